@@ -1,0 +1,18 @@
+//! The words of the field: dispatch, site, commitment, program, phase.
+//!
+//! Plain data, read by every other module. Units: commitments in kW, times in
+//! UTC.
+
+mod change;
+mod dispatch;
+mod entry;
+mod id;
+mod order;
+mod time;
+
+pub use change::{CancelReason, Change, ChangeKind, Field};
+pub use dispatch::{Dispatch, Kilowatts, Program, Site};
+pub use entry::{Absence, Entry, Phase, Source};
+pub use id::{DispatchId, InvalidId, SiteId};
+pub use order::Asked;
+pub use time::rfc3339;

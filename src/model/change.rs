@@ -1,0 +1,112 @@
+//! What happened to a dispatch.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Dispatch, DispatchId, Entry, Source};
+
+/// A field of a schedule entry that an update can change. Named as in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is the field of the same name")]
+pub enum Field {
+    Phase,
+    Authorized,
+    Test,
+    StartTime,
+    EndTime,
+    CreationTime,
+    ModificationNumber,
+    Program,
+    Sites,
+    Metadata,
+}
+
+impl Field {
+    /// The fields in which two states of one dispatch differ.
+    pub fn differences(before: &Dispatch, after: &Dispatch) -> Vec<Self> {
+        let differs = [
+            (Self::Authorized, before.authorized != after.authorized),
+            (Self::Test, before.test != after.test),
+            (Self::StartTime, before.start_time != after.start_time),
+            (Self::EndTime, before.end_time != after.end_time),
+            (
+                Self::CreationTime,
+                before.creation_time != after.creation_time,
+            ),
+            (
+                Self::ModificationNumber,
+                before.modification_number != after.modification_number,
+            ),
+            (Self::Program, before.program != after.program),
+            (Self::Sites, before.sites != after.sites),
+            (Self::Metadata, before.metadata != after.metadata),
+        ];
+        differs
+            .into_iter()
+            .filter_map(|(field, differs)| differs.then_some(field))
+            .collect()
+    }
+}
+
+/// Why a dispatch counts as cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelReason {
+    /// The API says `authorized: false`.
+    Unauthorized,
+    /// It is gone from the API (rule R3).
+    Withdrawn,
+}
+
+/// What kind of change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// First seen, authorized and not over.
+    Created,
+    /// Something in it is other than before.
+    Updated {
+        /// The fields that are.
+        changed: Vec<Field>,
+    },
+    /// Its start came.
+    Started,
+    /// Its end came.
+    Ended,
+    /// It was called off.
+    Cancelled(CancelReason),
+}
+
+impl ChangeKind {
+    /// The event type that announces it.
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::Created => "dispatch.created",
+            Self::Updated { .. } => "dispatch.updated",
+            Self::Started => "dispatch.started",
+            Self::Ended => "dispatch.ended",
+            Self::Cancelled(_) => "dispatch.cancelled",
+        }
+    }
+}
+
+/// One change to the schedule: what is written to the history and announced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which dispatch.
+    pub id: DispatchId,
+    /// What kind of change.
+    pub kind: ChangeKind,
+    /// The entry as the observation left it.
+    pub entry: Arc<Entry>,
+    /// The dispatch as it was before the observation. `None` at first sight.
+    pub before: Option<Arc<Dispatch>>,
+    /// What brought it.
+    pub source: Source,
+    /// When it was decided, UTC.
+    pub at: DateTime<Utc>,
+    /// The schedule's revision with this change in it.
+    pub revision: u64,
+}

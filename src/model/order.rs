@@ -1,0 +1,23 @@
+//! The order in which questions were asked.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// When a request to the API was issued, as a place in one order over all
+/// requests of all starts of the daemon (rule R2). Never a clock: clocks jump.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Asked {
+    /// Which start of the daemon, counted by the store from 1.
+    pub term: u64,
+    /// Which request of that start, counted from 1.
+    pub count: u64,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.count)
+    }
+}
