@@ -1,5 +1,7 @@
 //! dispatchd: keeps the schedule of Voltus demand-response dispatches true.
 
 pub mod clock;
+pub mod delivery;
+pub mod engine;
 pub mod http;
 pub mod model;

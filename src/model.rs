@@ -6,6 +6,7 @@
 mod change;
 mod dispatch;
 mod entry;
+mod event;
 mod id;
 mod order;
 mod time;
@@ -13,6 +14,7 @@ mod time;
 pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};
 pub use entry::{Absence, Entry, Phase, Source};
+pub use event::{DAEMON, Event};
 pub use id::{DispatchId, InvalidId, SiteId};
 pub use order::Asked;
 pub use time::rfc3339;

@@ -117,10 +117,7 @@ impl Entry {
     /// When it next changes by itself, UTC: its start or its end.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
         match self.phase {
-            Phase::Scheduled => Some(match self.dispatch.end_time {
-                Some(end) => end.min(self.dispatch.start_time),
-                None => self.dispatch.start_time,
-            }),
+            Phase::Scheduled => Some(self.dispatch.start_time),
             Phase::Active => self.dispatch.end_time,
             Phase::Ended | Phase::Cancelled => None,
         }

@@ -1,0 +1,71 @@
+//! A dispatch that the API does not show. Absence is a question, not an answer
+//! (rule R3): the list covers 24 hours and can be wrong.
+
+use std::sync::Arc;
+
+use super::reconcile::Step;
+use super::sight::speak_for_presence;
+use crate::model::{Absence, Asked, DispatchId, Entry, Source};
+
+/// How many polls' look-ups must say 404 before a dispatch counts as withdrawn.
+const GONE_ENOUGH: u32 = 2;
+
+impl Step<'_> {
+    /// A list that was asked for at `asked` lacks `entry`, which is not over.
+    pub(super) fn missing(&mut self, entry: &Entry, asked: Asked) {
+        if asked <= entry.asked {
+            return;
+        }
+        let mut entry = entry.clone();
+        entry.absence = Some(Absence {
+            asked,
+            gone: entry.absence.map_or(0, |absence| absence.gone),
+            open: true,
+        });
+        self.outcome.look_ups.push(entry.id().clone());
+        self.schedule.put(Arc::new(entry));
+    }
+
+    /// The API said that it knows no such dispatch.
+    pub(super) fn gone(&mut self, id: &DispatchId, asked: Asked, source: Source) {
+        let Some(known) = self.schedule.get(id).cloned() else {
+            return;
+        };
+        if asked <= known.asked {
+            self.outcome.outdated += 1;
+            return;
+        }
+        // Without a list that lacks it, one 404 proves nothing.
+        let Some(absence) = known
+            .absence
+            .filter(|absence| absence.open && asked > absence.asked)
+        else {
+            return;
+        };
+        let mut entry = Entry::clone(&known);
+        let gone = absence.gone + 1;
+        if gone < GONE_ENOUGH {
+            entry.absence = Some(Absence {
+                asked,
+                gone,
+                open: false,
+            });
+            self.schedule.put(Arc::new(entry));
+        } else {
+            entry.asked = asked;
+            self.withdraw(entry, source);
+        }
+    }
+
+    /// A dispatch could not be read, but it is there.
+    pub(super) fn present(&mut self, id: &DispatchId, asked: Asked) {
+        let Some(known) = self.schedule.get(id) else {
+            return;
+        };
+        if known.absence.is_some() {
+            let mut entry = Entry::clone(known);
+            speak_for_presence(&mut entry, asked);
+            self.schedule.put(Arc::new(entry));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The one place that decides. Pure: no I/O, no clock, no randomness.
+//!
+//! [`reconcile`] takes a schedule, one [`Observation`] and the time, and gives
+//! the schedule that follows and what changed (rule R1). Webhook, poll, clock
+//! and restart all pass through it. [`Schedule::next_due`] tells when the clock
+//! has something to say next.
+
+mod absence;
+mod observation;
+mod phase;
+mod reconcile;
+mod schedule;
+mod sight;
+
+pub use observation::{Answer, List, Observation, Reading};
+pub use reconcile::{Outcome, Rules, reconcile};
+pub use schedule::Schedule;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! (schedule, observation, now) -> (schedule, what changed).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Answer, List, Observation, Reading, Schedule};
+use crate::model::{
+    Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
+};
+
+/// What the operator decides about the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// How long ended and cancelled dispatches are kept (rule R12).
+    pub retain: Duration,
+}
+
+impl Rules {
+    /// Whether something over since then has been kept long enough.
+    pub(super) fn is_past(&self, over_since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        chrono::TimeDelta::from_std(self.retain)
+            .ok()
+            .and_then(|retain| over_since.checked_add_signed(retain))
+            .is_some_and(|until| until <= now)
+    }
+}
+
+/// What an observation led to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// What changed, in order.
+    pub changes: Vec<Change>,
+    /// Entries that were dropped, kept long enough.
+    pub pruned: Vec<DispatchId>,
+    /// Ids that must be looked up to answer a question (rules R2 and R3).
+    pub look_ups: Vec<DispatchId>,
+    /// Answers that came too late: a newer one had been taken already.
+    pub outdated: u64,
+    /// Dispatches that could not be read.
+    pub unreadable: u64,
+    /// Times that a lower number was taken over: the upstream was restored.
+    pub rewinds: u64,
+}
+
+impl Outcome {
+    /// Whether the schedule is another than before.
+    pub fn changed(&self) -> bool {
+        !self.changes.is_empty() || !self.pruned.is_empty()
+    }
+}
+
+/// Applies one observation made at `now`: the schedule that follows, and what
+/// that changed.
+///
+/// What came due by `now` is applied first, so that an answer is never compared
+/// with a schedule that is behind its time.
+pub fn reconcile(
+    schedule: &Schedule,
+    observation: &Observation,
+    now: DateTime<Utc>,
+    rules: &Rules,
+) -> (Schedule, Outcome) {
+    let mut step = Step {
+        schedule: schedule.clone(),
+        outcome: Outcome::default(),
+        now,
+        rules,
+    };
+    step.advance();
+    if let Observation::Api {
+        source,
+        asked,
+        answer,
+    } = observation
+    {
+        match answer {
+            Answer::List(list) => step.list(list, *asked, *source),
+            Answer::Found(reading) => step.reading(reading, *asked, *source, Shape::LookUp),
+            Answer::Gone(id) => step.gone(id, *asked, *source),
+        }
+    }
+    (step.schedule, step.outcome)
+}
+
+/// How a dispatch was asked for. Only a look-up can settle a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    List,
+    LookUp,
+}
+
+/// The schedule while one observation is applied to it.
+pub(super) struct Step<'a> {
+    pub schedule: Schedule,
+    pub outcome: Outcome,
+    pub now: DateTime<Utc>,
+    pub rules: &'a Rules,
+}
+
+impl Step<'_> {
+    /// Starts and ends that have come due.
+    fn advance(&mut self) {
+        while let Some(before) = self.schedule.first_due(self.now) {
+            let mut entry = Entry::clone(&before);
+            let mut kinds = Vec::with_capacity(2);
+            if !entry.started && entry.dispatch.start_time <= self.now {
+                entry.started = true;
+                entry.phase = Phase::Active;
+                kinds.push(ChangeKind::Started);
+            }
+            if let Some(end) = entry.dispatch.end_time.filter(|end| *end <= self.now) {
+                entry.ended = true;
+                entry.phase = Phase::Ended;
+                entry.over_since = Some(end);
+                // Nobody waits to know whether what is over is gone.
+                entry.absence = None;
+                kinds.push(ChangeKind::Ended);
+            }
+            let dispatch = Arc::clone(&before.dispatch);
+            self.record(entry, Some(dispatch), kinds, Source::Timer);
+        }
+    }
+
+    /// The whole list: what it shows, what it lacks, and what can be dropped.
+    fn list(&mut self, list: &List, asked: Asked, source: Source) {
+        self.outcome.unreadable += list.nameless as u64;
+        let shown = without_doubles(&list.readings);
+        for reading in shown.values() {
+            self.reading(reading, asked, source, Shape::List);
+        }
+        if list.nameless > 0 {
+            return;
+        }
+        let lacking: Vec<Arc<Entry>> = self
+            .schedule
+            .entries()
+            .filter(|entry| !shown.contains_key(entry.id()))
+            .cloned()
+            .collect();
+        for entry in lacking {
+            match entry.over_since {
+                None => self.missing(&entry, asked),
+                Some(since) if self.rules.is_past(since, self.now) => {
+                    self.schedule.remove(entry.id());
+                    self.outcome.pruned.push(entry.id().clone());
+                }
+                Some(_) => {}
+            }
+        }
+        if !self.outcome.pruned.is_empty() {
+            self.schedule.bump();
+        }
+    }
+
+    /// One dispatch of an answer.
+    fn reading(&mut self, reading: &Reading, asked: Asked, source: Source, shape: Shape) {
+        match reading {
+            Reading::Dispatch(dispatch) => self.see(dispatch, asked, source, shape),
+            Reading::Unreadable { id, .. } => {
+                self.outcome.unreadable += 1;
+                self.present(id, asked);
+            }
+        }
+    }
+
+    /// Takes `entry` in and announces `kinds` of it.
+    pub(super) fn record(
+        &mut self,
+        mut entry: Entry,
+        before: Option<Arc<Dispatch>>,
+        kinds: Vec<ChangeKind>,
+        source: Source,
+    ) {
+        if !kinds.is_empty() {
+            entry.last_changed = self.now;
+            entry.last_changed_by = source;
+        }
+        let entry = Arc::new(entry);
+        self.schedule.put(Arc::clone(&entry));
+        for kind in kinds {
+            let revision = self.schedule.bump();
+            self.outcome.changes.push(Change {
+                id: entry.id().clone(),
+                kind,
+                entry: Arc::clone(&entry),
+                before: before.clone(),
+                source,
+                at: self.now,
+                revision,
+            });
+        }
+    }
+
+    /// Calls a dispatch off.
+    pub(super) fn withdraw(&mut self, mut entry: Entry, source: Source) {
+        let before = Arc::clone(&entry.dispatch);
+        entry.phase = Phase::Cancelled;
+        entry.cancel_reason = Some(CancelReason::Withdrawn);
+        entry.over_since = Some(self.now);
+        entry.absence = None;
+        entry.rewind = None;
+        let kinds = vec![ChangeKind::Cancelled(CancelReason::Withdrawn)];
+        self.record(entry, Some(before), kinds, source);
+    }
+}
+
+/// The readings by id. Of a dispatch that is there twice the one with the
+/// higher number counts, else the later one; one that can be read counts
+/// before one that cannot (rule R11).
+fn without_doubles(readings: &[Reading]) -> BTreeMap<&DispatchId, &Reading> {
+    let mut shown: BTreeMap<&DispatchId, &Reading> = BTreeMap::new();
+    for reading in readings {
+        let first = shown.entry(reading.id()).or_insert(reading);
+        let replaces = match (&**first, reading) {
+            (Reading::Dispatch(first), Reading::Dispatch(second)) => {
+                match (first.modification_number, second.modification_number) {
+                    (Some(first), Some(second)) => second >= first,
+                    _ => true,
+                }
+            }
+            (Reading::Dispatch(_), Reading::Unreadable { .. }) => false,
+            (Reading::Unreadable { .. }, _) => true,
+        };
+        if replaces {
+            *first = reading;
+        }
+    }
+    shown
+}

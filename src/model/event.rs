@@ -1,0 +1,48 @@
+//! What leaves the daemon: CloudEvents 1.0.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// The subject of events that are about the daemon rather than about a
+/// dispatch or a site. Also the `source` of every event.
+pub const DAEMON: &str = "dispatchd";
+
+/// One event, as it is stored and delivered.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its place among all events of this store, counted from 1.
+    pub position: u64,
+    /// Unique for ever, and the same on every redelivery.
+    pub id: Arc<str>,
+    /// `dispatch.created`, `site.curtail`, `sync.stale`, ...
+    pub event_type: Arc<str>,
+    /// The dispatch's id, the site's id, or [`DAEMON`].
+    pub subject: Arc<str>,
+    /// When it happened, UTC.
+    pub time: DateTime<Utc>,
+    /// Grows for each subject, so that a receiver can drop what arrives late.
+    pub sequence: u64,
+    /// The payload, as JSON.
+    pub data: Arc<RawValue>,
+}
+
+/// The event in CloudEvents' JSON format, structured mode.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("specversion", "1.0")?;
+        map.serialize_entry("id", &*self.id)?;
+        map.serialize_entry("source", DAEMON)?;
+        map.serialize_entry("type", &*self.event_type)?;
+        map.serialize_entry("subject", &*self.subject)?;
+        map.serialize_entry("time", &self.time)?;
+        map.serialize_entry("datacontenttype", "application/json")?;
+        map.serialize_entry("sequence", &self.sequence)?;
+        map.serialize_entry("data", &*self.data)?;
+        map.end()
+    }
+}
