@@ -5,3 +5,4 @@ pub mod delivery;
 pub mod engine;
 pub mod http;
 pub mod model;
+pub mod voltus;

@@ -1,0 +1,49 @@
+//! The upstream: what it says, and how we ask.
+
+mod backoff;
+mod client;
+mod error;
+mod key;
+mod problems;
+mod retry_after;
+mod wire;
+
+use std::future::Future;
+
+use crate::engine::Answer;
+use crate::model::DispatchId;
+
+pub use backoff::backoff;
+pub use client::{Client, ClientSettings};
+pub use error::{ApiError, ClientError};
+pub use key::{ApiKey, KeyError};
+pub use problems::Problems;
+pub use retry_after::{RETRY_AFTER_MAX, retry_after};
+pub use wire::{read_dispatch_answer, read_list};
+
+/// A question to the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// `GET /dispatches`
+    List,
+    /// `GET /dispatches/{id}`
+    Dispatch(DispatchId),
+}
+
+/// What the API told us.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// What it says of the world.
+    pub answer: Answer,
+    /// Parts of it that could not be read (rule R11).
+    pub problems: Problems,
+}
+
+/// Somebody who answers questions about dispatches.
+pub trait Api: Send + Sync + 'static {
+    /// Asks once, and ends within a bounded time.
+    ///
+    /// # Errors
+    /// [`ApiError`] when there is no answer that says anything of the world.
+    fn ask(&self, question: Question) -> impl Future<Output = Result<Told, ApiError>> + Send;
+}

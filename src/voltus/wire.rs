@@ -1,0 +1,269 @@
+//! What the API's answers look like, and what we make of them.
+//!
+//! Sources disagree on some forms (see the comments below); all are read. What
+//! decides about curtailment is read strictly, the rest as well as may be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{ApiError, Problems};
+use crate::engine::{List, Reading};
+use crate::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
+
+/// The form of a list, and of an answer by id in the webhook tutorial. Page
+/// fields are to be ignored: everything comes in one answer.
+#[derive(Deserialize)]
+struct Wrapped<'a> {
+    #[serde(borrow)]
+    dispatches: Vec<&'a RawValue>,
+}
+
+/// Reads the answer to `GET /dispatches`.
+///
+/// # Errors
+/// [`ApiError::Unreadable`] when it is no JSON or has no list of dispatches. A
+/// single bad dispatch is no error: it is a reading, or a problem.
+pub fn read_list(body: &[u8]) -> Result<(List, Problems), ApiError> {
+    let wrapped: Wrapped = parse(body)?;
+    let mut problems = Problems::default();
+    let mut list = List {
+        readings: Vec::with_capacity(wrapped.dispatches.len()),
+        nameless: 0,
+    };
+    for (index, raw) in wrapped.dispatches.into_iter().enumerate() {
+        match read_one(raw, &mut problems) {
+            Some(reading) => list.readings.push(reading),
+            None => {
+                list.nameless += 1;
+                problems
+                    .push(|| format!("dispatch number {} of the list: no usable id", index + 1));
+            }
+        }
+    }
+    Ok((list, problems))
+}
+
+/// Reads the answer to `GET /dispatches/{id}`.
+///
+/// The reference says that it is a bare dispatch, the webhook tutorial shows it
+/// in a list of one. Both are taken.
+///
+/// # Errors
+/// [`ApiError::Unreadable`] when it is neither, [`ApiError::Another`] when it
+/// is about another dispatch.
+pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Problems), ApiError> {
+    let candidates = match parse::<Wrapped>(body) {
+        Ok(wrapped) => wrapped.dispatches,
+        Err(_) => vec![parse::<&RawValue>(body)?],
+    };
+    if candidates.is_empty() {
+        return Err(ApiError::Unreadable(format!(
+            "no dispatch in the answer about {id}"
+        )));
+    }
+    let mut nameless = true;
+    for raw in candidates {
+        let mut problems = Problems::default();
+        if let Some(reading) = read_one(raw, &mut problems) {
+            nameless = false;
+            if reading.id() == id {
+                return Ok((reading, problems));
+            }
+        }
+    }
+    Err(if nameless {
+        ApiError::Unreadable(format!("no dispatch in the answer about {id}"))
+    } else {
+        ApiError::Another(id.clone())
+    })
+}
+
+/// The API's own error body.
+#[derive(Deserialize)]
+pub(super) struct ErrorBody {
+    /// A sentence for people.
+    pub message: String,
+    /// The status phrase. Gateways in between have a `message` too, but not this.
+    #[serde(rename = "type")]
+    #[expect(dead_code, reason = "only its presence counts")]
+    kind: String,
+}
+
+/// The API's own error body, if `body` is one.
+pub(super) fn read_error(body: &[u8]) -> Option<ErrorBody> {
+    serde_json::from_slice(body).ok()
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::Unreadable(error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct OnlyId {
+    id: DispatchId,
+}
+
+/// The dispatch's fields. Those that decide are required; the rest is raw.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    authorized: bool,
+    #[serde(default)]
+    test: Option<bool>,
+    start_time: DateTime<Utc>,
+    /// `null` or absent while unknown.
+    #[serde(default)]
+    end_time: Option<DateTime<Utc>>,
+    #[serde(default)]
+    modification_number: Option<Value>,
+    #[serde(borrow)]
+    sites: Vec<&'a RawValue>,
+    #[serde(default, borrow)]
+    creation_time: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    program: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    metadata: Option<&'a RawValue>,
+}
+
+/// Reads one dispatch. `None` when not even its id can be read.
+fn read_one(raw: &RawValue, problems: &mut Problems) -> Option<Reading> {
+    let OnlyId { id } = serde_json::from_str(raw.get()).ok()?;
+    let wire = serde_json::from_str::<Wire>(raw.get())
+        .map_err(|error| error.to_string())
+        .and_then(|wire| Ok((read_number(wire.modification_number.as_ref())?, wire)));
+    let (modification_number, wire) = match wire {
+        Ok(read) => read,
+        Err(reason) => {
+            problems.push(|| format!("dispatch {id}: {reason}"));
+            return Some(Reading::Unreadable { id, reason });
+        }
+    };
+    Some(Reading::Dispatch(Arc::new(Dispatch {
+        authorized: wire.authorized,
+        test: wire.test.unwrap_or(false),
+        start_time: wire.start_time,
+        end_time: wire.end_time,
+        creation_time: wire.creation_time.and_then(read_leniently),
+        modification_number,
+        program: wire.program.map(read_program).unwrap_or_default(),
+        sites: read_sites(&wire.sites, &id, problems),
+        metadata: wire
+            .metadata
+            .and_then(read_leniently)
+            .filter(|metadata: &Value| !metadata.is_null())
+            .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+        id,
+    })))
+}
+
+/// A field that decides nothing: absent where it cannot be read.
+fn read_leniently<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// Whole numbers, also written as `3.0` or `"3"`.
+fn read_number(value: Option<&Value>) -> Result<Option<i64>, String> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_i64().or_else(|| {
+            number
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && number.abs() < EXACT)
+                .map(
+                    #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+                    |number| number as i64,
+                )
+        }),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) => None,
+    };
+    number
+        .map(Some)
+        .ok_or_else(|| "modification_number is no whole number".to_owned())
+}
+
+fn read_program(raw: &RawValue) -> Program {
+    let Some(Value::Object(fields)) = read_leniently(raw) else {
+        return Program::default();
+    };
+    let text = |name| fields.get(name).and_then(text_or_number);
+    Program {
+        id: fields.get("id").and_then(Value::as_i64),
+        name: text("name"),
+        market: text("market"),
+        program_type: text("program_type"),
+        timezone: text("timezone"),
+    }
+}
+
+fn text_or_number(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct SiteWire {
+    id: Value,
+    #[serde(default)]
+    name: Value,
+    #[serde(default)]
+    customer_location_id: Value,
+    #[serde(default)]
+    commitment: Option<f64>,
+    /// The deprecated twin of `commitment`.
+    #[serde(default)]
+    drop_by: Option<f64>,
+}
+
+/// Reads the sites, in the order of their ids, so that another order upstream
+/// is no change. One that cannot be read is left out; of one named twice the
+/// larger commitment counts (rule R11).
+fn read_sites(raw: &[&RawValue], dispatch: &DispatchId, problems: &mut Problems) -> Vec<Site> {
+    let mut sites: BTreeMap<SiteId, Site> = BTreeMap::new();
+    for (index, raw) in raw.iter().enumerate() {
+        match read_site(raw) {
+            Ok(site) => {
+                if let Some(first) = sites.get_mut(&site.id) {
+                    first.commitment = larger(first.commitment, site.commitment);
+                } else {
+                    sites.insert(site.id.clone(), site);
+                }
+            }
+            Err(reason) => problems
+                .push(|| format!("dispatch {dispatch}: site number {}: {reason}", index + 1)),
+        }
+    }
+    sites.into_values().collect()
+}
+
+fn read_site(raw: &RawValue) -> Result<Site, String> {
+    let wire: SiteWire = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    let id = text_or_number(&wire.id)
+        .and_then(|id| SiteId::new(&id))
+        .ok_or("no usable id")?;
+    Ok(Site {
+        id,
+        name: text_or_number(&wire.name).unwrap_or_default(),
+        customer_location_id: text_or_number(&wire.customer_location_id).unwrap_or_default(),
+        commitment: wire.commitment.or(wire.drop_by).map(Kilowatts),
+    })
+}
+
+fn larger(a: Option<Kilowatts>, b: Option<Kilowatts>) -> Option<Kilowatts> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b > a { b } else { a }),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Every form that the upstream's documents show is read.
+
+use serde_json::json;
+
+use super::*;
+
+fn id(text: &str) -> DispatchId {
+    DispatchId::new(text).unwrap()
+}
+
+fn full() -> Value {
+    json!({
+        "id": "dkmq", "authorized": true, "test": false,
+        "start_time": "2026-11-24T10:00:00.123456-05:00", "end_time": "2026-11-24T16:30:00+00:00",
+        "creation_time": "2026-11-24T09:00:00Z", "modification_number": 3,
+        "program": {"id": 867, "name": "Peak", "timezone": "America/New_York", "market": "pjm",
+                    "program_type": "something_new"},
+        "sites": [{"id": "s1", "name": "Plant", "customer_location_id": "", "commitment": 12, "drop_by": 11}],
+        "metadata": {"reason": {"code": 4}}, "a_field_of_the_future": [1, 2]
+    })
+}
+
+fn without(field: &str) -> Value {
+    let mut value = full();
+    value.as_object_mut().unwrap().remove(field);
+    value
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut dispatch = full();
+    dispatch[field] = value;
+    dispatch
+}
+
+fn list(dispatches: &[Value]) -> (List, Problems) {
+    let body = json!({"dispatches": dispatches, "page": 0, "perPage": 0});
+    read_list(body.to_string().as_bytes()).unwrap()
+}
+
+/// Reads one dispatch, which must be readable.
+fn read(value: Value) -> Dispatch {
+    match list(&[value]).0.readings.remove(0) {
+        Reading::Dispatch(dispatch) => (*dispatch).clone(),
+        Reading::Unreadable { reason, .. } => panic!("{reason}"),
+    }
+}
+
+#[test]
+fn a_full_dispatch_is_read() {
+    let dispatch = read(full());
+    assert_eq!(
+        dispatch.start_time.to_rfc3339(),
+        "2026-11-24T15:00:00.123456+00:00"
+    );
+    assert_eq!(dispatch.modification_number, Some(3));
+    assert_eq!(dispatch.program.id, Some(867));
+    assert_eq!(
+        dispatch.program.program_type.as_deref(),
+        Some("something_new")
+    );
+    assert_eq!(dispatch.sites[0].commitment, Some(Kilowatts(12.0)));
+    assert_eq!(dispatch.metadata, json!({"reason": {"code": 4}}));
+}
+
+#[test]
+fn what_older_answers_lack_is_absent() {
+    for field in ["end_time", "creation_time", "modification_number"] {
+        let absent = read(without(field));
+        let null = read(with(field, Value::Null));
+        assert_eq!(absent, null);
+    }
+    let old = read(without("program"));
+    assert_eq!(old.program, Program::default());
+    assert!(!read(without("test")).test);
+    assert_eq!(read(without("metadata")).metadata, json!({}));
+}
+
+#[test]
+fn an_answer_by_id_is_read_bare_and_wrapped() {
+    let wrapped = json!({"dispatches": [full()], "page": 0, "perPage": 0});
+    for body in [full(), wrapped] {
+        let (reading, _) = read_dispatch_answer(body.to_string().as_bytes(), &id("dkmq")).unwrap();
+        assert!(matches!(reading, Reading::Dispatch(_)));
+    }
+}
+
+#[test]
+fn an_answer_about_another_dispatch_is_none() {
+    let error = read_dispatch_answer(full().to_string().as_bytes(), &id("other")).unwrap_err();
+    assert_eq!(error, ApiError::Another(id("other")));
+    for body in [json!({"dispatches": []}), json!([]), json!(7), json!({})] {
+        let error = read_dispatch_answer(body.to_string().as_bytes(), &id("dkmq")).unwrap_err();
+        assert!(matches!(error, ApiError::Unreadable(_)), "{body}");
+    }
+}
+
+#[test]
+fn a_commitment_may_be_null_absent_or_under_its_old_name() {
+    let commitment = |site: Value| read(with("sites", json!([site]))).sites[0].commitment;
+    assert_eq!(commitment(json!({"id": "a"})), None);
+    assert_eq!(commitment(json!({"id": "a", "commitment": null})), None);
+    assert_eq!(
+        commitment(json!({"id": "a", "commitment": null, "drop_by": 7.5})),
+        Some(Kilowatts(7.5))
+    );
+    assert_eq!(
+        commitment(json!({"id": "a", "commitment": 0, "drop_by": 7})),
+        Some(Kilowatts(0.0))
+    );
+}
+
+#[test]
+fn of_a_site_named_twice_the_larger_commitment_counts() {
+    let sites = json!([{"id": "a", "commitment": 3}, {"id": "a", "commitment": 5}, {"id": "a"}]);
+    let dispatch = read(with("sites", sites));
+    assert_eq!(dispatch.sites.len(), 1);
+    assert_eq!(dispatch.sites[0].commitment, Some(Kilowatts(5.0)));
+}
+
+#[test]
+fn another_order_of_sites_is_no_change() {
+    let one = read(with("sites", json!([{"id": "a"}, {"id": "b"}])));
+    let other = read(with("sites", json!([{"id": "b"}, {"id": "a"}])));
+    assert_eq!(one, other);
+}
+
+#[test]
+fn an_unreadable_site_is_left_out_and_the_rest_holds() {
+    let sites = json!([{"id": "a"}, {"name": "no id"}, 7, {"id": "b", "commitment": "much"}]);
+    let (list, problems) = list(&[with("sites", sites)]);
+    let Reading::Dispatch(dispatch) = &list.readings[0] else {
+        panic!("unreadable");
+    };
+    assert_eq!(dispatch.sites.len(), 1);
+    assert_eq!(problems.count(), 3);
+}
+
+#[test]
+fn one_unreadable_dispatch_does_not_spoil_a_list() {
+    let bad = [
+        with("start_time", json!("tomorrow")),
+        with("authorized", json!("yes")),
+        without("authorized"),
+        without("start_time"),
+        without("sites"),
+        with("sites", Value::Null),
+        with("end_time", json!("2026-11-24")),
+        with("modification_number", json!(1.5)),
+    ];
+    for bad in bad {
+        let mut good = full();
+        good["id"] = json!("good");
+        let (list, problems) = list(&[bad, good]);
+        assert!(matches!(list.readings[0], Reading::Unreadable { .. }));
+        assert!(matches!(list.readings[1], Reading::Dispatch(_)));
+        assert_eq!((list.nameless, problems.count()), (0, 1));
+    }
+}
+
+#[test]
+fn an_element_without_a_usable_id_is_nameless() {
+    for bad in [
+        json!(null),
+        json!([]),
+        without("id"),
+        with("id", json!("a/b")),
+        with("id", json!("")),
+    ] {
+        let (list, _) = list(&[bad]);
+        assert_eq!((list.readings.len(), list.nameless), (0, 1));
+    }
+}
+
+#[test]
+fn what_decides_nothing_never_fails_a_dispatch() {
+    for (field, value) in [
+        ("program", json!("peak")),
+        ("program", json!({"id": "x", "name": 7})),
+        ("creation_time", json!(12)),
+        ("metadata", json!("free form")),
+        ("modification_number", json!("4")),
+        ("modification_number", json!(4.0)),
+    ] {
+        read(with(field, value));
+    }
+}
+
+#[test]
+fn metadata_that_is_nested_too_deep_is_dropped_and_the_dispatch_kept() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let body = full().to_string().replace("{\"code\":4}", &deep);
+    let body = format!("{{\"dispatches\":[{body}]}}");
+    let (list, _) = read_list(body.as_bytes()).unwrap();
+    assert!(matches!(list.readings[0], Reading::Dispatch(_)));
+}
+
+#[test]
+fn what_is_no_list_is_an_error() {
+    let deep = format!("{{\"dispatches\":{}", "[".repeat(100_000));
+    for body in [
+        "",
+        "<html></html>",
+        "{}",
+        "[]",
+        "null",
+        "{\"dispatches\":null}",
+        "{\"dispatches\":{}}",
+        "{\"dispatches\":[{\"id\":\"a\"",
+        "{\"message\":\"hm\",\"type\":\"Not Found\"}",
+        &deep,
+    ] {
+        assert!(read_list(body.as_bytes()).is_err(), "{body:.50}");
+    }
+}
+
+#[test]
+fn only_the_apis_own_error_body_counts_as_one() {
+    assert!(read_error(br#"{"message":"no such dispatch","type":"Not Found"}"#).is_some());
+    for other in [
+        "",
+        "<html>",
+        "{\"message\":\"no Route matched\"}",
+        "\"Not Found\"",
+        "[]",
+    ] {
+        assert!(read_error(other.as_bytes()).is_none(), "{other}");
+    }
+}
