@@ -5,4 +5,5 @@ pub mod delivery;
 pub mod engine;
 pub mod http;
 pub mod model;
+pub mod store;
 pub mod voltus;

@@ -61,6 +61,16 @@ pub enum CancelReason {
     Withdrawn,
 }
 
+impl CancelReason {
+    /// The name used in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
 /// What kind of change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {

@@ -30,6 +30,25 @@ pub struct Event {
     pub data: Arc<RawValue>,
 }
 
+impl Event {
+    /// The id of the event at `position` of the store with this id. A new store
+    /// has another id, so that no event id is ever used twice.
+    pub fn id_at(store_id: &str, position: u64) -> Arc<str> {
+        format!("{store_id}-{position}").into()
+    }
+
+    /// What the event is about: `dispatch`, `site` or `sync`.
+    pub fn family(&self) -> &str {
+        self.event_type.split('.').next().unwrap_or_default()
+    }
+
+    /// What is delivered in order: the events of one subject. A dispatch and a
+    /// site may share an id, so the family is part of it.
+    pub fn lane(&self) -> Arc<str> {
+        format!("{}/{}", self.family(), self.subject).into()
+    }
+}
+
 /// The event in CloudEvents' JSON format, structured mode.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -94,7 +94,7 @@ impl<C: Clock> Client<C> {
             return Err(self.error(response).await);
         }
         let body = read_body(response, self.max_body).await?;
-        let (list, problems) = away_if_large(body, |body| read_list(body)).await?;
+        let (list, problems) = away_if_large(body, read_list).await?;
         Ok(Told {
             answer: Answer::List(list),
             problems,

@@ -1,0 +1,110 @@
+//! What goes into the store together, and what comes out at a start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::{DispatchId, Entry, Event, HistoryItem};
+
+/// What one commit writes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The term of the daemon that writes. Another one means that it was
+    /// replaced.
+    pub term: u64,
+    /// The revision that the store must have.
+    pub expected_revision: u64,
+    /// The revision that it has afterwards.
+    pub revision: u64,
+    /// Entries that changed.
+    pub entries: Vec<Arc<Entry>>,
+    /// Entries that go, with their history and events.
+    pub pruned: Vec<DispatchId>,
+    /// New lines of history.
+    pub history: Vec<(DispatchId, HistoryItem)>,
+    /// New events, in order.
+    pub events: Vec<Event>,
+    /// Events of sites and of the daemon older than this go, UTC. Those of a
+    /// dispatch go with it.
+    pub forget_before: Option<DateTime<Utc>>,
+    /// What is known about polling, where that is new.
+    pub sync: Option<SyncRecord>,
+    /// What came of deliveries.
+    pub sinks: Vec<SinkRecord>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.expected_revision == self.revision
+            && self.entries.is_empty()
+            && self.pruned.is_empty()
+            && self.events.is_empty()
+            && self.forget_before.is_none()
+            && self.sync.is_none()
+            && self.sinks.is_empty()
+    }
+}
+
+/// What is remembered about polling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncRecord {
+    /// When a poll last succeeded, UTC.
+    pub last_poll: Option<DateTime<Utc>>,
+    /// Whether `sync.stale` was announced and `sync.recovered` was not yet.
+    pub stale: bool,
+}
+
+/// What is new about deliveries to one sink.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkRecord {
+    /// The sink's name.
+    pub sink: Arc<str>,
+    /// Everything up to this position is settled: delivered or superseded.
+    pub settled: u64,
+    /// Positions beyond that are settled too.
+    pub settled_beyond: Vec<u64>,
+    /// Lanes that must wait before they are tried again; `None` for those that
+    /// need not any more.
+    pub retries: Vec<(Arc<str>, Option<Retry>)>,
+}
+
+/// A lane that could not be delivered to a sink yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it failed in a row.
+    pub attempts: u32,
+    /// When it may be tried again, UTC.
+    pub at: DateTime<Utc>,
+}
+
+/// Where deliveries to one sink stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkState {
+    /// Everything up to this position is settled.
+    pub settled: u64,
+    /// Positions beyond that are settled too.
+    pub settled_beyond: Vec<u64>,
+    /// Lanes that must wait before they are tried again.
+    pub retries: BTreeMap<Arc<str>, Retry>,
+}
+
+/// What the daemon goes on from after a start.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// The store's own random id, part of every event's id.
+    pub id: Arc<str>,
+    /// This start's number.
+    pub term: u64,
+    /// The schedule's revision.
+    pub revision: u64,
+    /// The position of the last event.
+    pub position: u64,
+    /// The schedule.
+    pub entries: Vec<Entry>,
+    /// What was known about polling.
+    pub sync: SyncRecord,
+    /// Where deliveries stand, by the sink's name.
+    pub sinks: BTreeMap<Arc<str>, SinkState>,
+}

@@ -1,0 +1,273 @@
+//! What every store must do, told of each of them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::*;
+use crate::model::{Asked, Dispatch, Entry, Kilowatts, Phase, Program, Site, SiteId, Source};
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(seconds * 1000 + 5)
+}
+
+pub(super) fn entry(id: &str) -> Entry {
+    Entry {
+        dispatch: Arc::new(Dispatch {
+            id: DispatchId::new(id).unwrap(),
+            authorized: true,
+            test: false,
+            start_time: at(10),
+            end_time: Some(at(20)),
+            creation_time: None,
+            modification_number: Some(3),
+            program: Program::default(),
+            sites: vec![Site {
+                id: SiteId::new("s").unwrap(),
+                name: "Übung".into(),
+                customer_location_id: String::new(),
+                commitment: Some(Kilowatts(12.5)),
+            }],
+            metadata: serde_json::json!({"a": [1, null]}),
+        }),
+        phase: Phase::Scheduled,
+        cancel_reason: None,
+        started: false,
+        ended: false,
+        first_seen: at(0),
+        last_changed: at(1),
+        last_confirmed: at(2),
+        over_since: None,
+        discovered_by: Source::Webhook,
+        last_changed_by: Source::Poll,
+        asked: Asked { term: 1, count: 7 },
+        absence: None,
+        rewind: None,
+    }
+}
+
+fn event(store: &Stored, position: u64, event_type: &str, subject: &str) -> Event {
+    Event {
+        position,
+        id: Event::id_at(&store.id, position),
+        event_type: event_type.into(),
+        subject: subject.into(),
+        time: at(i64::try_from(position).unwrap()),
+        sequence: position,
+        data: serde_json::value::to_raw_value(&position).unwrap().into(),
+    }
+}
+
+fn item(revision: u64) -> HistoryItem {
+    HistoryItem {
+        revision,
+        at: at(3),
+        event_type: "dispatch.created".into(),
+        source: Source::Poll,
+        phase: Phase::Scheduled,
+        changed: serde_json::Map::new(),
+    }
+}
+
+/// A batch that adds one dispatch with its history and event.
+pub(super) fn batch(store: &Stored, id: &str) -> Batch {
+    let revision = store.revision + 1;
+    Batch {
+        term: store.term,
+        expected_revision: store.revision,
+        revision,
+        entries: vec![Arc::new(entry(id))],
+        history: vec![(DispatchId::new(id).unwrap(), item(revision))],
+        events: vec![event(store, store.position + 1, "dispatch.created", id)],
+        ..Batch::default()
+    }
+}
+
+/// A store and its reader, and a way to start it again.
+trait Kind {
+    type Store: Store;
+    type Reader: StoreReader;
+    fn open(&mut self) -> (Self::Store, Self::Reader);
+}
+
+struct Memory(Option<MemoryStore>);
+
+impl Kind for Memory {
+    type Store = MemoryStore;
+    type Reader = MemoryStore;
+    fn open(&mut self) -> (MemoryStore, MemoryStore) {
+        let store = match &self.0 {
+            Some(store) => store.reopened(),
+            None => MemoryStore::new("memory"),
+        };
+        self.0 = Some(store.clone());
+        (store.clone(), store)
+    }
+}
+
+struct Sqlite(tempfile::TempDir);
+
+impl Kind for Sqlite {
+    type Store = SqliteStore;
+    type Reader = SqliteReader;
+    fn open(&mut self) -> (SqliteStore, SqliteReader) {
+        let store = SqliteStore::open(&self.0.path().join("state.db"), "http://api").unwrap();
+        let reader = store.reader().unwrap();
+        (store, reader)
+    }
+}
+
+fn of_each(statement: impl Fn(&mut dyn FnMut() -> (Box<dyn Store>, Box<dyn StoreReader>))) {
+    let mut memory = Memory(None);
+    statement(&mut || {
+        let (store, reader) = memory.open();
+        (Box::new(store), Box::new(reader))
+    });
+    let mut sqlite = Sqlite(tempfile::tempdir().unwrap());
+    statement(&mut || {
+        let (store, reader) = sqlite.open();
+        (Box::new(store), Box::new(reader))
+    });
+}
+
+#[test]
+fn what_was_committed_is_found_after_a_restart_and_the_term_is_another() {
+    of_each(|open| {
+        let (mut store, _) = open();
+        let before = store.load().unwrap();
+        store.commit(&batch(&before, "a")).unwrap();
+        drop(store);
+
+        let (mut store, mut reader) = open();
+        let after = store.load().unwrap();
+        assert_eq!(after.term, before.term + 1);
+        assert_eq!((after.revision, after.position), (1, 1));
+        assert_eq!(after.id, before.id);
+        assert_eq!(after.entries, [entry("a")]);
+        let id = DispatchId::new("a").unwrap();
+        assert_eq!(reader.history(&id).unwrap(), [item(1)]);
+        let events = reader.events(0, 10).unwrap();
+        assert_eq!(
+            serde_json::to_value(&events).unwrap(),
+            serde_json::to_value([event(&before, 1, "dispatch.created", "a")]).unwrap()
+        );
+        assert!(reader.events(1, 10).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_batch_against_another_revision_or_term_is_refused_whole() {
+    of_each(|open| {
+        let (mut store, mut reader) = open();
+        let stored = store.load().unwrap();
+        let right = batch(&stored, "a");
+        for wrong in [
+            Batch {
+                expected_revision: 5,
+                ..right.clone()
+            },
+            Batch {
+                term: right.term + 1,
+                ..right.clone()
+            },
+        ] {
+            assert!(matches!(store.commit(&wrong), Err(StoreError::Fenced)));
+        }
+        assert!(reader.events(0, 10).unwrap().is_empty());
+        assert_eq!(store.load().unwrap().revision, 0);
+        store.commit(&right).unwrap();
+        // The same batch again is against an old revision.
+        assert!(matches!(store.commit(&right), Err(StoreError::Fenced)));
+    });
+}
+
+#[test]
+fn a_pruned_dispatch_goes_with_its_history_and_events_and_nothing_else_goes() {
+    of_each(|open| {
+        let (mut store, mut reader) = open();
+        let stored = store.load().unwrap();
+        let mut first = batch(&stored, "a");
+        first.entries.push(Arc::new(entry("b")));
+        first.events.push(event(&stored, 2, "site.curtail", "a"));
+        first
+            .events
+            .push(event(&stored, 3, "dispatch.created", "b"));
+        store.commit(&first).unwrap();
+        let id = DispatchId::new("a").unwrap();
+        store
+            .commit(&Batch {
+                term: stored.term,
+                expected_revision: 1,
+                revision: 2,
+                pruned: vec![id.clone()],
+                ..Batch::default()
+            })
+            .unwrap();
+        assert_eq!(store.load().unwrap().entries, [entry("b")]);
+        assert!(reader.history(&id).unwrap().is_empty());
+        let left = |reader: &mut Box<dyn StoreReader>| -> Vec<u64> {
+            let events = reader.events(0, 10).unwrap();
+            events.iter().map(|event| event.position).collect()
+        };
+        assert_eq!(left(&mut reader), [2, 3]);
+        store
+            .commit(&Batch {
+                term: stored.term,
+                expected_revision: 2,
+                revision: 2,
+                forget_before: Some(at(100)),
+                ..Batch::default()
+            })
+            .unwrap();
+        assert_eq!(left(&mut reader), [3]);
+    });
+}
+
+#[test]
+fn what_is_known_of_polls_and_deliveries_is_found_again() {
+    of_each(|open| {
+        let (mut store, _) = open();
+        let stored = store.load().unwrap();
+        let retry = Retry {
+            attempts: 3,
+            at: at(9),
+        };
+        let sync = SyncRecord {
+            last_poll: Some(at(4)),
+            stale: true,
+        };
+        let mut keep = Batch {
+            term: stored.term,
+            sync: Some(sync),
+            sinks: vec![SinkRecord {
+                sink: "stdout".into(),
+                settled: 4,
+                settled_beyond: vec![6, 9],
+                retries: vec![
+                    ("site/a".into(), Some(retry)),
+                    ("site/b".into(), Some(retry)),
+                ],
+            }],
+            ..Batch::default()
+        };
+        store.commit(&keep).unwrap();
+        keep.sync = None;
+        keep.sinks = vec![SinkRecord {
+            sink: "stdout".into(),
+            settled: 7,
+            settled_beyond: vec![8],
+            retries: vec![("site/a".into(), None)],
+        }];
+        store.commit(&keep).unwrap();
+        drop(store);
+        let stored = open().0.load().unwrap();
+        assert_eq!(stored.sync, sync);
+        let sink = &stored.sinks["stdout"];
+        assert_eq!(
+            (sink.settled, &*sink.settled_beyond),
+            (7, [8, 9].as_slice())
+        );
+        assert_eq!(sink.retries.len(), 1);
+        assert_eq!(sink.retries["site/b"], retry);
+    });
+}

@@ -1,0 +1,47 @@
+//! One daemon a state file.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::OpenError;
+
+/// Held while a daemon uses a state file. The system lets go of it when the
+/// process ends, however it ends.
+///
+/// It is a file of its own beside the state file: SQLite's locks on that one
+/// are dropped when any handle to it is closed.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl Lock {
+    /// Takes the lock for the state file at `path`.
+    pub fn take(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |error: std::io::Error| OpenError::Unusable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock_path(path))
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+}
+
+/// Two names of one file share a lock.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path
+        .canonicalize()
+        .unwrap_or_else(|_| path.to_owned())
+        .into_os_string();
+    name.push(".lock");
+    name.into()
+}

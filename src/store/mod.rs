@@ -1,0 +1,54 @@
+//! What survives a restart: schedule, history and outgoing events, written
+//! together (rules R5 and R12).
+//!
+//! The traits are small, so that another database can follow: one commit of a
+//! batch against an expected revision and term, and reads.
+
+mod batch;
+mod error;
+mod lock;
+mod memory;
+mod sqlite;
+mod worker;
+
+pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
+pub use error::{OpenError, StoreError};
+pub use memory::MemoryStore;
+pub use sqlite::{SqliteReader, SqliteStore};
+pub use worker::{Closed, StoreHandle};
+
+use crate::model::{DispatchId, Event, HistoryItem};
+
+/// Takes commits. There is one writer at a time, the newest term.
+pub trait Store: Send + 'static {
+    /// Everything that the daemon goes on from.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds what cannot be understood.
+    fn load(&mut self) -> Result<Stored, StoreError>;
+
+    /// Writes all of `batch`, synced, or nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when another daemon has taken over, anything else
+    /// when it may be tried again.
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+}
+
+/// Answers questions beside the writer, without holding it up (rule R13).
+pub trait StoreReader: Send + 'static {
+    /// What happened to a dispatch, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError>;
+
+    /// Up to `limit` events behind position `after`, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+}
+
+#[cfg(test)]
+mod contract;

@@ -1,0 +1,85 @@
+//! The state file: SQLite, which users can open with `sqlite3`.
+
+mod open;
+mod read;
+mod rows;
+mod schema;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::lock::Lock;
+use super::{Batch, OpenError, Store, StoreError, StoreReader, Stored};
+use crate::model::{DispatchId, Event, HistoryItem};
+
+/// The writer of a state file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    /// Tells the file apart from another one put in its place.
+    inode: u64,
+    term: u64,
+    id: String,
+    _lock: Lock,
+}
+
+impl SqliteStore {
+    /// Opens the state file at `path` for the API at `origin`, or makes it, and
+    /// begins the next term.
+    ///
+    /// # Errors
+    /// When the file is not ours, newer, another API's, in use or damaged. It
+    /// is left as it is.
+    pub fn open(path: &Path, origin: &str) -> Result<Self, OpenError> {
+        open::open(path, origin)
+    }
+
+    /// A second way in, for reads beside the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened again.
+    pub fn reader(&self) -> Result<SqliteReader, StoreError> {
+        let connection = open::reader(&self.path)?;
+        Ok(SqliteReader {
+            connection,
+            id: self.id.clone(),
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        read::load(&self.connection, self.term)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        // A file that was unlinked takes writes as before, and loses them.
+        if open::inode(&self.path).ok() != Some(self.inode) {
+            return Err(StoreError::Removed(self.path.clone()));
+        }
+        write::commit(&mut self.connection, batch)
+    }
+}
+
+/// A reader of a state file.
+#[derive(Debug)]
+pub struct SqliteReader {
+    connection: Connection,
+    id: String,
+}
+
+impl StoreReader for SqliteReader {
+    fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
+        read::history(&self.connection, id)
+    }
+
+    fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        read::events(&self.connection, &self.id, after, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Opening a state file without touching one that is not ours to touch.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::SqliteStore;
+use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
+use crate::store::lock::Lock;
+use crate::store::{OpenError, StoreError};
+
+/// How long to wait for somebody who looks into the file with `sqlite3`.
+const BUSY: Duration = Duration::from_secs(2);
+
+pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> {
+    let mut fresh = look(path)?;
+    let lock = Lock::take(path)?;
+    let fail = |error: rusqlite::Error| describe(path, &error);
+    let mut connection = Connection::open(path).map_err(fail)?;
+    connection.busy_timeout(BUSY).map_err(fail)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if !fresh {
+        // A file that turns out to be another's is closed without a trace.
+        let trace = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(trace, true).map_err(fail)?;
+        fresh = check(path, &connection, origin)?;
+        connection.set_db_config(trace, false).map_err(fail)?;
+    }
+    prepare(&mut connection, fresh, origin).map_err(fail)?;
+    let (id, term) = connection
+        .query_row(
+            "UPDATE daemon SET term = term + 1 RETURNING store_id, term",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(fail)?;
+    Ok(SqliteStore {
+        inode: inode(path).map_err(|error| unusable(path, &error.to_string()))?,
+        path: path.to_owned(),
+        connection,
+        term,
+        id,
+        _lock: lock,
+    })
+}
+
+pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(connection)
+    };
+    open().map_err(|source| StoreError::Database {
+        doing: "be opened for reading",
+        source,
+    })
+}
+
+/// The number by which the system knows the file at `path` at present.
+pub(super) fn inode(path: &Path) -> std::io::Result<u64> {
+    Ok(std::fs::metadata(path)?.ino())
+}
+
+/// Looks at the file's first bytes, before SQLite does. Tells whether the file
+/// is to be made.
+fn look(path: &Path) -> Result<bool, OpenError> {
+    /// Where SQLite keeps the application id, big-endian.
+    const ID: std::ops::Range<usize> = 68..72;
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| unusable(path, &error.to_string()))?;
+    if head.is_empty() {
+        return Ok(true);
+    }
+    let ours = head.starts_with(MAGIC) && head.get(ID) == Some(&APPLICATION_ID.to_be_bytes());
+    if ours {
+        Ok(false)
+    } else {
+        Err(OpenError::NotOurs {
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Whether a file of ours is one that this daemon may go on with. Tells whether
+/// its making was cut short, so that it is to be made again.
+fn check(path: &Path, connection: &Connection, origin: &str) -> Result<bool, OpenError> {
+    let fail = |error: rusqlite::Error| describe(path, &error);
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(fail)?;
+    if found == 0 {
+        return Ok(true);
+    }
+    if found > VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    let theirs: Option<String> = connection
+        .query_row("SELECT api_origin FROM daemon", [], |row| row.get(0))
+        .optional()
+        .map_err(fail)?;
+    match theirs {
+        Some(theirs) if theirs == origin => Ok(false),
+        Some(theirs) => Err(OpenError::OtherOrigin {
+            path: path.to_owned(),
+            theirs,
+            ours: origin.to_owned(),
+        }),
+        None => Err(OpenError::Damaged {
+            path: path.to_owned(),
+            reason: "table daemon is empty".into(),
+        }),
+    }
+}
+
+/// Brings the file up to date and into the modes that it is written in.
+fn prepare(connection: &mut Connection, fresh: bool, origin: &str) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for migration in MIGRATIONS
+        .iter()
+        .skip(usize::try_from(found).unwrap_or_default())
+    {
+        transaction.execute_batch(migration)?;
+    }
+    if fresh {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        let store_id = format!("{:016x}", rand::random::<u64>());
+        transaction.execute(
+            "INSERT INTO daemon (id, store_id, api_origin, term, revision, position, stale)
+             VALUES (1, ?1, ?2, 0, 0, 0, 0)",
+            (store_id, origin),
+        )?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(())
+}
+
+fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    let reason = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            OpenError::Damaged { path, reason }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        _ => OpenError::Unusable { path, reason },
+    }
+}
+
+fn unusable(path: &Path, reason: &str) -> OpenError {
+    OpenError::Unusable {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Statements about the state file.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::store::contract::batch;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("state.db")
+    }
+
+    fn open(&self) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open(&self.path(), "http://api")
+    }
+
+    /// Expects that opening fails, and that the file is as it was.
+    fn refuses(&self) -> OpenError {
+        let before = std::fs::read(self.path()).unwrap();
+        let error = self.open().unwrap_err();
+        assert_eq!(std::fs::read(self.path()).unwrap(), before, "touched");
+        let text = error.to_string();
+        assert!(text.contains("--state"), "{text}");
+        error
+    }
+
+    fn edit(&self, sql: &str) {
+        Connection::open(self.path())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_while_the_first_one_runs() {
+    let folder = Folder::new();
+    let first = folder.open().unwrap();
+    assert!(matches!(folder.open(), Err(OpenError::Locked { .. })));
+    drop(first);
+    folder.open().unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    std::fs::write(folder.path(), "precious notes").unwrap();
+    assert!(matches!(folder.refuses(), OpenError::NotOurs { .. }));
+
+    let folder = Folder::new();
+    folder.edit("CREATE TABLE precious (note TEXT)");
+    assert!(matches!(folder.refuses(), OpenError::NotOurs { .. }));
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(folder.open().unwrap());
+    folder.edit("PRAGMA user_version = 999");
+    assert!(matches!(
+        folder.refuses(),
+        OpenError::Newer { found: 999, .. }
+    ));
+}
+
+#[test]
+fn a_file_of_another_api_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(folder.open().unwrap());
+    let before = std::fs::read(folder.path()).unwrap();
+    let error = SqliteStore::open(&folder.path(), "http://other").unwrap_err();
+    assert!(matches!(error, OpenError::OtherOrigin { .. }));
+    assert_eq!(std::fs::read(folder.path()).unwrap(), before);
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(folder.open().unwrap());
+    let mut bytes = std::fs::read(folder.path()).unwrap();
+    bytes[100..].fill(0xa5);
+    std::fs::write(folder.path(), bytes).unwrap();
+    assert!(matches!(folder.refuses(), OpenError::Damaged { .. }));
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "dkmq")).unwrap();
+    drop(store);
+    folder.edit("UPDATE dispatches SET phase = 'asleep'");
+    let error = folder.open().unwrap().load().unwrap_err().to_string();
+    assert!(
+        error.contains("dkmq") && error.contains("asleep"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_empty_file_becomes_a_state_file() {
+    let folder = Folder::new();
+    std::fs::write(folder.path(), "").unwrap();
+    folder.open().unwrap();
+}
+
+#[test]
+fn commits_are_synced_through_a_write_ahead_log() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let pragma = |name| -> String {
+        let value = store
+            .connection
+            .query_row(&format!("PRAGMA {name}"), [], |row| {
+                row.get::<_, rusqlite::types::Value>(0)
+            })
+            .unwrap();
+        format!("{value:?}")
+    };
+    assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+    assert_eq!(pragma("synchronous"), "Integer(2)");
+}
+
+#[test]
+fn a_file_that_was_removed_under_way_takes_no_more_commits() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    std::fs::remove_file(folder.path()).unwrap();
+    assert!(matches!(
+        store.commit(&batch(&stored, "a")),
+        Err(StoreError::Removed(_))
+    ));
+}
+
+#[test]
+fn a_missing_folder_is_named_with_the_option() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("none/state.db");
+    let error = SqliteStore::open(&path, "http://api").unwrap_err();
+    assert!(error.to_string().contains("--state"), "{error}");
+}

@@ -1,0 +1,160 @@
+//! One transaction a batch.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use serde::Serialize;
+
+use crate::model::{Entry, rfc3339};
+use crate::store::{Batch, SinkRecord, StoreError};
+
+/// Writes a batch, synced, or nothing of it.
+pub(super) fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
+    let written = write(connection, batch).map_err(|source| StoreError::Database {
+        doing: "be written",
+        source,
+    })?;
+    if written {
+        Ok(())
+    } else {
+        Err(StoreError::Fenced)
+    }
+}
+
+/// Tells whether the store was as the batch expects it. If not, nothing is
+/// written.
+fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
+    // Dropped without a commit, it rolls back.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let position = batch.events.last().map(|event| event.position);
+    let expected = transaction
+        .prepare_cached(
+            "UPDATE daemon SET revision = ?1, position = coalesce(?2, position)
+             WHERE revision = ?3 AND term = ?4",
+        )?
+        .execute((
+            batch.revision,
+            position,
+            batch.expected_revision,
+            batch.term,
+        ))?;
+    if expected != 1 {
+        return Ok(false);
+    }
+    entries(&transaction, batch)?;
+    events(&transaction, batch)?;
+    prune(&transaction, batch)?;
+    if let Some(sync) = batch.sync {
+        transaction
+            .prepare_cached("UPDATE daemon SET last_poll = ?1, stale = ?2")?
+            .execute((sync.last_poll.map(rfc3339), sync.stale))?;
+    }
+    for record in &batch.sinks {
+        sink(&transaction, record)?;
+    }
+    transaction.commit()?;
+    Ok(true)
+}
+
+fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    let mut upsert = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO dispatches
+         (id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
+          over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    for entry in &batch.entries {
+        let entry: &Entry = entry;
+        upsert.execute((
+            entry.id().as_str(),
+            entry.phase.name(),
+            entry.cancel_reason.map(|reason| reason.name()),
+            entry.started,
+            entry.ended,
+            rfc3339(entry.first_seen),
+            rfc3339(entry.last_changed),
+            rfc3339(entry.last_confirmed),
+            entry.over_since.map(rfc3339),
+            entry.discovered_by.name(),
+            entry.last_changed_by.name(),
+            entry.asked.term,
+            entry.asked.count,
+            json(&entry.dispatch)?,
+        ))?;
+    }
+    let mut history = transaction
+        .prepare_cached("INSERT INTO history (dispatch_id, revision, item) VALUES (?1, ?2, ?3)")?;
+    for (id, item) in &batch.history {
+        history.execute((id.as_str(), item.revision, json(item)?))?;
+    }
+    Ok(())
+}
+
+fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO events (position, type, subject, time, data) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for event in &batch.events {
+        insert.execute((
+            event.position,
+            &*event.event_type,
+            &*event.subject,
+            rfc3339(event.time),
+            event.data.get(),
+        ))?;
+    }
+    Ok(())
+}
+
+fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    for (id, sql) in batch.pruned.iter().flat_map(|id| {
+        [
+            (id, "DELETE FROM dispatches WHERE id = ?1"),
+            (id, "DELETE FROM history WHERE dispatch_id = ?1"),
+            (
+                id,
+                "DELETE FROM events WHERE subject = ?1 AND type GLOB 'dispatch.*'",
+            ),
+        ]
+    }) {
+        transaction.prepare_cached(sql)?.execute([id.as_str()])?;
+    }
+    if let Some(before) = batch.forget_before {
+        transaction
+            .prepare_cached("DELETE FROM events WHERE time < ?1 AND type NOT GLOB 'dispatch.*'")?
+            .execute([rfc3339(before)])?;
+    }
+    Ok(())
+}
+
+fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> {
+    let sink = &*record.sink;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO sinks (sink, settled) VALUES (?1, ?2)")?
+        .execute((sink, record.settled))?;
+    let mut beyond = transaction
+        .prepare_cached("INSERT OR IGNORE INTO settled_beyond (sink, position) VALUES (?1, ?2)")?;
+    for position in &record.settled_beyond {
+        beyond.execute((sink, position))?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position <= ?2")?
+        .execute((sink, record.settled))?;
+    for (lane, retry) in &record.retries {
+        match retry {
+            Some(retry) => transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO retries (sink, lane, attempts, at)
+                     VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute((sink, &**lane, retry.attempts, rfc3339(retry.at)))?,
+            None => transaction
+                .prepare_cached("DELETE FROM retries WHERE sink = ?1 AND lane = ?2")?
+                .execute((sink, &**lane))?,
+        };
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
