@@ -5,5 +5,7 @@ pub mod delivery;
 pub mod engine;
 pub mod http;
 pub mod model;
+pub mod sandbox;
 pub mod store;
+pub mod sync;
 pub mod voltus;

@@ -1,0 +1,25 @@
+//! The shell around the engine: who asks the API when, and who is told what.
+//!
+//! [`Machine`] is a state machine without I/O: it is told what happened and
+//! what time it is, and says what is to be done. [`Driver`] does that with real
+//! sockets and a real disk; a simulation can do it from a seed.
+
+mod announce;
+mod budget;
+mod driver;
+mod fetcher;
+mod heals;
+mod health;
+mod log;
+mod machine;
+mod poller;
+mod waiters;
+mod writer;
+
+pub use driver::{Driver, DriverError, Inbox};
+pub use health::{Health, State, View};
+pub use machine::{Effect, Input, Machine, Settings, Verdict};
+pub use poller::PollReport;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Changes become events.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::model::{Change, ChangeKind, DAEMON, Event};
+
+/// Numbers events as they are made.
+#[derive(Debug)]
+pub(super) struct Announcer<'a> {
+    store_id: &'a str,
+    position: u64,
+    events: Vec<Event>,
+}
+
+impl<'a> Announcer<'a> {
+    /// Goes on behind `position`.
+    pub fn new(store_id: &'a str, position: u64) -> Self {
+        Self {
+            store_id,
+            position,
+            events: Vec::new(),
+        }
+    }
+
+    /// Announces a change of a dispatch.
+    pub fn change(&mut self, change: &Change) {
+        let data = raw(&ChangeData(change));
+        self.event(
+            change.kind.event_type(),
+            change.id.as_str(),
+            change.at,
+            data,
+        );
+    }
+
+    /// Announces that the schedule may be wrong, or can be trusted again.
+    pub fn sync(&mut self, stale: bool, last_poll: Option<DateTime<Utc>>, at: DateTime<Utc>) {
+        let event_type = if stale {
+            "sync.stale"
+        } else {
+            "sync.recovered"
+        };
+        let data = raw(&json!({"last_successful_poll": last_poll}));
+        self.event(event_type, DAEMON, at, data);
+    }
+
+    /// The events, and the position of the last one.
+    pub fn finish(self) -> (Vec<Event>, u64) {
+        (self.events, self.position)
+    }
+
+    fn event(&mut self, event_type: &str, subject: &str, time: DateTime<Utc>, data: Box<RawValue>) {
+        self.position += 1;
+        self.events.push(Event {
+            position: self.position,
+            id: Event::id_at(self.store_id, self.position),
+            event_type: event_type.into(),
+            subject: subject.into(),
+            time,
+            // It grows over all events, so it does for each subject.
+            sequence: self.position,
+            data: data.into(),
+        });
+    }
+}
+
+/// The entry, what brought the change, and the fields that changed.
+struct ChangeData<'a>(&'a Change);
+
+impl Serialize for ChangeData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.0.entry.write_fields(&mut map)?;
+        map.serialize_entry("source", &self.0.source)?;
+        if let ChangeKind::Updated { changed } = &self.0.kind {
+            map.serialize_entry("changed", changed)?;
+        }
+        map.end()
+    }
+}
+
+/// `data` as JSON. It is made of maps with text keys, which always can be.
+fn raw(data: &impl Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(data).unwrap_or_else(|error| {
+        tracing::error!(%error, "an event's data could not be written");
+        RawValue::NULL.to_owned()
+    })
+}

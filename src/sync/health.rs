@@ -1,0 +1,88 @@
+//! What others may know about the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::PollReport;
+use crate::clock::Mono;
+use crate::engine::Schedule;
+
+/// Whether the schedule can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No poll has succeeded yet.
+    Starting,
+    /// A poll has succeeded within three intervals.
+    Fresh,
+    /// None has: the schedule may be wrong (rule R10).
+    Stale,
+}
+
+impl State {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// How the machine is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// The time between two polls.
+    pub poll_interval: Duration,
+    /// How the last poll ended. `None` until the first one has.
+    pub last_poll: Option<PollReport>,
+    /// When a poll last succeeded: UTC, also before this start.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When a poll last succeeded in this start, on the clock that never jumps.
+    pub last_success_mono: Option<Mono>,
+    /// When the next poll is due, UTC. `None` while one is under way.
+    pub next_poll: Option<DateTime<Utc>>,
+    /// Changes that the poller found and no webhook brought.
+    pub heals: u64,
+    /// Those for whose id no webhook came within a minute.
+    pub missed_webhooks: u64,
+    /// Answers that came too late to count.
+    pub outdated: u64,
+    /// Dispatches in answers that could not be read.
+    pub unreadable: u64,
+    /// Times that a lower number was taken over.
+    pub rewinds: u64,
+    /// Why the store takes no writes, if it does not.
+    pub store_error: Option<String>,
+}
+
+impl Health {
+    /// How long after a poll the schedule can be trusted.
+    pub fn trust(&self) -> Duration {
+        self.poll_interval * 3
+    }
+
+    /// Whether the schedule can be trusted at `now`.
+    pub fn state(&self, now: Mono) -> State {
+        match self.last_success_mono {
+            Some(last) if now.saturating_sub(last) < self.trust() => State::Fresh,
+            Some(_) => State::Stale,
+            None if now < self.trust() => State::Starting,
+            None => State::Stale,
+        }
+    }
+}
+
+/// What readers see: one committed state, and how the machine was doing then
+/// (rule R13).
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The time up to which the schedule was brought, UTC.
+    pub as_of: DateTime<Utc>,
+    /// How the machine is doing.
+    pub health: Arc<Health>,
+}

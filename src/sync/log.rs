@@ -1,0 +1,31 @@
+//! Changes, told to the operator.
+
+use crate::model::{Change, ChangeKind, rfc3339};
+
+/// How many changes of one commit are told one by one.
+const TOLD: usize = 50;
+
+/// Tells what a commit changed.
+pub(super) fn changes(changes: &[Change]) {
+    for change in changes.iter().take(TOLD) {
+        let dispatch = &change.entry.dispatch;
+        let what = change.kind.event_type().trim_start_matches("dispatch.");
+        let fields = match &change.kind {
+            ChangeKind::Updated { changed } => format!(" {changed:?}"),
+            ChangeKind::Cancelled(reason) => format!(" ({})", reason.name()),
+            _ => String::new(),
+        };
+        tracing::info!(
+            dispatch = %change.id,
+            source = change.source.name(),
+            revision = change.revision,
+            start = %rfc3339(dispatch.start_time),
+            end = %dispatch.end_time.map_or_else(|| "open".to_owned(), rfc3339),
+            sites = dispatch.sites.len(),
+            "{what}{fields}"
+        );
+    }
+    if let Some(more) = changes.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        tracing::info!("and {more} more changes in the same commit");
+    }
+}

@@ -1,0 +1,367 @@
+//! What to do next, given what happened and what time it is.
+
+mod answers;
+mod asking;
+mod commits;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::budget::Budget;
+use super::fetcher::Fetcher;
+use super::heals::Heals;
+use super::health::{Health, View};
+use super::poller::Poller;
+use super::waiters::{Ticket, Waiters};
+use super::writer::{Committed, Job, UnderWay};
+use crate::clock::{Mono, Now};
+use crate::engine::{Rules, Schedule};
+use crate::model::{Asked, DispatchId, Event};
+use crate::store::{Batch, SinkRecord, StoreError, Stored};
+use crate::voltus::{ApiError, Question, Told};
+
+/// How many may wait at once. More are told to come back.
+const MOST_WAITING: usize = 4096;
+
+/// How long whoever asks for a poll by hand waits for it. Longer than a list
+/// may take.
+const POLL_PATIENCE: Duration = Duration::from_secs(65);
+
+/// The wall clock is looked at this often, whatever is due (rule R4).
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
+/// A jump of the wall clock by more than this is worth a line in the log.
+const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(5);
+
+/// What the operator decides about the machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The time between two polls.
+    pub poll_interval: Duration,
+    /// The longest that a webhook waits for its answer.
+    pub webhook_deadline: Duration,
+    /// Requests to the API in a minute, at most.
+    pub api_rate: NonZeroU32,
+    /// What the engine goes by.
+    pub rules: Rules,
+}
+
+/// Something that happened. `W` is how whoever waits is answered.
+#[derive(Debug)]
+pub enum Input<W> {
+    /// A webhook says: look at this dispatch.
+    Webhook {
+        /// The dispatch.
+        id: DispatchId,
+        /// Who waits.
+        waiter: W,
+    },
+    /// Somebody asks for a poll, and waits for it.
+    Poll {
+        /// Who waits.
+        waiter: W,
+    },
+    /// A question was answered, or not.
+    Told {
+        /// The question's place in the order.
+        asked: Asked,
+        /// The answer.
+        result: Result<Told, ApiError>,
+    },
+    /// A commit has ended.
+    Committed(Result<(), StoreError>),
+    /// Deliveries have come so far.
+    Delivered(Vec<SinkRecord>),
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Effect<W> {
+    /// Ask the API.
+    Ask {
+        /// The question's place in the order.
+        asked: Asked,
+        /// The question.
+        question: Question,
+    },
+    /// Write this. There is one commit at a time.
+    Commit(Box<Batch>),
+    /// Answer somebody who waits.
+    Reply {
+        /// Who.
+        waiter: W,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// Deliver these: they are on disk.
+    Deliver(Vec<Event>),
+    /// End: another daemon has taken over.
+    End(StoreError),
+}
+
+/// The answer to somebody who waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was asked for is on disk.
+    Settled,
+    /// Neither the API nor the schedule knows the dispatch.
+    Unknown,
+    /// It could not be done now.
+    Unavailable {
+        /// Why, for the operator.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Too many wait already.
+    Busy,
+}
+
+#[derive(Debug)]
+enum Call {
+    Poll,
+    Dispatch(DispatchId),
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    outdated: u64,
+    unreadable: u64,
+    rewinds: u64,
+}
+
+/// The state machine around the engine. It does no I/O.
+#[derive(Debug)]
+pub struct Machine<W> {
+    settings: Settings,
+    store_id: Arc<str>,
+    term: u64,
+    committed: Committed,
+    writing: Option<UnderWay>,
+    queue: VecDeque<Job>,
+    sinks: Vec<SinkRecord>,
+    waiters: Waiters<W>,
+    poller: Poller,
+    fetcher: Fetcher,
+    budget: Budget,
+    heals: Heals,
+    calls: BTreeMap<Asked, Call>,
+    asked: u64,
+    /// The API asked to be left alone until then.
+    paused_until: Mono,
+    slowed: u32,
+    random: SmallRng,
+    store_error: Option<String>,
+    write_not_before: Mono,
+    forget_at: Mono,
+    counts: Counts,
+    problems: String,
+    last_now: Now,
+    effects: Vec<Effect<W>>,
+}
+
+impl<W> Machine<W> {
+    /// Goes on from what was stored. The first poll is due at once.
+    pub fn new(settings: Settings, stored: Stored, now: Now, seed: u64) -> Self {
+        let committed = Committed {
+            schedule: Schedule::restore(stored.entries, stored.revision),
+            position: stored.position,
+            sync: stored.sync,
+            as_of: now.wall,
+        };
+        Self {
+            store_id: stored.id,
+            term: stored.term,
+            committed,
+            writing: None,
+            queue: VecDeque::new(),
+            sinks: Vec::new(),
+            waiters: Waiters::new(),
+            poller: Poller::new(settings.poll_interval, now.mono),
+            fetcher: Fetcher::default(),
+            budget: Budget::new(settings.api_rate),
+            heals: Heals::default(),
+            calls: BTreeMap::new(),
+            asked: 0,
+            paused_until: Mono::ZERO,
+            slowed: 0,
+            random: SmallRng::seed_from_u64(seed),
+            store_error: None,
+            write_not_before: Mono::ZERO,
+            forget_at: now.mono,
+            counts: Counts::default(),
+            problems: String::new(),
+            last_now: now,
+            effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes in what happened by `now`, and says what is to be done.
+    pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input<W>>) -> Vec<Effect<W>> {
+        self.look_at_clock(now);
+        self.budget.advance(now.mono);
+        self.heals.advance(now.mono);
+        for input in inputs {
+            self.take_in(input, now);
+        }
+        self.answer_late(now);
+        self.write(now);
+        self.ask(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When to step again if nothing happens before.
+    pub fn next_wake(&self) -> Mono {
+        let now = self.last_now;
+        let mut wake = now.mono + LOOK_AT_CLOCK;
+        let mut consider = |at: Option<Mono>| wake = wake.min(at.unwrap_or(Mono::MAX));
+        consider(self.waiters.first_deadline());
+        consider(self.budget.next_token());
+        consider(self.poller.due().map(|due| due.max(self.paused_until)));
+        if self.writing.is_none() {
+            let due = self.committed.schedule.next_due();
+            let due = due.map(|due| now.mono + (due - now.wall).to_std().unwrap_or_default());
+            consider(due.map(|due| due.max(self.write_not_before)));
+            if !self.committed.sync.stale {
+                consider(Some(self.stale_at().max(self.write_not_before)));
+            }
+        }
+        if self.budget.next_token().is_some() {
+            // What is due waits for that token.
+            wake = wake.max(now.mono + Duration::from_millis(1));
+        }
+        wake
+    }
+
+    /// What readers may see now.
+    pub fn view(&self) -> View {
+        let now = self.last_now;
+        let next_poll = self.poller.due().map(|due| {
+            let wait = due.max(self.paused_until).saturating_sub(now.mono);
+            now.wall + wait
+        });
+        View {
+            schedule: self.committed.schedule.clone(),
+            as_of: self.committed.as_of,
+            health: Arc::new(Health {
+                poll_interval: self.settings.poll_interval,
+                last_poll: self.poller.last.clone(),
+                last_success: self.committed.sync.last_poll,
+                last_success_mono: self.poller.last_success.map(|at| at.mono),
+                next_poll,
+                heals: self.heals.heals,
+                missed_webhooks: self.heals.missed,
+                outdated: self.counts.outdated,
+                unreadable: self.counts.unreadable,
+                rewinds: self.counts.rewinds,
+                store_error: self.store_error.clone(),
+            }),
+        }
+    }
+
+    /// Whether a commit is under way.
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    fn look_at_clock(&mut self, now: Now) {
+        let passed = TimeDelta::from_std(now.mono.saturating_sub(self.last_now.mono));
+        let jump = (now.wall - self.last_now.wall) - passed.unwrap_or_default();
+        if jump.abs() > CLOCK_JUMP {
+            tracing::warn!(
+                seconds = jump.num_seconds(),
+                "the wall clock jumped, or the machine slept; polling to catch up"
+            );
+            self.poller.soon(now.mono);
+        }
+        self.last_now = now;
+    }
+
+    fn take_in(&mut self, input: Input<W>, now: Now) {
+        match input {
+            Input::Webhook { id, waiter } => self.webhook(&id, waiter, now),
+            Input::Poll { waiter } => self.poll_by_hand(waiter, now),
+            Input::Told { asked, result } => self.told(asked, result, now),
+            Input::Committed(result) => self.commit_ended(result, now),
+            Input::Delivered(records) => self.sinks.extend(records),
+        }
+    }
+
+    fn webhook(&mut self, id: &DispatchId, waiter: W, now: Now) {
+        self.heals.webhook(id, now.mono);
+        let deadline = now.mono + self.settings.webhook_deadline;
+        if self.waiters.len() >= MOST_WAITING {
+            self.reply(waiter, Verdict::Busy);
+        } else if self.paused_until >= deadline {
+            self.poller.soon(now.mono);
+            self.reply(waiter, self.paused(now));
+        } else {
+            let ticket = self.waiters.add(waiter, deadline);
+            self.fetcher.want(id, ticket);
+        }
+    }
+
+    fn poll_by_hand(&mut self, waiter: W, now: Now) {
+        if self.waiters.len() >= MOST_WAITING {
+            self.reply(waiter, Verdict::Busy);
+        } else if self.paused_until > now.mono {
+            self.reply(waiter, self.paused(now));
+        } else {
+            let ticket = self.waiters.add(waiter, now.mono + POLL_PATIENCE);
+            self.poller.ask(ticket);
+        }
+    }
+
+    fn paused(&self, now: Now) -> Verdict {
+        Verdict::Unavailable {
+            reason: "the API asked to be left alone for a while".into(),
+            retry_after: self.paused_until.saturating_sub(now.mono),
+        }
+    }
+
+    /// Those whose deadline has passed. What they wait for goes on.
+    fn answer_late(&mut self, now: Now) {
+        let late = self.waiters.take_late(now.mono);
+        if !late.is_empty() {
+            self.poller.soon(now.mono);
+        }
+        for waiter in late {
+            let verdict = unavailable("it took too long");
+            self.reply(waiter, verdict);
+        }
+    }
+
+    fn stale_at(&self) -> Mono {
+        let last = self.poller.last_success.map_or(Mono::ZERO, |at| at.mono);
+        last + self.settings.poll_interval * 3
+    }
+
+    fn refuse(&mut self, ticket: Ticket, reason: &str) {
+        self.answer(ticket, unavailable(reason));
+    }
+
+    fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
+        if let Some(waiter) = self.waiters.take(ticket) {
+            self.reply(waiter, verdict);
+        }
+    }
+
+    fn reply(&mut self, waiter: W, verdict: Verdict) {
+        self.effects.push(Effect::Reply { waiter, verdict });
+    }
+}
+
+/// Voltus resends by itself; a second is what its first resend waits.
+fn unavailable(reason: &str) -> Verdict {
+    Verdict::Unavailable {
+        reason: reason.to_owned(),
+        retry_after: Duration::from_secs(1),
+    }
+}

@@ -1,0 +1,158 @@
+//! What the API told, or did not.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Call, Machine};
+use crate::clock::Now;
+use crate::engine::{Answer, Observation, Reading};
+use crate::model::{Asked, DispatchId, Source};
+use crate::sync::writer::Job;
+use crate::voltus::{ApiError, Told, backoff};
+
+impl<W> Machine<W> {
+    pub(super) fn told(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
+        let Some(call) = self.calls.remove(&asked) else {
+            return;
+        };
+        if let Err(error) = &result {
+            self.slow_down(error, now);
+        } else {
+            self.slowed = 0;
+        }
+        match call {
+            Call::Poll => self.told_list(asked, result, now),
+            Call::Dispatch(id) => self.told_dispatch(asked, &id, result, now),
+        }
+    }
+
+    /// Every call rests when the API says that we are too fast (rule R9).
+    fn slow_down(&mut self, error: &ApiError, now: Now) {
+        let asked_for = error.retry_after();
+        if !matches!(error, ApiError::TooFast { .. }) && asked_for.is_none() {
+            return;
+        }
+        self.slowed = self.slowed.saturating_add(1);
+        let ours = backoff(
+            self.slowed,
+            self.random.random(),
+            Duration::from_secs(1),
+            Duration::from_secs(30),
+        );
+        let until = now.mono + asked_for.unwrap_or(ours);
+        self.paused_until = self.paused_until.max(until);
+    }
+
+    fn told_list(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
+        let Some(poll) = self.poller.under_way(asked) else {
+            return;
+        };
+        let (before, first) = (poll.before, poll.first);
+        match result {
+            Ok(told) => {
+                self.note_problems(&told);
+                let tickets = match &told.answer {
+                    Answer::List(list) => {
+                        let shown: BTreeSet<&DispatchId> = list
+                            .readings
+                            .iter()
+                            .filter(|reading| matches!(reading, Reading::Dispatch(_)))
+                            .map(Reading::id)
+                            .collect();
+                        self.fetcher.answered_by_list(before, &shown)
+                    }
+                    Answer::Found(_) | Answer::Gone(_) => Vec::new(),
+                };
+                self.queue.push_back(Job {
+                    observation: Observation::Api {
+                        source: Source::Poll,
+                        asked,
+                        answer: told.answer,
+                    },
+                    tickets,
+                    poll: Some((asked, first)),
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a poll failed");
+                self.poll_failed(asked, error.to_string(), error.retry_after(), now);
+            }
+        }
+    }
+
+    fn told_dispatch(
+        &mut self,
+        asked: Asked,
+        id: &DispatchId,
+        result: Result<Told, ApiError>,
+        now: Now,
+    ) {
+        let tickets = self.fetcher.ended(id);
+        let source = if tickets.is_empty() {
+            Source::Poll
+        } else {
+            Source::Webhook
+        };
+        match result {
+            Ok(told) => {
+                self.note_problems(&told);
+                self.queue.push_back(Job {
+                    observation: Observation::Api {
+                        source,
+                        asked,
+                        answer: told.answer,
+                    },
+                    tickets: tickets
+                        .into_iter()
+                        .map(|ticket| (ticket, id.clone()))
+                        .collect(),
+                    poll: None,
+                });
+            }
+            Err(error) => {
+                tracing::warn!(dispatch = %id, source = source.name(), %error, "a look-up failed");
+                if !tickets.is_empty() {
+                    self.poller.soon(now.mono);
+                }
+                let reason = error.to_string();
+                for ticket in tickets {
+                    self.refuse(ticket, &reason);
+                }
+            }
+        }
+    }
+
+    /// Says what could not be read, once for each new set of problems.
+    fn note_problems(&mut self, told: &Told) {
+        if told.problems.is_empty() {
+            return;
+        }
+        let problems = told.problems.to_string();
+        if problems != self.problems {
+            tracing::warn!(
+                count = told.problems.count(),
+                "parts of the API's answer could not be read and were left out: {problems}"
+            );
+            self.problems = problems;
+        }
+    }
+
+    pub(super) fn poll_failed(
+        &mut self,
+        asked: Asked,
+        error: String,
+        told_to_wait: Option<Duration>,
+        now: Now,
+    ) {
+        let Some(poll) = self.poller.under_way(asked) else {
+            return;
+        };
+        for ticket in std::mem::take(&mut poll.tickets) {
+            self.refuse(ticket, &error);
+        }
+        let random = self.random.random();
+        self.poller.failed(now, random, error, told_to_wait);
+    }
+}

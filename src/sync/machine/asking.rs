@@ -1,0 +1,51 @@
+//! Which question goes to the API next.
+
+use super::{Call, Effect, Machine};
+use crate::clock::Now;
+use crate::model::Asked;
+use crate::voltus::Question;
+
+impl<W> Machine<W> {
+    /// Issues what is due, wanted, and within the budget: polls first, then
+    /// look-ups that somebody waits for, then checks.
+    pub(super) fn ask(&mut self, now: Now) {
+        if now.mono < self.paused_until {
+            return;
+        }
+        self.ask_for_list(now);
+        while let Some(id) = self.fetcher.next(|ticket| self.waiters.waits(ticket)) {
+            if self.budget.take() {
+                self.fetcher.issue(&id);
+                let question = Question::Dispatch(id.clone());
+                self.issue(Call::Dispatch(id), question);
+                continue;
+            }
+            if self.fetcher.is_awaited(&id) {
+                // More wait than the budget allows: one list answers many.
+                self.poller.soon(now.mono);
+                self.ask_for_list(now);
+            }
+            break;
+        }
+    }
+
+    fn ask_for_list(&mut self, now: Now) {
+        let due = self.poller.due().is_some_and(|due| due <= now.mono);
+        if due && self.budget.take_for_poll() {
+            let before = self.waiters.next_ticket();
+            let asked = self.issue(Call::Poll, Question::List);
+            self.poller.issue(asked, now, before);
+        }
+    }
+
+    fn issue(&mut self, call: Call, question: Question) -> Asked {
+        self.asked += 1;
+        let asked = Asked {
+            term: self.term,
+            count: self.asked,
+        };
+        self.calls.insert(asked, call);
+        self.effects.push(Effect::Ask { asked, question });
+        asked
+    }
+}

@@ -1,0 +1,250 @@
+//! From observations to one commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::announce::Announcer;
+use super::waiters::Ticket;
+use crate::clock::Now;
+use crate::engine::{Answer, Observation, Outcome, Reading, Rules, Schedule, reconcile};
+use crate::model::{Asked, Change, DispatchId, Entry, Event, HistoryItem, Source};
+use crate::store::{Batch, SinkRecord, SyncRecord};
+
+/// What is committed, or will be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Committed {
+    pub schedule: Schedule,
+    /// The position of the last event.
+    pub position: u64,
+    pub sync: SyncRecord,
+    /// The time up to which it was brought, UTC.
+    pub as_of: DateTime<Utc>,
+}
+
+/// An observation on its way into the schedule.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub observation: Observation,
+    /// Those who wait for it, and for which dispatch.
+    pub tickets: Vec<(Ticket, DispatchId)>,
+    /// The poll that brought it, and whether it was the first one.
+    pub poll: Option<(Asked, bool)>,
+}
+
+/// What to tell somebody who waited for a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is on disk, or there was nothing to write.
+    Settled,
+    /// Neither the API nor the schedule knows it.
+    Unknown,
+    /// What the API says cannot be taken yet.
+    Doubtful,
+    /// The engine wants to look again first.
+    LookAgain,
+}
+
+/// What is left to do once a batch is committed.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    pub fates: Vec<(Ticket, DispatchId, Fate)>,
+    pub look_ups: Vec<DispatchId>,
+    /// Dispatches whose change the poller found.
+    pub heals: Vec<DispatchId>,
+    pub polls: Vec<Asked>,
+    pub outdated: u64,
+    pub unreadable: u64,
+    pub rewinds: u64,
+}
+
+/// A commit that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub next: Committed,
+    pub aftermath: Aftermath,
+    pub events: Vec<Event>,
+    pub changes: Vec<Change>,
+    /// Written along. Kept in case the commit fails.
+    pub sinks: Vec<SinkRecord>,
+}
+
+/// Gathers one batch on top of what is committed.
+pub(super) struct Gathering<'a> {
+    rules: &'a Rules,
+    now: Now,
+    next: Committed,
+    announcer: Announcer<'a>,
+    entries: BTreeMap<DispatchId, Arc<Entry>>,
+    batch: Batch,
+    aftermath: Aftermath,
+    changes: Vec<Change>,
+}
+
+impl<'a> Gathering<'a> {
+    pub fn new(
+        committed: &Committed,
+        term: u64,
+        store_id: &'a str,
+        rules: &'a Rules,
+        now: Now,
+    ) -> Self {
+        let revision = committed.schedule.revision();
+        Self {
+            rules,
+            now,
+            next: committed.clone(),
+            announcer: Announcer::new(store_id, committed.position),
+            entries: BTreeMap::new(),
+            batch: Batch {
+                term,
+                expected_revision: revision,
+                ..Batch::default()
+            },
+            aftermath: Aftermath::default(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Lets the clock say what has come due.
+    pub fn clock(&mut self) {
+        self.observe(&Observation::Clock);
+    }
+
+    /// Takes one observation in, and settles what becomes of those who wait.
+    pub fn job(&mut self, job: Job) {
+        let outcome = self.observe(&job.observation);
+        for (ticket, id) in &job.tickets {
+            let fate = self.fate(&job.observation, id, &outcome);
+            self.aftermath.fates.push((*ticket, id.clone(), fate));
+        }
+        if let Some((asked, first)) = job.poll {
+            self.aftermath.polls.push(asked);
+            self.poll_succeeded();
+            if !first {
+                self.heals(&outcome, &job.tickets);
+            }
+        } else if job.tickets.is_empty() {
+            // A look-up that a poll asked for.
+            self.heals(&outcome, &[]);
+        }
+        self.aftermath.look_ups.extend(outcome.look_ups);
+    }
+
+    /// Remembers that no poll succeeds, and says so.
+    pub fn stale(&mut self) {
+        let sync = SyncRecord {
+            stale: true,
+            ..self.next.sync
+        };
+        self.announcer.sync(true, sync.last_poll, self.now.wall);
+        self.set_sync(sync);
+    }
+
+    /// Takes along what came of deliveries.
+    pub fn sinks(&mut self, records: Vec<SinkRecord>) {
+        self.batch.sinks.extend(records);
+    }
+
+    /// Lets old events of sites and of the daemon go.
+    pub fn forget(&mut self, now: Now) {
+        self.batch.forget_before = chrono::TimeDelta::from_std(self.rules.retain)
+            .ok()
+            .and_then(|retain| now.wall.checked_sub_signed(retain));
+    }
+
+    /// Writes what is known already, to see whether the store takes it.
+    pub fn probe(&mut self) {
+        self.set_sync(self.next.sync);
+    }
+
+    pub fn finish(self) -> (Batch, UnderWay) {
+        let (events, position) = self.announcer.finish();
+        let mut next = self.next;
+        next.position = position;
+        next.as_of = self.now.wall;
+        let mut batch = self.batch;
+        batch.revision = next.schedule.revision();
+        batch.entries = self.entries.into_values().collect();
+        batch.events.clone_from(&events);
+        let under_way = UnderWay {
+            next,
+            aftermath: self.aftermath,
+            events,
+            changes: self.changes,
+            sinks: batch.sinks.clone(),
+        };
+        (batch, under_way)
+    }
+
+    fn observe(&mut self, observation: &Observation) -> Outcome {
+        let (schedule, outcome) =
+            reconcile(&self.next.schedule, observation, self.now.wall, self.rules);
+        self.next.schedule = schedule;
+        for change in &outcome.changes {
+            self.announcer.change(change);
+            self.entries
+                .insert(change.id.clone(), Arc::clone(&change.entry));
+            self.batch.pruned.retain(|pruned| *pruned != change.id);
+            let item = HistoryItem::from(change);
+            self.batch.history.push((change.id.clone(), item));
+        }
+        for id in &outcome.pruned {
+            self.entries.remove(id);
+            self.batch.pruned.push(id.clone());
+        }
+        self.changes.extend_from_slice(&outcome.changes);
+        self.aftermath.outdated += outcome.outdated;
+        self.aftermath.unreadable += outcome.unreadable;
+        self.aftermath.rewinds += outcome.rewinds;
+        outcome
+    }
+
+    fn fate(&self, observation: &Observation, id: &DispatchId, outcome: &Outcome) -> Fate {
+        if outcome.look_ups.contains(id) {
+            return Fate::LookAgain;
+        }
+        let Observation::Api { answer, .. } = observation else {
+            return Fate::Settled;
+        };
+        match answer {
+            Answer::Found(Reading::Unreadable { .. }) => Fate::Doubtful,
+            Answer::Found(Reading::Dispatch(_)) | Answer::List(_) => Fate::Settled,
+            Answer::Gone(_) => match self.next.schedule.get(id) {
+                None => Fate::Unknown,
+                Some(entry) if entry.phase.is_over() => Fate::Settled,
+                Some(_) => Fate::Doubtful,
+            },
+        }
+    }
+
+    /// Counts the dispatches that a poll changed and for which nobody waited.
+    fn heals(&mut self, outcome: &Outcome, awaited: &[(Ticket, DispatchId)]) {
+        let mut healed: Vec<&DispatchId> = outcome
+            .changes
+            .iter()
+            .filter(|change| change.source == Source::Poll)
+            .map(|change| &change.id)
+            .filter(|id| !awaited.iter().any(|(_, awaited)| awaited == *id))
+            .collect();
+        healed.dedup();
+        self.aftermath.heals.extend(healed.into_iter().cloned());
+    }
+
+    fn poll_succeeded(&mut self) {
+        if self.next.sync.stale {
+            self.announcer
+                .sync(false, Some(self.now.wall), self.now.wall);
+        }
+        self.set_sync(SyncRecord {
+            last_poll: Some(self.now.wall),
+            stale: false,
+        });
+    }
+
+    fn set_sync(&mut self, sync: SyncRecord) {
+        self.next.sync = sync;
+        self.batch.sync = Some(sync);
+    }
+}
