@@ -4,6 +4,7 @@ pub mod clock;
 pub mod delivery;
 pub mod engine;
 pub mod http;
+pub mod listener;
 pub mod model;
 pub mod sandbox;
 pub mod store;

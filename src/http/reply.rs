@@ -1,0 +1,68 @@
+//! Answers in JSON.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+use warp::Rejection;
+use warp::reply::Response;
+
+/// `body` as JSON.
+pub fn json_reply(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            let mut reply = Response::new(bytes.into());
+            *reply.status_mut() = status;
+            let headers = reply.headers_mut();
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
+            reply
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            let mut reply = Response::default();
+            *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            reply
+        }
+    }
+}
+
+/// Says no, and why.
+pub fn refusal(status: StatusCode, reason: &str) -> Response {
+    json_reply(status, &json!({"error": reason}))
+}
+
+/// Says when to come back, in whole seconds and at least one.
+pub fn set_retry_after(reply: &mut Response, after: Duration) {
+    let seconds = after.as_millis().div_ceil(1000).clamp(1, 300);
+    if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+        reply.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+}
+
+/// The answer to a request that no route took. `allow` are the methods of the
+/// path, if it was the right one.
+pub fn not_served(rejection: &Rejection, allow: &'static str) -> Response {
+    if rejection.is_not_found() {
+        refusal(StatusCode::NOT_FOUND, "no such path")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
+        reply
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
+        reply
+    } else {
+        tracing::warn!(
+            ?rejection,
+            "a request was rejected for an unforeseen reason"
+        );
+        refusal(StatusCode::BAD_REQUEST, "the request cannot be understood")
+    }
+}

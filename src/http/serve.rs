@@ -1,0 +1,122 @@
+//! Serves a warp filter over hyper, with every connection bounded in time and
+//! number.
+//!
+//! `warp::serve` sets no timers, so a silent peer would hold its connection
+//! for ever.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// The address of the peer, as a request extension. warp's own
+/// `addr::remote()` knows none under an accept loop of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// What one listener takes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections at once. More wait in the system's backlog.
+    pub connections: usize,
+    /// How long a peer may take for a request's head, and stay silent between
+    /// requests.
+    pub head: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head: Duration::from_secs(15),
+        }
+    }
+}
+
+/// How long the accept loop rests after the system refused it a connection,
+/// for want of file descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers connections with `service` until `stop`, then ends when those that
+/// are open have ended. Each is told to end after its present answer.
+pub async fn serve<S>(listener: TcpListener, service: S, bounds: Bounds, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = Arc::clone(&places).acquire_owned() => match place {
+                Ok(place) => place,
+                // The semaphore is never closed.
+                Err(_) => break,
+            },
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Answers are small and awaited: they must not wait to be filled up.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let service = service.clone();
+        let stop = stop.clone();
+        connections.spawn(async move {
+            let service = tower::ServiceBuilder::new()
+                .map_request(move |mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(Peer(peer));
+                    request
+                })
+                .layer(CatchPanicLayer::new())
+                .service(service);
+            let mut connection = std::pin::pin!(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(bounds.head)
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            );
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "a connection broke off");
+            }
+            drop(place);
+        });
+    }
+    // Late peers are refused by the system rather than left without an answer.
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}

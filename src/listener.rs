@@ -1,0 +1,190 @@
+//! The webhook endpoint, which faces the Internet.
+//!
+//! A webhook is a hint: of what it says only a dispatch's id is used (rule
+//! R8). Callers cannot be told apart from strangers, so everything they send is
+//! bounded, and what they are answered says nothing of the configuration.
+
+mod body;
+mod hint;
+mod peers;
+mod traffic;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use warp::filters::BoxedFilter;
+use warp::path::FullPath;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use crate::clock::Clock;
+use crate::http::{Peer, json_reply, refusal};
+use crate::sync::{Inbox, Verdict};
+
+use body::BodyError;
+use hint::Hint;
+pub use peers::Peers;
+pub use traffic::{Outcome, Traffic};
+
+/// The path that webhooks are posted to.
+pub const PATH: &str = "/dispatch-listener";
+
+/// The longest body of a webhook, in bytes.
+pub const BODY_MAX: usize = 64 * 1024;
+
+/// What the listener needs.
+#[derive(Debug, Clone)]
+pub struct Listener<C> {
+    /// Where hints go.
+    pub inbox: Inbox,
+    /// With it the path is longer by a slash and this.
+    pub secret: Option<SecretString>,
+    /// Bounds what one peer may ask.
+    pub peers: Arc<Peers>,
+    /// Counts what came.
+    pub traffic: Arc<Traffic>,
+    /// Tells when it came.
+    pub clock: C,
+}
+
+impl<C: Clock + Clone> Listener<C> {
+    /// The routes of the listener.
+    pub fn routes(self) -> BoxedFilter<(Response,)> {
+        let path = Arc::new(path_with(self.secret.as_ref()));
+        let listener = Arc::new(self);
+        let at_path = warp::path::full().and_then(move |full: FullPath| {
+            let right = path.as_bytes().ct_eq(full.as_str().as_bytes());
+            async move {
+                if right.into() {
+                    Ok(())
+                } else {
+                    Err(warp::reject::not_found())
+                }
+            }
+        });
+        let slow_enough = {
+            let listener = Arc::clone(&listener);
+            warp::header::headers_cloned()
+                .and(warp::ext::optional::<Peer>())
+                .and_then(move |headers: HeaderMap, peer: Option<Peer>| {
+                    let allowed = listener.peers.allow(peer, &headers);
+                    if !allowed {
+                        listener.count(Outcome::Rejected);
+                    }
+                    async move {
+                        if allowed {
+                            Ok(())
+                        } else {
+                            Err(warp::reject::custom(TooFast))
+                        }
+                    }
+                })
+        };
+        slow_enough
+            .untuple_one()
+            .and(at_path)
+            .untuple_one()
+            .and(warp::post())
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(move |headers: HeaderMap, stream| {
+                let listener = Arc::clone(&listener);
+                async move {
+                    let body = body::read(&headers, stream).await;
+                    listener.answer(body).await
+                }
+            })
+            .recover(recover)
+            .unify()
+            .boxed()
+    }
+
+    async fn answer(&self, body: Result<Vec<u8>, BodyError>) -> Response {
+        let (outcome, reply) = match body.as_deref().map(hint::read) {
+            Err(error) => (
+                Outcome::Rejected,
+                refusal(error.status(), &error.to_string()),
+            ),
+            Ok(Err(error)) => (
+                Outcome::Rejected,
+                refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+            ),
+            Ok(Ok(Hint::Handshake)) => (Outcome::Accepted, accepted("ready")),
+            Ok(Ok(Hint::Other { kind })) => {
+                tracing::info!(kind, "a webhook about another kind of resource was ignored");
+                (Outcome::Ignored, accepted("ignored"))
+            }
+            Ok(Ok(Hint::Dispatch(id))) => {
+                let verdict = self.inbox.webhook(id.clone()).await;
+                tracing::debug!(dispatch = %id, ?verdict, "a webhook was answered");
+                settled(&verdict)
+            }
+        };
+        self.count(outcome);
+        reply
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.traffic.count(outcome, self.clock.now().wall);
+    }
+}
+
+/// The path that webhooks are posted to, with the secret if there is one.
+pub fn path_with(secret: Option<&SecretString>) -> String {
+    match secret {
+        Some(secret) => format!("{PATH}/{}", secret.expose_secret()),
+        None => PATH.to_owned(),
+    }
+}
+
+/// What is answered once the dispatch is settled, or cannot be. The reasons
+/// stay in the log.
+fn settled(verdict: &Verdict) -> (Outcome, Response) {
+    match verdict {
+        Verdict::Settled => (Outcome::Accepted, accepted("settled")),
+        Verdict::Unknown => (
+            Outcome::Rejected,
+            refusal(StatusCode::NOT_FOUND, "no such dispatch"),
+        ),
+        Verdict::Unavailable { retry_after, .. } => {
+            (Outcome::Failed, come_back("not settled yet", *retry_after))
+        }
+        Verdict::Busy => (
+            Outcome::Failed,
+            come_back("too many webhooks wait", Duration::from_secs(1)),
+        ),
+    }
+}
+
+fn accepted(status: &str) -> Response {
+    json_reply(StatusCode::OK, &json!({"status": status}))
+}
+
+fn come_back(reason: &str, after: Duration) -> Response {
+    let mut reply = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
+    crate::http::set_retry_after(&mut reply, after);
+    reply
+}
+
+/// A peer asks too much.
+#[derive(Debug)]
+struct TooFast;
+
+impl warp::reject::Reject for TooFast {}
+
+async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    if rejection.find::<TooFast>().is_some() {
+        let mut reply = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests");
+        crate::http::set_retry_after(&mut reply, Duration::from_secs(1));
+        return Ok(reply);
+    }
+    Ok(crate::http::not_served(&rejection, "POST"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! How many webhooks came, and what became of them.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered 200.
+    Accepted,
+    /// It was answered 200, and is about something that is no dispatch.
+    Ignored,
+    /// It is wrong: 4xx.
+    Rejected,
+    /// It could not be settled: 503.
+    Failed,
+}
+
+/// Counts webhooks since the start.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    accepted: AtomicU64,
+    ignored: AtomicU64,
+    rejected: AtomicU64,
+    failed: AtomicU64,
+    /// Microseconds since 1970; 0 before the first.
+    last_at: AtomicI64,
+}
+
+impl Traffic {
+    /// Counts one that came at `now`.
+    pub fn count(&self, outcome: Outcome, now: DateTime<Utc>) {
+        self.counter(outcome).fetch_add(1, Ordering::Relaxed);
+        self.last_at
+            .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+    }
+
+    /// How many had this outcome.
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        self.counter(outcome).load(Ordering::Relaxed)
+    }
+
+    /// How many came.
+    pub fn received(&self) -> u64 {
+        [
+            Outcome::Accepted,
+            Outcome::Ignored,
+            Outcome::Rejected,
+            Outcome::Failed,
+        ]
+        .map(|outcome| self.counted(outcome))
+        .iter()
+        .sum()
+    }
+
+    /// When the last one came, UTC.
+    pub fn last_at(&self) -> Option<DateTime<Utc>> {
+        match self.last_at.load(Ordering::Relaxed) {
+            0 => None,
+            micros => DateTime::from_timestamp_micros(micros),
+        }
+    }
+
+    fn counter(&self, outcome: Outcome) -> &AtomicU64 {
+        match outcome {
+            Outcome::Accepted => &self.accepted,
+            Outcome::Ignored => &self.ignored,
+            Outcome::Rejected => &self.rejected,
+            Outcome::Failed => &self.failed,
+        }
+    }
+}

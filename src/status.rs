@@ -1,0 +1,147 @@
+//! What operators ask: is the schedule true, what is in it, poll now.
+//!
+//! Every answer is made from one committed state (rule R13).
+
+mod guard;
+mod health;
+mod query;
+mod schedule;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use tokio::sync::watch;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection, Reply};
+
+use crate::clock::Clock;
+use crate::delivery::SinkHealth;
+use crate::http::{json_reply, not_served, refusal, set_retry_after};
+use crate::listener::Traffic;
+use crate::model::DispatchId;
+use crate::store::StoreHandle;
+use crate::sync::{Inbox, Verdict, View};
+
+pub use guard::Guard;
+
+/// What the status listener needs.
+#[derive(Debug, Clone)]
+pub struct Status<C> {
+    /// The committed state.
+    pub view: watch::Receiver<View>,
+    /// Where polls are asked for.
+    pub inbox: Inbox,
+    /// Where histories are read.
+    pub store: StoreHandle,
+    /// Counts of webhooks.
+    pub traffic: Arc<Traffic>,
+    /// How deliveries stand.
+    pub sinks: watch::Receiver<Vec<SinkHealth>>,
+    /// When the daemon started, UTC.
+    pub started_at: DateTime<Utc>,
+    /// Tells the time.
+    pub clock: C,
+}
+
+impl<C: Clock + Clone> Status<C> {
+    /// The routes of the status listener, behind `guard`.
+    pub fn routes(self, guard: Guard) -> BoxedFilter<(Response,)> {
+        let status = Arc::new(self);
+        let with = {
+            let status = Arc::clone(&status);
+            warp::any().map(move || Arc::clone(&status))
+        };
+
+        let healthz = warp::path!("healthz")
+            .and(warp::get())
+            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})));
+        let readyz = warp::path!("readyz")
+            .and(warp::get())
+            .and(with.clone())
+            .map(|status: Arc<Self>| status.readiness());
+        let health = warp::path!("status")
+            .and(warp::get())
+            .and(with.clone())
+            .map(|status: Arc<Self>| status.health());
+        let schedule = warp::path!("schedule")
+            .and(warp::get())
+            .and(query::raw())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .then(
+                |query: String, headers: HeaderMap, status: Arc<Self>| async move {
+                    let view = status.view.borrow().clone();
+                    schedule::list(view, &query, &headers).await
+                },
+            );
+        let entry = warp::path!("schedule" / String)
+            .and(warp::get())
+            .and(with.clone())
+            .then(|id: String, status: Arc<Self>| async move { status.entry(&id).await });
+        let poll = warp::path!("poll")
+            .and(warp::post())
+            .and(with)
+            .then(|status: Arc<Self>| async move { status.poll().await });
+
+        let open = healthz.or(readyz).unify();
+        let guarded = guard
+            .filter()
+            .and(health.or(schedule).unify().or(entry).unify().or(poll).unify());
+        open.or(guarded).unify().recover(recover).unify().boxed()
+    }
+
+    async fn entry(&self, id: &str) -> Response {
+        let unknown = || refusal(StatusCode::NOT_FOUND, "no such dispatch in the schedule");
+        let Ok(id) = DispatchId::new(id) else {
+            return unknown();
+        };
+        // The history is read first: it may be ahead of the entry for a moment,
+        // and what is ahead is cut off below.
+        let history = self.store.history(id.clone()).await;
+        let view = self.view.borrow().clone();
+        let Some(entry) = view.schedule.get(&id) else {
+            return unknown();
+        };
+        match history {
+            Ok(history) => schedule::entry(&view, entry, history),
+            Err(error) => {
+                tracing::error!(%error, "a history could not be read");
+                refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+            }
+        }
+    }
+
+    async fn poll(&self) -> Response {
+        match self.inbox.poll().await {
+            Verdict::Settled => {
+                let revision = self.view.borrow().schedule.revision();
+                json_reply(StatusCode::OK, &json!({"ok": true, "revision": revision}))
+            }
+            Verdict::Unavailable {
+                reason,
+                retry_after,
+            } => not_polled(&reason, retry_after),
+            Verdict::Busy | Verdict::Unknown => {
+                not_polled("too many wait already", std::time::Duration::from_secs(1))
+            }
+        }
+    }
+}
+
+fn not_polled(reason: &str, retry_after: std::time::Duration) -> Response {
+    let body = json!({"ok": false, "error": reason});
+    let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, &body);
+    set_retry_after(&mut reply, retry_after);
+    reply
+}
+
+async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    Ok(match rejection.find::<guard::Refused>() {
+        Some(refused) => refused.reply().into_response(),
+        None => not_served(&rejection, "GET"),
+    })
+}

@@ -1,0 +1,208 @@
+//! Who may ask for the status.
+//!
+//! It may hold customers' data, and `POST /poll` costs budget. A browser on the
+//! operator's machine can be made to ask by any page it shows, so names and
+//! origins that are not ours are refused.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use crate::http::refusal;
+
+/// Lets requests to the status listener pass, or not. Health and readiness do
+/// not come by here.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// Where the listener is bound.
+    address: SocketAddr,
+    /// Names beside that under which it may be asked, in lower case.
+    names: Vec<String>,
+    token: Option<SecretString>,
+}
+
+impl Guard {
+    /// A guard for the listener bound at `address`.
+    pub fn new(address: SocketAddr, names: &[String], token: Option<SecretString>) -> Self {
+        Self {
+            address,
+            names: names.iter().map(|name| name.to_lowercase()).collect(),
+            token,
+        }
+    }
+
+    pub(super) fn filter(self) -> BoxedFilter<()> {
+        let guard = Arc::new(self);
+        warp::header::headers_cloned()
+            .and_then(move |headers: HeaderMap| {
+                let checked = guard.check(&headers);
+                async move { checked.map_err(warp::reject::custom::<Refused>) }
+            })
+            .untuple_one()
+            .boxed()
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        if let Some(token) = &self.token {
+            // Whoever knows the token was let in by the operator.
+            return if bears(headers, token) {
+                Ok(())
+            } else {
+                Err(Refused::Token)
+            };
+        }
+        let host = headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
+            .ok_or(Refused::Host)?;
+        if !self.is_own(&host) {
+            return Err(Refused::Host);
+        }
+        match headers.get(ORIGIN) {
+            None => Ok(()),
+            Some(origin) if is_origin_of(origin, &host) => Ok(()),
+            Some(_) => Err(Refused::Origin),
+        }
+    }
+
+    /// Whether `host` is a name of this listener. The port does not count: it
+    /// may be forwarded.
+    fn is_own(&self, host: &Authority) -> bool {
+        let name = host.host().to_lowercase();
+        if self.names.contains(&name) || self.names.iter().any(|own| own == host.as_str()) {
+            return true;
+        }
+        let bound = self.address.ip();
+        let literal = name.trim_start_matches('[').trim_end_matches(']');
+        match literal.parse::<IpAddr>() {
+            // A name can be made to point here, an address cannot.
+            Ok(_) if bound.is_unspecified() => true,
+            Ok(address) => address == bound || (address.is_loopback() && bound.is_loopback()),
+            Err(_) => name == "localhost" && (bound.is_loopback() || bound.is_unspecified()),
+        }
+    }
+}
+
+fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
+    let given = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_first_chunk::<7>());
+    match given {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+            given.ct_eq(token.expose_secret().as_bytes()).into()
+        }
+        _ => false,
+    }
+}
+
+fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    ["http://", "https://"]
+        .iter()
+        .filter_map(|scheme| origin.strip_prefix(scheme))
+        .any(|authority| authority.eq_ignore_ascii_case(host.as_str()))
+}
+
+/// Why a request does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// No token, or another one.
+    Token,
+    /// Asked under a name that is not ours.
+    Host,
+    /// A page of another site asks.
+    Origin,
+}
+
+impl warp::reject::Reject for Refused {}
+
+impl Refused {
+    pub fn reply(self) -> Response {
+        match self {
+            Self::Token => {
+                let mut reply = refusal(
+                    StatusCode::UNAUTHORIZED,
+                    "this needs Authorization: Bearer with the token of --status-token",
+                );
+                reply
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                reply
+            }
+            Self::Host => refusal(
+                StatusCode::FORBIDDEN,
+                "asked under a name that is not this listener's; --status-host adds one",
+            ),
+            Self::Origin => refusal(
+                StatusCode::FORBIDDEN,
+                "a page of another origin may not ask",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn guard(address: &str) -> Guard {
+        Guard::new(address.parse().unwrap(), &["Ops.example".to_owned()], None)
+    }
+
+    #[test]
+    fn only_names_of_its_own_are_served() {
+        let asked = |guard: &Guard, host: &str| guard.check(&headers(&[(HOST, host)]));
+        let local = guard("127.0.0.1:5001");
+        for host in ["127.0.0.1:5001", "localhost:5001", "localhost", "[::1]:9", "ops.example"] {
+            assert_eq!(asked(&local, host), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "evil.example:5001", "10.0.0.1", "localhost.evil.example"] {
+            assert_eq!(asked(&local, host), Err(Refused::Host), "{host}");
+        }
+        assert_eq!(local.check(&headers(&[])), Err(Refused::Host));
+        let everywhere = guard("0.0.0.0:5001");
+        assert_eq!(asked(&everywhere, "192.168.1.7:5001"), Ok(()));
+        assert_eq!(asked(&everywhere, "evil.example"), Err(Refused::Host));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        let local = guard("127.0.0.1:5001");
+        let from = |origin| {
+            local.check(&headers(&[(HOST, "localhost:5001"), (ORIGIN, origin)]))
+        };
+        assert_eq!(from("http://localhost:5001"), Ok(()));
+        for origin in ["http://evil.example", "null", "http://localhost:80", "file://"] {
+            assert_eq!(from(origin), Err(Refused::Origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_nothing_else_opens_and_it_opens_everything() {
+        let guard = Guard::new("127.0.0.1:1".parse().unwrap(), &[], Some("t0ken".to_owned().into()));
+        let with = |value| guard.check(&headers(&[(AUTHORIZATION, value), (HOST, "elsewhere")]));
+        assert_eq!(with("Bearer t0ken"), Ok(()));
+        assert_eq!(with("bearer t0ken"), Ok(()));
+        for wrong in ["Bearer t0keN", "Bearer ", "Bearer t0ken2", "Basic t0ken", "t0ken"] {
+            assert_eq!(with(wrong), Err(Refused::Token), "{wrong}");
+        }
+        assert_eq!(guard.check(&headers(&[(HOST, "127.0.0.1")])), Err(Refused::Token));
+    }
+}

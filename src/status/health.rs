@@ -1,0 +1,136 @@
+//! `GET /status` and `GET /readyz`.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use warp::reply::Response;
+
+use super::Status;
+use crate::clock::Clock;
+use crate::delivery::SinkHealth;
+use crate::http::json_reply;
+use crate::listener::Outcome;
+use crate::model::Phase;
+use crate::sync::{Health, State, View};
+
+impl<C: Clock + Clone> Status<C> {
+    /// The daemon's health and counts.
+    pub(super) fn health(&self) -> Response {
+        let now = self.clock.now();
+        let view = self.view.borrow().clone();
+        let health = &view.health;
+        let traffic = &self.traffic;
+        let body = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started_at": self.started_at,
+            "now": now.wall,
+            "sync": {
+                "state": health.state(now.mono).name(),
+                "poll_interval_seconds": health.poll_interval.as_secs_f64(),
+                "last_poll": last_poll(health),
+                "last_successful_poll": health.last_success,
+                "next_poll": health.next_poll,
+                "webhooks": {
+                    "received": traffic.received(),
+                    "accepted": traffic.counted(Outcome::Accepted) + traffic.counted(Outcome::Ignored),
+                    "ignored": traffic.counted(Outcome::Ignored),
+                    "rejected": traffic.counted(Outcome::Rejected),
+                    "failed": traffic.counted(Outcome::Failed),
+                    "last_at": traffic.last_at(),
+                },
+                "missed_webhooks": health.missed_webhooks,
+                "heals": health.heals,
+                "outdated_answers": health.outdated,
+                "unreadable_dispatches": health.unreadable,
+                "rewinds": health.rewinds,
+            },
+            "store": {
+                "ok": health.store_error.is_none(),
+                "error": health.store_error,
+            },
+            "schedule": counts(&view),
+            "delivery": self
+                .sinks
+                .borrow()
+                .iter()
+                .map(|sink| delivery(sink, now.wall))
+                .collect::<Vec<Value>>(),
+        });
+        json_reply(StatusCode::OK, &body)
+    }
+
+    /// Whether the schedule can be trusted.
+    pub(super) fn readiness(&self) -> Response {
+        let now = self.clock.now();
+        let health = self.view.borrow().health.clone();
+        let mut reasons = Vec::new();
+        match health.state(now.mono) {
+            State::Fresh => {}
+            State::Starting => reasons.push(match &health.last_poll {
+                Some(poll) => format!(
+                    "no poll has succeeded yet: {}",
+                    poll.error.as_deref().unwrap_or("none has ended")
+                ),
+                None => "the first poll has not ended yet".to_owned(),
+            }),
+            State::Stale => reasons.push(format!(
+                "no poll has succeeded for {}: {}",
+                humantime::format_duration(health.trust()),
+                health
+                    .last_poll
+                    .as_ref()
+                    .and_then(|poll| poll.error.as_deref())
+                    .unwrap_or("none has ended"),
+            )),
+        }
+        if let Some(error) = &health.store_error {
+            reasons.push(error.clone());
+        }
+        if reasons.is_empty() {
+            json_reply(StatusCode::OK, &json!({"ready": true}))
+        } else {
+            json_reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({"ready": false, "reason": reasons.join("; ")}),
+            )
+        }
+    }
+}
+
+fn last_poll(health: &Health) -> Value {
+    match &health.last_poll {
+        None => Value::Null,
+        Some(poll) => json!({
+            "at": poll.at,
+            "ok": poll.error.is_none(),
+            "error": poll.error,
+            "duration_ms": u64::try_from(poll.duration.as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+fn counts(view: &View) -> Value {
+    let count = |phase| {
+        let entries = view.schedule.entries();
+        entries.filter(|entry| entry.phase == phase).count()
+    };
+    json!({
+        "revision": view.schedule.revision(),
+        "scheduled": count(Phase::Scheduled),
+        "active": count(Phase::Active),
+        "ended": count(Phase::Ended),
+        "cancelled": count(Phase::Cancelled),
+    })
+}
+
+fn delivery(sink: &SinkHealth, now: chrono::DateTime<chrono::Utc>) -> Value {
+    let oldest = sink
+        .oldest_pending
+        .map(|since| (now - since).to_std().unwrap_or_default().as_secs_f64());
+    json!({
+        "sink": sink.name,
+        "pending": sink.pending,
+        "oldest_pending_seconds": oldest,
+        "delivered": sink.delivered,
+        "failed_attempts": sink.failed_attempts,
+    })
+}
