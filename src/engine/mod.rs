@@ -4,6 +4,8 @@
 //! the schedule that follows and what changed (rule R1). Webhook, poll, clock
 //! and restart all pass through it. [`Schedule::next_due`] tells when the clock
 //! has something to say next.
+//!
+//! [`plan`] follows the schedule and tells what each site must do (rule R7).
 
 mod absence;
 mod observation;
@@ -11,10 +13,12 @@ mod phase;
 mod reconcile;
 mod schedule;
 mod sight;
+mod sites;
 
 pub use observation::{Answer, List, Observation, Reading};
 pub use reconcile::{Outcome, Rules, reconcile};
 pub use schedule::Schedule;
+pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};
 
 #[cfg(test)]
 mod tests;

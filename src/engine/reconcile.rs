@@ -4,27 +4,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Answer, List, Observation, Reading, Schedule};
 use crate::model::{
     Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
 };
 
-/// What the operator decides about the schedule.
+/// What the operator decides about the schedule and its sites.
+///
+/// The same for as long as the daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// How long ended and cancelled dispatches are kept (rule R12).
     pub retain: Duration,
+    /// How long before a start its sites are curtailed: the lead (rule R7).
+    pub pre_curtail: Duration,
+    /// Whether test dispatches curtail sites like any other.
+    pub curtail_on_test: bool,
 }
 
 impl Rules {
+    /// Until when something over since then is kept, UTC. `None` is for ever.
+    pub(super) fn kept_until(&self, over_since: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let retain = TimeDelta::from_std(self.retain).ok()?;
+        over_since.checked_add_signed(retain)
+    }
+
     /// Whether something over since then has been kept long enough.
     pub(super) fn is_past(&self, over_since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        chrono::TimeDelta::from_std(self.retain)
-            .ok()
-            .and_then(|retain| over_since.checked_add_signed(retain))
+        self.kept_until(over_since)
             .is_some_and(|until| until <= now)
+    }
+
+    /// When the lead of something that starts then begins, UTC.
+    pub(super) fn lead_start(&self, start: DateTime<Utc>) -> DateTime<Utc> {
+        TimeDelta::from_std(self.pre_curtail)
+            .ok()
+            .and_then(|lead| start.checked_sub_signed(lead))
+            .unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::model::{
 
 const RULES: Rules = Rules {
     retain: Duration::from_secs(30 * 24 * 3600),
+    pre_curtail: Duration::ZERO,
+    curtail_on_test: false,
 };
 
 fn id(text: &str) -> DispatchId {

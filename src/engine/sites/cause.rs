@@ -1,0 +1,61 @@
+//! Why a site is told something.
+
+use super::SiteState;
+use super::claim::Link;
+use super::plan::Record;
+use crate::model::{DispatchId, SiteId, Source};
+
+/// A site that a change to a dispatch concerns.
+pub(super) struct Visit {
+    /// The site.
+    pub site: SiteId,
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// Its claim on the site. `None` if it did name the site and does no longer.
+    pub link: Option<Link>,
+    /// Which of the changed dispatches, in the order in which things happened.
+    pub touch: usize,
+}
+
+/// The dispatch that led from one state of a site to the next, and what
+/// brought that: the first that took hold, else the last that let go, else one
+/// whose times or commitment changed.
+pub(super) fn cause(
+    known: &Record,
+    after: &SiteState,
+    visits: &[Visit],
+    touches: &[Source],
+) -> Option<(DispatchId, Source)> {
+    let before = &known.state;
+    let took_hold = |id: &DispatchId| !held(before, id) && held(after, id);
+    let let_go = |id: &DispatchId| held(before, id) && !held(after, id);
+    let bears = |visit: &Visit| {
+        let known = known
+            .links
+            .iter()
+            .find(|link| *link.dispatch() == visit.dispatch);
+        known.and_then(Link::bearing) != visit.link.as_ref().and_then(Link::bearing)
+    };
+
+    let mut in_order: Vec<&Visit> = visits.iter().collect();
+    in_order.sort_unstable_by_key(|visit| visit.touch);
+    let mut in_order = in_order.into_iter();
+    let visit = (in_order.clone().find(|visit| took_hold(&visit.dispatch)))
+        .or_else(|| in_order.clone().rfind(|visit| let_go(&visit.dispatch)))
+        .or_else(|| in_order.clone().find(|visit| bears(visit)))
+        .or_else(|| in_order.next());
+    if let Some(visit) = visit
+        && let Some(source) = touches.get(visit.touch)
+    {
+        return Some((visit.dispatch.clone(), *source));
+    }
+    // After a restart no dispatch need have changed, only the rules.
+    let dispatch = (after.dispatches.iter().find(|id| took_hold(id)))
+        .or_else(|| before.dispatches.iter().rfind(|id| let_go(id)))
+        .or(after.dispatches.first())?;
+    Some((dispatch.clone(), Source::Timer))
+}
+
+fn held(site: &SiteState, dispatch: &DispatchId) -> bool {
+    site.dispatches.binary_search(dispatch).is_ok()
+}

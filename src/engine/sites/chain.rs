@@ -1,0 +1,107 @@
+//! From the claims on a site to its state.
+
+use chrono::{DateTime, Utc};
+
+use super::claim::{Hold, Link};
+use super::state::{Next, SiteMode, SiteState};
+use crate::engine::Rules;
+use crate::model::{DispatchId, Kilowatts};
+
+/// The state of a site that stood as `before`, under these claims.
+///
+/// Time does not enter: whether a claim holds is settled already. So a clock
+/// that falls back changes nothing here (rule R4).
+pub(super) fn judge(
+    before: &SiteState,
+    links: &[Link],
+    now: DateTime<Utc>,
+    rules: &Rules,
+) -> SiteState {
+    let (name, customer_location_id) = names(before, links);
+    let dispatches = holders(links);
+    let state = if dispatches.is_empty() {
+        SiteMode::Normal
+    } else {
+        SiteMode::Curtailed
+    };
+    SiteState {
+        id: before.id.clone(),
+        name,
+        customer_location_id,
+        state,
+        since: if state == before.state {
+            before.since
+        } else {
+            now
+        },
+        until: chain_end(links, rules),
+        commitment_kw: commitment(links),
+        dispatches,
+        next: next(links),
+    }
+}
+
+fn with(links: &[Link], hold: Hold) -> impl Iterator<Item = &Link> {
+    links.iter().filter(move |link| link.claim.hold == hold)
+}
+
+fn holders(links: &[Link]) -> Vec<DispatchId> {
+    let mut holders: Vec<DispatchId> = with(links, Hold::Begun)
+        .map(|link| link.dispatch().clone())
+        .collect();
+    holders.sort_unstable();
+    holders
+}
+
+/// The largest known commitment. One that is unknown does not hide the others.
+fn commitment(links: &[Link]) -> Option<Kilowatts> {
+    with(links, Hold::Begun)
+        .filter_map(|link| link.site()?.commitment)
+        .reduce(|one, other| if other > one { other } else { one })
+}
+
+/// The end of the unbroken chain. `None` if any link is open, or there is none.
+fn chain_end(links: &[Link], rules: &Rules) -> Option<DateTime<Utc>> {
+    let ends: Option<Vec<DateTime<Utc>>> = with(links, Hold::Begun)
+        .map(|link| link.claim.dispatch.end_time)
+        .collect();
+    let mut end = ends?.into_iter().max()?;
+
+    let mut coming: Vec<_> = with(links, Hold::Coming)
+        .map(|link| {
+            let dispatch = &link.claim.dispatch;
+            (rules.lead_start(dispatch.start_time), dispatch.end_time)
+        })
+        .collect();
+    coming.sort_unstable();
+    for (lead_start, its_end) in coming {
+        if lead_start > end {
+            break;
+        }
+        end = end.max(its_end?);
+    }
+    Some(end)
+}
+
+fn next(links: &[Link]) -> Option<Next> {
+    with(links, Hold::Coming)
+        .map(|link| (link.claim.dispatch.start_time, link.dispatch()))
+        .min()
+        .map(|(start_time, dispatch)| Next {
+            start_time,
+            dispatch: dispatch.clone(),
+        })
+}
+
+/// The names that the most recently changed dispatch gives, over or not. A
+/// site that none names any more keeps those it had.
+fn names(before: &SiteState, links: &[Link]) -> (String, String) {
+    links
+        .iter()
+        .max_by_key(|link| (link.claim.last_changed, link.dispatch()))
+        .and_then(Link::site)
+        .map_or_else(
+            || (before.name.clone(), before.customer_location_id.clone()),
+            |site| (site.name.clone(), site.customer_location_id.clone()),
+        )
+}

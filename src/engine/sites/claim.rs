@@ -1,0 +1,115 @@
+//! What a dispatch claims of its sites.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::engine::Rules;
+use crate::model::{Dispatch, DispatchId, Entry, Phase, Site};
+
+/// Whether a dispatch holds its sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It does not and will not, as far as is known: it is over, or a test.
+    None,
+    /// It will. Its lead has not begun.
+    Coming,
+    /// It does. Its lead or the dispatch itself has begun.
+    Begun,
+}
+
+/// An entry of the schedule, as far as it bears on its sites.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Shared with the schedule.
+    pub dispatch: Arc<Dispatch>,
+    /// Whether it holds its sites.
+    pub hold: Hold,
+    /// When the entry last changed, UTC: the newest one names the site.
+    pub last_changed: DateTime<Utc>,
+}
+
+impl Claim {
+    /// The claim of `entry`. `lead_begun` counts only while it has not started.
+    pub fn new(entry: &Entry, lead_begun: bool, rules: &Rules) -> Self {
+        let counts = rules.curtail_on_test || !entry.dispatch.test;
+        let hold = match entry.phase {
+            Phase::Active if counts => Hold::Begun,
+            Phase::Scheduled if counts && lead_begun => Hold::Begun,
+            Phase::Scheduled if counts => Hold::Coming,
+            _ => Hold::None,
+        };
+        Self {
+            dispatch: Arc::clone(&entry.dispatch),
+            hold,
+            last_changed: entry.last_changed,
+        }
+    }
+
+    /// The claim of `entry` at `now`, where `before` was its claim until now.
+    ///
+    /// A lead that has begun stays begun, unless the start moved later: the
+    /// clock may have fallen back (rule R4).
+    pub fn since(before: Option<&Self>, entry: &Entry, now: DateTime<Utc>, rules: &Rules) -> Self {
+        let start = entry.dispatch.start_time;
+        let kept = before.is_some_and(|before| {
+            before.hold == Hold::Begun && start <= before.dispatch.start_time
+        });
+        Self::new(entry, kept || rules.lead_start(start) <= now, rules)
+    }
+
+    /// The same claim once its lead has begun.
+    pub fn begun(&self) -> Self {
+        Self {
+            dispatch: Arc::clone(&self.dispatch),
+            hold: Hold::Begun,
+            last_changed: self.last_changed,
+        }
+    }
+
+    /// When its lead begins, UTC. `None` when it has, or never will.
+    pub fn lead_due(&self, rules: &Rules) -> Option<DateTime<Utc>> {
+        (self.hold == Hold::Coming).then(|| rules.lead_start(self.dispatch.start_time))
+    }
+}
+
+/// A claim on one site. Sixteen bytes, for there may be millions.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    /// The claim.
+    pub claim: Arc<Claim>,
+    /// Where the site is among the dispatch's sites: they are in no order, so
+    /// that looking for one among 100,000 would be slow.
+    pub place: u32,
+}
+
+impl Link {
+    /// The dispatch's id.
+    pub fn dispatch(&self) -> &DispatchId {
+        &self.claim.dispatch.id
+    }
+
+    /// The site as the dispatch knows it.
+    pub fn site(&self) -> Option<&Site> {
+        self.claim.dispatch.sites.get(self.place as usize)
+    }
+
+    /// What of it can change how the site is curtailed. `None` if nothing can.
+    pub fn bearing(&self) -> Option<impl PartialEq> {
+        let Claim { dispatch, hold, .. } = &*self.claim;
+        let commitment = match hold {
+            Hold::None => return None,
+            Hold::Coming => None,
+            Hold::Begun => self.site()?.commitment,
+        };
+        Some((*hold, dispatch.start_time, dispatch.end_time, commitment))
+    }
+
+    /// The links that a claim makes, with the site that each is for.
+    pub fn all(claim: &Arc<Claim>) -> impl Iterator<Item = (&Site, Self)> {
+        (0u32..).zip(&claim.dispatch.sites).map(|(place, site)| {
+            let claim = Arc::clone(claim);
+            (site, Self { claim, place })
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! Which dispatches an outcome tells of.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::sync::Arc;
+
+use crate::engine::Outcome;
+use crate::model::{DispatchId, Entry, Source};
+
+/// What is new of a dispatch, as far as its sites go.
+struct News {
+    source: Source,
+    /// Which of the changes brought it.
+    order: usize,
+    entry: Arc<Entry>,
+}
+
+impl News {
+    /// Whether `entry` bears on the sites in another way.
+    fn differs(&self, entry: &Entry) -> bool {
+        let (one, other) = (&self.entry.dispatch, &entry.dispatch);
+        self.entry.phase != entry.phase
+            || one.start_time != other.start_time
+            || one.end_time != other.end_time
+    }
+}
+
+/// The dispatches that changed, in the order of what mattered last, and what
+/// brought that. One outcome may tell of a start that the clock brought, and
+/// then of an update by a poll: the site was curtailed by the first.
+pub(super) fn news(outcome: &Outcome) -> Vec<(&DispatchId, Source)> {
+    let mut news: BTreeMap<&DispatchId, News> = BTreeMap::new();
+    for (order, change) in outcome.changes.iter().enumerate() {
+        let latest = News {
+            source: change.source,
+            order,
+            entry: Arc::clone(&change.entry),
+        };
+        match news.entry(&change.id) {
+            MapEntry::Vacant(place) => {
+                place.insert(latest);
+            }
+            MapEntry::Occupied(mut place) if place.get().differs(&change.entry) => {
+                place.insert(latest);
+            }
+            MapEntry::Occupied(_) => {}
+        }
+    }
+    let mut ids: Vec<_> = news
+        .iter()
+        .map(|(id, news)| (news.order, *id, news.source))
+        .collect();
+    ids.sort_unstable_by_key(|(order, ..)| *order);
+    let pruned = outcome
+        .pruned
+        .iter()
+        .filter(|id| !news.contains_key(id))
+        .map(|id| (id, Source::Timer));
+    ids.into_iter()
+        .map(|(_, id, source)| (id, source))
+        .chain(pruned)
+        .collect()
+}

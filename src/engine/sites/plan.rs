@@ -1,0 +1,211 @@
+//! The plan: every site known, and when the plan is next due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use imbl::{OrdMap, OrdSet};
+
+use super::SiteState;
+use super::claim::{Claim, Link};
+use crate::engine::{Rules, Schedule};
+use crate::model::{DispatchId, SiteId};
+
+/// What each site must do, by site id.
+///
+/// A copy shares what it has in common with its original, like that of a
+/// [`Schedule`].
+///
+/// A site is in the plan while an entry of the schedule names it, over or not.
+/// One that was curtailed and that nothing names any more stays as `normal`
+/// for as long as what is over is kept: whoever asks for it must learn that it
+/// is released, not that there is no such site. One that never was curtailed
+/// goes at once.
+#[derive(Debug, Clone, Default)]
+pub struct SitePlan {
+    pub(super) sites: OrdMap<SiteId, Record>,
+    pub(super) claims: OrdMap<DispatchId, Arc<Claim>>,
+    pub(super) due: OrdSet<(DateTime<Utc>, Due)>,
+    /// It was restored and has not yet been compared with the schedule.
+    pub(super) restored: bool,
+}
+
+/// What the plan does when a time comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// The lead of this dispatch begins.
+    Lead(DispatchId),
+    /// This site, which nothing names, has been kept long enough.
+    Forget(SiteId),
+}
+
+/// A site, and what it follows from.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub state: Arc<SiteState>,
+    /// One for each dispatch that names it, in no order.
+    pub links: Arc<[Link]>,
+    /// It has been curtailed at some time.
+    pub commanded: bool,
+}
+
+impl Record {
+    /// Whether nothing names it and nothing waits for its release.
+    pub fn is_idle(&self) -> bool {
+        self.links.is_empty() && !self.state.is_curtailed()
+    }
+
+    /// Until when it is kept though nothing names it, UTC.
+    pub fn forget_due(&self, rules: &Rules) -> Option<DateTime<Utc>> {
+        (self.commanded && self.is_idle())
+            .then(|| rules.kept_until(self.state.since))
+            .flatten()
+    }
+
+    /// Whether it can go.
+    pub fn is_forgettable(&self, now: DateTime<Utc>, rules: &Rules) -> bool {
+        self.is_idle() && (!self.commanded || rules.is_past(self.state.since, now))
+    }
+}
+
+impl SitePlan {
+    /// The plan for a schedule as it was stored, with the states that its sites
+    /// had then: those of the changes announced so far, the newest of each site.
+    ///
+    /// It is due at once. The first call of [`plan`](super::plan) compares the
+    /// states with the schedule and tells what has changed since, be it by time
+    /// or because the operator has changed the rules. A lead that had begun is
+    /// not undone, even if the lead is shorter now.
+    pub fn restore(
+        schedule: &Schedule,
+        states: impl IntoIterator<Item = SiteState>,
+        rules: &Rules,
+    ) -> Self {
+        let mut states: BTreeMap<SiteId, SiteState> = states
+            .into_iter()
+            .map(|state| (state.id.clone(), state))
+            .collect();
+        let held: BTreeSet<DispatchId> = states
+            .values()
+            .flat_map(|state| state.dispatches.iter().cloned())
+            .collect();
+        let mut plan = Self {
+            restored: true,
+            ..Self::default()
+        };
+
+        let mut sites: BTreeMap<SiteId, (DateTime<Utc>, Vec<Link>)> = BTreeMap::new();
+        for entry in schedule.entries() {
+            let claim = Claim::new(entry, held.contains(entry.id()), rules);
+            let claim = plan.put_claim(Arc::new(claim), rules);
+            for (site, link) in Link::all(&claim) {
+                let (heard_of, links) = sites
+                    .entry(site.id.clone())
+                    .or_insert_with(|| (entry.first_seen, Vec::new()));
+                *heard_of = entry.first_seen.min(*heard_of);
+                links.push(link);
+            }
+        }
+        for (id, (heard_of, links)) in sites {
+            let stored = states.remove(&id);
+            let record = Record {
+                commanded: stored.is_some(),
+                state: Arc::new(stored.unwrap_or_else(|| SiteState::unknown(id.clone(), heard_of))),
+                links: links.into(),
+            };
+            plan.put_site(record, rules);
+        }
+        for state in states.into_values() {
+            let record = Record {
+                state: Arc::new(state),
+                links: Arc::from([]),
+                commanded: true,
+            };
+            plan.put_site(record, rules);
+        }
+        plan
+    }
+
+    /// The site with this id.
+    pub fn get(&self, id: &SiteId) -> Option<&Arc<SiteState>> {
+        self.sites.get(id).map(|record| &record.state)
+    }
+
+    /// All sites, by id.
+    pub fn sites(&self) -> impl Iterator<Item = &Arc<SiteState>> {
+        self.sites.values().map(|record| &record.state)
+    }
+
+    /// How many sites there are.
+    pub fn len(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Whether there is no site.
+    pub fn is_empty(&self) -> bool {
+        self.sites.is_empty()
+    }
+
+    /// When the plan next has something to do by itself, UTC: a lead begins, or
+    /// a site has been kept long enough. Starts and ends are
+    /// [`Schedule::next_due`]; the earlier of both is when to look again.
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        if self.restored {
+            return Some(DateTime::<Utc>::MIN_UTC);
+        }
+        self.due.get_min().map(|(due, _)| *due)
+    }
+
+    /// Takes a claim in, in place of that dispatch's claim before.
+    pub(super) fn put_claim(&mut self, claim: Arc<Claim>, rules: &Rules) -> Arc<Claim> {
+        let id = claim.dispatch.id.clone();
+        let before = self.claims.insert(id.clone(), Arc::clone(&claim));
+        let due_before = before.and_then(|before| before.lead_due(rules));
+        self.reschedule(due_before, claim.lead_due(rules), Due::Lead(id));
+        claim
+    }
+
+    /// Drops the claim of this dispatch.
+    pub(super) fn remove_claim(&mut self, id: &DispatchId, rules: &Rules) {
+        let due = self
+            .claims
+            .remove(id)
+            .and_then(|claim| claim.lead_due(rules));
+        self.reschedule(due, None, Due::Lead(id.clone()));
+    }
+
+    /// Takes a site in, in place of the one with its id.
+    pub(super) fn put_site(&mut self, record: Record, rules: &Rules) {
+        let id = record.state.id.clone();
+        let due = record.forget_due(rules);
+        let before = self.sites.insert(id.clone(), record);
+        let due_before = before.and_then(|before| before.forget_due(rules));
+        self.reschedule(due_before, due, Due::Forget(id));
+    }
+
+    /// Drops the site with this id. Says whether it was there.
+    pub(super) fn remove_site(&mut self, id: &SiteId, rules: &Rules) -> bool {
+        let Some(record) = self.sites.remove(id) else {
+            return false;
+        };
+        self.reschedule(record.forget_due(rules), None, Due::Forget(id.clone()));
+        true
+    }
+
+    fn reschedule(
+        &mut self,
+        before: Option<DateTime<Utc>>,
+        after: Option<DateTime<Utc>>,
+        what: Due,
+    ) {
+        if before == after {
+            return;
+        }
+        if let Some(due) = before {
+            self.due.remove(&(due, what.clone()));
+        }
+        if let Some(due) = after {
+            self.due.insert((due, what));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What one site is to do now.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DispatchId, Kilowatts, SiteId};
+
+/// Whether a site must curtail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SiteMode {
+    /// Nothing holds it.
+    Normal,
+    /// At least one dispatch holds it.
+    Curtailed,
+}
+
+impl SiteMode {
+    /// The name used in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Curtailed => "curtailed",
+        }
+    }
+}
+
+/// The dispatch that will hold a site next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// When it starts, UTC. Its lead begins earlier.
+    pub start_time: DateTime<Utc>,
+    /// Its id.
+    pub dispatch: DispatchId,
+}
+
+/// A site as `/sites` shows it and `site.*` events carry it. Also what is
+/// stored of it, and given to [`SitePlan::restore`](super::SitePlan::restore).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteState {
+    /// The upstream's id for it.
+    pub id: SiteId,
+    /// Its name, from the most recently changed dispatch that names it.
+    pub name: String,
+    /// The customer's own name for it, from the same dispatch.
+    pub customer_location_id: String,
+    /// What it must do.
+    pub state: SiteMode,
+    /// Since when it must, UTC: when that was decided. For a site that never
+    /// was curtailed: when it was first heard of.
+    pub since: DateTime<Utc>,
+    /// The end of the unbroken chain of dispatches, UTC. `None` while any of
+    /// them is open, and for a site that is normal.
+    pub until: Option<DateTime<Utc>>,
+    /// The largest known commitment among those that hold it, in kW.
+    pub commitment_kw: Option<Kilowatts>,
+    /// The dispatches that hold it now, by id.
+    pub dispatches: Vec<DispatchId>,
+    /// The next one that will, and does not hold it yet.
+    pub next: Option<Next>,
+}
+
+impl SiteState {
+    /// A site of which nothing is known but its id, heard of at `since`.
+    pub(super) fn unknown(id: SiteId, since: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            customer_location_id: String::new(),
+            state: SiteMode::Normal,
+            since,
+            until: None,
+            commitment_kw: None,
+            dispatches: Vec::new(),
+            next: None,
+        }
+    }
+
+    /// Whether it must curtail now.
+    pub fn is_curtailed(&self) -> bool {
+        self.state == SiteMode::Curtailed
+    }
+}

@@ -1,0 +1,227 @@
+//! (plan, schedule, what changed in it, now) -> (plan, what the sites are told).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::cause::{Visit, cause};
+use super::chain::judge;
+use super::claim::{Claim, Link};
+use super::news::news;
+use super::plan::{Due, Record};
+use super::{SiteChange, SiteChangeKind, SitePlan, SiteState};
+use crate::engine::{Outcome, Rules, Schedule};
+use crate::model::{DispatchId, SiteId, Source};
+
+/// What a step of the plan led to.
+#[derive(Debug, Clone, Default)]
+pub struct Planned {
+    /// The plan that follows.
+    pub plan: SitePlan,
+    /// What the sites are told, by site id; one at most for each.
+    pub changes: Vec<SiteChange>,
+    /// Sites that have gone from the plan, normal all of them. One may be
+    /// among the changes as well, released in the same step.
+    pub forgotten: Vec<SiteId>,
+}
+
+/// Follows the schedule that [`reconcile`](crate::engine::reconcile) gave at
+/// `now`, where `outcome` is all that changed since the plan `before`.
+///
+/// Only the sites of dispatches that changed, or whose lead begins, are looked
+/// at: where there are none, this costs nothing. The plan knows what each
+/// dispatch named until now, so that sites it names no longer are found.
+pub fn plan(
+    before: &SitePlan,
+    schedule: &Schedule,
+    outcome: &Outcome,
+    now: DateTime<Utc>,
+    rules: &Rules,
+) -> Planned {
+    let mut step = Step {
+        planned: Planned {
+            plan: before.clone(),
+            ..Planned::default()
+        },
+        touches: Vec::new(),
+        visits: Vec::new(),
+        revisits: Vec::new(),
+        now,
+        rules,
+    };
+    step.follow(schedule, outcome);
+    step.advance();
+    step.settle();
+    step.planned
+}
+
+/// The plan while one outcome is applied to it.
+struct Step<'a> {
+    planned: Planned,
+    /// What brought each change of a dispatch, in the order of the changes.
+    touches: Vec<Source>,
+    /// The sites that those changes concern.
+    visits: Vec<Visit>,
+    /// Sites to look at though no dispatch of theirs changed.
+    revisits: Vec<SiteId>,
+    now: DateTime<Utc>,
+    rules: &'a Rules,
+}
+
+impl Step<'_> {
+    /// The dispatches that changed.
+    fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
+        for (id, source) in news(outcome) {
+            let before = self.planned.plan.claims.get(id);
+            let after = schedule.get(id).map(|entry| {
+                Claim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
+            });
+            self.touch(id, after, source);
+        }
+    }
+
+    /// What has come due.
+    fn advance(&mut self) {
+        let plan = &mut self.planned.plan;
+        if std::mem::take(&mut plan.restored) {
+            self.revisits.extend(plan.sites.keys().cloned());
+        }
+        while let Some((_, due)) = self.first_due() {
+            match due {
+                Due::Lead(id) => {
+                    let begun = self.planned.plan.claims.get(&id).map(|claim| claim.begun());
+                    self.touch(&id, begun, Source::Timer);
+                }
+                Due::Forget(site) => self.revisits.push(site),
+            }
+        }
+    }
+
+    /// Takes out what is due, the longest due first.
+    fn first_due(&mut self) -> Option<(DateTime<Utc>, Due)> {
+        let due = &mut self.planned.plan.due;
+        let first = due.get_min().filter(|(time, _)| *time <= self.now)?.clone();
+        due.remove(&first);
+        Some(first)
+    }
+
+    /// The claim of a dispatch is `after` from now. `None` if there is none.
+    fn touch(&mut self, id: &DispatchId, after: Option<Claim>, source: Source) {
+        let touch = self.touches.len();
+        let plan = &mut self.planned.plan;
+        let before = plan.claims.get(id).cloned();
+        self.touches.push(source);
+
+        let after = match after {
+            Some(after) => Some(plan.put_claim(Arc::new(after), self.rules)),
+            None => {
+                plan.remove_claim(id, self.rules);
+                None
+            }
+        };
+        if let Some(before) = &before {
+            let same = after
+                .as_ref()
+                .is_some_and(|after| Arc::ptr_eq(&after.dispatch, &before.dispatch));
+            let named = if same { &[] } else { &*before.dispatch.sites };
+            self.visits.extend(named.iter().map(|site| Visit {
+                site: site.id.clone(),
+                dispatch: id.clone(),
+                link: None,
+                touch,
+            }));
+        }
+        if let Some(after) = &after {
+            self.visits
+                .extend(Link::all(after).map(|(site, link)| Visit {
+                    site: site.id.clone(),
+                    dispatch: id.clone(),
+                    link: Some(link),
+                    touch,
+                }));
+        }
+    }
+
+    /// Looks at every site that may have changed.
+    fn settle(&mut self) {
+        let mut visits = std::mem::take(&mut self.visits);
+        // Of one dispatch's visits to a site the last touch counts, and a link
+        // before the lack of one.
+        visits.sort_by(|a, b| {
+            (&a.site, &a.dispatch)
+                .cmp(&(&b.site, &b.dispatch))
+                .then(b.touch.cmp(&a.touch))
+                .then(b.link.is_some().cmp(&a.link.is_some()))
+        });
+        visits
+            .dedup_by(|later, first| later.site == first.site && later.dispatch == first.dispatch);
+        for visits in visits.chunk_by(|a, b| a.site == b.site) {
+            if let Some(first) = visits.first() {
+                self.visit(&first.site, visits);
+            }
+        }
+        for site in std::mem::take(&mut self.revisits) {
+            self.visit(&site, &[]);
+        }
+        self.planned
+            .changes
+            .sort_by(|a, b| a.site.id.cmp(&b.site.id));
+    }
+
+    /// Looks at one site. `visits` are by dispatch id.
+    fn visit(&mut self, id: &SiteId, visits: &[Visit]) {
+        let plan = &mut self.planned.plan;
+        let known = plan.sites.get(id).cloned().unwrap_or_else(|| Record {
+            state: Arc::new(SiteState::unknown(id.clone(), self.now)),
+            links: Arc::from([]),
+            commanded: false,
+        });
+        let links = relink(&known.links, visits);
+        let state = judge(&known.state, &links, self.now, self.rules);
+        let state = if state == *known.state {
+            Arc::clone(&known.state)
+        } else {
+            Arc::new(state)
+        };
+        let kind = SiteChangeKind::between(&known.state, &state);
+        let record = Record {
+            state: Arc::clone(&state),
+            links,
+            commanded: known.commanded || state.is_curtailed(),
+        };
+        if !record.is_forgettable(self.now, self.rules) {
+            plan.put_site(record, self.rules);
+        } else if plan.remove_site(id, self.rules) {
+            self.planned.forgotten.push(id.clone());
+        }
+        // A change has always a cause: a site is curtailed by some dispatch.
+        if let Some(kind) = kind
+            && let Some((cause, source)) = cause(&known, &state, visits, &self.touches)
+        {
+            self.planned.changes.push(SiteChange {
+                site: state,
+                kind,
+                source,
+                cause,
+            });
+        }
+    }
+}
+
+/// The links of a site after `visits`, which are by dispatch id.
+fn relink(links: &Arc<[Link]>, visits: &[Visit]) -> Arc<[Link]> {
+    if visits.is_empty() {
+        return Arc::clone(links);
+    }
+    let visited = |link: &&Link| {
+        visits
+            .binary_search_by(|visit| visit.dispatch.cmp(link.dispatch()))
+            .is_ok()
+    };
+    links
+        .iter()
+        .filter(|link| !visited(link))
+        .chain(visits.iter().filter_map(|visit| visit.link.as_ref()))
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,6 @@
+//! The plan, by statements and by properties.
+
+mod holds;
+mod memory;
+mod properties;
+mod world;
