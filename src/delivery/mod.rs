@@ -1,5 +1,10 @@
-//! From the outbox to those who act on it.
+//! From the outbox to those who act on it (rule R6).
+//!
+//! The [`Outbox`] of a sink decides what is delivered next; the [`Sink`] tries
+//! once. What has come of it is written down with everything else.
 
+mod outbox;
 mod sink;
 
+pub use outbox::{Outbox, SinkHealth, Start};
 pub use sink::{Attempt, Sink};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::engine::SiteState;
+use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId};
 
 /// What one commit writes.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +22,16 @@ pub struct Batch {
     pub entries: Vec<Arc<Entry>>,
     /// Entries that go, with their history and events.
     pub pruned: Vec<DispatchId>,
+    /// Sites whose state changed.
+    pub sites: Vec<Arc<SiteState>>,
+    /// Sites that go, after those that changed were written.
+    pub forgotten: Vec<SiteId>,
     /// New lines of history.
     pub history: Vec<(DispatchId, HistoryItem)>,
     /// New events, in order.
     pub events: Vec<Event>,
-    /// Events of sites and of the daemon older than this go, UTC. Those of a
-    /// dispatch go with it.
+    /// Events of the daemon and of sites older than this go, UTC; the newest one
+    /// of each site stays. Those of a dispatch go with it.
     pub forget_before: Option<DateTime<Utc>>,
     /// What is known about polling, where that is new.
     pub sync: Option<SyncRecord>,
@@ -40,6 +45,8 @@ impl Batch {
         self.expected_revision == self.revision
             && self.entries.is_empty()
             && self.pruned.is_empty()
+            && self.sites.is_empty()
+            && self.forgotten.is_empty()
             && self.events.is_empty()
             && self.forget_before.is_none()
             && self.sync.is_none()
@@ -67,7 +74,23 @@ pub struct SinkRecord {
     pub settled_beyond: Vec<u64>,
     /// Lanes that must wait before they are tried again; `None` for those that
     /// need not any more.
-    pub retries: Vec<(Arc<str>, Option<Retry>)>,
+    pub retries: BTreeMap<Arc<str>, Option<Retry>>,
+    /// What was last attempted, by site; `None` where nothing counts any more.
+    pub told: BTreeMap<Arc<str>, Option<Told>>,
+}
+
+/// What a sink was last told of a site, whatever came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The event's position.
+    pub position: u64,
+    /// Whether it said that the site must curtail.
+    pub curtailed: bool,
+    /// Whether the receiver has confirmed it.
+    pub acknowledged: bool,
+    /// Whether the receiver has confirmed that the site must curtail, with this
+    /// event or one before it, and was not told otherwise since.
+    pub held: bool,
 }
 
 /// A lane that could not be delivered to a sink yet.
@@ -88,6 +111,8 @@ pub struct SinkState {
     pub settled_beyond: Vec<u64>,
     /// Lanes that must wait before they are tried again.
     pub retries: BTreeMap<Arc<str>, Retry>,
+    /// What was last attempted, by site.
+    pub told: BTreeMap<Arc<str>, Told>,
 }
 
 /// What the daemon goes on from after a start.
@@ -103,6 +128,8 @@ pub struct Stored {
     pub position: u64,
     /// The schedule.
     pub entries: Vec<Entry>,
+    /// Where sites stood.
+    pub sites: Vec<SiteState>,
     /// What was known about polling.
     pub sync: SyncRecord,
     /// Where deliveries stand, by the sink's name.

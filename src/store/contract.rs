@@ -219,7 +219,8 @@ fn a_pruned_dispatch_goes_with_its_history_and_events_and_nothing_else_goes() {
                 ..Batch::default()
             })
             .unwrap();
-        assert_eq!(left(&mut reader), [3]);
+        assert_eq!(left(&mut reader), [2, 3], "a site's newest event stays");
+        assert_eq!(reader.newest_site_events().unwrap()[0].position, 2);
     });
 }
 
@@ -231,6 +232,12 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         let retry = Retry {
             attempts: 3,
             at: at(9),
+        };
+        let told = Told {
+            position: 3,
+            curtailed: true,
+            acknowledged: false,
+            held: true,
         };
         let sync = SyncRecord {
             last_poll: Some(at(4)),
@@ -256,7 +263,8 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             sink: "stdout".into(),
             settled: 7,
             settled_beyond: vec![8],
-            retries: vec![("site/a".into(), None)],
+            retries: [("site/a".into(), None)].into(),
+            told: [("a".into(), None)].into(),
         }];
         store.commit(&keep).unwrap();
         drop(store);
@@ -269,5 +277,6 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         );
         assert_eq!(sink.retries.len(), 1);
         assert_eq!(sink.retries["site/b"], retry);
+        assert_eq!(sink.told, [("b".into(), told)].into());
     });
 }

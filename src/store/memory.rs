@@ -1,18 +1,32 @@
 //! A store that keeps nothing beyond the process: for `--state :memory:` and
 //! for tests, which can open it again as a restart would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Batch, Store, StoreError, StoreReader, Stored};
-use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::engine::SiteState;
+use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId};
 
 #[derive(Debug, Default)]
 struct Kept {
     stored: Stored,
     entries: BTreeMap<DispatchId, Arc<Entry>>,
+    sites: BTreeMap<SiteId, Arc<SiteState>>,
     history: BTreeMap<DispatchId, Vec<HistoryItem>>,
     events: BTreeMap<u64, Event>,
+}
+
+impl Kept {
+    fn newest_of_sites(&self) -> impl Iterator<Item = &Event> {
+        let newest: BTreeMap<&str, &Event> = self
+            .events
+            .values()
+            .filter(|event| event.family() == "site")
+            .map(|event| (&*event.subject, event))
+            .collect();
+        newest.into_values()
+    }
 }
 
 /// A store in memory. Copies are the same store.
@@ -64,6 +78,11 @@ impl Store for MemoryStore {
         Ok(Stored {
             term: self.term,
             entries: entries.collect(),
+            sites: kept
+                .sites
+                .values()
+                .map(|site| SiteState::clone(site))
+                .collect(),
             ..kept.stored.clone()
         })
     }
@@ -77,6 +96,12 @@ impl Store for MemoryStore {
         kept.stored.revision = batch.revision;
         for entry in &batch.entries {
             kept.entries.insert(entry.id().clone(), Arc::clone(entry));
+        }
+        for site in &batch.sites {
+            kept.sites.insert(site.id.clone(), Arc::clone(site));
+        }
+        for id in &batch.forgotten {
+            kept.sites.remove(id);
         }
         for (id, item) in &batch.history {
             kept.history
@@ -95,8 +120,11 @@ impl Store for MemoryStore {
                 .retain(|_, event| event.family() != "dispatch" || *event.subject != *id.as_str());
         }
         if let Some(before) = batch.forget_before {
-            kept.events
-                .retain(|_, event| event.family() == "dispatch" || event.time >= before);
+            let newest: BTreeSet<u64> =
+                kept.newest_of_sites().map(|event| event.position).collect();
+            kept.events.retain(|position, event| {
+                event.family() == "dispatch" || event.time >= before || newest.contains(position)
+            });
         }
         if let Some(sync) = batch.sync {
             kept.stored.sync = sync;
@@ -108,10 +136,16 @@ impl Store for MemoryStore {
             sink.settled_beyond.sort_unstable();
             sink.settled_beyond
                 .retain(|position| *position > record.settled);
-            for (subject, retry) in &record.retries {
+            for (lane, retry) in &record.retries {
                 match retry {
-                    Some(retry) => sink.retries.insert(subject.clone(), *retry),
-                    None => sink.retries.remove(subject),
+                    Some(retry) => sink.retries.insert(lane.clone(), *retry),
+                    None => sink.retries.remove(lane),
+                };
+            }
+            for (site, told) in &record.told {
+                match told {
+                    Some(told) => sink.told.insert(site.clone(), *told),
+                    None => sink.told.remove(site),
                 };
             }
         }
@@ -128,5 +162,9 @@ impl StoreReader for MemoryStore {
         let kept = self.lock();
         let behind = kept.events.range(after.saturating_add(1)..);
         Ok(behind.take(limit).map(|(_, event)| event.clone()).collect())
+    }
+
+    fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
+        Ok(self.lock().newest_of_sites().cloned().collect())
     }
 }

@@ -11,7 +11,7 @@ mod memory;
 mod sqlite;
 mod worker;
 
-pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
+pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord, Told};
 pub use error::{OpenError, StoreError};
 pub use memory::MemoryStore;
 pub use sqlite::{SqliteReader, SqliteStore};
@@ -48,6 +48,12 @@ pub trait StoreReader: Send + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// The newest event of each site.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError>;
 }
 
 #[cfg(test)]

@@ -79,6 +79,10 @@ impl StoreReader for SqliteReader {
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         read::events(&self.connection, &self.id, after, limit)
     }
+
+    fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
+        read::newest_site_events(&self.connection, &self.id)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Params, Row};
 
 use super::rows::{damaged, entry, event, get, json, optional_time, text, time};
 use crate::model::{DispatchId, Event, HistoryItem};
-use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord};
+use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
 pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreError> {
     let mut stored = collect(connection, "SELECT * FROM daemon", [], |row| {
@@ -30,6 +30,9 @@ pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreEr
             (StoreError::Damaged { what }, Ok(id)) => damaged(format!("dispatch {id}, {what}")),
             (error, _) => error,
         })
+    })?;
+    stored.sites = collect(connection, "SELECT state FROM sites", [], |row| {
+        json(row, "state")
     })?;
     stored.sinks = sinks(connection)?;
     Ok(stored)
@@ -64,6 +67,17 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
     })? {
         sinks.entry(sink).or_default().retries.insert(lane, retry);
     }
+    for (sink, site, told) in collect(connection, "SELECT * FROM told", [], |row| {
+        let told = Told {
+            position: get(row, "position")?,
+            curtailed: get(row, "curtailed")?,
+            acknowledged: get(row, "acknowledged")?,
+            held: get(row, "held")?,
+        };
+        Ok((name(row)?, text(row, "site")?.into(), told))
+    })? {
+        sinks.entry(sink).or_default().told.insert(site, told);
+    }
     Ok(sinks)
 }
 
@@ -89,6 +103,20 @@ pub(super) fn events(
         connection,
         "SELECT * FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
         (after, limit),
+        |row| event(row, store_id),
+    )
+}
+
+pub(super) fn newest_site_events(
+    connection: &Connection,
+    store_id: &str,
+) -> Result<Vec<Event>, StoreError> {
+    collect(
+        connection,
+        "SELECT * FROM events WHERE position IN
+         (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)
+         ORDER BY position",
+        [],
         |row| event(row, store_id),
     )
 }

@@ -31,6 +31,10 @@ CREATE TABLE dispatches (
     asked_count INTEGER NOT NULL,
     dispatch TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE sites (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE history (
     dispatch_id TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -60,6 +64,15 @@ CREATE TABLE retries (
     attempts INTEGER NOT NULL,
     at TEXT NOT NULL,
     PRIMARY KEY (sink, lane)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE told (
+    sink TEXT NOT NULL,
+    site TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    curtailed INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    PRIMARY KEY (sink, site)
 ) STRICT, WITHOUT ROWID;
 "];
 

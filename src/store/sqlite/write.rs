@@ -80,6 +80,15 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             json(&entry.dispatch)?,
         ))?;
     }
+    let mut sites =
+        transaction.prepare_cached("INSERT OR REPLACE INTO sites (id, state) VALUES (?1, ?2)")?;
+    for site in &batch.sites {
+        sites.execute((site.id.as_str(), json(site)?))?;
+    }
+    let mut forget = transaction.prepare_cached("DELETE FROM sites WHERE id = ?1")?;
+    for id in &batch.forgotten {
+        forget.execute([id.as_str()])?;
+    }
     let mut history = transaction
         .prepare_cached("INSERT INTO history (dispatch_id, revision, item) VALUES (?1, ?2, ?3)")?;
     for (id, item) in &batch.history {
@@ -119,7 +128,10 @@ fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     }
     if let Some(before) = batch.forget_before {
         transaction
-            .prepare_cached("DELETE FROM events WHERE time < ?1 AND type NOT GLOB 'dispatch.*'")?
+            .prepare_cached(
+                "DELETE FROM events WHERE time < ?1 AND type NOT GLOB 'dispatch.*' AND position NOT IN
+                 (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)",
+            )?
             .execute([rfc3339(before)])?;
     }
     Ok(())
@@ -149,6 +161,27 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
             None => transaction
                 .prepare_cached("DELETE FROM retries WHERE sink = ?1 AND lane = ?2")?
                 .execute((sink, &**lane))?,
+        };
+    }
+    for (site, told) in &record.told {
+        match told {
+            Some(told) => transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO told
+                     (sink, site, position, curtailed, acknowledged, held)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute((
+                    sink,
+                    &**site,
+                    told.position,
+                    told.curtailed,
+                    told.acknowledged,
+                    told.held,
+                ))?,
+            None => transaction
+                .prepare_cached("DELETE FROM told WHERE sink = ?1 AND site = ?2")?
+                .execute((sink, &**site))?,
         };
     }
     Ok(())
