@@ -2,17 +2,21 @@
 //!
 //! [`SinkSpec`] reads what the operator wrote and builds the sink from it.
 
+mod exec;
 mod none;
 mod secrets;
 mod spec;
+mod stdout;
 #[cfg(test)]
 mod testing;
 
 use std::time::Duration;
 
+pub use exec::ExecSink;
 pub use none::NoneSink;
 pub use secrets::{SinkSecretError, SinkSecrets};
 pub use spec::{SinkSpec, SinkSpecError};
+pub use stdout::StdoutSink;
 
 use super::Attempt;
 
