@@ -2,7 +2,10 @@
 //!
 //! [`SinkSpec`] reads what the operator wrote and builds the sink from it.
 
+mod build;
 mod exec;
+mod http;
+mod mqtt;
 mod none;
 mod secrets;
 mod spec;
@@ -12,7 +15,10 @@ mod testing;
 
 use std::time::Duration;
 
+pub use build::{SinkBuildError, SinkContext, WallClock, wall_clock};
 pub use exec::ExecSink;
+pub use http::HttpSink;
+pub use mqtt::MqttSink;
 pub use none::NoneSink;
 pub use secrets::{SinkSecretError, SinkSecrets};
 pub use spec::{SinkSpec, SinkSpecError};
