@@ -5,6 +5,7 @@
 
 mod outbox;
 mod sink;
+pub mod sinks;
 
 pub use outbox::{Outbox, SinkHealth, Start};
 pub use sink::{Attempt, Sink};

@@ -1,0 +1,227 @@
+//! A program of the operator's, run for each event.
+
+mod environment;
+mod lines;
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture as _;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::time::timeout;
+
+use self::lines::Lines;
+use super::{Attempt, failed, spoken};
+use crate::delivery::Sink;
+use crate::model::Event;
+
+/// How long the program may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a killed program may take to be gone. Only a process stuck inside
+/// the system takes any time at all.
+const KILL: Duration = Duration::from_secs(5);
+
+/// How long the last words on standard error are waited for. They are in the
+/// pipe already; only a process that the program left behind keeps it open.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Runs a program for each event: the event as JSON on standard input, its
+/// type, id and subject in `DISPATCHD_EVENT_TYPE`, `_ID` and `_SUBJECT`.
+///
+/// Exit status 0 means delivered. What the program writes to standard error
+/// goes to the log, what it writes to standard output nowhere: that is ours.
+/// It has 30 seconds; then it is killed with all that it started, unless that
+/// left its process group. What it leaves running when it ends in time keeps
+/// running, with standard error closed.
+pub struct ExecSink {
+    name: String,
+    program: PathBuf,
+    limit: Duration,
+}
+
+impl ExecSink {
+    pub(super) fn new(name: String, program: PathBuf) -> Self {
+        Self {
+            name,
+            program,
+            limit: LIMIT,
+        }
+    }
+
+    async fn run(&self, event: &Event) -> Attempt {
+        let body = match serde_json::to_vec(event) {
+            Ok(body) => body,
+            Err(error) => return failed(format!("event {}: {error}", event.id)),
+        };
+        let mut child = match self.command(event).spawn() {
+            Ok(child) => child,
+            Err(error) => return failed(format!("the program cannot be run: {error}")),
+        };
+        let mut group = Group::of(&child);
+        let stdin = child.stdin.take();
+        let stderr = child.stderr.take();
+        let ended = timeout(self.limit, self.attend(&mut child, stdin, stderr, &body)).await;
+        match ended {
+            Ok(Ok(status)) => {
+                group.forget();
+                judged(status)
+            }
+            Ok(Err(error)) => failed(format!("the program cannot be waited for: {error}")),
+            Err(_) => {
+                group.kill();
+                if timeout(KILL, child.wait()).await.is_ok() {
+                    group.forget();
+                }
+                failed(format!(
+                    "the program was still running after {} and was killed",
+                    spoken(self.limit)
+                ))
+            }
+        }
+    }
+
+    fn command(&self, event: &Event) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            if environment::is_ours(&name) {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env(
+                "DISPATCHD_EVENT_TYPE",
+                environment::value(&event.event_type),
+            )
+            .env("DISPATCHD_EVENT_ID", environment::value(&event.id))
+            .env(
+                "DISPATCHD_EVENT_SUBJECT",
+                environment::value(&event.subject),
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Feeds the child and listens to it until it ends.
+    async fn attend(
+        &self,
+        child: &mut Child,
+        stdin: Option<ChildStdin>,
+        stderr: Option<ChildStderr>,
+        body: &[u8],
+    ) -> std::io::Result<ExitStatus> {
+        let mut feed = pin!(feed(stdin, body).fuse());
+        let mut listen = pin!(self.listen(stderr).fuse());
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status?,
+                () = &mut feed, if !feed.is_terminated() => {}
+                () = &mut listen, if !listen.is_terminated() => {}
+            }
+        };
+        if !listen.is_terminated() && timeout(LAST_WORDS, listen).await.is_err() {
+            tracing::debug!(sink = self.name, "the program left a process behind");
+        }
+        Ok(status)
+    }
+
+    async fn listen(&self, stderr: Option<ChildStderr>) {
+        let Some(mut stderr) = stderr else { return };
+        let mut lines = Lines::default();
+        let mut buffer = [0; 4096];
+        let log = |line: String| tracing::warn!(sink = self.name, %line, "the program says");
+        // Read to the end even when no more is logged: a full pipe would stop
+        // the program.
+        while let Ok(n) = stderr.read(&mut buffer).await {
+            let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else {
+                break;
+            };
+            lines.take(bytes).into_iter().for_each(log);
+        }
+        lines.finish().into_iter().for_each(log);
+    }
+}
+
+/// Writes the event. A program that does not read it is judged by how it ends.
+async fn feed(stdin: Option<ChildStdin>, body: &[u8]) {
+    let Some(mut stdin) = stdin else { return };
+    match stdin.write_all(body).await {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            tracing::debug!(%error, "a program's standard input broke");
+        }
+        _ => {}
+    }
+}
+
+fn judged(status: ExitStatus) -> Attempt {
+    if status.success() {
+        Attempt::Delivered
+    } else {
+        // "exit status: 3", "signal: 11 (SIGSEGV)".
+        failed(format!("the program ended with {status}"))
+    }
+}
+
+/// The processes that an attempt started. They die with it, also when it is
+/// dropped in the middle.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.0 {
+            // None is left, then.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// The first of them has been waited for: its number may soon be another's.
+    fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Sink for ExecSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        events: &'a [Event],
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(async move {
+            for event in events {
+                let attempt = self.run(event).await;
+                if attempt != Attempt::Delivered {
+                    return attempt;
+                }
+            }
+            Attempt::Delivered
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! A POST to whoever listens.
+
+mod retry_after;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url, redirect};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::build::{SinkBuildError, WallClock};
+use super::secrets::{Credentials, SigningKey};
+use super::spec::HttpTarget;
+use super::{Attempt, causes, failed, spoken};
+use crate::delivery::Sink;
+use crate::model::Event;
+
+/// The most events in one POST.
+const BATCH: usize = 100;
+
+/// The most of an answer that is read. It is read only so that the connection
+/// can be used again.
+const ANSWER: usize = 64 * 1024;
+
+/// How long an answer's body may take once its status is known.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+const ONE: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
+const MANY: HeaderValue =
+    HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8");
+
+/// How long a receiver may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    total: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    total: Duration::from_secs(15),
+};
+
+/// Posts events as CloudEvents in structured mode, signed as the Standard
+/// Webhooks specification asks if there is a secret.
+///
+/// Any 2xx means delivered, 410 that no more is wanted, anything else that it
+/// must be tried again. Redirects are not followed. A proxy that the
+/// environment names is used, except for receivers on this machine.
+pub struct HttpSink {
+    name: String,
+    url: Url,
+    credentials: Option<Credentials>,
+    batch: bool,
+    key: Option<Arc<SigningKey>>,
+    clock: WallClock,
+    client: Client,
+    limits: Limits,
+}
+
+impl HttpSink {
+    pub(super) fn new(
+        name: String,
+        target: &HttpTarget,
+        clock: WallClock,
+    ) -> Result<Self, SinkBuildError> {
+        Self::with_limits(name, target, clock, LIMITS)
+    }
+
+    fn with_limits(
+        name: String,
+        target: &HttpTarget,
+        clock: WallClock,
+        limits: Limits,
+    ) -> Result<Self, SinkBuildError> {
+        let Ok(url) = Url::parse(target.url.expose_secret()) else {
+            return Err(SinkBuildError::Address { name });
+        };
+        let client = match client(&url, limits) {
+            Ok(client) => client,
+            Err(source) => return Err(SinkBuildError::Http { name, source }),
+        };
+        Ok(Self {
+            name,
+            url,
+            credentials: target.credentials.clone(),
+            batch: target.batch,
+            key: target.key.clone(),
+            clock,
+            client,
+            limits,
+        })
+    }
+
+    async fn post(&self, id: &str, body: Vec<u8>, content_type: HeaderValue) -> Attempt {
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, content_type);
+        if let Some(Credentials { user, password }) = &self.credentials {
+            request = request.basic_auth(user.expose_secret(), Some(password.expose_secret()));
+        }
+        if let Some(key) = &self.key {
+            request = self.signed(request, key, id, &body);
+        }
+        match request.body(body).send().await {
+            Ok(answer) => self.judged(answer).await,
+            Err(error) => self.broken(error),
+        }
+    }
+
+    fn signed(
+        &self,
+        request: RequestBuilder,
+        key: &SigningKey,
+        id: &str,
+        body: &[u8],
+    ) -> RequestBuilder {
+        // The time of this attempt, as the specification asks: a receiver
+        // refuses what was signed long ago.
+        let timestamp = (self.clock)().timestamp();
+        request
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", key.sign(id, timestamp, body))
+    }
+
+    async fn judged(&self, answer: Response) -> Attempt {
+        let status = answer.status();
+        let attempt = if status.is_success() {
+            Attempt::Delivered
+        } else if status == StatusCode::GONE {
+            Attempt::Refused {
+                reason: "the receiver answered 410 Gone: it wants no more events".to_owned(),
+            }
+        } else {
+            Attempt::Failed {
+                reason: if status.is_redirection() {
+                    format!(
+                        "the receiver answered {status}; redirects are not followed: give the address it points to"
+                    )
+                } else {
+                    format!("the receiver answered {status}")
+                },
+                retry_after: self.retry_after(answer.headers()),
+            }
+        };
+        // What comes after the status changes nothing.
+        let _ = timeout(ANSWER_TIME, drain(answer)).await;
+        attempt
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+        retry_after::parse(value, (self.clock)())
+    }
+
+    fn broken(&self, error: reqwest::Error) -> Attempt {
+        // The address may hold secrets.
+        let error = error.without_url();
+        if error.is_connect() && error.is_timeout() {
+            failed(format!(
+                "no connection within {}",
+                spoken(self.limits.connect)
+            ))
+        } else if error.is_timeout() {
+            failed(format!("no answer within {}", spoken(self.limits.total)))
+        } else {
+            failed(causes(&error))
+        }
+    }
+}
+
+fn client(url: &Url, limits: Limits) -> Result<Client, reqwest::Error> {
+    let builder = || {
+        let mut builder = ClientBuilder::new()
+            .user_agent(concat!("dispatchd/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(limits.connect)
+            .timeout(limits.total);
+        if is_loopback(url) {
+            builder = builder.no_proxy();
+        }
+        builder
+    };
+    match builder().build() {
+        // Without the system's certificates no client can be made, but one that
+        // never speaks TLS needs none.
+        Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
+        built => built,
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+async fn drain(mut answer: Response) {
+    let mut read = 0;
+    while read < ANSWER {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            _ => break,
+        }
+    }
+}
+
+/// What `webhook-id` says of a batch: the event's id if there is one, else a
+/// hash over all ids, so that the same set has the same id when it comes again.
+fn batch_id(events: &[Event]) -> String {
+    if let [event] = events {
+        return event.id.to_string();
+    }
+    let mut hash = Sha256::new();
+    for event in events {
+        hash.update(event.id.as_bytes());
+        hash.update(b"\n");
+    }
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("batch_{hex}")
+}
+
+impl Sink for HttpSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn batch(&self) -> usize {
+        if self.batch { BATCH } else { 1 }
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        events: &'a [Event],
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(async move {
+            if self.batch && !events.is_empty() {
+                return match serde_json::to_vec(events) {
+                    Ok(body) => self.post(&batch_id(events), body, MANY).await,
+                    Err(error) => failed(format!("a batch of events: {error}")),
+                };
+            }
+            for event in events {
+                let attempt = match serde_json::to_vec(event) {
+                    Ok(body) => self.post(&event.id, body, ONE).await,
+                    Err(error) => failed(format!("event {}: {error}", event.id)),
+                };
+                if attempt != Attempt::Delivered {
+                    return attempt;
+                }
+            }
+            Attempt::Delivered
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

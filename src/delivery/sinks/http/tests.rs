@@ -1,0 +1,297 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use warp::Filter;
+
+use super::*;
+use crate::delivery::sinks::testing::{at, event, reason};
+use crate::delivery::sinks::{SinkContext, SinkSecrets, SinkSpec};
+use crate::http::{Bounds, serve};
+
+type Answer = http::Response<String>;
+
+/// A receiver on a port of its own that answers what the test wants.
+struct Receiver {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<(HeaderMap, Bytes, String)>>>,
+    _stop: DropGuard,
+}
+
+fn answer(status: u16, headers: &[(&str, &str)]) -> Answer {
+    let mut builder = http::Response::builder().status(status);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body("words that nobody reads".to_owned()).unwrap()
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl Receiver {
+    async fn start(answer: impl Fn() -> Answer + Clone + Send + Sync + 'static) -> Self {
+        let (listener, address) = listen().await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let query =
+            warp::query::raw().or_else(|_| async { Ok::<_, warp::Rejection>((String::new(),)) });
+        let filter = warp::post()
+            .and(warp::path("in"))
+            .and(warp::header::headers_cloned())
+            .and(warp::body::bytes())
+            .and(query)
+            .map(move |headers, body, query| {
+                log.lock().unwrap().push((headers, body, query));
+                answer()
+            });
+        let stop = CancellationToken::new();
+        let served = serve(
+            listener,
+            warp::service(filter),
+            Bounds::default(),
+            stop.clone(),
+        );
+        TaskTracker::new().spawn(served);
+        Self {
+            address,
+            seen,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/in", self.address)
+    }
+
+    fn requests(&self) -> Vec<(HeaderMap, Bytes, String)> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn sink(url: &str, secrets: &SinkSecrets) -> Arc<dyn Sink> {
+    let context = SinkContext {
+        clock: Arc::new(|| at(1_614_265_330)),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    SinkSpec::parse(url, secrets)
+        .unwrap()
+        .build(&context)
+        .unwrap()
+}
+
+fn impatient(address: SocketAddr) -> HttpSink {
+    let target = HttpTarget {
+        url: SecretString::from(format!("http://{address}/in?token=hush")),
+        credentials: None,
+        batch: false,
+        key: None,
+    };
+    let limits = Limits {
+        connect: Duration::from_millis(300),
+        total: Duration::from_millis(300),
+    };
+    HttpSink::with_limits("h".to_owned(), &target, Arc::new(|| at(0)), limits).unwrap()
+}
+
+async fn attempt(receiver: &Receiver) -> Attempt {
+    sink(&receiver.url(), &SinkSecrets::none())
+        .deliver(&[event("e-1", "site.curtail", "s1")])
+        .await
+}
+
+#[tokio::test]
+async fn an_event_arrives_as_a_cloudevent() {
+    let receiver = Receiver::start(|| answer(202, &[])).await;
+    assert_eq!(attempt(&receiver).await, Attempt::Delivered);
+    let (headers, body, query) = receiver.requests().remove(0);
+    assert_eq!(
+        headers["content-type"],
+        "application/cloudevents+json; charset=utf-8"
+    );
+    let agent = concat!("dispatchd/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(headers["user-agent"], agent);
+    assert!(!headers.contains_key("webhook-signature"));
+    assert!(!headers.contains_key("authorization"));
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&body["specversion"], &body["id"]),
+        (&"1.0".into(), &"e-1".into())
+    );
+    assert_eq!(query, "");
+}
+
+#[tokio::test]
+async fn a_signed_event_can_be_verified_by_others() {
+    let receiver = Receiver::start(|| answer(200, &[])).await;
+    let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let secrets = SinkSecrets::signing(&secret).unwrap();
+    let sink = sink(&receiver.url(), &secrets);
+    let events = [event("e-1", "site.curtail", "s1")];
+    assert_eq!(sink.deliver(&events).await, Attempt::Delivered);
+    let (headers, body, _) = receiver.requests().remove(0);
+    assert_eq!(headers["webhook-id"], "e-1");
+    assert_eq!(headers["webhook-timestamp"], "1614265330");
+    // The body and its signature, computed with another implementation of HMAC.
+    assert_eq!(
+        std::str::from_utf8(&body).unwrap(),
+        concat!(
+            r#"{"specversion":"1.0","id":"e-1","source":"dispatchd","type":"site.curtail","#,
+            r#""subject":"s1","time":"2027-01-15T08:00:00Z","datacontenttype":"application/json","#,
+            r#""sequence":3,"data":{"state":"curtailed"}}"#
+        )
+    );
+    assert_eq!(
+        headers["webhook-signature"],
+        "v1,QwmamGV1EIx1J3OgJi5sTHj+WTptr734bvzKDLc/CUU="
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_one_request_and_keeps_its_id_when_it_comes_again() {
+    let receiver = Receiver::start(|| answer(200, &[])).await;
+    let secrets = SinkSecrets::signing(&SecretString::from("words")).unwrap();
+    let sink = sink(&format!("{}?batch=true&k=v", receiver.url()), &secrets);
+    assert_eq!(sink.batch(), 100);
+    let two = [
+        event("e-1", "dispatch.created", "d1"),
+        event("e-2", "dispatch.started", "d1"),
+    ];
+    for events in [&two[..], &two[..], &two[1..]] {
+        assert_eq!(sink.deliver(events).await, Attempt::Delivered);
+    }
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 3);
+    let id = |n: usize| requests[n].0["webhook-id"].to_str().unwrap().to_owned();
+    assert!(id(0).starts_with("batch_"));
+    assert_eq!(id(0), id(1));
+    assert_eq!(id(2), "e-2");
+    let (headers, body, query) = &requests[0];
+    assert_eq!(
+        headers["content-type"],
+        "application/cloudevents-batch+json; charset=utf-8"
+    );
+    let body: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap();
+    assert_eq!(body.len(), 2);
+    assert_eq!(query, "k=v");
+}
+
+#[tokio::test]
+async fn user_and_password_become_basic_authentication() {
+    let receiver = Receiver::start(|| answer(500, &[])).await;
+    let url = receiver.url().replace("http://", "http://me:p%40ss@");
+    let sink = sink(&url, &SinkSecrets::none());
+    let failure = sink.deliver(&[event("e-1", "site.curtail", "s1")]).await;
+    assert!(!format!("{failure:?}{}", sink.name()).contains("p@ss"));
+    // The base64 of `me:p@ss`.
+    assert_eq!(
+        receiver.requests()[0].0["authorization"],
+        "Basic bWU6cEBzcw=="
+    );
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_wants_no_more() {
+    let receiver = Receiver::start(|| answer(410, &[])).await;
+    assert!(matches!(attempt(&receiver).await, Attempt::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_busy_receiver_is_left_alone_for_as_long_as_it_asks() {
+    let receiver = Receiver::start(|| answer(429, &[("retry-after", "7")])).await;
+    let asked = Attempt::Failed {
+        reason: "the receiver answered 429 Too Many Requests".to_owned(),
+        retry_after: Some(Duration::from_secs(7)),
+    };
+    assert_eq!(attempt(&receiver).await, asked);
+
+    // 30 seconds after what the clock shows.
+    let date = "Thu, 25 Feb 2021 15:02:40 GMT";
+    let receiver = Receiver::start(move || answer(503, &[("retry-after", date)])).await;
+    let Attempt::Failed { retry_after, .. } = attempt(&receiver).await else {
+        panic!("a 503 is a failure");
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(30)));
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_is_tried_again() {
+    for status in [400, 404, 500] {
+        let receiver = Receiver::start(move || answer(status, &[])).await;
+        let reason = reason(attempt(&receiver).await);
+        assert!(reason.contains(&status.to_string()), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_not_followed() {
+    let other = Receiver::start(|| answer(200, &[])).await;
+    let url = other.url();
+    let receiver = Receiver::start(move || answer(307, &[("location", &url)])).await;
+    assert!(reason(attempt(&receiver).await).contains("not followed"));
+    assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_is_given_up() {
+    // Takes connections and says nothing.
+    let (_listener, address) = listen().await;
+    let sink = impatient(address);
+    let reason = reason(sink.deliver(&[event("e-1", "site.curtail", "s1")]).await);
+    assert_eq!(reason, "no answer within 300ms");
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_failure_that_tells_why_and_not_where() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let sink = impatient(address);
+    let reason = reason(sink.deliver(&[event("e-1", "site.curtail", "s1")]).await);
+    assert!(reason.contains("Connection refused"), "{reason}");
+    assert!(!reason.contains("hush"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_answer_counts_from_its_status_however_slow_or_long_its_body() {
+    let (listener, address) = listen().await;
+    TaskTracker::new().spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\nsome";
+        stream.write_all(head).await.unwrap();
+        // And no more, until the other side is gone.
+        while !matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)) {}
+    });
+    let sink = impatient(address);
+    let attempt = sink.deliver(&[event("e-1", "site.curtail", "s1")]).await;
+    assert_eq!(attempt, Attempt::Delivered);
+}
+
+#[test]
+fn receivers_on_this_machine_are_never_behind_a_proxy() {
+    for url in [
+        "http://localhost/",
+        "http://a.localhost:8080/",
+        "http://127.9.9.9/",
+        "http://[::1]/",
+    ] {
+        assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
+    }
+    for url in [
+        "http://localhost.example/",
+        "http://10.0.0.1/",
+        "http://[::2]/",
+    ] {
+        assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
+    }
+}

@@ -1,0 +1,57 @@
+//! The receivers of events, one file each.
+//!
+//! [`SinkSpec`] reads what the operator wrote and builds the sink from it.
+
+mod build;
+mod exec;
+mod http;
+mod mqtt;
+mod none;
+mod secrets;
+mod spec;
+mod stdout;
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+pub use build::{SinkBuildError, SinkContext, WallClock, wall_clock};
+pub use exec::ExecSink;
+pub use http::HttpSink;
+pub use mqtt::MqttSink;
+pub use none::NoneSink;
+pub use secrets::{SinkSecretError, SinkSecrets};
+pub use spec::{SinkSpec, SinkSpecError};
+pub use stdout::StdoutSink;
+
+use super::Attempt;
+
+/// A failed attempt, to be tried again whenever the worker sees fit.
+fn failed(reason: impl Into<String>) -> Attempt {
+    Attempt::Failed {
+        reason: reason.into(),
+        retry_after: None,
+    }
+}
+
+/// An error with its causes on one line. Most of ours say at the top only that
+/// something failed.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// A duration as an operator reads it.
+fn spoken(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}

@@ -1,0 +1,198 @@
+//! Topics at a broker.
+
+mod link;
+mod topic;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use rumqttc::{PublishNoticeError, PublishOptions, PublishProperties};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use self::link::{Link, Up};
+use super::build::{SinkBuildError, SinkContext};
+use super::spec::MqttTarget;
+use super::{Attempt, causes, failed, spoken};
+use crate::delivery::Sink;
+use crate::model::Event;
+
+/// How long an attempt may take, a first connection included.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What MQTT adds to topic and payload at most: headers, properties, lengths.
+const OVERHEAD: usize = 128;
+
+/// The longest topic that MQTT can carry.
+const LONGEST_TOPIC: usize = 65_535;
+
+/// Publishes events at a broker that speaks MQTT 5, with quality of service 1:
+/// delivered means that the broker confirmed it.
+///
+/// | topic | holds |
+/// |---|---|
+/// | `<prefix>/dispatch/<id>` | `dispatch.*` events |
+/// | `<prefix>/site/<id>` | `site.*` events; the last one is retained |
+/// | `<prefix>/sync` | `sync.*` events |
+/// | `<prefix>/status` | `online` or `offline`, retained; the last will |
+///
+/// Ids are percent-encoded as in a URL. The client's id follows from broker and
+/// prefix: two daemons at one broker need two prefixes, or they push each other
+/// off.
+pub struct MqttSink {
+    name: String,
+    prefix: String,
+    link: watch::Receiver<Link>,
+    limit: Duration,
+}
+
+impl MqttSink {
+    /// Begins to connect, in a task that lives until the context's token is
+    /// cancelled and then says goodbye to the broker.
+    pub(super) fn start(
+        name: String,
+        target: &MqttTarget,
+        context: &SinkContext,
+    ) -> Result<Self, SinkBuildError> {
+        Self::with_limit(name, target, context, LIMIT)
+    }
+
+    fn with_limit(
+        name: String,
+        target: &MqttTarget,
+        context: &SinkContext,
+        limit: Duration,
+    ) -> Result<Self, SinkBuildError> {
+        let options = match link::options(target) {
+            Ok(options) => options,
+            Err(source) => return Err(SinkBuildError::Tls { name, source }),
+        };
+        let (sender, link) = watch::channel(Link::Connecting);
+        let keeper = link::Keeper {
+            sink: name.clone(),
+            options,
+            status: topic::status(&target.prefix),
+            link: sender,
+        };
+        context.tasks.spawn(keeper.keep(context.stop.clone()));
+        Ok(Self {
+            name,
+            prefix: target.prefix.clone(),
+            link,
+            limit,
+        })
+    }
+
+    async fn publish(&self, event: &Event) -> Attempt {
+        let mut used = None;
+        match timeout(self.limit, self.attempt(event, &mut used)).await {
+            Ok(attempt) => attempt,
+            Err(_) => match used {
+                Some(up) => {
+                    // What was given up must not arrive after what is tried
+                    // next, so it goes down with its connection.
+                    up.give_up.cancel();
+                    failed(format!(
+                        "the broker confirmed nothing within {}",
+                        spoken(self.limit)
+                    ))
+                }
+                None => failed(format!(
+                    "no connection to the broker within {}",
+                    spoken(self.limit)
+                )),
+            },
+        }
+    }
+
+    async fn attempt(&self, event: &Event, used: &mut Option<Up>) -> Attempt {
+        let topic = topic::of(&self.prefix, event);
+        let payload = match serde_json::to_vec(event) {
+            Ok(payload) => payload,
+            Err(error) => return failed(format!("event {}: {error}", event.id)),
+        };
+        let up = match self.up().await {
+            Ok(up) => up,
+            Err(reason) => return failed(reason),
+        };
+        // Either would break the connection, and with it other attempts.
+        if topic.name.len() > LONGEST_TOPIC {
+            return failed("the event's subject is too long for a topic");
+        }
+        let size = topic.name.len() + payload.len() + OVERHEAD;
+        if size > up.largest {
+            return failed(format!(
+                "the event has {size} bytes and the broker takes at most {}",
+                up.largest
+            ));
+        }
+        let client = &used.insert(up).client;
+        let options = PublishOptions::at_least_once()
+            .retain(topic.retain)
+            .properties(PublishProperties {
+                payload_format_indicator: Some(1),
+                content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
+                ..PublishProperties::default()
+            });
+        let notice = match client.publish_tracked(topic.name, payload, options).await {
+            Ok(notice) => notice,
+            // The error holds the event.
+            Err(_) => return failed("the connection to the broker is lost"),
+        };
+        match notice.wait_completion_async().await {
+            Ok(()) => Attempt::Delivered,
+            Err(PublishNoticeError::V5PubAck(code)) => {
+                failed(format!("the broker refused the event: {code:?}"))
+            }
+            Err(PublishNoticeError::Recv) => {
+                failed("the connection to the broker was lost before it confirmed the event")
+            }
+            Err(error) => failed(causes(&error)),
+        }
+    }
+
+    /// The connection. Waits for the very first one; later there is one or
+    /// there is none.
+    async fn up(&self) -> Result<Up, String> {
+        let mut link = self.link.clone();
+        loop {
+            match &*link.borrow_and_update() {
+                // Given up by another attempt, and about to go.
+                Link::Up(up) if up.give_up.is_cancelled() => {
+                    return Err("the broker confirms nothing".to_owned());
+                }
+                Link::Up(up) => return Ok(up.clone()),
+                Link::Down(reason) => return Err(reason.clone()),
+                Link::Connecting => {}
+            }
+            if link.changed().await.is_err() {
+                return Err("the task that keeps the connection has ended".to_owned());
+            }
+        }
+    }
+}
+
+impl Sink for MqttSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        events: &'a [Event],
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(async move {
+            for event in events {
+                let attempt = self.publish(event).await;
+                if attempt != Attempt::Delivered {
+                    return attempt;
+                }
+            }
+            Attempt::Delivered
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! The one connection to the broker.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rumqttc::tokio_rustls::rustls::crypto::aws_lc_rs;
+use rumqttc::tokio_rustls::rustls::{self, ClientConfig};
+use rumqttc::{
+    AsyncClient, ConnAck, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event,
+    Incoming, LastWill, MqttOptions, PublishOptions, QoS, StateError, Transport,
+};
+use rustls_platform_verifier::BuilderVerifierExt;
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::sinks::causes;
+use crate::delivery::sinks::spec::MqttTarget;
+
+/// How long a quiet broker is trusted to be there, in seconds.
+const KEEP_ALIVE: u16 = 20;
+
+/// How long connecting may take, TLS and MQTT included.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long the goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection that lasted this long was a good one: the pauses begin anew.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// The largest packet that MQTT knows.
+const LARGEST: usize = 268_435_455;
+
+/// Publishes that wait for their turn on the connection.
+const WAITING: usize = 100;
+
+/// The state of the connection.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// Not yet known whether there is a broker.
+    Connecting,
+    /// At work.
+    Up(Up),
+    /// None, and why. Another is tried.
+    Down(String),
+}
+
+/// A connection at work.
+#[derive(Clone)]
+pub(super) struct Up {
+    pub(super) client: AsyncClient,
+    /// The largest packet that the broker takes.
+    pub(super) largest: usize,
+    /// Ends this connection, and with it all that waits on it.
+    pub(super) give_up: CancellationToken,
+}
+
+/// What a connection to this broker needs.
+pub(super) fn options(target: &MqttTarget) -> Result<MqttOptions, rustls::Error> {
+    let broker = (target.host.clone(), target.port);
+    let mut options = MqttOptions::new(client_id(target), broker.clone());
+    options
+        .set_keep_alive(KEEP_ALIVE)
+        .set_connect_timeout(CONNECT)
+        .set_clean_start(true)
+        .set_last_will(LastWill::new(
+            super::topic::status(&target.prefix),
+            "offline",
+            QoS::AtLeastOnce,
+            true,
+            None,
+        ))
+        // The library would join host and port to one text, which goes wrong
+        // for an IPv6 address.
+        .set_socket_connector(move |_, _| {
+            let broker = broker.clone();
+            async move {
+                let stream = TcpStream::connect(broker).await?;
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }
+        });
+    if let Some(credentials) = &target.credentials {
+        options.set_credentials(
+            credentials.user.expose_secret(),
+            credentials.password.expose_secret().to_owned(),
+        );
+    }
+    if target.tls {
+        options.set_transport(Transport::tls_with_config(tls()?.into()));
+    }
+    Ok(options)
+}
+
+/// Trusts what the system trusts, as the HTTP sinks do. The library's own
+/// default gives up over one certificate of the system that it cannot read.
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    Ok(
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()?
+            .with_no_client_auth(),
+    )
+}
+
+/// The same after a restart, so that the broker replaces a connection that it
+/// has not noticed to be dead. 23 letters and digits, which every broker takes.
+fn client_id(target: &MqttTarget) -> String {
+    let place = format!("{}:{}/{}", target.host, target.port, target.prefix);
+    let hex: String = Sha256::digest(place.as_bytes())
+        .iter()
+        .take(7)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("dispatchd{hex}")
+}
+
+/// Keeps the connection.
+pub(super) struct Keeper {
+    pub(super) sink: String,
+    pub(super) options: MqttOptions,
+    pub(super) status: String,
+    pub(super) link: watch::Sender<Link>,
+}
+
+enum End {
+    Stopped,
+    Lost { reason: String, proven: bool },
+}
+
+impl Keeper {
+    /// Connects again and again until `stop`.
+    pub(super) async fn keep(self, stop: CancellationToken) {
+        let mut failures = 0;
+        let mut told = String::new();
+        while let End::Lost { reason, proven } = self.guarded(&stop).await {
+            if proven {
+                failures = 0;
+                told.clear();
+            }
+            // Once for each trouble, not for each try.
+            if told != reason {
+                tracing::warn!(sink = self.sink, reason, "not connected to the broker");
+                told.clone_from(&reason);
+            }
+            self.link.send_replace(Link::Down(reason));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep(pause(failures)) => failures += 1,
+            }
+        }
+        let stopped = "the daemon is stopping".to_owned();
+        self.link.send_replace(Link::Down(stopped));
+    }
+
+    /// One connection. A panic of the library costs that one only.
+    async fn guarded(&self, stop: &CancellationToken) -> End {
+        let connection = AssertUnwindSafe(self.connection(stop));
+        connection
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| End::Lost {
+                reason: "the MQTT library failed".to_owned(),
+                proven: false,
+            })
+    }
+
+    /// One connection from beginning to end.
+    ///
+    /// Client and event loop are made anew each time. The library would send
+    /// again what was unconfirmed when a connection broke, but by then those
+    /// attempts have failed, and a newer event may have overtaken them.
+    async fn connection(&self, stop: &CancellationToken) -> End {
+        let built = AsyncClient::builder(self.options.clone())
+            .capacity(WAITING)
+            .try_build();
+        let (client, mut events) = match built {
+            Ok(built) => built,
+            Err(error) => {
+                return End::Lost {
+                    reason: causes(&error),
+                    proven: false,
+                };
+            }
+        };
+        let give_up = CancellationToken::new();
+        let mut drive = pin!(async {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Incoming::ConnAck(ack))) => {
+                        self.connected(&client, &ack, &give_up);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return said(&error),
+                }
+            }
+        });
+        let mut proof = pin!(sleep(PROVEN));
+        let mut proven = false;
+        loop {
+            tokio::select! {
+                reason = &mut drive => return End::Lost { reason, proven },
+                () = give_up.cancelled() => {
+                    let reason = "the broker confirmed nothing for too long".to_owned();
+                    return End::Lost { reason, proven };
+                }
+                () = &mut proof, if !proven => proven = true,
+                () = stop.cancelled() => break,
+            }
+        }
+        if matches!(*self.link.borrow(), Link::Up(_)) {
+            // The broker then publishes the will: nobody else can say `offline`
+            // after our last event for certain.
+            let goodbye = client.try_disconnect_with_properties_timeout(
+                DisconnectReasonCode::DisconnectWithWillMessage,
+                DisconnectProperties {
+                    session_expiry_interval: None,
+                    reason_string: None,
+                    user_properties: Vec::new(),
+                    server_reference: None,
+                },
+                FAREWELL,
+            );
+            if goodbye.is_ok() {
+                // If it takes longer, the broker finds out by itself.
+                let _ = timeout(FAREWELL, drive).await;
+            }
+        }
+        End::Stopped
+    }
+
+    fn connected(&self, client: &AsyncClient, ack: &ConnAck, give_up: &CancellationToken) {
+        tracing::info!(sink = self.sink, "connected to the broker");
+        let retained = PublishOptions::at_least_once().retained();
+        // The queue of a new connection is empty, so there is room.
+        if client
+            .try_publish(&self.status, "online", retained)
+            .is_err()
+        {
+            tracing::warn!(sink = self.sink, "the status topic cannot be published");
+        }
+        let largest = ack.properties.as_ref().and_then(|p| p.max_packet_size);
+        self.link.send_replace(Link::Up(Up {
+            client: client.clone(),
+            largest: largest.and_then(|n| n.try_into().ok()).unwrap_or(LARGEST),
+            give_up: give_up.clone(),
+        }));
+    }
+}
+
+fn said(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(code) => {
+            format!("the broker refused the connection: {code:?}")
+        }
+        ConnectionError::Timeout(_) => "the broker did not answer in time".to_owned(),
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        }) => "another daemon with the same prefix took over the connection: \
+               give each its own"
+            .to_owned(),
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            format!("the broker closed the connection: {reason_code:?}")
+        }
+        // Not every broker says that it was a takeover.
+        ConnectionError::MqttState(StateError::ConnectionAborted) => {
+            "the broker closed the connection; if that repeats, look for another daemon with the \
+             same prefix"
+                .to_owned()
+        }
+        error => causes(error),
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(30);
+    Duration::from_millis(250)
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::sinks::spec::Kind;
+    use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+
+    fn target(text: &str) -> MqttTarget {
+        match SinkSpec::parse(text, &SinkSecrets::none()).unwrap().kind() {
+            Kind::Mqtt(target) => target.clone(),
+            _ => panic!("{text} is no MQTT sink"),
+        }
+    }
+
+    #[test]
+    fn the_client_id_is_the_same_after_a_restart_and_another_for_another_prefix() {
+        let id = |text: &str| client_id(&target(text));
+        // Written down, since a change would leave a dead connection in place.
+        assert_eq!(id("mqtt://broker/plant7"), "dispatchdf622be6b5a1afb");
+        assert_eq!(id("mqtt://me:pw@broker/plant7"), id("mqtt://broker/plant7"));
+        assert_ne!(id("mqtt://broker/plant8"), id("mqtt://broker/plant7"));
+        assert_eq!(id("mqtt://broker/plant7").len(), 23);
+    }
+
+    #[test]
+    fn tls_starts_with_what_the_system_trusts() {
+        assert!(options(&target("mqtts://broker/plant7")).is_ok());
+    }
+
+    #[test]
+    fn pauses_grow_to_half_a_minute() {
+        assert_eq!(pause(0), Duration::from_millis(250));
+        assert_eq!(pause(3), Duration::from_secs(2));
+        assert_eq!(pause(1000), Duration::from_secs(30));
+    }
+}

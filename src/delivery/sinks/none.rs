@@ -1,0 +1,29 @@
+//! Nobody. For trials, and for those who only ask for the schedule.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+
+use super::Attempt;
+use crate::delivery::Sink;
+use crate::model::Event;
+
+/// Takes everything and does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoneSink;
+
+impl Sink for NoneSink {
+    fn name(&self) -> &str {
+        "none"
+    }
+
+    fn batch(&self) -> usize {
+        100
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _events: &'a [Event],
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(ready(Attempt::Delivered))
+    }
+}
