@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 /// A point on a clock that never jumps, as the time since the clock was made.
 pub type Mono = Duration;
@@ -61,7 +61,8 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> Now {
         Now {
-            wall: Utc::now(),
+            // Finer than that is noise to whoever reads it.
+            wall: Utc::now().trunc_subsecs(3),
             mono: self.origin.elapsed(),
         }
     }

@@ -1,12 +1,43 @@
-//! dispatchd: keeps the schedule of Voltus demand-response dispatches true.
+//! dispatchd keeps the schedule of Voltus demand-response dispatches true: fed
+//! by webhooks, healed by polling.
+//!
+//! ```text
+//!  webhook (a hint: "look at this one") ─┐                                 ┌─ dispatch.* events
+//!  poller  (the whole list)             ─┼─> observation ─> engine ─> commit ┼─ site.* commands ─> sinks
+//!  clock   (a start or an end has come) ─┘                                 └─ schedule, for readers
+//! ```
+//!
+//! To follow one webhook from the socket to a sink, read in this order:
+//! [`listener`], [`sync`], [`engine`], [`store`], [`delivery`].
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | the commands, one file each |
+//! | [`config`] | from what the operator wrote to what can work |
+//! | [`daemon`] | everything put together, and taken apart in order |
+//! | [`model`] | the words of the field: dispatch, site, entry, change, event |
+//! | [`engine`] | pure: what an observation changes, and what each site must do |
+//! | [`sync`] | the machine around it: who asks when, who is told what |
+//! | [`voltus`] | the upstream: its answers, and how we ask |
+//! | [`store`] | what survives a restart |
+//! | [`delivery`] | from the outbox to those who act |
+//! | [`listener`] | the webhook endpoint |
+//! | [`status`] | what operators ask |
+//! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`http`] | what all listeners share |
+//! | [`clock`] | the only reader of the system's clocks |
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
 pub mod delivery;
 pub mod engine;
 pub mod http;
 pub mod listener;
 pub mod model;
 pub mod sandbox;
+pub mod status;
 pub mod store;
 pub mod sync;
 pub mod voltus;

@@ -19,7 +19,6 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::delivery::SinkHealth;
 use crate::http::{json_reply, not_served, refusal, set_retry_after};
 use crate::listener::Traffic;
 use crate::model::DispatchId;
@@ -39,8 +38,6 @@ pub struct Status<C> {
     pub store: StoreHandle,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
-    /// How deliveries stand.
-    pub sinks: watch::Receiver<Vec<SinkHealth>>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -88,9 +85,15 @@ impl<C: Clock + Clone> Status<C> {
             .then(|status: Arc<Self>| async move { status.poll().await });
 
         let open = healthz.or(readyz).unify();
-        let guarded = guard
-            .filter()
-            .and(health.or(schedule).unify().or(entry).unify().or(poll).unify());
+        let guarded = guard.filter().and(
+            health
+                .or(schedule)
+                .unify()
+                .or(entry)
+                .unify()
+                .or(poll)
+                .unify(),
+        );
         open.or(guarded).unify().recover(recover).unify().boxed()
     }
 

@@ -4,8 +4,10 @@
 //! once. What has come of it is written down with everything else.
 
 mod outbox;
+mod restore;
 mod sink;
 pub mod sinks;
 
 pub use outbox::{Outbox, SinkHealth, Start};
+pub use restore::restore;
 pub use sink::{Attempt, Sink};

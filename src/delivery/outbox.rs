@@ -325,6 +325,16 @@ impl Outbox {
                 .is_some_and(|at| at + WRITE_WITHIN <= now)
     }
 
+    /// Whether something is not written down yet.
+    pub fn has_news(&self) -> bool {
+        self.ledger.waits_since().is_some()
+    }
+
+    /// Whether nothing is under way, and all that was done is written down.
+    pub fn is_at_rest(&self) -> bool {
+        self.under_way.is_empty() && !self.has_news()
+    }
+
     /// What is to be written down, for the commit that is being made.
     pub fn take_record(&mut self) -> Option<SinkRecord> {
         self.arming = std::mem::take(&mut self.to_arm);

@@ -12,9 +12,9 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Filter, Rejection};
 
 use crate::http::refusal;
 
@@ -170,10 +170,21 @@ mod tests {
     fn only_names_of_its_own_are_served() {
         let asked = |guard: &Guard, host: &str| guard.check(&headers(&[(HOST, host)]));
         let local = guard("127.0.0.1:5001");
-        for host in ["127.0.0.1:5001", "localhost:5001", "localhost", "[::1]:9", "ops.example"] {
+        for host in [
+            "127.0.0.1:5001",
+            "localhost:5001",
+            "localhost",
+            "[::1]:9",
+            "ops.example",
+        ] {
             assert_eq!(asked(&local, host), Ok(()), "{host}");
         }
-        for host in ["evil.example", "evil.example:5001", "10.0.0.1", "localhost.evil.example"] {
+        for host in [
+            "evil.example",
+            "evil.example:5001",
+            "10.0.0.1",
+            "localhost.evil.example",
+        ] {
             assert_eq!(asked(&local, host), Err(Refused::Host), "{host}");
         }
         assert_eq!(local.check(&headers(&[])), Err(Refused::Host));
@@ -185,24 +196,40 @@ mod tests {
     #[test]
     fn a_page_of_another_origin_is_refused() {
         let local = guard("127.0.0.1:5001");
-        let from = |origin| {
-            local.check(&headers(&[(HOST, "localhost:5001"), (ORIGIN, origin)]))
-        };
+        let from = |origin| local.check(&headers(&[(HOST, "localhost:5001"), (ORIGIN, origin)]));
         assert_eq!(from("http://localhost:5001"), Ok(()));
-        for origin in ["http://evil.example", "null", "http://localhost:80", "file://"] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://localhost:80",
+            "file://",
+        ] {
             assert_eq!(from(origin), Err(Refused::Origin), "{origin}");
         }
     }
 
     #[test]
     fn with_a_token_nothing_else_opens_and_it_opens_everything() {
-        let guard = Guard::new("127.0.0.1:1".parse().unwrap(), &[], Some("t0ken".to_owned().into()));
+        let guard = Guard::new(
+            "127.0.0.1:1".parse().unwrap(),
+            &[],
+            Some("t0ken".to_owned().into()),
+        );
         let with = |value| guard.check(&headers(&[(AUTHORIZATION, value), (HOST, "elsewhere")]));
         assert_eq!(with("Bearer t0ken"), Ok(()));
         assert_eq!(with("bearer t0ken"), Ok(()));
-        for wrong in ["Bearer t0keN", "Bearer ", "Bearer t0ken2", "Basic t0ken", "t0ken"] {
+        for wrong in [
+            "Bearer t0keN",
+            "Bearer ",
+            "Bearer t0ken2",
+            "Basic t0ken",
+            "t0ken",
+        ] {
             assert_eq!(with(wrong), Err(Refused::Token), "{wrong}");
         }
-        assert_eq!(guard.check(&headers(&[(HOST, "127.0.0.1")])), Err(Refused::Token));
+        assert_eq!(
+            guard.check(&headers(&[(HOST, "127.0.0.1")])),
+            Err(Refused::Token)
+        );
     }
 }

@@ -48,9 +48,8 @@ impl<C: Clock + Clone> Status<C> {
                 "error": health.store_error,
             },
             "schedule": counts(&view),
-            "delivery": self
+            "delivery": view
                 .sinks
-                .borrow()
                 .iter()
                 .map(|sink| delivery(sink, now.wall))
                 .collect::<Vec<Value>>(),

@@ -9,9 +9,7 @@ use crate::model::{Entry, Phase};
 
 /// The query as it was sent, empty if there is none.
 pub(super) fn raw() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
-    warp::query::raw()
-        .or(warp::any().map(String::new))
-        .unify()
+    warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
 /// Which entries are asked for.
@@ -90,7 +88,8 @@ mod tests {
 
     #[test]
     fn filters_are_read() {
-        let selection = Selection::read("phase=active&site=a%20b&at=2026-11-24T10:00:00%2B01:00&x=y");
+        let selection =
+            Selection::read("phase=active&site=a%20b&at=2026-11-24T10:00:00%2B01:00&x=y");
         let at = DateTime::parse_from_rfc3339("2026-11-24T09:00:00Z").unwrap();
         assert_eq!(
             selection,

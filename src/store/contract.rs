@@ -250,10 +250,12 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
                 sink: "stdout".into(),
                 settled: 4,
                 settled_beyond: vec![6, 9],
-                retries: vec![
+                retries: [
                     ("site/a".into(), Some(retry)),
                     ("site/b".into(), Some(retry)),
-                ],
+                ]
+                .into(),
+                told: [("a".into(), Some(told)), ("b".into(), Some(told))].into(),
             }],
             ..Batch::default()
         };

@@ -6,6 +6,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::engine::SiteChange;
 use crate::model::{Change, ChangeKind, DAEMON, Event};
 
 /// Numbers events as they are made.
@@ -35,6 +36,12 @@ impl<'a> Announcer<'a> {
             change.at,
             data,
         );
+    }
+
+    /// Tells a site what it must do.
+    pub fn site(&mut self, change: &SiteChange, at: DateTime<Utc>) {
+        let data = raw(change);
+        self.event(change.kind.event_type(), change.site.id.as_str(), at, data);
     }
 
     /// Announces that the schedule may be wrong, or can be trusted again.

@@ -1,17 +1,27 @@
 //! Does what the machine says, with real sockets and a real disk.
 
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Effect, Input, Machine, Verdict, View};
 use crate::clock::Clock;
+use crate::delivery::Sink;
 use crate::model::{DispatchId, Event};
-use crate::store::{SinkRecord, StoreError, StoreHandle};
+use crate::store::{StoreError, StoreHandle};
 use crate::voltus::Api;
 
 /// How many inputs one step takes in.
 const AT_ONCE: usize = 1024;
+
+/// How long what is under way may take when the driver is told to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many events are held for listeners that are behind.
+const EVENTS_HELD: usize = 4096;
 
 type Waiter = oneshot::Sender<Verdict>;
 
@@ -42,13 +52,6 @@ impl Inbox {
         self.ask(|waiter| Input::Poll { waiter }).await
     }
 
-    /// Deliveries have come so far.
-    pub fn delivered(&self, records: Vec<SinkRecord>) {
-        // After the end there is nobody who could write it down: it is
-        // delivered again after the next start.
-        let _ = self.0.send(Input::Delivered(records));
-    }
-
     async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> Verdict {
         let (waiter, verdict) = oneshot::channel();
         if self.0.send(input(waiter)).is_ok()
@@ -58,63 +61,76 @@ impl Inbox {
         }
         Verdict::Unavailable {
             reason: "dispatchd is stopping".into(),
-            retry_after: std::time::Duration::from_secs(5),
+            retry_after: Duration::from_secs(5),
         }
     }
 }
 
 /// Runs a machine.
-#[derive(Debug)]
 pub struct Driver<A, C> {
     machine: Machine<Waiter>,
-    api: std::sync::Arc<A>,
+    api: Arc<A>,
     store: StoreHandle,
     clock: C,
     inbox: mpsc::UnboundedReceiver<Input<Waiter>>,
     /// Keeps the inbox open when nobody else does.
-    _sender: Inbox,
+    sender: Inbox,
     views: watch::Sender<View>,
-    events: mpsc::UnboundedSender<Vec<Event>>,
+    events: broadcast::Sender<Event>,
+    sinks: Vec<Arc<dyn Sink>>,
     tasks: JoinSet<Input<Waiter>>,
 }
 
 impl<A: Api, C: Clock> Driver<A, C> {
-    /// A driver of `machine`, where to tell it things, where to see how it
-    /// stands, and the events that are to be delivered.
+    /// A driver of `machine`, whose outboxes deliver to `sinks`, in the same
+    /// order.
     pub fn new(
         machine: Machine<Waiter>,
         api: A,
         store: StoreHandle,
+        sinks: Vec<Arc<dyn Sink>>,
         clock: C,
-    ) -> (
-        Self,
-        Inbox,
-        watch::Receiver<View>,
-        mpsc::UnboundedReceiver<Vec<Event>>,
-    ) {
+    ) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let (views, view) = watch::channel(machine.view());
-        let (events, to_deliver) = mpsc::unbounded_channel();
-        let driver = Self {
+        let (views, _) = watch::channel(machine.view());
+        let (events, _) = broadcast::channel(EVENTS_HELD);
+        Self {
             machine,
-            api: std::sync::Arc::new(api),
+            api: Arc::new(api),
             store,
             clock,
             inbox,
-            _sender: Inbox(sender.clone()),
+            sender: Inbox(sender),
             views,
             events,
+            sinks,
             tasks: JoinSet::new(),
-        };
-        (driver, Inbox(sender), view, to_deliver)
+        }
     }
 
-    /// Runs until `stop`; a commit that is under way then is waited for.
+    /// Where to tell the machine what happens.
+    pub fn inbox(&self) -> Inbox {
+        self.sender.clone()
+    }
+
+    /// Where to see how it stands.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.views.subscribe()
+    }
+
+    /// Where to hear of events as they happen. Who is slow misses some.
+    pub fn events(&self) -> broadcast::Sender<Event> {
+        self.events.clone()
+    }
+
+    /// Runs until `stop`, and then until what is under way has ended and is
+    /// written down, for five seconds at most.
     ///
     /// # Errors
     /// When the store has been taken over, or a task died.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let mut inputs = Vec::new();
+        let mut give_up = None;
         loop {
             let now = self.clock.now();
             let effects = self.machine.step(now, inputs.drain(..));
@@ -123,8 +139,11 @@ impl<A: Api, C: Clock> Driver<A, C> {
             for effect in effects {
                 self.carry_out(effect)?;
             }
-            if stop.is_cancelled() && !self.machine.is_writing() {
-                return Ok(());
+            if stop.is_cancelled() {
+                let give_up = *give_up.get_or_insert(now.mono + PATIENCE);
+                if self.machine.is_at_rest() || now.mono >= give_up {
+                    return Ok(());
+                }
             }
             let wake = self.machine.next_wake();
             tokio::select! {
@@ -136,7 +155,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     }
                 }
                 () = self.clock.sleep_until(wake) => {}
-                () = stop.cancelled(), if !stop.is_cancelled() => {}
+                () = stop.cancelled(), if !stop.is_cancelled() => self.machine.stop(),
             }
         }
     }
@@ -144,7 +163,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     fn carry_out(&mut self, effect: Effect<Waiter>) -> Result<(), DriverError> {
         match effect {
             Effect::Ask { asked, question } => {
-                let api = std::sync::Arc::clone(&self.api);
+                let api = Arc::clone(&self.api);
                 self.tasks.spawn(async move {
                     let result = api.ask(question).await;
                     Input::Told { asked, result }
@@ -159,9 +178,24 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 // A caller that has hung up is told nothing.
                 let _ = waiter.send(verdict);
             }
-            Effect::Deliver(events) => {
-                // Without sinks nobody takes them.
-                let _ = self.events.send(events);
+            Effect::Show(events) => {
+                for event in events {
+                    // Perhaps nobody listens.
+                    let _ = self.events.send(event);
+                }
+            }
+            Effect::Attempt { sink, start } => {
+                if let Some(to) = self.sinks.get(sink).cloned() {
+                    let attempt = start.attempt;
+                    self.tasks.spawn(async move {
+                        let result = to.deliver(&start.events).await;
+                        Input::Attempted {
+                            sink,
+                            attempt,
+                            result,
+                        }
+                    });
+                }
             }
             Effect::End(error) => return Err(DriverError::Store(error)),
         }

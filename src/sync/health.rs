@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::PollReport;
 use crate::clock::Mono;
-use crate::engine::Schedule;
+use crate::delivery::SinkHealth;
+use crate::engine::{Schedule, SitePlan};
 
 /// Whether the schedule can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,10 @@ impl Health {
 pub struct View {
     /// The schedule.
     pub schedule: Schedule,
+    /// What each site must do.
+    pub plan: SitePlan,
+    /// How deliveries stand, by sink.
+    pub sinks: Vec<SinkHealth>,
     /// The time up to which the schedule was brought, UTC.
     pub as_of: DateTime<Utc>,
     /// How the machine is doing.

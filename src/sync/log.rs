@@ -1,5 +1,6 @@
 //! Changes, told to the operator.
 
+use crate::engine::SiteChange;
 use crate::model::{Change, ChangeKind, rfc3339};
 
 /// How many changes of one commit are told one by one.
@@ -25,7 +26,28 @@ pub(super) fn changes(changes: &[Change]) {
             "{what}{fields}"
         );
     }
-    if let Some(more) = changes.len().checked_sub(TOLD).filter(|more| *more > 0) {
-        tracing::info!("and {more} more changes in the same commit");
+    told_in_part(changes.len());
+}
+
+/// Tells what the sites must do from now.
+pub(super) fn sites(changes: &[SiteChange]) {
+    for change in changes.iter().take(TOLD) {
+        let site = &change.site;
+        let what = change.kind.event_type().trim_start_matches("site.");
+        tracing::info!(
+            site = %site.id,
+            source = change.source.name(),
+            cause = %change.cause,
+            kw = site.commitment_kw.map(|commitment| commitment.0),
+            until = %site.until.map_or_else(|| "unknown".to_owned(), rfc3339),
+            "{what}"
+        );
+    }
+    told_in_part(changes.len());
+}
+
+fn told_in_part(changes: usize) {
+    if let Some(more) = changes.checked_sub(TOLD).filter(|more| *more > 0) {
+        tracing::info!("and {more} more in the same commit");
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use super::budget::Budget;
 use super::fetcher::Fetcher;
@@ -21,7 +21,8 @@ use super::poller::Poller;
 use super::waiters::{Ticket, Waiters};
 use super::writer::{Committed, Job, UnderWay};
 use crate::clock::{Mono, Now};
-use crate::engine::{Rules, Schedule};
+use crate::delivery::{Attempt, Outbox, Start};
+use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, SinkRecord, StoreError, Stored};
 use crate::voltus::{ApiError, Question, Told};
@@ -76,8 +77,15 @@ pub enum Input<W> {
     },
     /// A commit has ended.
     Committed(Result<(), StoreError>),
-    /// Deliveries have come so far.
-    Delivered(Vec<SinkRecord>),
+    /// An attempt to deliver has ended.
+    Attempted {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// The attempt's number.
+        attempt: u64,
+        /// What came of it.
+        result: Attempt,
+    },
 }
 
 /// Something to be done.
@@ -99,8 +107,15 @@ pub enum Effect<W> {
         /// The answer.
         verdict: Verdict,
     },
-    /// Deliver these: they are on disk.
-    Deliver(Vec<Event>),
+    /// Show these to those who listen: they are on disk.
+    Show(Vec<Event>),
+    /// Try to deliver.
+    Attempt {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// What.
+        start: Start,
+    },
     /// End: another daemon has taken over.
     End(StoreError),
 }
@@ -145,7 +160,9 @@ pub struct Machine<W> {
     committed: Committed,
     writing: Option<UnderWay>,
     queue: VecDeque<Job>,
-    sinks: Vec<SinkRecord>,
+    outboxes: Vec<Outbox>,
+    /// What is written down of deliveries by the commit under way.
+    records: Vec<Option<SinkRecord>>,
     waiters: Waiters<W>,
     poller: Poller,
     fetcher: Fetcher,
@@ -163,14 +180,23 @@ pub struct Machine<W> {
     counts: Counts,
     problems: String,
     last_now: Now,
+    stopping: bool,
     effects: Vec<Effect<W>>,
 }
 
 impl<W> Machine<W> {
     /// Goes on from what was stored. The first poll is due at once.
-    pub fn new(settings: Settings, stored: Stored, now: Now, seed: u64) -> Self {
+    pub fn new(
+        settings: Settings,
+        stored: Stored,
+        outboxes: Vec<Outbox>,
+        now: Now,
+        seed: u64,
+    ) -> Self {
+        let schedule = Schedule::restore(stored.entries, stored.revision);
         let committed = Committed {
-            schedule: Schedule::restore(stored.entries, stored.revision),
+            plan: SitePlan::restore(&schedule, stored.sites, &settings.rules),
+            schedule,
             position: stored.position,
             sync: stored.sync,
             as_of: now.wall,
@@ -181,7 +207,8 @@ impl<W> Machine<W> {
             committed,
             writing: None,
             queue: VecDeque::new(),
-            sinks: Vec::new(),
+            records: outboxes.iter().map(|_| None).collect(),
+            outboxes,
             waiters: Waiters::new(),
             poller: Poller::new(settings.poll_interval, now.mono),
             fetcher: Fetcher::default(),
@@ -198,6 +225,7 @@ impl<W> Machine<W> {
             counts: Counts::default(),
             problems: String::new(),
             last_now: now,
+            stopping: false,
             effects: Vec::new(),
             settings,
         }
@@ -212,8 +240,11 @@ impl<W> Machine<W> {
             self.take_in(input, now);
         }
         self.answer_late(now);
+        self.deliver(now);
         self.write(now);
-        self.ask(now);
+        if !self.stopping {
+            self.ask(now);
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -226,11 +257,17 @@ impl<W> Machine<W> {
         consider(self.budget.next_token());
         consider(self.poller.due().map(|due| due.max(self.paused_until)));
         if self.writing.is_none() {
-            let due = self.committed.schedule.next_due();
+            let due = self.committed.next_due();
             let due = due.map(|due| now.mono + (due - now.wall).to_std().unwrap_or_default());
             consider(due.map(|due| due.max(self.write_not_before)));
             if !self.committed.sync.stale {
                 consider(Some(self.stale_at().max(self.write_not_before)));
+            }
+        }
+        for outbox in &self.outboxes {
+            consider(outbox.next_due());
+            if self.writing.is_none() && outbox.must_write(now.mono) {
+                consider(Some(self.write_not_before));
             }
         }
         if self.budget.next_token().is_some() {
@@ -249,7 +286,9 @@ impl<W> Machine<W> {
         });
         View {
             schedule: self.committed.schedule.clone(),
+            plan: self.committed.plan.clone(),
             as_of: self.committed.as_of,
+            sinks: self.outboxes.iter().map(Outbox::health).collect(),
             health: Arc::new(Health {
                 poll_interval: self.settings.poll_interval,
                 last_poll: self.poller.last.clone(),
@@ -266,9 +305,16 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Whether a commit is under way.
-    pub fn is_writing(&self) -> bool {
-        self.writing.is_some()
+    /// Begins nothing new from now on: no question, no attempt to deliver.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether nothing is under way, and all that was done is written down.
+    pub fn is_at_rest(&self) -> bool {
+        self.writing.is_none()
+            && self.queue.is_empty()
+            && self.outboxes.iter().all(Outbox::is_at_rest)
     }
 
     fn look_at_clock(&mut self, now: Now) {
@@ -284,13 +330,35 @@ impl<W> Machine<W> {
         self.last_now = now;
     }
 
+    /// Starts what may be delivered now.
+    fn deliver(&mut self, now: Now) {
+        for (sink, outbox) in self.outboxes.iter_mut().enumerate() {
+            outbox.advance(now);
+            if self.stopping {
+                continue;
+            }
+            let starts = outbox.start(now).into_iter();
+            self.effects
+                .extend(starts.map(|start| Effect::Attempt { sink, start }));
+        }
+    }
+
     fn take_in(&mut self, input: Input<W>, now: Now) {
         match input {
             Input::Webhook { id, waiter } => self.webhook(&id, waiter, now),
             Input::Poll { waiter } => self.poll_by_hand(waiter, now),
             Input::Told { asked, result } => self.told(asked, result, now),
             Input::Committed(result) => self.commit_ended(result, now),
-            Input::Delivered(records) => self.sinks.extend(records),
+            Input::Attempted {
+                sink,
+                attempt,
+                result,
+            } => {
+                let random = self.random.random();
+                if let Some(outbox) = self.outboxes.get_mut(sink) {
+                    outbox.ended(attempt, &result, now, random);
+                }
+            }
         }
     }
 

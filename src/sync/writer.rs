@@ -8,19 +8,33 @@ use chrono::{DateTime, Utc};
 use super::announce::Announcer;
 use super::waiters::Ticket;
 use crate::clock::Now;
-use crate::engine::{Answer, Observation, Outcome, Reading, Rules, Schedule, reconcile};
-use crate::model::{Asked, Change, DispatchId, Entry, Event, HistoryItem, Source};
+use crate::engine::SiteState;
+use crate::engine::{
+    Answer, Observation, Outcome, Reading, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
+};
+use crate::model::{Asked, Change, DispatchId, Entry, Event, HistoryItem, SiteId, Source};
 use crate::store::{Batch, SinkRecord, SyncRecord};
 
 /// What is committed, or will be.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Committed {
     pub schedule: Schedule,
+    pub plan: SitePlan,
     /// The position of the last event.
     pub position: u64,
     pub sync: SyncRecord,
     /// The time up to which it was brought, UTC.
     pub as_of: DateTime<Utc>,
+}
+
+impl Committed {
+    /// When time alone changes something next, UTC.
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        match (self.schedule.next_due(), self.plan.next_due()) {
+            (Some(schedule), Some(plan)) => Some(schedule.min(plan)),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// An observation on its way into the schedule.
@@ -66,8 +80,7 @@ pub(super) struct UnderWay {
     pub aftermath: Aftermath,
     pub events: Vec<Event>,
     pub changes: Vec<Change>,
-    /// Written along. Kept in case the commit fails.
-    pub sinks: Vec<SinkRecord>,
+    pub site_changes: Vec<SiteChange>,
 }
 
 /// Gathers one batch on top of what is committed.
@@ -80,6 +93,8 @@ pub(super) struct Gathering<'a> {
     batch: Batch,
     aftermath: Aftermath,
     changes: Vec<Change>,
+    site_changes: Vec<SiteChange>,
+    sites: BTreeMap<SiteId, Arc<SiteState>>,
 }
 
 impl<'a> Gathering<'a> {
@@ -104,6 +119,8 @@ impl<'a> Gathering<'a> {
             },
             aftermath: Aftermath::default(),
             changes: Vec::new(),
+            site_changes: Vec::new(),
+            sites: BTreeMap::new(),
         }
     }
 
@@ -143,7 +160,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Takes along what came of deliveries.
-    pub fn sinks(&mut self, records: Vec<SinkRecord>) {
+    pub fn sinks(&mut self, records: impl IntoIterator<Item = SinkRecord>) {
         self.batch.sinks.extend(records);
     }
 
@@ -167,13 +184,14 @@ impl<'a> Gathering<'a> {
         let mut batch = self.batch;
         batch.revision = next.schedule.revision();
         batch.entries = self.entries.into_values().collect();
+        batch.sites = self.sites.into_values().collect();
         batch.events.clone_from(&events);
         let under_way = UnderWay {
             next,
             aftermath: self.aftermath,
             events,
             changes: self.changes,
-            sinks: batch.sinks.clone(),
+            site_changes: self.site_changes,
         };
         (batch, under_way)
     }
@@ -194,11 +212,32 @@ impl<'a> Gathering<'a> {
             self.entries.remove(id);
             self.batch.pruned.push(id.clone());
         }
+        self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
         self.aftermath.outdated += outcome.outdated;
         self.aftermath.unreadable += outcome.unreadable;
         self.aftermath.rewinds += outcome.rewinds;
         outcome
+    }
+
+    /// Lets the sites follow the schedule.
+    fn plan_sites(&mut self, outcome: &Outcome) {
+        let planned = plan(
+            &self.next.plan,
+            &self.next.schedule,
+            outcome,
+            self.now.wall,
+            self.rules,
+        );
+        self.next.plan = planned.plan;
+        for change in &planned.changes {
+            self.announcer.site(change, self.now.wall);
+            let id = change.site.id.clone();
+            self.batch.forgotten.retain(|forgotten| *forgotten != id);
+            self.sites.insert(id, Arc::clone(&change.site));
+        }
+        self.batch.forgotten.extend(planned.forgotten);
+        self.site_changes.extend(planned.changes);
     }
 
     fn fate(&self, observation: &Observation, id: &DispatchId, outcome: &Outcome) -> Fate {

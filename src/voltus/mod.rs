@@ -14,6 +14,7 @@ use crate::engine::Answer;
 use crate::model::DispatchId;
 
 pub use backoff::backoff;
+pub(crate) use client::is_loopback;
 pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError};
 pub use key::{ApiKey, KeyError};

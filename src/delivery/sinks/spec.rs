@@ -127,6 +127,11 @@ impl SinkSpec {
         }
     }
 
+    /// Whether it is `none`: there is nobody to deliver to.
+    pub fn is_none(&self) -> bool {
+        matches!(self.kind, Kind::None)
+    }
+
     /// Names the sink in logs, metrics and the store. Leaves out user, password
     /// and the values of a query, and stays the same when they change. A secret
     /// in the path of a URL is not known as one and shows.

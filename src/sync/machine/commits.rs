@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::{Effect, Machine, Verdict};
 use crate::clock::{Mono, Now};
+use crate::delivery::Outbox;
 use crate::model::{Asked, DispatchId};
 use crate::store::StoreError;
 use crate::sync::log;
@@ -25,15 +26,15 @@ impl<W> Machine<W> {
             return;
         }
         let may_start = now.mono >= self.write_not_before;
-        let due = self
-            .committed
-            .schedule
-            .next_due()
-            .is_some_and(|due| due <= now.wall);
+        let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
         let stale = !self.committed.sync.stale && now.mono >= self.stale_at();
         let forget = now.mono >= self.forget_at;
         let probe = self.store_error.is_some();
-        let by_itself = due || stale || forget || probe || !self.sinks.is_empty();
+        let delivered = self
+            .outboxes
+            .iter()
+            .any(|outbox| outbox.must_write(now.mono) || (self.stopping && outbox.has_news()));
+        let by_itself = due || stale || forget || probe || delivered;
         if self.queue.is_empty() && !(may_start && by_itself) {
             if !due {
                 self.committed.as_of = now.wall;
@@ -61,7 +62,8 @@ impl<W> Machine<W> {
         if probe {
             gathering.probe();
         }
-        gathering.sinks(std::mem::take(&mut self.sinks));
+        self.records = self.outboxes.iter_mut().map(Outbox::take_record).collect();
+        gathering.sinks(self.records.iter().flatten().cloned());
         let (batch, under_way) = gathering.finish();
         if batch.is_empty() {
             self.settle(under_way, now);
@@ -98,7 +100,9 @@ impl<W> Machine<W> {
         }
         self.store_error = Some(reason.clone());
         self.write_not_before = now.mono + DISK_PAUSE;
-        self.sinks.splice(0..0, failed.sinks);
+        for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
+            outbox.not_recorded(record.take(), now.mono);
+        }
         for (ticket, ..) in failed.aftermath.fates {
             self.refuse(ticket, &reason);
         }
@@ -112,8 +116,13 @@ impl<W> Machine<W> {
     fn settle(&mut self, done: UnderWay, now: Now) {
         self.committed = done.next;
         log::changes(&done.changes);
+        log::sites(&done.site_changes);
+        for outbox in &mut self.outboxes {
+            outbox.recorded();
+            outbox.offer(&done.events);
+        }
         if !done.events.is_empty() {
-            self.effects.push(Effect::Deliver(done.events));
+            self.effects.push(Effect::Show(done.events));
         }
         let Aftermath {
             fates,

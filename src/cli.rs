@@ -1,0 +1,109 @@
+//! The commands, one file each.
+
+mod logging;
+mod run;
+mod sandbox;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::RunOptions;
+
+/// Keeps the schedule of Voltus demand-response dispatches true: fed by
+/// webhooks, healed by polling.
+#[derive(Debug, Parser)]
+#[command(name = "dispatchd", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    /// The daemon: takes webhooks, polls, keeps the schedule, commands sites
+    Run(Box<RunOptions>),
+    /// A local stand-in for the Voltus API, with faults on demand
+    Sandbox(sandbox::SandboxOptions),
+}
+
+/// How a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// The operator must change something: exit status 2.
+    Usage(String),
+    /// Something failed at run time: exit status 1.
+    Runtime(String),
+}
+
+/// Runs the command that `args` name, and gives the exit status.
+pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error),
+    };
+    let outcome = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => dispatch(cli.command, &matches),
+        Err(error) => return refuse(&error),
+    };
+    let (message, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => (message, 2),
+        Err(Failure::Runtime(message)) => (message, 1),
+    };
+    say(&message);
+    ExitCode::from(status)
+}
+
+fn command() -> Command {
+    Cli::command()
+}
+
+fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
+    let (_, own) = matches
+        .subcommand()
+        .ok_or_else(|| Failure::Usage("no command was given".into()))?;
+    match command {
+        Commands::Run(options) => run::run(*options, own),
+        Commands::Sandbox(options) => sandbox::run(&options),
+    }
+}
+
+/// Answers a command line that is no command: help and version in full, what is
+/// wrong in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed pipe is no failure of ours.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            let text = error.to_string();
+            // The first paragraph says what is wrong; usage and tips follow.
+            let first = text.split("\n\n").next().unwrap_or_default();
+            let line: Vec<&str> = first.split_whitespace().collect();
+            say(line.join(" ").trim_start_matches("error: "));
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one line that tells the operator")]
+fn say(message: &str) {
+    eprintln!("dispatchd: {message}");
+}
+
+/// A runtime for the command.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Runtime(format!("the system gives no threads: {error}")))
+}

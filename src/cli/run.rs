@@ -1,0 +1,83 @@
+//! `dispatchd run`
+
+use clap::ArgMatches;
+use tokio_util::task::TaskTracker;
+
+use super::{Failure, logging, runtime, stop};
+use crate::config::{Config, RunOptions, StatePath};
+use crate::daemon::Daemon;
+use crate::listener;
+
+/// Runs the daemon until it is told to end.
+pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    let log_format = options.log_format;
+    let env = |name: &str| std::env::var(name).ok();
+    let config =
+        Config::check(options, matches, &env).map_err(|error| Failure::Usage(error.to_string()))?;
+    logging::start(log_format, "info")?;
+    raise_file_limit();
+    runtime()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let tasks = TaskTracker::new();
+    let stop = stop::on_signal(&tasks)?;
+    let daemon = Daemon::start(&config).await.map_err(|error| {
+        if error.is_configuration() {
+            Failure::Usage(error.to_string())
+        } else {
+            Failure::Runtime(error.to_string())
+        }
+    })?;
+    introduce(&config, &daemon);
+    daemon
+        .run(stop)
+        .await
+        .map_err(|error| Failure::Runtime(error.to_string()))
+}
+
+/// What it does, in five lines.
+fn introduce(config: &Config, daemon: &Daemon) {
+    let secret = match config.webhook_secret {
+        Some(_) => "/<the webhook secret>",
+        None => "",
+    };
+    tracing::info!(
+        "webhooks come in at http://{}{}{secret}",
+        daemon.listen(),
+        listener::PATH
+    );
+    tracing::info!("status is told at http://{}", daemon.status_listen());
+    tracing::info!(
+        "{} is polled every {}, with {} requests a minute at most",
+        config.api_url,
+        humantime::format_duration(config.poll_interval),
+        config.api_rate
+    );
+    match &config.state {
+        StatePath::Memory => {
+            tracing::info!("the schedule is kept in memory and is gone at the end")
+        }
+        StatePath::File(path) => tracing::info!("the schedule is kept in {}", path.display()),
+    }
+    let sinks: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
+    tracing::info!("events go to {}", sinks.join(", "));
+    let polls_a_minute = 60.0 / config.poll_interval.as_secs_f64();
+    if polls_a_minute > f64::from(config.api_rate.get()) * 0.75 {
+        tracing::warn!(
+            "polling every {} takes more than the {} requests a minute of --api-rate leave: polls will come later, and webhooks wait for them",
+            humantime::format_duration(config.poll_interval),
+            config.api_rate
+        );
+    }
+    if config.api_url.scheme() == "http" && !crate::voltus::is_loopback(&config.api_url) {
+        tracing::warn!("the API key travels unencrypted: --api-url is http");
+    }
+}
+
+/// Many peers may be connected at once; the usual limit is too low for that.
+fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(65_536) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,86 @@
+//! `dispatchd sandbox`
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use super::{Failure, logging, runtime, stop};
+use crate::config::LogFormat;
+use crate::sandbox::{Options, Sandbox};
+
+/// The options of `dispatchd sandbox`.
+#[derive(Debug, Args)]
+pub(super) struct SandboxOptions {
+    /// Where it answers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
+    listen: SocketAddr,
+
+    /// The key that it wants to be shown
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "secret",
+        hide_default_value = false
+    )]
+    api_key: SecretString,
+
+    /// The share of webhooks that are lost, 0 to 1
+    #[arg(long, value_name = "RATIO", default_value = "0", value_parser = ratio)]
+    drop_webhooks: f64,
+
+    /// Makes a run repeatable: all that is random follows from it
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Answers by id with the bare dispatch, as the reference says, not in a
+    /// list of one, as the tutorial shows
+    #[arg(long)]
+    bare: bool,
+}
+
+/// Runs the sandbox until it is told to end.
+pub(super) fn run(options: &SandboxOptions) -> Result<(), Failure> {
+    logging::start(LogFormat::Text, "info")?;
+    runtime()?.block_on(serve(options))
+}
+
+async fn serve(options: &SandboxOptions) -> Result<(), Failure> {
+    let tasks = TaskTracker::new();
+    let stop = stop::on_signal(&tasks)?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| Failure::Runtime(format!("--listen {}: {error}", options.listen)))?;
+    let sandbox = Sandbox::start(
+        Options {
+            api_key: options.api_key.clone(),
+            drop_webhooks: options.drop_webhooks,
+            seed: options.seed,
+            wrap_by_id: !options.bare,
+            ..Options::default()
+        },
+        listener,
+        stop.clone(),
+    )
+    .map_err(|error| Failure::Runtime(error.to_string()))?;
+    tracing::info!("the sandbox answers at {}", sandbox.url());
+    tracing::info!(
+        "faults: PUT {0}/control/faults; deliveries: GET {0}/control/log",
+        sandbox.url()
+    );
+    sandbox.stopped().await;
+    if stop.is_cancelled() {
+        Ok(())
+    } else {
+        Err(Failure::Runtime("the sandbox ended by itself".into()))
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| "a ratio is a number from 0 to 1".to_owned())
+}

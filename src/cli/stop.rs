@@ -1,0 +1,25 @@
+//! When the process is told to end.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Failure;
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+pub(super) fn on_signal(tasks: &TaskTracker) -> Result<CancellationToken, Failure> {
+    let refused = |error| Failure::Runtime(format!("the system gives no signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tasks.spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name} received");
+        told.cancel();
+    });
+    Ok(stop)
+}

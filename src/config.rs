@@ -1,0 +1,109 @@
+//! From what the operator wrote to a configuration that can work.
+//!
+//! Everything that is wrong is told at once, each by the option at fault.
+
+mod checks;
+mod options;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::delivery::sinks::SinkSpec;
+use crate::voltus::ApiKey;
+
+pub use options::{LogFormat, RunOptions};
+
+/// What the daemon runs with. Every part of it has been checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The API's base.
+    pub api_url: Url,
+    /// The version in every path.
+    pub api_version: String,
+    /// The key to the API.
+    pub api_key: Arc<ApiKey>,
+    /// Requests to the API a minute, at most.
+    pub api_rate: NonZeroU32,
+    /// The longest answer of the API, in bytes.
+    pub api_max_body: u64,
+    /// Where webhooks come in.
+    pub listen: SocketAddr,
+    /// Where the status is asked for.
+    pub status_listen: SocketAddr,
+    /// The time between two polls.
+    pub poll_interval: Duration,
+    /// Where the schedule is kept.
+    pub state: StatePath,
+    /// Where events go.
+    pub sinks: Vec<SinkSpec>,
+    /// How long before a start its sites are curtailed.
+    pub pre_curtail: Duration,
+    /// Whether test dispatches curtail sites too.
+    pub curtail_on_test: bool,
+    /// What webhooks must have in their path.
+    pub webhook_secret: Option<SecretString>,
+    /// The longest that a webhook waits for its answer.
+    pub webhook_deadline: Duration,
+    /// Requests a second from one peer of the listener. `None` is no limit.
+    pub peer_rate: Option<NonZeroU32>,
+    /// Whether a proxy in front tells who the peer is.
+    pub trust_forwarded_for: bool,
+    /// How long what is over is kept.
+    pub retain: Duration,
+    /// What the status listener wants to be shown.
+    pub status_token: Option<SecretString>,
+    /// Names beside its own under which the status listener may be asked.
+    pub status_hosts: Vec<String>,
+}
+
+/// Where the schedule is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatePath {
+    /// Nowhere: it is gone with the process.
+    Memory,
+    /// In this file.
+    File(PathBuf),
+}
+
+/// Something wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{option}: {problem}")]
+pub struct Problem {
+    /// The option at fault.
+    pub option: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl Config {
+    /// Checks what the operator wrote. `matches` tell where each value came
+    /// from, `env` looks a variable up.
+    ///
+    /// # Errors
+    /// With all that is wrong.
+    pub fn check(
+        options: RunOptions,
+        matches: &ArgMatches,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        checks::check(options, matches, env)
+    }
+
+    /// The API that the stored schedule belongs to.
+    pub fn origin(&self) -> String {
+        self.api_url.origin().ascii_serialization()
+    }
+}

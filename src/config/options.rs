@@ -1,0 +1,146 @@
+//! The options of `dispatchd run`, as they are written.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The options of `dispatchd run`. Each has a variable; the option wins.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The API: https://sandbox.voltus.co or https://api.voltus.co
+    #[arg(long, value_name = "URL", env = "VOLTUS_API_URL", default_value = "https://sandbox.voltus.co", help_heading = API)]
+    pub api_url: String,
+
+    /// The API's version, the first part of its paths
+    #[arg(long, value_name = "V", env = "VOLTUS_API_VERSION", default_value = "2022-04-15", help_heading = API)]
+    pub api_version: String,
+
+    /// The key to the API; "secret" for the sandbox and loopback hosts
+    #[arg(long, value_name = "KEY", env = "VOLTUS_API_KEY", hide_env_values = true, help_heading = API)]
+    pub api_key: Option<SecretString>,
+
+    /// A file with the key, read again when the API refuses the key
+    #[arg(long, value_name = "PATH", env = "VOLTUS_API_KEY_FILE", help_heading = API)]
+    pub api_key_file: Option<PathBuf>,
+
+    /// Requests to the API a minute at most, a quarter of them at once
+    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", help_heading = API)]
+    pub api_rate: NonZeroU32,
+
+    /// The longest answer taken from the API
+    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", help_heading = API)]
+    pub api_max_body: ByteSize,
+
+    /// The time between two polls, 100ms at least
+    #[arg(long, value_name = "D", env = "DISPATCHD_POLL_INTERVAL", default_value = "30s", value_parser = duration, help_heading = API)]
+    pub poll_interval: Duration,
+
+    /// Where webhooks come in, at /dispatch-listener
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_LISTEN", default_value = "127.0.0.1:5000", help_heading = LISTENER)]
+    pub listen: SocketAddr,
+
+    /// With it webhooks come in at /dispatch-listener/S only
+    #[arg(long, value_name = "S", env = "DISPATCHD_WEBHOOK_SECRET", hide_env_values = true, help_heading = LISTENER)]
+    pub webhook_secret: Option<SecretString>,
+
+    /// A file with that secret
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_WEBHOOK_SECRET_FILE", help_heading = LISTENER)]
+    pub webhook_secret_file: Option<PathBuf>,
+
+    /// The longest that a webhook is kept waiting for its answer
+    #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, help_heading = LISTENER)]
+    pub webhook_deadline: Duration,
+
+    /// Requests a second from one peer of the listener, 1,000 at once; 0 is off
+    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", help_heading = LISTENER)]
+    pub peer_rate: u32,
+
+    /// A proxy is in front: the peer is the last address in X-Forwarded-For
+    #[arg(long, env = "DISPATCHD_TRUST_FORWARDED_FOR", value_parser = FalseyValueParser::new(), help_heading = LISTENER)]
+    pub trust_forwarded_for: bool,
+
+    /// Where events go: stdout, exec:PATH, http(s)://..., mqtt(s)://host:port/prefix
+    /// or none; repeatable [env: DISPATCHD_SINKS=, comma-separated] [default: stdout]
+    #[arg(long = "sink", value_name = "SINK", help_heading = DELIVERY)]
+    pub sinks: Vec<String>,
+
+    /// Signs what the HTTP sinks send, as Standard Webhooks do
+    #[arg(long, value_name = "S", env = "DISPATCHD_SINK_SECRET", hide_env_values = true, help_heading = DELIVERY)]
+    pub sink_secret: Option<SecretString>,
+
+    /// A file with that secret
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_SINK_SECRET_FILE", help_heading = DELIVERY)]
+    pub sink_secret_file: Option<PathBuf>,
+
+    /// How long before a start its sites are curtailed
+    #[arg(long, value_name = "D", env = "DISPATCHD_PRE_CURTAIL", default_value = "0s", value_parser = duration, help_heading = DELIVERY)]
+    pub pre_curtail: Duration,
+
+    /// Test dispatches curtail sites too
+    #[arg(long, env = "DISPATCHD_CURTAIL_ON_TEST", value_parser = FalseyValueParser::new(), help_heading = DELIVERY)]
+    pub curtail_on_test: bool,
+
+    /// Where status and schedule are asked for
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_STATUS_LISTEN", default_value = "127.0.0.1:5001", help_heading = STATUS)]
+    pub status_listen: SocketAddr,
+
+    /// With it the status listener wants Authorization: Bearer T
+    #[arg(long, value_name = "T", env = "DISPATCHD_STATUS_TOKEN", hide_env_values = true, help_heading = STATUS)]
+    pub status_token: Option<SecretString>,
+
+    /// A file with that token
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATUS_TOKEN_FILE", help_heading = STATUS)]
+    pub status_token_file: Option<PathBuf>,
+
+    /// A name under which the status listener may be asked; repeatable
+    /// [env: DISPATCHD_STATUS_HOSTS=, comma-separated]
+    #[arg(long = "status-host", value_name = "NAME", help_heading = STATUS)]
+    pub status_hosts: Vec<String>,
+
+    /// Lets the status listener be reached from elsewhere without a token
+    #[arg(long, env = "DISPATCHD_ALLOW_REMOTE_STATUS", value_parser = FalseyValueParser::new(), help_heading = STATUS)]
+    pub allow_remote_status: bool,
+
+    /// Where the schedule is kept; :memory: keeps nothing
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE", default_value = "dispatchd.db", help_heading = STATE)]
+    pub state: PathBuf,
+
+    /// How long ended and cancelled dispatches are kept
+    #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, help_heading = STATE)]
+    pub retain: Duration,
+
+    /// How logs are written, to standard error; RUST_LOG filters them
+    #[arg(long, value_name = "FORMAT", env = "DISPATCHD_LOG_FORMAT", default_value = "text", value_enum, help_heading = STATE)]
+    pub log_format: LogFormat,
+}
+
+const API: &str = "The API";
+const LISTENER: &str = "The webhook listener";
+const DELIVERY: &str = "Sites and sinks";
+const STATUS: &str = "The status listener";
+const STATE: &str = "State and logs";
+
+/// A duration such as `30s`, `500ms`, `5m`.
+///
+/// # Errors
+/// With what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a duration is written as 30s, 500ms or 5m"))
+}
