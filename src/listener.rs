@@ -29,7 +29,7 @@ use crate::sync::{Inbox, Verdict};
 use body::BodyError;
 use hint::Hint;
 pub use peers::Peers;
-pub use traffic::{Outcome, Traffic};
+pub use traffic::{Answered, Traffic};
 
 /// The path that webhooks are posted to.
 pub const PATH: &str = "/dispatch-listener";
@@ -74,7 +74,7 @@ impl<C: Clock + Clone> Listener<C> {
                 .and_then(move |headers: HeaderMap, peer: Option<Peer>| {
                     let allowed = listener.peers.allow(peer, &headers);
                     if !allowed {
-                        listener.count(Outcome::Rejected);
+                        listener.count(Answered::Rejected);
                     }
                     async move {
                         if allowed {
@@ -105,19 +105,19 @@ impl<C: Clock + Clone> Listener<C> {
     }
 
     async fn answer(&self, body: Result<Vec<u8>, BodyError>) -> Response {
-        let (outcome, reply) = match body.as_deref().map(hint::read) {
+        let (answered, reply) = match body.as_deref().map(hint::read) {
             Err(error) => (
-                Outcome::Rejected,
+                Answered::Rejected,
                 refusal(error.status(), &error.to_string()),
             ),
             Ok(Err(error)) => (
-                Outcome::Rejected,
+                Answered::Rejected,
                 refusal(StatusCode::BAD_REQUEST, &error.to_string()),
             ),
-            Ok(Ok(Hint::Handshake)) => (Outcome::Accepted, accepted("ready")),
+            Ok(Ok(Hint::Handshake)) => (Answered::Accepted, accepted("ready")),
             Ok(Ok(Hint::Other { kind })) => {
                 tracing::info!(kind, "a webhook about another kind of resource was ignored");
-                (Outcome::Ignored, accepted("ignored"))
+                (Answered::Ignored, accepted("ignored"))
             }
             Ok(Ok(Hint::Dispatch(id))) => {
                 let verdict = self.inbox.webhook(id.clone()).await;
@@ -125,12 +125,12 @@ impl<C: Clock + Clone> Listener<C> {
                 settled(&verdict)
             }
         };
-        self.count(outcome);
+        self.count(answered);
         reply
     }
 
-    fn count(&self, outcome: Outcome) {
-        self.traffic.count(outcome, self.clock.now().wall);
+    fn count(&self, answered: Answered) {
+        self.traffic.count(answered, self.clock.now().wall);
     }
 }
 
@@ -144,18 +144,18 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 
 /// What is answered once the dispatch is settled, or cannot be. The reasons
 /// stay in the log.
-fn settled(verdict: &Verdict) -> (Outcome, Response) {
+fn settled(verdict: &Verdict) -> (Answered, Response) {
     match verdict {
-        Verdict::Settled => (Outcome::Accepted, accepted("settled")),
+        Verdict::Settled => (Answered::Accepted, accepted("settled")),
         Verdict::Unknown => (
-            Outcome::Rejected,
+            Answered::Rejected,
             refusal(StatusCode::NOT_FOUND, "no such dispatch"),
         ),
         Verdict::Unavailable { retry_after, .. } => {
-            (Outcome::Failed, come_back("not settled yet", *retry_after))
+            (Answered::Failed, come_back("not settled yet", *retry_after))
         }
         Verdict::Busy => (
-            Outcome::Failed,
+            Answered::Failed,
             come_back("too many webhooks wait", Duration::from_secs(1)),
         ),
     }
@@ -185,6 +185,3 @@ async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     }
     Ok(crate::http::not_served(&rejection, "POST"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,12 +1,12 @@
-//! How many webhooks came, and what became of them.
+//! How many webhooks came, and how they were answered.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
-/// What became of a webhook.
+/// How a webhook was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Answered {
     /// It was answered 200.
     Accepted,
     /// It was answered 200, and is about something that is no dispatch.
@@ -30,24 +30,24 @@ pub struct Traffic {
 
 impl Traffic {
     /// Counts one that came at `now`.
-    pub fn count(&self, outcome: Outcome, now: DateTime<Utc>) {
-        self.counter(outcome).fetch_add(1, Ordering::Relaxed);
+    pub fn count(&self, answered: Answered, now: DateTime<Utc>) {
+        self.counter(answered).fetch_add(1, Ordering::Relaxed);
         self.last_at
             .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
     }
 
-    /// How many had this outcome.
-    pub fn counted(&self, outcome: Outcome) -> u64 {
-        self.counter(outcome).load(Ordering::Relaxed)
+    /// How many were answered so.
+    pub fn counted(&self, answered: Answered) -> u64 {
+        self.counter(answered).load(Ordering::Relaxed)
     }
 
     /// How many came.
     pub fn received(&self) -> u64 {
         [
-            Outcome::Accepted,
-            Outcome::Ignored,
-            Outcome::Rejected,
-            Outcome::Failed,
+            Answered::Accepted,
+            Answered::Ignored,
+            Answered::Rejected,
+            Answered::Failed,
         ]
         .map(|outcome| self.counted(outcome))
         .iter()
@@ -62,12 +62,12 @@ impl Traffic {
         }
     }
 
-    fn counter(&self, outcome: Outcome) -> &AtomicU64 {
-        match outcome {
-            Outcome::Accepted => &self.accepted,
-            Outcome::Ignored => &self.ignored,
-            Outcome::Rejected => &self.rejected,
-            Outcome::Failed => &self.failed,
+    fn counter(&self, answered: Answered) -> &AtomicU64 {
+        match answered {
+            Answered::Accepted => &self.accepted,
+            Answered::Ignored => &self.ignored,
+            Answered::Rejected => &self.rejected,
+            Answered::Failed => &self.failed,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Status;
 use crate::clock::Clock;
 use crate::delivery::SinkHealth;
 use crate::http::json_reply;
-use crate::listener::Outcome;
+use crate::listener::Answered;
 use crate::model::Phase;
 use crate::sync::{Health, State, View};
 
@@ -26,15 +26,16 @@ impl<C: Clock + Clone> Status<C> {
             "sync": {
                 "state": health.state(now.mono).name(),
                 "poll_interval_seconds": health.poll_interval.as_secs_f64(),
+                "polls": {"succeeded": health.polls_succeeded, "failed": health.polls_failed},
                 "last_poll": last_poll(health),
                 "last_successful_poll": health.last_success,
                 "next_poll": health.next_poll,
                 "webhooks": {
                     "received": traffic.received(),
-                    "accepted": traffic.counted(Outcome::Accepted) + traffic.counted(Outcome::Ignored),
-                    "ignored": traffic.counted(Outcome::Ignored),
-                    "rejected": traffic.counted(Outcome::Rejected),
-                    "failed": traffic.counted(Outcome::Failed),
+                    "accepted": traffic.counted(Answered::Accepted) + traffic.counted(Answered::Ignored),
+                    "ignored": traffic.counted(Answered::Ignored),
+                    "rejected": traffic.counted(Answered::Rejected),
+                    "failed": traffic.counted(Answered::Failed),
                     "last_at": traffic.last_at(),
                 },
                 "missed_webhooks": health.missed_webhooks,

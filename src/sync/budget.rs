@@ -47,11 +47,14 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// At most `per_minute` requests in any minute, a quarter of them at once.
+    /// At most `per_minute` requests in any minute, but 3 at least, a quarter of
+    /// them at once, but 2 at least.
     pub fn new(per_minute: NonZeroU32) -> Self {
-        // What is spent at once must come out of the minute's budget.
-        let burst = NonZeroU32::new(per_minute.get() / 4).unwrap_or(NonZeroU32::MIN);
-        let steady = NonZeroU32::new(per_minute.get() - burst.get()).unwrap_or(NonZeroU32::MIN);
+        // What is spent at once comes out of the minute's budget: the burst, and
+        // the token that was put aside.
+        let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let burst = at_least_one((per_minute.get() / 4).saturating_sub(1));
+        let steady = at_least_one(per_minute.get().saturating_sub(burst.get() + 1));
         let clock = SetClock::default();
         Self {
             limiter: RateLimiter::direct_with_clock(
@@ -112,14 +115,17 @@ mod tests {
 
     fn budget(per_minute: u32) -> Budget {
         let mut budget = Budget::new(NonZeroU32::new(per_minute).unwrap());
-        budget.advance(Duration::from_secs(1000));
+        budget.advance(Duration::from_secs(10));
         budget
     }
 
     #[test]
     fn no_minute_sees_more_than_the_budget_and_a_quarter_goes_at_once() {
-        for per_minute in [1, 2, 3, 10, 240, 1000] {
+        for per_minute in [1, 2, 3, 7, 10, 240, 1000] {
+            // One that was idle for long has all that it can have.
             let mut budget = budget(per_minute);
+            budget.advance(Duration::from_secs(1000));
+            let per_minute = per_minute.max(3);
             let mut spent = Vec::new();
             for tick in 0..6000u64 {
                 let now = Duration::from_secs(1000) + Duration::from_millis(tick * 20);
@@ -129,7 +135,7 @@ mod tests {
                 }
             }
             let at_once = spent.iter().filter(|at| **at == spent[0]).count();
-            assert_eq!(at_once, usize::max(per_minute as usize / 4, 1));
+            assert_eq!(at_once, usize::max(per_minute as usize / 4, 2));
             for (index, start) in spent.iter().enumerate() {
                 let in_a_minute = spent[index..]
                     .iter()
@@ -157,7 +163,7 @@ mod tests {
         let mut budget = budget(240);
         while budget.take() {}
         assert!(budget.take_for_poll());
-        budget.advance(Duration::from_millis(1_000_000 + 334));
+        budget.advance(Duration::from_millis(10_000 + 334));
         assert!(!budget.take());
         assert!(budget.take_for_poll());
     }

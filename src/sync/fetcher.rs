@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::waiters::Ticket;
 use crate::model::DispatchId;
 
-/// How many look-ups are under way at once.
-const AT_ONCE: usize = 16;
+/// How many look-ups are under way at once. The budget bounds them as well; this
+/// is for when the operator has raised it.
+const AT_ONCE: usize = 64;
 
 /// Why a dispatch is to be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

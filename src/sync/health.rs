@@ -37,6 +37,10 @@ impl State {
 pub struct Health {
     /// The time between two polls.
     pub poll_interval: Duration,
+    /// Polls that succeeded since the start.
+    pub polls_succeeded: u64,
+    /// Polls that failed since the start.
+    pub polls_failed: u64,
     /// How the last poll ended. `None` until the first one has.
     pub last_poll: Option<PollReport>,
     /// When a poll last succeeded: UTC, also before this start.

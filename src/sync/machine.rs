@@ -37,6 +37,10 @@ const POLL_PATIENCE: Duration = Duration::from_secs(65);
 /// The wall clock is looked at this often, whatever is due (rule R4).
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
+/// When old events of sites and of the daemon are let go first: not while the
+/// start has better things to write.
+const FIRST_FORGET: Duration = Duration::from_secs(300);
+
 /// A jump of the wall clock by more than this is worth a line in the log.
 const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(5);
 
@@ -221,7 +225,7 @@ impl<W> Machine<W> {
             random: SmallRng::seed_from_u64(seed),
             store_error: None,
             write_not_before: Mono::ZERO,
-            forget_at: now.mono,
+            forget_at: now.mono + FIRST_FORGET,
             counts: Counts::default(),
             problems: String::new(),
             last_now: now,
@@ -291,6 +295,8 @@ impl<W> Machine<W> {
             sinks: self.outboxes.iter().map(Outbox::health).collect(),
             health: Arc::new(Health {
                 poll_interval: self.settings.poll_interval,
+                polls_succeeded: self.poller.succeeded,
+                polls_failed: self.poller.failed,
                 last_poll: self.poller.last.clone(),
                 last_success: self.committed.sync.last_poll,
                 last_success_mono: self.poller.last_success.map(|at| at.mono),

@@ -56,6 +56,10 @@ pub(super) struct Poller {
     /// Those who asked for a poll that is not issued yet.
     asked_by: Vec<Ticket>,
     failures: u32,
+    /// Polls that succeeded.
+    pub succeeded: u64,
+    /// Polls that failed.
+    pub failed: u64,
     last_issued: Option<Mono>,
     /// When a poll last succeeded.
     pub last_success: Option<Now>,
@@ -74,6 +78,8 @@ impl Poller {
             again: false,
             asked_by: Vec::new(),
             failures: 0,
+            succeeded: 0,
+            failed: 0,
             last_issued: None,
             last_success: None,
             last: None,
@@ -132,6 +138,7 @@ impl Poller {
             return;
         };
         self.failures = 0;
+        self.succeeded += 1;
         self.not_before = Mono::ZERO;
         self.last_success = Some(now);
         // A tenth of jitter, either way: clients must not poll in step.
@@ -146,6 +153,7 @@ impl Poller {
             return;
         };
         self.failures = self.failures.saturating_add(1);
+        self.failed += 1;
         let cap = LONGEST_PAUSE.max(self.interval);
         let pause = backoff(self.failures, random, FIRST_PAUSE.min(self.interval), cap);
         self.not_before = now.mono + pause.max(told_to_wait.unwrap_or_default());
