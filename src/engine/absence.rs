@@ -13,7 +13,10 @@ const GONE_ENOUGH: u32 = 2;
 impl Step<'_> {
     /// A list that was asked for at `asked` lacks `entry`, which is not over.
     pub(super) fn missing(&mut self, entry: &Entry, asked: Asked) {
-        if asked <= entry.asked {
+        // A list from before the newest 404, or the same list once more, is not
+        // another poll.
+        let newest = entry.absence.map(|absence| absence.asked);
+        if asked <= entry.asked || newest.is_some_and(|newest| asked <= newest) {
             return;
         }
         let mut entry = entry.clone();

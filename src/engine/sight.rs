@@ -154,9 +154,12 @@ fn announcements(from: Phase, to: Phase, changed: &mut Vec<Field>) -> Vec<Change
 }
 
 /// An answer that shows a dispatch ends the suspicion that it is gone, unless
-/// what raised the suspicion was asked later.
+/// what raised the suspicion was asked later. An earlier 404 is forgotten even
+/// then: it may be older than the answer.
 pub(super) fn speak_for_presence(entry: &mut Entry, asked: Asked) {
-    if entry.absence.is_some_and(|absence| asked > absence.asked) {
-        entry.absence = None;
+    match &mut entry.absence {
+        Some(absence) if asked > absence.asked => entry.absence = None,
+        Some(absence) if absence.open => absence.gone = 0,
+        _ => {}
     }
 }

@@ -113,6 +113,10 @@ impl World {
 
     fn gone(&mut self, now: i64) -> Vec<String> {
         let asked = self.ask();
+        self.answer_gone(now, asked)
+    }
+
+    fn answer_gone(&mut self, now: i64, asked: Asked) -> Vec<String> {
         self.answer(now, asked, Answer::Gone(id("dkmq")))
     }
 
@@ -413,6 +417,37 @@ fn being_seen_again_forgets_an_earlier_404() {
     world.list(3, vec![dispatch(10, None)]);
     world.list(4, vec![]);
     assert!(world.gone(5).is_empty());
+}
+
+#[test]
+fn a_404_from_before_it_was_seen_again_is_forgotten_when_the_sight_comes_late() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(10, None)]);
+    world.list(1, vec![]);
+    world.gone(2);
+    let seen = world.ask();
+    world.list(3, vec![]);
+    world.answer_look_up(4, seen, dispatch(10, None));
+    assert!(world.gone(5).is_empty());
+    assert_eq!(world.phase(), Phase::Scheduled);
+}
+
+#[test]
+fn the_same_list_or_one_asked_for_before_the_404_is_not_a_second_poll() {
+    for late in [false, true] {
+        let mut world = World::new();
+        world.list(0, vec![dispatch(10, None)]);
+        let early = world.ask();
+        let list = world.ask();
+        world.answer_list(1, list, vec![]);
+        let look_up = world.ask();
+        world.answer_gone(2, look_up);
+        world.answer_list(3, if late { early } else { list }, vec![]);
+        assert!(!world.asks_again());
+        assert!(world.answer_gone(4, look_up).is_empty());
+        assert!(world.gone(5).is_empty());
+        assert_eq!(world.phase(), Phase::Scheduled);
+    }
 }
 
 #[test]
