@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::phase::{Passed, phase};
 use super::reconcile::{Shape, Step};
 use crate::model::{Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Phase, Source};
@@ -118,9 +120,15 @@ impl Step<'_> {
         entry.ended = passed.ended;
         entry.asked = known.asked.max(asked);
         entry.last_confirmed = self.now;
-        entry.over_since = phase
-            .is_over()
-            .then(|| known.over_since.unwrap_or(self.now));
+        entry.over_since = phase.is_over().then(|| {
+            let since = known.over_since.unwrap_or(self.now);
+            let end = dispatch.end_time.unwrap_or(DateTime::<Utc>::MAX_UTC);
+            match known.dispatch.end_time {
+                // What ends later than was thought was not over before that.
+                Some(thought) if thought < end => since.max(end.min(self.now)),
+                _ => since,
+            }
+        });
         if entry.rewind.is_some_and(|first| asked > first) {
             entry.rewind = None;
         }

@@ -587,6 +587,34 @@ fn an_entry_is_dropped_when_it_was_over_long_enough_and_has_left_the_list() {
 }
 
 #[test]
+fn a_list_asked_for_before_an_entry_was_seen_drops_nothing() {
+    let day = 24 * 3600;
+    let mut world = World::new();
+    world.list(0, vec![dispatch(-20, Some(-10))]);
+    let late = world.ask();
+    world.list(30 * day, vec![dispatch(-20, Some(-10))]);
+    world.answer_list(30 * day, late, vec![]);
+    assert_eq!(world.schedule.len(), 1);
+}
+
+#[test]
+fn an_entry_whose_end_turns_out_to_be_later_is_kept_from_that_end_on() {
+    let day = 24 * 3600;
+    let ended = dispatch(-20, Some(28 * day));
+    let mut cancelled = dispatch(-20, None);
+    cancelled.authorized = false;
+    for update in [ended, cancelled] {
+        let mut world = World::new();
+        world.list(0, vec![dispatch(-20, Some(10))]);
+        world.list(29 * day, vec![update]);
+        world.list(31 * day, vec![]);
+        assert_eq!(world.schedule.len(), 1);
+        world.list(59 * day, vec![]);
+        assert!(world.schedule.is_empty());
+    }
+}
+
+#[test]
 fn what_was_over_for_too_long_at_first_sight_is_not_taken_in() {
     let day = 24 * 3600;
     let mut world = World::new();
