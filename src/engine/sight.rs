@@ -129,9 +129,8 @@ impl Step<'_> {
                 _ => since,
             }
         });
-        if entry.rewind.is_some_and(|first| asked > first) {
-            entry.rewind = None;
-        }
+        // A lower number was compared with what was known until now.
+        entry.rewind = None;
         speak_for_presence(&mut entry, asked);
         self.record(entry, Some(Arc::clone(&known.dispatch)), kinds, source);
     }

@@ -365,6 +365,23 @@ fn a_lower_number_from_a_stale_cache_changes_nothing() {
 }
 
 #[test]
+fn a_lower_number_confirms_nothing_about_what_was_accepted_meanwhile() {
+    let mut world = World::new();
+    world.look_up(0, numbered(9, dispatch(10, None)));
+    let (first, second) = (world.ask(), world.ask());
+    world.list(1, vec![numbered(8, dispatch(10, None))]);
+    // An answer without a number, then one with a number lower than any.
+    world.answer_look_up(2, first, dispatch(10, Some(20)));
+    world.answer_look_up(2, second, numbered(3, dispatch(10, Some(20))));
+    assert!(
+        world
+            .look_up(3, numbered(2, dispatch(10, Some(30))))
+            .is_empty()
+    );
+    assert!(world.asks_again());
+}
+
+#[test]
 fn a_dispatch_missing_from_the_list_is_looked_up_before_it_is_cancelled() {
     let mut world = World::new();
     world.list(0, vec![dispatch(10, None)]);
