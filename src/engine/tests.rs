@@ -450,6 +450,30 @@ fn a_404_from_before_it_was_seen_again_is_forgotten_when_the_sight_comes_late() 
 }
 
 #[test]
+fn a_list_from_before_an_unreadable_sight_raises_no_question() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(10, None)]);
+    let late = world.ask();
+    let look_up = world.ask();
+    let asked = world.ask();
+    let readings = vec![Reading::Unreadable {
+        id: id("dkmq"),
+        reason: "no start_time".into(),
+    }];
+    let list = List {
+        readings,
+        nameless: 0,
+    };
+    world.answer(1, asked, Answer::List(list));
+    world.answer_list(2, late, vec![]);
+    assert!(!world.asks_again());
+    world.answer_gone(3, look_up);
+    world.list(4, vec![]);
+    assert!(world.asks_again());
+    assert!(world.gone(5).is_empty());
+}
+
+#[test]
 fn the_same_list_or_one_asked_for_before_the_404_is_not_a_second_poll() {
     for late in [false, true] {
         let mut world = World::new();
