@@ -17,4 +17,6 @@ pub use reconcile::{Outcome, Rules, reconcile};
 pub use schedule::Schedule;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
