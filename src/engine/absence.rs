@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::reconcile::Step;
-use super::sight::speak_for_presence;
+use super::sight::remember_sight;
 use crate::model::{Absence, Asked, DispatchId, Entry, Source};
 
 /// How many polls' look-ups must say 404 before a dispatch counts as withdrawn.
@@ -13,7 +13,10 @@ const GONE_ENOUGH: u32 = 2;
 impl Step<'_> {
     /// A list that was asked for at `asked` lacks `entry`, which is not over.
     pub(super) fn missing(&mut self, entry: &Entry, asked: Asked) {
-        if asked <= entry.asked {
+        // A list from before the newest 404 or sight, or the same list once
+        // more, is not another poll.
+        let newest = entry.absence.map(|absence| absence.asked);
+        if asked <= entry.asked || newest.is_some_and(|newest| asked <= newest) {
             return;
         }
         let mut entry = entry.clone();
@@ -59,12 +62,9 @@ impl Step<'_> {
 
     /// A dispatch could not be read, but it is there.
     pub(super) fn present(&mut self, id: &DispatchId, asked: Asked) {
-        let Some(known) = self.schedule.get(id) else {
-            return;
-        };
-        if known.absence.is_some() {
+        if let Some(known) = self.schedule.get(id) {
             let mut entry = Entry::clone(known);
-            speak_for_presence(&mut entry, asked);
+            remember_sight(&mut entry, asked);
             self.schedule.put(Arc::new(entry));
         }
     }

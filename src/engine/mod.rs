@@ -21,4 +21,6 @@ pub use schedule::Schedule;
 pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -161,7 +161,7 @@ impl Step<'_> {
         for entry in lacking {
             match entry.over_since {
                 None => self.missing(&entry, asked),
-                Some(since) if self.rules.is_past(since, self.now) => {
+                Some(since) if asked > entry.asked && self.rules.is_past(since, self.now) => {
                     self.schedule.remove(entry.id());
                     self.outcome.pruned.push(entry.id().clone());
                 }

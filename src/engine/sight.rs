@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::phase::{Passed, phase};
 use super::reconcile::{Shape, Step};
-use crate::model::{Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Phase, Source};
+use crate::model::{
+    Absence, Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Phase, Source,
+};
 
 /// How a dispatch that was seen stands to the one that is known (rule R2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl Step<'_> {
                 } else {
                     let mut entry = Entry::clone(&known);
                     entry.rewind.get_or_insert(asked);
-                    speak_for_presence(&mut entry, asked);
+                    remember_sight(&mut entry, asked);
                     self.schedule.put(Arc::new(entry));
                     self.outcome.look_ups.push(dispatch.id.clone());
                 }
@@ -118,12 +122,17 @@ impl Step<'_> {
         entry.ended = passed.ended;
         entry.asked = known.asked.max(asked);
         entry.last_confirmed = self.now;
-        entry.over_since = phase
-            .is_over()
-            .then(|| known.over_since.unwrap_or(self.now));
-        if entry.rewind.is_some_and(|first| asked > first) {
-            entry.rewind = None;
-        }
+        entry.over_since = phase.is_over().then(|| {
+            let since = known.over_since.unwrap_or(self.now);
+            let end = dispatch.end_time.unwrap_or(DateTime::<Utc>::MAX_UTC);
+            match known.dispatch.end_time {
+                // What ends later than was thought was not over before that.
+                Some(thought) if thought < end => since.max(end.min(self.now)),
+                _ => since,
+            }
+        });
+        // A lower number was compared with what was known until now.
+        entry.rewind = None;
         speak_for_presence(&mut entry, asked);
         self.record(entry, Some(Arc::clone(&known.dispatch)), kinds, source);
     }
@@ -154,9 +163,23 @@ fn announcements(from: Phase, to: Phase, changed: &mut Vec<Field>) -> Vec<Change
 }
 
 /// An answer that shows a dispatch ends the suspicion that it is gone, unless
-/// what raised the suspicion was asked later.
-pub(super) fn speak_for_presence(entry: &mut Entry, asked: Asked) {
-    if entry.absence.is_some_and(|absence| asked > absence.asked) {
-        entry.absence = None;
+/// what raised the suspicion was asked later. An earlier 404 is forgotten even
+/// then: it may be older than the answer.
+fn speak_for_presence(entry: &mut Entry, asked: Asked) {
+    match &mut entry.absence {
+        Some(absence) if asked > absence.asked => entry.absence = None,
+        Some(absence) if absence.open => absence.gone = 0,
+        _ => {}
     }
+}
+
+/// An answer that shows a dispatch and is not taken over speaks for presence
+/// too. It is remembered, so that nothing from before it speaks for absence.
+pub(super) fn remember_sight(entry: &mut Entry, asked: Asked) {
+    speak_for_presence(entry, asked);
+    entry.absence.get_or_insert(Absence {
+        asked,
+        gone: 0,
+        open: false,
+    });
 }

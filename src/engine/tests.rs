@@ -115,6 +115,10 @@ impl World {
 
     fn gone(&mut self, now: i64) -> Vec<String> {
         let asked = self.ask();
+        self.answer_gone(now, asked)
+    }
+
+    fn answer_gone(&mut self, now: i64, asked: Asked) -> Vec<String> {
         self.answer(now, asked, Answer::Gone(id("dkmq")))
     }
 
@@ -363,6 +367,23 @@ fn a_lower_number_from_a_stale_cache_changes_nothing() {
 }
 
 #[test]
+fn a_lower_number_confirms_nothing_about_what_was_accepted_meanwhile() {
+    let mut world = World::new();
+    world.look_up(0, numbered(9, dispatch(10, None)));
+    let (first, second) = (world.ask(), world.ask());
+    world.list(1, vec![numbered(8, dispatch(10, None))]);
+    // An answer without a number, then one with a number lower than any.
+    world.answer_look_up(2, first, dispatch(10, Some(20)));
+    world.answer_look_up(2, second, numbered(3, dispatch(10, Some(20))));
+    assert!(
+        world
+            .look_up(3, numbered(2, dispatch(10, Some(30))))
+            .is_empty()
+    );
+    assert!(world.asks_again());
+}
+
+#[test]
 fn a_dispatch_missing_from_the_list_is_looked_up_before_it_is_cancelled() {
     let mut world = World::new();
     world.list(0, vec![dispatch(10, None)]);
@@ -415,6 +436,61 @@ fn being_seen_again_forgets_an_earlier_404() {
     world.list(3, vec![dispatch(10, None)]);
     world.list(4, vec![]);
     assert!(world.gone(5).is_empty());
+}
+
+#[test]
+fn a_404_from_before_it_was_seen_again_is_forgotten_when_the_sight_comes_late() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(10, None)]);
+    world.list(1, vec![]);
+    world.gone(2);
+    let seen = world.ask();
+    world.list(3, vec![]);
+    world.answer_look_up(4, seen, dispatch(10, None));
+    assert!(world.gone(5).is_empty());
+    assert_eq!(world.phase(), Phase::Scheduled);
+}
+
+#[test]
+fn a_list_from_before_an_unreadable_sight_raises_no_question() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(10, None)]);
+    let late = world.ask();
+    let look_up = world.ask();
+    let asked = world.ask();
+    let readings = vec![Reading::Unreadable {
+        id: id("dkmq"),
+        reason: "no start_time".into(),
+    }];
+    let list = List {
+        readings,
+        nameless: 0,
+    };
+    world.answer(1, asked, Answer::List(list));
+    world.answer_list(2, late, vec![]);
+    assert!(!world.asks_again());
+    world.answer_gone(3, look_up);
+    world.list(4, vec![]);
+    assert!(world.asks_again());
+    assert!(world.gone(5).is_empty());
+}
+
+#[test]
+fn the_same_list_or_one_asked_for_before_the_404_is_not_a_second_poll() {
+    for late in [false, true] {
+        let mut world = World::new();
+        world.list(0, vec![dispatch(10, None)]);
+        let early = world.ask();
+        let list = world.ask();
+        world.answer_list(1, list, vec![]);
+        let look_up = world.ask();
+        world.answer_gone(2, look_up);
+        world.answer_list(3, if late { early } else { list }, vec![]);
+        assert!(!world.asks_again());
+        assert!(world.answer_gone(4, look_up).is_empty());
+        assert!(world.gone(5).is_empty());
+        assert_eq!(world.phase(), Phase::Scheduled);
+    }
 }
 
 #[test]
@@ -551,6 +627,34 @@ fn an_entry_is_dropped_when_it_was_over_long_enough_and_has_left_the_list() {
     assert_eq!(world.outcome.pruned, [id("dkmq")]);
     assert!(world.schedule.is_empty());
     assert!(world.schedule.revision() > before);
+}
+
+#[test]
+fn a_list_asked_for_before_an_entry_was_seen_drops_nothing() {
+    let day = 24 * 3600;
+    let mut world = World::new();
+    world.list(0, vec![dispatch(-20, Some(-10))]);
+    let late = world.ask();
+    world.list(30 * day, vec![dispatch(-20, Some(-10))]);
+    world.answer_list(30 * day, late, vec![]);
+    assert_eq!(world.schedule.len(), 1);
+}
+
+#[test]
+fn an_entry_whose_end_turns_out_to_be_later_is_kept_from_that_end_on() {
+    let day = 24 * 3600;
+    let ended = dispatch(-20, Some(28 * day));
+    let mut cancelled = dispatch(-20, None);
+    cancelled.authorized = false;
+    for update in [ended, cancelled] {
+        let mut world = World::new();
+        world.list(0, vec![dispatch(-20, Some(10))]);
+        world.list(29 * day, vec![update]);
+        world.list(31 * day, vec![]);
+        assert_eq!(world.schedule.len(), 1);
+        world.list(59 * day, vec![]);
+        assert!(world.schedule.is_empty());
+    }
 }
 
 #[test]

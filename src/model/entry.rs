@@ -65,8 +65,8 @@ impl Source {
 /// An open question: is this dispatch gone from the API? (rule R3)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence {
-    /// The newest request that spoke for absence. Only one issued later can
-    /// speak against it.
+    /// The newest request that spoke for absence, or against it without being
+    /// taken over. Only one issued later can speak against that.
     pub asked: Asked,
     /// How many polls' look-ups have answered 404.
     pub gone: u32,

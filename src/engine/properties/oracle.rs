@@ -1,0 +1,246 @@
+//! What the rules say of answers, told naively: by looking back over every step
+//! instead of keeping state.
+
+use chrono::TimeDelta;
+
+use super::world::{RETAIN, Step, at};
+use crate::engine::{Answer, List, Observation, Reading};
+use crate::model::{Asked, ChangeKind, Dispatch, DispatchId, Entry, Phase};
+
+/// What an answer says of one dispatch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Word<'a> {
+    /// The list lacks it.
+    Lacks,
+    /// The look-up said 404.
+    Gone,
+    /// It is there, and nothing else is known.
+    Unreadable,
+    Shows(&'a Dispatch),
+}
+
+/// What `step` says of `id`, and when the question was issued.
+pub fn word<'a>(step: &'a Step, id: &DispatchId) -> Option<(Asked, Word<'a>)> {
+    let Observation::Api { asked, answer, .. } = &step.observation else {
+        return None;
+    };
+    let word = match answer {
+        Answer::Gone(gone) => (gone == id).then_some(Word::Gone),
+        Answer::Found(reading) => among(std::slice::from_ref(reading), id),
+        Answer::List(list) => {
+            among(&list.readings, id).or((list.nameless == 0).then_some(Word::Lacks))
+        }
+    };
+    word.map(|word| (*asked, word))
+}
+
+/// Of a dispatch that is there twice: the higher number, else the last.
+fn among<'a>(readings: &'a [Reading], id: &DispatchId) -> Option<Word<'a>> {
+    let named: Vec<&Reading> = readings
+        .iter()
+        .filter(|reading| reading.id() == id)
+        .collect();
+    let readable: Vec<&Dispatch> = named
+        .iter()
+        .filter_map(|reading| match reading {
+            Reading::Dispatch(dispatch) => Some(&**dispatch),
+            Reading::Unreadable { .. } => None,
+        })
+        .collect();
+    let numbered = readable
+        .iter()
+        .all(|dispatch| dispatch.modification_number.is_some());
+    let chosen = if numbered {
+        readable
+            .iter()
+            .max_by_key(|dispatch| dispatch.modification_number)
+    } else {
+        readable.last()
+    };
+    match chosen {
+        Some(dispatch) => Some(Word::Shows(dispatch)),
+        None => (!named.is_empty()).then_some(Word::Unreadable),
+    }
+}
+
+pub fn list(step: &Step) -> Option<&List> {
+    match &step.observation {
+        Observation::Api {
+            answer: Answer::List(list),
+            ..
+        } => Some(list),
+        _ => None,
+    }
+}
+
+/// What was said of `id` before step `until`, since it is in the schedule and
+/// since the daemon last started.
+fn heard<'a>(
+    steps: &'a [Step],
+    until: usize,
+    id: &'a DispatchId,
+) -> impl Iterator<Item = (&'a Step, Asked, Word<'a>)> {
+    let since = steps[..until]
+        .iter()
+        .rposition(|step| step.before.get(id).is_none());
+    let term = steps[until].term;
+    let known = steps[since.unwrap_or(0)..until].iter();
+    known
+        .filter(move |step| step.term == term)
+        .filter_map(move |step| word(step, id).map(|(asked, word)| (step, asked, word)))
+}
+
+/// What step `place` says of `known`, if no question asked later was answered.
+pub fn newest_word<'a>(steps: &'a [Step], place: usize, known: &'a Entry) -> Option<Word<'a>> {
+    let (asked, word) = word(&steps[place], known.id())?;
+    let newest = heard(steps, place, known.id()).all(|(_, before, _)| before < asked);
+    (newest && asked > known.asked).then_some(word)
+}
+
+/// Whether an answer must replace what is known (rule R2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Replaces,
+    Stays,
+    /// The rule leaves it open.
+    Either,
+}
+
+/// Rule R2 for a dispatch that was known before step `place` and is shown by it.
+pub fn verdict(
+    steps: &[Step],
+    place: usize,
+    known: &Entry,
+    seen: &Dispatch,
+    asked: Asked,
+) -> Verdict {
+    let later = asked > known.asked;
+    let withdrawn = known.phase == Phase::Cancelled && known.dispatch.authorized;
+    if withdrawn && !later {
+        return Verdict::Stays;
+    }
+    let (Some(new), Some(old)) = (seen.modification_number, known.dispatch.modification_number)
+    else {
+        return if later {
+            Verdict::Replaces
+        } else {
+            Verdict::Stays
+        };
+    };
+    if new > old || (new == old && later) {
+        return Verdict::Replaces;
+    }
+    let look_up = matches!(
+        &steps[place].observation,
+        Observation::Api {
+            answer: Answer::Found(_),
+            ..
+        }
+    );
+    if new == old || !later || !look_up {
+        return Verdict::Stays;
+    }
+    // The answers since the last accepted one that showed a lower number too,
+    // and whether what they were compared with is what is known now.
+    let lower: Vec<(Asked, bool)> = heard(steps, place, known.id())
+        .filter(|(_, before, word)| {
+            let number = match word {
+                Word::Shows(dispatch) => dispatch.modification_number,
+                _ => None,
+            };
+            *before > known.asked && number.is_some_and(|number| number < old)
+        })
+        .map(|(step, before, _)| {
+            let then = step.after.get(known.id());
+            let same = then
+                .is_some_and(|then| then.asked == known.asked && then.dispatch == known.dispatch);
+            (before, same)
+        })
+        .collect();
+    if !lower.iter().any(|(before, _)| *before < asked) {
+        Verdict::Stays
+    } else if lower.iter().all(|(before, same)| *before < asked && *same) {
+        Verdict::Replaces
+    } else {
+        Verdict::Either
+    }
+}
+
+/// Whether step `place`, a 404, may be the one that withdraws `id` (rule R3):
+/// poll, 404, poll, 404, each issued after the one before, and nobody saw it
+/// since the first 404.
+pub fn may_withdraw(steps: &[Step], place: usize, id: &DispatchId) -> bool {
+    let Some((last, Word::Gone)) = word(&steps[place], id) else {
+        return false;
+    };
+    let heard: Vec<(Asked, Word)> = heard(steps, place, id)
+        .map(|(_, asked, word)| (asked, word))
+        .collect();
+    let polls = |from: usize, after: Asked, before: Asked| {
+        heard[from..]
+            .iter()
+            .any(|(asked, word)| *word == Word::Lacks && after < *asked && *asked < before)
+    };
+    heard.iter().enumerate().any(|(nth, (first, word))| {
+        let seen_since = heard.iter().any(|(asked, word)| {
+            matches!(word, Word::Shows(_) | Word::Unreadable) && asked > first
+        });
+        *word == Word::Gone
+            && !seen_since
+            && polls(nth, *first, last)
+            && heard[..nth]
+                .iter()
+                .any(|(poll, word)| *word == Word::Lacks && poll < first)
+    })
+}
+
+/// Since when `id` is over before step `place` is done: the earliest and the
+/// latest that one can say. `None` while it is not over.
+pub fn over_since(steps: &[Step], place: usize, id: &DispatchId) -> Option<(i64, i64)> {
+    let was_over = |step: &Step| {
+        step.before
+            .get(id)
+            .is_some_and(|known| known.phase.is_over())
+    };
+    let end_by = |dispatch: &Dispatch, now: i64| {
+        let end = dispatch.end_time.map(|end| (end - at(0)).num_seconds());
+        end.filter(|end| *end <= now)
+    };
+    let last = &steps[place];
+    if !was_over(last) {
+        // It may have ended while nobody looked, just before the answer.
+        let mut changes = last.outcome.changes.iter();
+        let ended = changes.find(|change| change.id == *id && change.kind == ChangeKind::Ended)?;
+        let end = end_by(&ended.entry.dispatch, last.now);
+        return Some((end.unwrap_or(last.now), last.now));
+    }
+    let turn = steps[..place].iter().rposition(|step| !was_over(step))?;
+    let dispatch = &steps[turn].after.get(id)?.dispatch;
+    let now = steps[turn].now;
+    let (mut earliest, mut latest) = (end_by(dispatch, now).unwrap_or(now), now);
+    for step in &steps[turn..place] {
+        let known = step
+            .before
+            .get(id)
+            .and_then(|known| known.dispatch.end_time);
+        let dispatch = &step.after.get(id)?.dispatch;
+        // What ends later than was thought was not over before that.
+        let later = |known| dispatch.end_time.is_none_or(|end| known < end);
+        if known.is_some_and(later) {
+            let end = end_by(dispatch, step.now).unwrap_or(step.now);
+            (earliest, latest) = (earliest.max(end), latest.max(end));
+        }
+    }
+    Some((earliest, latest))
+}
+
+/// Whether something over since then has been kept long enough at `now`.
+pub fn kept_long_enough(since: i64, now: i64) -> bool {
+    at(since) + TimeDelta::seconds(RETAIN) <= at(now)
+}
+
+/// Whether it was over for too long to be taken in at first sight (rule R12).
+pub fn is_long_over(dispatch: &Dispatch, now: i64) -> bool {
+    let end = dispatch.end_time.map(|end| (end - at(0)).num_seconds());
+    end.is_some_and(|end| kept_long_enough(end, now))
+}

@@ -1,0 +1,329 @@
+//! A daemon that asks the upstream: what the engine is driven by. Every
+//! observation made of a story is kept as a [`Step`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::story::{Event, Fault, Op};
+use super::upstream::{Upstream, id};
+use crate::engine::{Answer, List, Observation, Outcome, Reading, Rules, Schedule, reconcile};
+use crate::model::{Asked, Dispatch, DispatchId, Entry, Source};
+
+/// Seconds. Short, so that stories of a minute see entries dropped.
+pub const RETAIN: i64 = 40;
+
+pub const RULES: Rules = Rules {
+    retain: Duration::from_secs(RETAIN.unsigned_abs()),
+    pre_curtail: Duration::ZERO,
+    curtail_on_test: false,
+};
+
+/// More questions than this are not kept waiting: the oldest is lost.
+const IN_FLIGHT: usize = 10;
+
+/// Seconds after an arbitrary moment that all stories share.
+pub fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
+}
+
+/// A question on its way. `about` is `None` when it asks for the list.
+#[derive(Debug, Clone)]
+struct Question {
+    asked: Asked,
+    source: Source,
+    about: Option<DispatchId>,
+    /// The newest moment of the upstream when it left.
+    issued: usize,
+}
+
+/// One observation, and what the engine made of it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub term: u64,
+    pub now: i64,
+    pub observation: Observation,
+    pub before: Schedule,
+    pub outcome: Outcome,
+    pub after: Schedule,
+}
+
+/// Upstream and daemon.
+pub struct World {
+    /// Every moment of the upstream, the present one last.
+    moments: Vec<Upstream>,
+    in_flight: Vec<Question>,
+    answered: Vec<Observation>,
+    /// The moment that each answer without a fault was taken from.
+    seen: BTreeMap<Asked, usize>,
+    last: Asked,
+    now: i64,
+    /// Whether every observation is given another source.
+    swapped: bool,
+    pub schedule: Schedule,
+    pub steps: Vec<Step>,
+}
+
+impl World {
+    pub fn play(story: &[Op], swapped: bool) -> Self {
+        let mut world = Self {
+            moments: vec![Upstream::new()],
+            in_flight: Vec::new(),
+            answered: Vec::new(),
+            seen: BTreeMap::new(),
+            last: Asked { term: 1, count: 0 },
+            now: 0,
+            swapped,
+            schedule: Schedule::default(),
+            steps: Vec::new(),
+        };
+        for op in story {
+            world.act(op);
+        }
+        world
+    }
+
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.moments[self.moments.len() - 1]
+    }
+
+    /// The first moment from `from` on in which the upstream was like that.
+    pub fn first_moment_like(&self, dispatch: &Dispatch, from: usize) -> Option<usize> {
+        (from..self.moments.len())
+            .find(|moment| self.moments[*moment].tells(&dispatch.id).as_ref() == Some(dispatch))
+    }
+
+    /// A place in the order after every question that was asked.
+    pub fn next(&self) -> Asked {
+        Asked {
+            count: self.last.count + 1,
+            ..self.last
+        }
+    }
+
+    /// The schedule once somebody has looked at the clock.
+    pub fn look(&mut self) -> Schedule {
+        self.tell(Observation::Clock);
+        self.schedule.clone()
+    }
+
+    /// What is on its way is lost, and one poll succeeds, with the look-ups
+    /// that it asks for and those that they ask for.
+    pub fn settle(&mut self) {
+        self.in_flight.clear();
+        self.ask(None, Source::Poll);
+        for _ in 0..20 {
+            let Some(question) = self.in_flight.pop() else {
+                return;
+            };
+            self.answer(&question, u8::MAX, &Fault::None);
+        }
+        panic!("look-ups without end");
+    }
+
+    fn act(&mut self, op: &Op) {
+        match op {
+            Op::Upstream(event) => self.happen(event),
+            Op::Ask { which, webhook } => {
+                let source = if *webhook {
+                    Source::Webhook
+                } else {
+                    Source::Poll
+                };
+                self.ask(which.map(id), source);
+            }
+            Op::Answer { which, seen, fault } => {
+                if let Some(question) = self.take(*which) {
+                    self.answer(&question, *seen, fault);
+                }
+            }
+            Op::Again { which } => {
+                let count = self.answered.len();
+                if count > 0 {
+                    self.tell(self.answered[usize::from(*which) % count].clone());
+                }
+            }
+            Op::Lose { which } => {
+                self.take(*which);
+            }
+            Op::Poll {
+                list,
+                look_ups,
+                late,
+            } => {
+                let waiting = self.in_flight.len();
+                self.ask(None, Source::Poll);
+                if let Some(question) = self.in_flight.pop() {
+                    self.answer(&question, u8::MAX, list);
+                }
+                let waiting = waiting.min(self.in_flight.len());
+                for (place, question) in self.in_flight.split_off(waiting).into_iter().enumerate() {
+                    if late & (1 << place) == 0 {
+                        self.answer(&question, u8::MAX, look_ups);
+                    } else {
+                        self.in_flight.push(question);
+                    }
+                }
+            }
+            Op::Pass { seconds, noticed } => {
+                self.now += seconds;
+                if *noticed {
+                    self.tell(Observation::Clock);
+                }
+            }
+            Op::Restart => self.restart(),
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        let mut next = self.upstream().clone();
+        if let Event::Restore { back } = event {
+            let moment = self.moments.len().saturating_sub(usize::from(*back) + 1);
+            next = self.moments[moment].clone();
+        }
+        next.happen(event, self.now);
+        self.moments.push(next);
+    }
+
+    fn restart(&mut self) {
+        let stored: Vec<Entry> = self
+            .schedule
+            .entries()
+            .map(|entry| Entry {
+                absence: None,
+                rewind: None,
+                ..Entry::clone(entry)
+            })
+            .collect();
+        self.schedule = Schedule::restore(stored, self.schedule.revision());
+        self.last = Asked {
+            term: self.last.term + 1,
+            count: 0,
+        };
+        self.in_flight.clear();
+        self.answered.clear();
+        self.tell(Observation::Clock);
+    }
+
+    fn ask(&mut self, about: Option<DispatchId>, source: Source) {
+        self.last = self.next();
+        if self.in_flight.len() == IN_FLIGHT {
+            self.in_flight.remove(0);
+        }
+        self.in_flight.push(Question {
+            asked: self.last,
+            source,
+            about,
+            issued: self.moments.len() - 1,
+        });
+    }
+
+    fn take(&mut self, which: u8) -> Option<Question> {
+        let count = self.in_flight.len();
+        (count > 0).then(|| self.in_flight.remove(usize::from(which) % count))
+    }
+
+    /// The moment that an answer shows: one between question and answer, and
+    /// none older than an earlier question was shown. `share` picks it.
+    fn moment(&mut self, question: &Question, share: u8) -> usize {
+        let earlier = self.seen.range(..question.asked).map(|(_, seen)| *seen);
+        let later = self.seen.range(question.asked..).map(|(_, seen)| *seen);
+        let from = earlier.fold(question.issued, usize::max);
+        let to = later.fold(self.moments.len() - 1, usize::min);
+        let moment = from + (to - from) * usize::from(share) / usize::from(u8::MAX);
+        self.seen.insert(question.asked, moment);
+        moment
+    }
+
+    fn answer(&mut self, question: &Question, share: u8, fault: &Fault) {
+        let moment = match fault {
+            Fault::Stale(back) => question.issued.saturating_sub(usize::from(*back)),
+            _ => self.moment(question, share),
+        };
+        let mut upstream = self.moments[moment].clone();
+        if matches!(fault, Fault::Unnumbered) {
+            upstream = upstream.unnumbered();
+        }
+        let answer = match &question.about {
+            None => Answer::List(self.list(&upstream, moment, fault)),
+            Some(id) => match upstream.tells(id) {
+                _ if matches!(fault, Fault::Gone) => Answer::Gone(id.clone()),
+                None => Answer::Gone(id.clone()),
+                Some(_) if matches!(fault, Fault::Unreadable(_)) => Answer::Found(unreadable(id)),
+                Some(dispatch) => Answer::Found(Reading::Dispatch(Arc::new(dispatch))),
+            },
+        };
+        let observation = Observation::Api {
+            source: question.source,
+            asked: question.asked,
+            answer,
+        };
+        self.answered.push(observation.clone());
+        self.tell(observation);
+    }
+
+    fn list(&self, upstream: &Upstream, moment: usize, fault: &Fault) -> List {
+        let mut list = List::default();
+        for (place, id) in upstream.ids().enumerate() {
+            let Some(dispatch) = upstream.tells(id).filter(|_| upstream.lists(id)) else {
+                continue;
+            };
+            let hit = |mask: u8| mask & (1 << place) != 0;
+            let reading = Reading::Dispatch(Arc::new(dispatch));
+            match *fault {
+                Fault::Lacks(mask) if hit(mask) => {}
+                Fault::Unreadable(mask) if hit(mask) => list.readings.push(unreadable(id)),
+                Fault::Nameless(mask) if hit(mask) => list.nameless += 1,
+                Fault::Doubled { back, first } => {
+                    let older = &self.moments[moment.saturating_sub(usize::from(back))];
+                    let older = older.tells(id).map(Arc::new).map(Reading::Dispatch);
+                    if first {
+                        list.readings.extend(older);
+                        list.readings.push(reading);
+                    } else {
+                        list.readings.push(reading);
+                        list.readings.extend(older);
+                    }
+                }
+                _ => list.readings.push(reading),
+            }
+        }
+        list
+    }
+
+    fn tell(&mut self, mut observation: Observation) {
+        if let (true, Observation::Api { source, .. }) = (self.swapped, &mut observation) {
+            *source = match source {
+                Source::Webhook => Source::Poll,
+                Source::Poll | Source::Timer => Source::Webhook,
+            };
+        }
+        let before = self.schedule.clone();
+        let (after, outcome) = reconcile(&before, &observation, at(self.now), &RULES);
+        for id in &outcome.look_ups {
+            self.ask(Some(id.clone()), Source::Poll);
+        }
+        self.schedule = after.clone();
+        self.steps.push(Step {
+            term: self.last.term,
+            now: self.now,
+            observation,
+            before,
+            outcome,
+            after,
+        });
+    }
+}
+
+fn unreadable(id: &DispatchId) -> Reading {
+    Reading::Unreadable {
+        id: id.clone(),
+        reason: "no start_time".into(),
+    }
+}
