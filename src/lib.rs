@@ -25,6 +25,7 @@
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`http`] | what all listeners share |
+//! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
 
 pub mod cli;
@@ -36,6 +37,7 @@ pub mod engine;
 pub mod http;
 pub mod listener;
 pub mod model;
+pub mod retry;
 pub mod sandbox;
 pub mod status;
 pub mod store;

@@ -23,8 +23,8 @@ use chrono::{DateTime, Utc};
 use super::Attempt;
 use crate::clock::{Mono, Now};
 use crate::model::Event;
+use crate::retry::{RETRY_AFTER_MAX, backoff};
 use crate::store::{Retry, SinkRecord, SinkState};
-use crate::voltus::{RETRY_AFTER_MAX, backoff};
 
 pub use health::SinkHealth;
 use lane::{Lane, Next};

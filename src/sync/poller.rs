@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::waiters::Ticket;
 use crate::clock::{Mono, Now};
 use crate::model::Asked;
-use crate::voltus::backoff;
+use crate::retry::backoff;
 
 /// The first pause after a failed poll, unless the interval is shorter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -10,13 +10,11 @@ use reqwest::Response;
 use url::Url;
 
 use super::wire::read_error;
-use super::{
-    Api, ApiError, ApiKey, ClientError, Question, Told, read_dispatch_answer, read_list,
-    retry_after,
-};
+use super::{Api, ApiError, ApiKey, ClientError, Question, Told, read_dispatch_answer, read_list};
 use crate::clock::Clock;
 use crate::engine::Answer;
 use crate::model::DispatchId;
+use crate::retry::retry_after;
 
 /// The header that the key travels in.
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-voltus-api-key");

@@ -1,11 +1,9 @@
 //! The upstream: what it says, and how we ask.
 
-mod backoff;
 mod client;
 mod error;
 mod key;
 mod problems;
-mod retry_after;
 mod wire;
 
 use std::future::Future;
@@ -13,13 +11,11 @@ use std::future::Future;
 use crate::engine::Answer;
 use crate::model::DispatchId;
 
-pub use backoff::backoff;
 pub(crate) use client::is_loopback;
 pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError};
 pub use key::{ApiKey, KeyError};
 pub use problems::Problems;
-pub use retry_after::{RETRY_AFTER_MAX, retry_after};
 pub use wire::{read_dispatch_answer, read_list};
 
 /// A question to the API.

@@ -1,14 +1,12 @@
 //! A POST to whoever listens.
 
-mod retry_after;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url, redirect};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -20,6 +18,7 @@ use super::spec::HttpTarget;
 use super::{Attempt, causes, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
+use crate::retry::retry_after;
 
 /// The most events in one POST.
 const BATCH: usize = 100;
@@ -148,17 +147,12 @@ impl HttpSink {
                 } else {
                     format!("the receiver answered {status}")
                 },
-                retry_after: self.retry_after(answer.headers()),
+                retry_after: retry_after(answer.headers(), (self.clock)()),
             }
         };
         // What comes after the status changes nothing.
         let _ = timeout(ANSWER_TIME, drain(answer)).await;
         attempt
-    }
-
-    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
-        let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
-        retry_after::parse(value, (self.clock)())
     }
 
     fn broken(&self, error: reqwest::Error) -> Attempt {

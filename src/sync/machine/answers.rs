@@ -9,8 +9,9 @@ use super::{Call, Machine};
 use crate::clock::Now;
 use crate::engine::{Answer, Observation, Reading};
 use crate::model::{Asked, DispatchId, Source};
+use crate::retry::backoff;
 use crate::sync::writer::Job;
-use crate::voltus::{ApiError, Told, backoff};
+use crate::voltus::{ApiError, Told};
 
 impl<W> Machine<W> {
     pub(super) fn told(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
