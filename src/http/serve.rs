@@ -45,6 +45,10 @@ impl Default for Bounds {
     }
 }
 
+/// What a request's head may be long, in bytes. Also what is held of a body that
+/// nobody reads.
+const HEAD_MAX: usize = 32 * 1024;
+
 /// How long the accept loop rests after the system refused it a connection,
 /// for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -100,6 +104,7 @@ where
                 http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(bounds.head)
+                    .max_buf_size(HEAD_MAX)
                     .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             );
             let ended = tokio::select! {

@@ -47,8 +47,8 @@ pub struct Health {
     pub last_success: Option<DateTime<Utc>>,
     /// When a poll last succeeded in this start, on the clock that never jumps.
     pub last_success_mono: Option<Mono>,
-    /// When the next poll is due, UTC. `None` while one is under way.
-    pub next_poll: Option<DateTime<Utc>>,
+    /// When the next poll is expected, UTC.
+    pub next_poll: DateTime<Utc>,
     /// Changes that the poller found and no webhook brought.
     pub heals: u64,
     /// Those for whose id no webhook came within a minute.

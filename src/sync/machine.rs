@@ -284,10 +284,7 @@ impl<W> Machine<W> {
     /// What readers may see now.
     pub fn view(&self) -> View {
         let now = self.last_now;
-        let next_poll = self.poller.due().map(|due| {
-            let wait = due.max(self.paused_until).saturating_sub(now.mono);
-            now.wall + wait
-        });
+        let next_poll = self.poller.expected().max(self.paused_until);
         View {
             schedule: self.committed.schedule.clone(),
             plan: self.committed.plan.clone(),
@@ -300,7 +297,7 @@ impl<W> Machine<W> {
                 last_poll: self.poller.last.clone(),
                 last_success: self.committed.sync.last_poll,
                 last_success_mono: self.poller.last_success.map(|at| at.mono),
-                next_poll,
+                next_poll: now.wall + next_poll.saturating_sub(now.mono),
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
                 outdated: self.counts.outdated,
