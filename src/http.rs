@@ -3,5 +3,5 @@
 mod reply;
 mod serve;
 
-pub use reply::{json_reply, not_served, refusal, set_retry_after};
+pub use reply::{json_reply, not_served, refusal, set_retry_after, wrong_method};
 pub use serve::{Bounds, Hangup, Peer, serve};

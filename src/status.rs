@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 use warp::filters::BoxedFilter;
@@ -24,7 +24,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after};
+use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after, wrong_method};
 use crate::listener::Traffic;
 use crate::model::DispatchId;
 use crate::store::StoreHandle;
@@ -117,10 +117,15 @@ impl<C: Clock + Clone> Status<C> {
                     status.events.open(&query, &headers, hangup)
                 },
             );
-        let poll = warp::path!("poll")
-            .and(warp::post())
-            .and(with)
-            .then(|status: Arc<Self>| async move { status.poll().await });
+        let poll = warp::path!("poll").and(warp::method()).and(with).then(
+            |method: Method, status: Arc<Self>| async move {
+                if method == Method::POST {
+                    status.poll().await
+                } else {
+                    wrong_method("POST")
+                }
+            },
+        );
 
         let open = healthz.or(readyz).unify();
         let guarded = guard.filter().and(

@@ -52,7 +52,7 @@ pub struct RunOptions {
     pub poll_interval: Duration,
 
     /// Where webhooks come in, at /dispatch-listener
-    #[arg(long, value_name = "ADDR", env = "DISPATCHD_LISTEN", default_value = "127.0.0.1:5000", help_heading = LISTENER)]
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_LISTEN", default_value = "127.0.0.1:5000", value_parser = address, help_heading = LISTENER)]
     pub listen: SocketAddr,
 
     /// With it webhooks come in at /dispatch-listener/S only
@@ -97,7 +97,7 @@ pub struct RunOptions {
     pub curtail_on_test: bool,
 
     /// Where status and schedule are asked for
-    #[arg(long, value_name = "ADDR", env = "DISPATCHD_STATUS_LISTEN", default_value = "127.0.0.1:5001", help_heading = STATUS)]
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_STATUS_LISTEN", default_value = "127.0.0.1:5001", value_parser = address, help_heading = STATUS)]
     pub status_listen: SocketAddr,
 
     /// With it the status listener wants Authorization: Bearer T
@@ -135,6 +135,21 @@ const LISTENER: &str = "The webhook listener";
 const DELIVERY: &str = "Sites and sinks";
 const STATUS: &str = "The status listener";
 const STATE: &str = "State and logs";
+
+/// An address to listen on, such as `127.0.0.1:5000`. `localhost` is this
+/// machine without asking anybody.
+///
+/// # Errors
+/// With what would be right.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| "an address is written as 127.0.0.1:5000 or [::]:5000".to_owned())
+}
 
 /// A duration such as `30s`, `500ms`, `5m`.
 ///
