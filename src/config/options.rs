@@ -40,15 +40,15 @@ pub struct RunOptions {
     pub api_key_file: Option<PathBuf>,
 
     /// Requests to the API a minute at most, a quarter of them at once
-    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", help_heading = API)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", allow_hyphen_values = true, help_heading = API)]
     pub api_rate: NonZeroU32,
 
     /// The longest answer taken from the API
-    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", help_heading = API)]
+    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", allow_hyphen_values = true, help_heading = API)]
     pub api_max_body: ByteSize,
 
     /// The time between two polls, 100ms at least
-    #[arg(long, value_name = "D", env = "DISPATCHD_POLL_INTERVAL", default_value = "30s", value_parser = duration, help_heading = API)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_POLL_INTERVAL", default_value = "30s", value_parser = duration, allow_hyphen_values = true, help_heading = API)]
     pub poll_interval: Duration,
 
     /// Where webhooks come in, at /dispatch-listener
@@ -64,11 +64,11 @@ pub struct RunOptions {
     pub webhook_secret_file: Option<PathBuf>,
 
     /// The longest that a webhook is kept waiting for its answer
-    #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, help_heading = LISTENER)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, allow_hyphen_values = true, help_heading = LISTENER)]
     pub webhook_deadline: Duration,
 
     /// Requests a second from one peer of the listener, 1,000 at once; 0 is off
-    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", help_heading = LISTENER)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", allow_hyphen_values = true, help_heading = LISTENER)]
     pub peer_rate: u32,
 
     /// A proxy is in front: the peer is the last address in X-Forwarded-For
@@ -89,7 +89,7 @@ pub struct RunOptions {
     pub sink_secret_file: Option<PathBuf>,
 
     /// How long before a start its sites are curtailed
-    #[arg(long, value_name = "D", env = "DISPATCHD_PRE_CURTAIL", default_value = "0s", value_parser = duration, help_heading = DELIVERY)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_PRE_CURTAIL", default_value = "0s", value_parser = duration, allow_hyphen_values = true, help_heading = DELIVERY)]
     pub pre_curtail: Duration,
 
     /// Test dispatches curtail sites too
@@ -122,7 +122,7 @@ pub struct RunOptions {
     pub state: PathBuf,
 
     /// How long ended and cancelled dispatches are kept
-    #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, help_heading = STATE)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, allow_hyphen_values = true, help_heading = STATE)]
     pub retain: Duration,
 
     /// How logs are written, to standard error; RUST_LOG filters them

@@ -1,0 +1,16 @@
+//! What the tests stand on: a [`World`] with a sandbox in it, and a [`Daemon`]
+//! that lives in it.
+
+mod daemon;
+mod process;
+mod raw;
+mod setup;
+mod wait;
+mod world;
+
+pub use daemon::{Answer, Daemon, ask, hint};
+pub use process::{Heard, Process};
+pub use raw::Raw;
+pub use setup::Setup;
+pub use wait::{wait_for, wait_until};
+pub use world::{World, dispatch, in_ms, now, site_of};
