@@ -14,6 +14,7 @@
 mod acceptance;
 mod bad_api;
 mod crashes;
+mod disk;
 mod failures;
 mod footprint;
 mod harness;
