@@ -20,5 +20,6 @@ mod footprint;
 mod harness;
 mod healing;
 mod listener;
+mod secrets;
 mod status;
 mod usage;

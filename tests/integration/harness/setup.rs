@@ -11,6 +11,7 @@ use super::{Daemon, Process, wait_for};
 #[derive(Debug, Clone)]
 pub struct Setup {
     options: BTreeMap<&'static str, String>,
+    environment: BTreeMap<&'static str, String>,
     sinks: Vec<String>,
     folder: PathBuf,
 }
@@ -20,6 +21,7 @@ impl Setup {
     pub fn new(api_url: &str, folder: PathBuf) -> Self {
         let setup = Self {
             options: BTreeMap::new(),
+            environment: BTreeMap::new(),
             sinks: Vec::new(),
             folder,
         };
@@ -38,6 +40,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable.
+    pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.insert(name, value.to_string());
+        self
+    }
+
     /// The time between two polls.
     pub fn polling(self, interval: &str) -> Self {
         self.with("--poll-interval", interval)
@@ -53,7 +61,8 @@ impl Setup {
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
         // What the developer has set must not reach the tests.
-        command.env_clear().current_dir(&self.folder).arg("run");
+        command.env_clear().envs(&self.environment);
+        command.current_dir(&self.folder).arg("run");
         for (option, value) in &self.options {
             command.args([option, value.as_str()]);
         }
