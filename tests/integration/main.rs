@@ -19,5 +19,6 @@ mod footprint;
 mod harness;
 mod healing;
 mod listener;
+mod sites;
 mod status;
 mod usage;

@@ -12,6 +12,7 @@ use super::{Daemon, Process, wait_for};
 pub struct Setup {
     options: BTreeMap<&'static str, String>,
     sinks: Vec<String>,
+    variables: Vec<(&'static str, String)>,
     folder: PathBuf,
 }
 
@@ -21,6 +22,7 @@ impl Setup {
         let setup = Self {
             options: BTreeMap::new(),
             sinks: Vec::new(),
+            variables: Vec::new(),
             folder,
         };
         setup
@@ -35,6 +37,12 @@ impl Setup {
     /// Sets an option that takes a value.
     pub fn with(mut self, option: &'static str, value: impl ToString) -> Self {
         self.options.insert(option, value.to_string());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn variable(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.variables.push((name, value.to_string()));
         self
     }
 
@@ -53,7 +61,11 @@ impl Setup {
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
         // What the developer has set must not reach the tests.
-        command.env_clear().current_dir(&self.folder).arg("run");
+        command.env_clear();
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command.current_dir(&self.folder).arg("run");
         for (option, value) in &self.options {
             command.args([option, value.as_str()]);
         }
