@@ -76,10 +76,7 @@ impl Played {
             self.daemon.wait_for_phase(id, last).await;
         }
         // What a site is told comes out after the schedule shows why.
-        wait_until("every command is delivered", async || {
-            self.daemon.health().await["delivery"][0]["pending"] == 0
-        })
-        .await;
+        self.daemon.wait_until_delivered().await;
     }
 
     /// The news came the way they were meant to.

@@ -256,10 +256,7 @@ async fn a_command_that_failed_is_tried_again_also_after_a_restart() {
     let attempts = curtails().len();
     wait_until("it is tried again", async || curtails().len() > attempts).await;
     std::fs::write(works, "").unwrap();
-    wait_until("everything is delivered", async || {
-        daemon.health().await["delivery"][0]["pending"] == 0
-    })
-    .await;
+    daemon.wait_until_delivered().await;
     let curtails = curtails();
     assert!(
         curtails

@@ -34,10 +34,7 @@ async fn a_thousand_dispatches_of_twenty_sites_fit_into_100_mb() {
     daemon.wait_until_ready().await;
     let schedule = daemon.health().await["schedule"].clone();
     assert_eq!(schedule["scheduled"], 1000);
-    wait_until("all of them are told", async || {
-        daemon.health().await["delivery"][0]["pending"] == 0
-    })
-    .await;
+    daemon.wait_until_delivered().await;
     assert_eq!(daemon.events().len(), 1000);
     let requests = world.sandbox.requests().len();
     // Each poll brings all of them again, and nothing new.

@@ -1,6 +1,7 @@
 //! What webhooks bring at once, and what the poller heals without them.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::harness::{World, dispatch, in_ms, now, site_of, wait_until};
@@ -39,6 +40,25 @@ async fn a_dispatch_without_a_webhook_is_there_within_two_poll_intervals() {
     assert_eq!(entry["discovered_by"], "poll");
     let took = time(&entry["first_seen"]) - put;
     assert!(took <= TimeDelta::seconds(2), "{took}");
+}
+
+#[tokio::test]
+async fn more_webhooks_than_the_budget_allows_are_answered_by_one_list() {
+    let world = World::new().await;
+    // Five at once, of which one is kept for a poll.
+    let daemon = world.setup().with("--api-rate", "20").start().await;
+    daemon.wait_until_ready().await;
+    let ids: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
+    for id in &ids {
+        world.put(dispatch(id, 0, in_ms(60_000), None));
+    }
+    let answers = join_all(ids.iter().map(|id| daemon.webhook(id))).await;
+    for answer in answers {
+        assert_eq!(answer.status, 200);
+    }
+    let requests = world.sandbox.requests().len();
+    assert!(requests <= 8, "{requests}");
+    assert_eq!(daemon.health().await["sync"]["heals"], 0);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 mod acceptance;
 mod bad_api;
 mod crashes;
+mod delivery;
 mod disk;
 mod failures;
 mod footprint;
@@ -21,5 +22,6 @@ mod harness;
 mod healing;
 mod listener;
 mod secrets;
+mod sites;
 mod status;
 mod usage;

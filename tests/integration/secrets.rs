@@ -16,7 +16,7 @@ async fn no_secret_is_in_any_log_or_answer() {
     let world = World::with_key(KEY).await;
     let mut daemon = world
         .setup()
-        .env("RUST_LOG", "trace")
+        .variable("RUST_LOG", "trace")
         .with("--api-key", KEY)
         .with("--webhook-secret", WEBHOOK)
         .with("--status-token", TOKEN)

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::harness::{Setup, World, dispatch, in_ms, site_of, wait_for};
+use crate::harness::{Setup, World, ask, dispatch, hint, in_ms, site_of, wait_for, wait_until};
 
 /// Runs the program to its end. One that wrongly starts is ended.
 fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -269,6 +270,13 @@ async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
     .await;
     assert!(said.contains(&world.sandbox.url()), "{said}");
 
+    let whole = std::fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100..].fill(0x5a);
+    std::fs::write(&file, damaged).unwrap();
+    refused("damaged").await;
+    std::fs::write(&file, whole).unwrap();
+
     let newer = rusqlite::Connection::open(&file).unwrap();
     newer.pragma_update(None, "user_version", 999).unwrap();
     drop(newer);
@@ -286,6 +294,28 @@ async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
         assert_eq!(daemon.stop(signal).await.code(), Some(0));
         assert_eq!(daemon.types_of(&site_of("d")), ["site.curtail"]);
     }
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_under_way_is_answered_before_the_end() {
+    let world = World::new().await;
+    let mut daemon = world.setup().start().await;
+    daemon.wait_until_ready().await;
+    world.put(dispatch("d", 0, in_ms(60_000), None));
+    world.faults(json!({"api_delay_ms": 1000}));
+    let body = hint("/2022-04-15/dispatches/d");
+    let webhook = ask(daemon.http.post(daemon.webhook_url()).body(body));
+    let (answer, status) = tokio::join!(webhook, async {
+        wait_until("it is being looked at", async || {
+            world.look_ups("d").len() == 1
+        })
+        .await;
+        daemon.stop(Signal::TERM).await
+    });
+    assert_eq!((answer.status, status.code()), (200, Some(0)));
+    world.sandbox.down(true);
+    let daemon = world.setup().start().await;
+    assert_eq!(daemon.phase("d").await, "scheduled");
 }
 
 #[tokio::test]

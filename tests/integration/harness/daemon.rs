@@ -147,6 +147,17 @@ impl Daemon {
         .await
     }
 
+    /// Waits until the first sink has got everything, and what came out on
+    /// standard output has been read.
+    pub async fn wait_until_delivered(&self) {
+        wait_until("everything is delivered", async || {
+            let sink = &self.health().await["delivery"][0];
+            let read = self.events().len() as u64;
+            sink["pending"] == 0 && (sink["sink"] != "stdout" || sink["delivered"] == read)
+        })
+        .await;
+    }
+
     /// A line of `/proc/PID/status`, in KiB.
     pub fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();

@@ -4,6 +4,7 @@
 mod daemon;
 mod process;
 mod raw;
+mod receiver;
 mod setup;
 mod wait;
 mod world;
@@ -11,6 +12,7 @@ mod world;
 pub use daemon::{Answer, Daemon, ask, hint};
 pub use process::{Heard, Process};
 pub use raw::Raw;
+pub use receiver::{Manner, Receiver};
 pub use setup::Setup;
 pub use wait::{wait_for, wait_until};
 pub use world::{World, dispatch, in_ms, now, site_of};

@@ -46,14 +46,15 @@ impl Raw {
             () = sending => unreachable!("it never ends"),
             () = read_head(&mut from, &mut answer) => {}
         }
-        status(&answer).expect("an answer")
+        let head = String::from_utf8_lossy(&answer);
+        head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// The status of the next answer. `None` if the connection closes instead.
-    pub async fn status(&mut self) -> Option<u16> {
+    /// The head of the next answer. Empty if the connection closes instead.
+    pub async fn head(&mut self) -> String {
         let mut answer = Vec::new();
         read_head(&mut self.0, &mut answer).await;
-        status(&answer)
+        String::from_utf8(answer).unwrap()
     }
 }
 
@@ -68,9 +69,4 @@ async fn read_head(from: &mut (impl AsyncReadExt + Unpin), head: &mut Vec<u8>) {
         }
     };
     timeout(PATIENCE, reading).await.expect("an answer in time");
-}
-
-fn status(head: &[u8]) -> Option<u16> {
-    let head = String::from_utf8_lossy(head);
-    head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }

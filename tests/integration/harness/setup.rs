@@ -11,8 +11,8 @@ use super::{Daemon, Process, wait_for};
 #[derive(Debug, Clone)]
 pub struct Setup {
     options: BTreeMap<&'static str, String>,
-    environment: BTreeMap<&'static str, String>,
     sinks: Vec<String>,
+    variables: Vec<(&'static str, String)>,
     folder: PathBuf,
 }
 
@@ -21,8 +21,8 @@ impl Setup {
     pub fn new(api_url: &str, folder: PathBuf) -> Self {
         let setup = Self {
             options: BTreeMap::new(),
-            environment: BTreeMap::new(),
             sinks: Vec::new(),
+            variables: Vec::new(),
             folder,
         };
         setup
@@ -40,9 +40,9 @@ impl Setup {
         self
     }
 
-    /// Sets a variable.
-    pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.environment.insert(name, value.to_string());
+    /// Sets an environment variable.
+    pub fn variable(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.variables.push((name, value.to_string()));
         self
     }
 
@@ -61,7 +61,10 @@ impl Setup {
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
         // What the developer has set must not reach the tests.
-        command.env_clear().envs(&self.environment);
+        command.env_clear();
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
         command.current_dir(&self.folder).arg("run");
         for (option, value) in &self.options {
             command.args([option, value.as_str()]);
