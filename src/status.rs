@@ -2,10 +2,12 @@
 //!
 //! Every answer is made from one committed state (rule R13).
 
+mod cached;
 mod guard;
 mod health;
 mod query;
 mod schedule;
+mod sites;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -79,6 +81,25 @@ impl<C: Clock + Clone> Status<C> {
             .and(warp::get())
             .and(with.clone())
             .then(|id: String, status: Arc<Self>| async move { status.entry(&id).await });
+        let sites = warp::path!("sites")
+            .and(warp::get())
+            .and(query::raw())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .then(
+                |query: String, headers: HeaderMap, status: Arc<Self>| async move {
+                    let view = status.view.borrow().clone();
+                    sites::list(view, &query, &headers).await
+                },
+            );
+        let site = warp::path!("sites" / String)
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
+                let view = status.view.borrow().clone();
+                sites::one(&view, &id, &headers)
+            });
         let poll = warp::path!("poll")
             .and(warp::post())
             .and(with)
@@ -90,6 +111,10 @@ impl<C: Clock + Clone> Status<C> {
                 .or(schedule)
                 .unify()
                 .or(entry)
+                .unify()
+                .or(sites)
+                .unify()
+                .or(site)
                 .unify()
                 .or(poll)
                 .unify(),

@@ -84,6 +84,8 @@ pub struct View {
     pub schedule: Schedule,
     /// What each site must do.
     pub plan: SitePlan,
+    /// The position of the last event.
+    pub position: u64,
     /// How deliveries stand, by sink.
     pub sinks: Vec<SinkHealth>,
     /// The time up to which the schedule was brought, UTC.

@@ -287,6 +287,7 @@ impl<W> Machine<W> {
         View {
             schedule: self.committed.schedule.clone(),
             plan: self.committed.plan.clone(),
+            position: self.committed.position,
             as_of: self.committed.as_of,
             sinks: self.outboxes.iter().map(Outbox::health).collect(),
             health: Arc::new(Health {
