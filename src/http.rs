@@ -4,4 +4,4 @@ mod reply;
 mod serve;
 
 pub use reply::{json_reply, not_served, refusal, set_retry_after};
-pub use serve::{Bounds, Peer, serve};
+pub use serve::{Bounds, Hangup, Peer, serve};

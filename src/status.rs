@@ -3,11 +3,14 @@
 //! Every answer is made from one committed state (rule R13).
 
 mod cached;
+mod events;
 mod guard;
 mod health;
 mod query;
 mod schedule;
 mod sites;
+#[cfg(test)]
+mod testing;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,12 +24,13 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::http::{json_reply, not_served, refusal, set_retry_after};
+use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after};
 use crate::listener::Traffic;
 use crate::model::DispatchId;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Verdict, View};
 
+pub use events::EventStream;
 pub use guard::Guard;
 
 /// What the status listener needs.
@@ -38,6 +42,8 @@ pub struct Status<C> {
     pub inbox: Inbox,
     /// Where histories are read.
     pub store: StoreHandle,
+    /// The event stream.
+    pub events: EventStream,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
     /// When the daemon started, UTC.
@@ -100,6 +106,17 @@ impl<C: Clock + Clone> Status<C> {
                 let view = status.view.borrow().clone();
                 sites::one(&view, &id, &headers)
             });
+        let events = warp::path!("events")
+            .and(warp::get())
+            .and(query::raw())
+            .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<Hangup>())
+            .and(with.clone())
+            .map(
+                |query: String, headers: HeaderMap, hangup, status: Arc<Self>| {
+                    status.events.open(&query, &headers, hangup)
+                },
+            );
         let poll = warp::path!("poll")
             .and(warp::post())
             .and(with)
@@ -115,6 +132,8 @@ impl<C: Clock + Clone> Status<C> {
                 .or(sites)
                 .unify()
                 .or(site)
+                .unify()
+                .or(events)
                 .unify()
                 .or(poll)
                 .unify(),

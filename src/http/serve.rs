@@ -26,6 +26,24 @@ use tower_http::catch_panic::CatchPanicLayer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// The connection that a request came on, as a request extension, for answers
+/// that have no end: a peer that reads nothing would hold it for ever.
+#[derive(Debug, Clone)]
+pub struct Hangup(CancellationToken);
+
+impl Hangup {
+    /// Lets the connection end by itself, and cuts it off after `patience`.
+    pub async fn within(&self, patience: Duration) {
+        // It is cancelled as well when the connection has ended.
+        if tokio::time::timeout(patience, self.0.cancelled())
+            .await
+            .is_err()
+        {
+            self.0.cancel();
+        }
+    }
+}
+
 /// What one listener takes on.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -89,9 +107,13 @@ where
         let service = service.clone();
         let stop = stop.clone();
         connections.spawn(async move {
+            let over = CancellationToken::new();
+            let _ends = over.clone().drop_guard();
+            let hangup = Hangup(over.clone());
             let service = tower::ServiceBuilder::new()
                 .map_request(move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(Peer(peer));
+                    request.extensions_mut().insert(hangup.clone());
                     request
                 })
                 .layer(CatchPanicLayer::new())
@@ -102,13 +124,16 @@ where
                     .header_read_timeout(bounds.head)
                     .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             );
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let served = async {
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = stop.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
                 }
             };
+            let ended = over.run_until_cancelled(served).await.unwrap_or(Ok(()));
             if let Err(error) = ended {
                 tracing::debug!(%peer, %error, "a connection broke off");
             }

@@ -101,15 +101,12 @@ fn tagged(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::header::{ETAG, IF_NONE_MATCH};
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::{Rules, Schedule, SitePlan};
-    use crate::sync::Health;
+    use crate::status::testing::view;
 
     fn site(id: &str, state: &str, commitment: Value) -> SiteState {
         serde_json::from_value(json!({
@@ -119,35 +116,6 @@ mod tests {
             "next": null,
         }))
         .unwrap()
-    }
-
-    fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
-        let rules = Rules {
-            retain: Duration::from_secs(3600),
-            pre_curtail: Duration::ZERO,
-            curtail_on_test: false,
-        };
-        let schedule = Schedule::default();
-        View {
-            plan: SitePlan::restore(&schedule, sites, &rules),
-            schedule,
-            position: 0,
-            sinks: Vec::new(),
-            as_of: DateTime::UNIX_EPOCH,
-            health: Arc::new(Health {
-                poll_interval: Duration::from_secs(30),
-                last_poll: None,
-                last_success: None,
-                last_success_mono: None,
-                next_poll: None,
-                heals: 0,
-                missed_webhooks: 0,
-                outdated: 0,
-                unreadable: 0,
-                rewinds: 0,
-                store_error: None,
-            }),
-        }
     }
 
     fn two() -> View {
