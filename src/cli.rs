@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod demo;
 mod logging;
 mod run;
 mod sandbox;
@@ -27,6 +28,9 @@ enum Commands {
     Run(Box<RunOptions>),
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),
+    /// Sandbox and daemon in one process: webhooks are lost, the poller heals
+    /// that, and the terminal tells it
+    Demo(demo::DemoOptions),
 }
 
 /// How a command failed.
@@ -68,6 +72,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
+        Commands::Demo(options) => demo::run(&options),
     }
 }
 

@@ -24,6 +24,7 @@
 //! | [`listener`] | the webhook endpoint |
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`demo`] | sandbox and daemon in a story of lost webhooks |
 //! | [`http`] | what all listeners share |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod demo;
 pub mod engine;
 pub mod http;
 pub mod listener;
