@@ -160,3 +160,29 @@ fn a_token_is_waited_for_asleep() {
         }
     }
 }
+
+#[test]
+fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
+    let mut shell = Shell::new(6000, &[]);
+    let mut asked = shell.asked();
+    shell.committed(0);
+    for _ in 0..20 {
+        let retry_after = None;
+        let result = Err(ApiError::TooFast { retry_after });
+        shell.step(0, [Input::Told { asked, result }]);
+        let failed = shell.now.mono;
+        while !shell
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Ask { .. }))
+        {
+            let inputs: Vec<_> = match shell.committing() {
+                Some(_) => vec![Input::Committed(Ok(()))],
+                None => Vec::new(),
+            };
+            shell.step(50, inputs);
+        }
+        assert!(shell.now.mono - failed <= Duration::from_millis(5050));
+        asked = shell.asked();
+    }
+}
