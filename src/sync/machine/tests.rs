@@ -186,3 +186,15 @@ fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
         asked = shell.asked();
     }
 }
+
+#[test]
+fn a_poll_that_waits_behind_a_slow_commit_is_not_announced_as_blindness() {
+    let mut shell = Shell::new(240, &[]);
+    let asked = shell.asked();
+    // The first commit takes longer than the schedule may go unconfirmed.
+    assert!(shell.committing().is_some());
+    shell.step(500, [list(asked, &[])]);
+    shell.committed(4000);
+    assert!(shell.committing().is_some());
+    assert_eq!(shell.events(), [] as [&str; 0]);
+}
