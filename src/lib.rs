@@ -24,6 +24,7 @@
 //! | [`listener`] | the webhook endpoint |
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
 //! | [`http`] | what all listeners share |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
@@ -39,6 +40,7 @@ pub mod listener;
 pub mod model;
 pub mod retry;
 pub mod sandbox;
+pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod sync;
