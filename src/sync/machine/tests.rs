@@ -190,10 +190,20 @@ fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
 #[test]
 fn a_poll_that_waits_behind_a_slow_commit_is_not_announced_as_blindness() {
     let mut shell = Shell::new(240, &[]);
+    let poll = shell.asked();
+    let id = id("dkmq");
+    shell.step(0, [Input::Webhook { id, waiter: 1 }]);
     let asked = shell.asked();
-    // The first commit takes longer than the schedule may go unconfirmed.
+    let later = dispatch(shell.now.wall + TimeDelta::hours(1));
+    let reading = Reading::Dispatch(Arc::new(later));
+    let result = Ok(Told {
+        answer: Answer::Found(reading),
+        problems: Problems::default(),
+    });
+    // Its commit takes longer than the schedule may go unconfirmed.
+    shell.step(0, [Input::Told { asked, result }]);
     assert!(shell.committing().is_some());
-    shell.step(500, [list(asked, &[])]);
+    shell.step(500, [list(poll, &[])]);
     shell.committed(4000);
     assert!(shell.committing().is_some());
     assert_eq!(shell.events(), [] as [&str; 0]);
