@@ -4,6 +4,7 @@ mod demo;
 mod logging;
 mod run;
 mod sandbox;
+mod simulate;
 mod stop;
 
 use std::process::ExitCode;
@@ -31,6 +32,9 @@ enum Commands {
     /// Sandbox and daemon in one process: webhooks are lost, the poller heals
     /// that, and the terminal tells it
     Demo(demo::DemoOptions),
+    /// Runs the core in simulated worlds full of faults, one for each seed
+    #[command(hide = true)]
+    Simulate(simulate::SimulateOptions),
 }
 
 /// How a command failed.
@@ -73,6 +77,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
         Commands::Demo(options) => demo::run(&options),
+        Commands::Simulate(options) => simulate::simulate(&options),
     }
 }
 

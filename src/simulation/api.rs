@@ -68,10 +68,8 @@ impl SimulatedApi {
         for (number, fault) in self.faults.at(now) {
             match fault {
                 ApiFault::Slow => delay += Duration::from_secs_f64(random.random_range(0.5..30.0)),
-                ApiFault::Stale { by } => {
-                    if random.random_bool(0.6) {
-                        prepared.stale_by = prepared.stale_by.max(*by);
-                    }
+                ApiFault::Stale { by } if random.random_bool(0.6) => {
+                    prepared.stale_by = prepared.stale_by.max(*by);
                 }
                 _ => {}
             }
@@ -172,7 +170,7 @@ impl Prepared {
 
     fn hides(&self, id: &DispatchId, list: bool) -> bool {
         self.wrong.iter().any(|(fault, luck)| {
-            let concerned = Dice::new(*luck).number(id.as_str(), &[]) % 2 == 0;
+            let concerned = is_concerned(id, *luck);
             match fault {
                 ApiFault::Holes => list && concerned,
                 ApiFault::Vanish => concerned,
@@ -183,8 +181,7 @@ impl Prepared {
 
     fn reading(&self, dispatch: Arc<Dispatch>) -> Reading {
         let garbled = self.wrong.iter().any(|(fault, luck)| {
-            matches!(fault, ApiFault::Garbled)
-                && Dice::new(*luck).number(dispatch.id.as_str(), &[]) % 2 == 0
+            matches!(fault, ApiFault::Garbled) && is_concerned(&dispatch.id, *luck)
         });
         if garbled {
             Reading::Unreadable {
@@ -195,6 +192,11 @@ impl Prepared {
             Reading::Dispatch(dispatch)
         }
     }
+}
+
+/// A fault concerns half of the dispatches.
+fn is_concerned(id: &DispatchId, luck: u64) -> bool {
+    Dice::new(luck).number(id.as_str(), &[]).is_multiple_of(2)
 }
 
 /// Whether the list shows a dispatch: it is not over, or was not long ago.

@@ -1,9 +1,10 @@
 //! After the last fault, everything comes right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
 
 use super::api::is_listed;
 use super::checks::site_is;
@@ -12,7 +13,7 @@ use super::receivers::Receiver;
 use super::scenario::Knobs;
 use super::upstream::Upstream;
 use super::violation::{Checked, must};
-use crate::model::Dispatch;
+use crate::model::{Dispatch, DispatchId, Event};
 use crate::sync::View;
 
 /// How things stand.
@@ -84,8 +85,12 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         if refused.contains(&sink) {
             continue;
         }
-        let believes: BTreeSet<&str> = receiver.curtailed().into_iter().collect();
-        let must_be: BTreeSet<&str> = duties.keys().map(|site| site.as_str()).collect();
+        let believes: BTreeMap<String, oracle::Duty> =
+            receiver.curtailed().filter_map(obeyed).collect();
+        let must_be: BTreeMap<String, oracle::Duty> = duties
+            .iter()
+            .map(|(site, duty)| (site.to_string(), duty.clone()))
+            .collect();
         must(
             believes == must_be,
             now,
@@ -94,6 +99,23 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         )?;
     }
     Ok(())
+}
+
+/// The site that a command is for, and what it says that it must do.
+fn obeyed(command: &Event) -> Option<(String, oracle::Duty)> {
+    #[derive(Deserialize)]
+    struct Data {
+        dispatches: BTreeSet<DispatchId>,
+        commitment_kw: Option<f64>,
+        until: Option<DateTime<Utc>>,
+    }
+    let data: Data = serde_json::from_str(command.data.get()).ok()?;
+    let duty = oracle::Duty {
+        holders: data.dispatches,
+        commitment: data.commitment_kw,
+        until: data.until,
+    };
+    Some((command.subject.to_string(), duty))
 }
 
 /// What is over and not listed, or over for long, need not be known.

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Daemon {
     machine: Machine<u64>,
+    /// The receivers that its outboxes are for.
+    pub sinks: Vec<usize>,
     /// Which start it is.
     pub term: u64,
     /// When it started, on the run's clock.
@@ -36,7 +38,7 @@ impl Daemon {
     /// Starts on what the store holds.
     pub fn boot(
         store: &MemoryStore,
-        sinks: &[&dyn Sink],
+        sinks: &[(usize, &dyn Sink)],
         settings: &Settings,
         now: Duration,
         wall: DateTime<Utc>,
@@ -48,10 +50,16 @@ impl Daemon {
             mono: Mono::ZERO,
         };
         let mut reader = store.clone();
-        let outboxes = restore(sinks.iter().copied(), &stored, &mut reader, clocks)?;
+        let outboxes = restore(
+            sinks.iter().map(|(_, sink)| *sink),
+            &stored,
+            &mut reader,
+            clocks,
+        )?;
         let term = stored.term;
         Ok(Self {
             machine: Machine::new(settings.clone(), stored, outboxes, clocks, seed ^ term),
+            sinks: sinks.iter().map(|(sink, _)| *sink).collect(),
             term,
             born: now,
             asleep: Duration::ZERO,

@@ -271,7 +271,7 @@ impl Tamperer {
             .events
             .iter()
             .all(|event| event.family() == "dispatch");
-        if self.has(Defect::OrderBroken) && dispatch && start.attempt % 3 == 0 {
+        if self.has(Defect::OrderBroken) && dispatch && start.attempt.is_multiple_of(3) {
             fate.acts_after = Some(Duration::from_secs(3));
             fate.result = Attempt::Delivered;
         }

@@ -28,7 +28,7 @@ pub(super) fn generate(seed: u64) -> Scenario {
     for dispatch in 0..dispatches {
         life(dispatch, lasts, &mut random, &mut incidents);
     }
-    for _ in 0..random.random_range(0..=10) {
+    for _ in 0..random.random_range(0..=14) {
         let at = lasts.mul_f64(random.random::<f64>());
         let what = trouble(dispatches, knobs.batches.len(), &mut random);
         incidents.push((at, what));
@@ -47,6 +47,7 @@ pub(super) fn generate(seed: u64) -> Scenario {
         knobs,
         incidents,
         quiet_from: lasts,
+        crash_at_write: None,
     }
 }
 
@@ -230,12 +231,20 @@ fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
             down,
         },
         18 => Incident::CrashStorm { lasts },
-        19 => Incident::Restart { down },
+        19 => Incident::Restart {
+            down,
+            without: random
+                .random_bool(0.5)
+                .then(|| random.random_range(0..sinks.max(1))),
+        },
         20 => match random.random_range(0..4) {
             0 => Incident::JumpAhead { by },
             1 => Incident::FallBack { by, lasts },
             2 => Incident::Suspend { lasts: by },
             _ => Incident::Stall { lasts: by },
+        },
+        21 if random.random_bool(0.3) => Incident::Flood {
+            webhooks: pick(random, &[5, 40, 150], 5),
         },
         21 => Incident::PollByHand,
         22 => Incident::RestoreAll { back: by },

@@ -19,8 +19,8 @@ use crate::model::Event;
 pub(super) struct Receiver {
     pub stub: Stub,
     pub faults: Faults<SinkFault>,
-    /// What it last obeyed, by site: the sequence, and whether it curtails.
-    beliefs: BTreeMap<Arc<str>, (u64, bool)>,
+    /// What it last obeyed, by site.
+    beliefs: BTreeMap<Arc<str>, Event>,
     attempts: u64,
 }
 
@@ -104,29 +104,26 @@ impl Receiver {
         if event.family() != "site" {
             return;
         }
-        let curtails = &*event.event_type != "site.release";
-        let belief = self.beliefs.entry(Arc::clone(&event.subject));
-        let belief = belief.or_insert((0, false));
-        if event.sequence >= belief.0 {
-            *belief = (event.sequence, curtails);
+        let obeyed = self.beliefs.get(&event.subject);
+        if obeyed.is_none_or(|obeyed| event.sequence >= obeyed.sequence) {
+            let site = Arc::clone(&event.subject);
+            self.beliefs.insert(site, event.clone());
         }
     }
 
     /// Whether it takes the site for curtailed.
     pub fn curtails(&self, site: &str) -> bool {
-        self.beliefs
-            .get(site)
-            .is_some_and(|(_, curtails)| *curtails)
+        self.beliefs.get(site).is_some_and(curtails)
     }
 
-    /// The sites that it takes for curtailed.
-    pub fn curtailed(&self) -> Vec<&str> {
-        self.beliefs
-            .iter()
-            .filter(|(_, (_, curtails))| *curtails)
-            .map(|(site, _)| &**site)
-            .collect()
+    /// The commands by which it takes sites for curtailed.
+    pub fn curtailed(&self) -> impl Iterator<Item = &Event> {
+        self.beliefs.values().filter(|event| curtails(event))
     }
+}
+
+fn curtails(event: &Event) -> bool {
+    &*event.event_type != "site.release"
 }
 
 /// What the daemon needs to know of a receiver at its start.

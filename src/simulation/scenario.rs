@@ -16,6 +16,9 @@ pub(super) struct Scenario {
     pub incidents: Vec<Timed>,
     /// From then on nothing goes wrong any more.
     pub quiet_from: Duration,
+    /// The daemon dies at its commit with this number, which is then on disk or
+    /// not.
+    pub crash_at_write: Option<(u64, bool)>,
 }
 
 /// How the world and the daemon are set up.
@@ -61,6 +64,8 @@ pub(super) enum Incident {
     RestoreAll { back: Duration },
     /// A webhook comes for no reason, for a dispatch or for an id that never was.
     Junk { dispatch: Option<usize> },
+    /// So many webhooks come at once, most of them for ids that never were.
+    Flood { webhooks: u64 },
     /// Somebody asks for a poll.
     PollByHand,
     /// The API does this for a while.
@@ -84,8 +89,12 @@ pub(super) enum Incident {
     CrashAtCommit { written: bool, down: Duration },
     /// The daemon dies at most commits for a while.
     CrashStorm { lasts: Duration },
-    /// The daemon is told to end, and is started again.
-    Restart { down: Duration },
+    /// The daemon is told to end, and is started again, perhaps without one of
+    /// its sinks.
+    Restart {
+        down: Duration,
+        without: Option<usize>,
+    },
     /// The wall clock jumps ahead for good.
     JumpAhead { by: Duration },
     /// The wall clock falls back, and is put right later.
@@ -204,6 +213,7 @@ impl Incident {
             Self::PutBack { .. } => "dispatch put back",
             Self::RestoreAll { .. } => "upstream restored from a backup",
             Self::Junk { .. } => "junk webhook",
+            Self::Flood { .. } => "flood of webhooks",
             Self::PollByHand => "poll by hand",
             Self::Api { fault, .. } => match fault {
                 ApiFault::Down => "API down",
@@ -241,7 +251,8 @@ impl Incident {
             Self::CrashAtCommit { written: true, .. } => "crash after the write",
             Self::CrashAtCommit { .. } => "crash before the write",
             Self::CrashStorm { .. } => "crashes at every write",
-            Self::Restart { .. } => "restart",
+            Self::Restart { without: None, .. } => "restart",
+            Self::Restart { .. } => "restart without a sink",
             Self::JumpAhead { .. } => "clock jumps ahead",
             Self::FallBack { .. } => "clock falls back",
             Self::Suspend { .. } => "suspend",

@@ -115,12 +115,24 @@ impl Promises {
             || format!("waiter {waiter} was answered again"),
         )?;
         let Some(Waiter {
-            id: Some(id),
+            id,
             came: Some(came),
             taken_in: Some(taken_in),
         }) = known
         else {
             return Ok(());
+        };
+        let Some(id) = id else {
+            let polled = self
+                .told
+                .iter()
+                .any(|(at, _, answer)| *at >= came && matches!(answer, Answer::List(_)));
+            return must(
+                polled || *verdict != Verdict::Settled,
+                now,
+                "who asks for a poll is answered after it",
+                || format!("waiter {waiter} came at {came:?}"),
+            );
         };
         let late = now.saturating_sub(taken_in + self.deadline);
         must(

@@ -26,9 +26,11 @@ pub(super) struct Requests {
     /// It said that we are too fast, and not for how long.
     slowed_until: Duration,
     list_under_way: bool,
+    last_list: Option<Duration>,
     /// When the next poll must have gone out.
     poll_by: Duration,
     excused_until: Duration,
+    held_until: Duration,
 }
 
 impl Requests {
@@ -43,8 +45,10 @@ impl Requests {
             paused_until: Duration::ZERO,
             slowed_until: Duration::ZERO,
             list_under_way: false,
+            last_list: None,
             poll_by: Duration::ZERO,
             excused_until: Duration::ZERO,
+            held_until: Duration::ZERO,
         }
     }
 
@@ -59,6 +63,7 @@ impl Requests {
         self.paused_until = Duration::ZERO;
         self.slowed_until = Duration::ZERO;
         self.list_under_way = false;
+        self.last_list = None;
     }
 
     /// The daemon gets no processor until then, and its clock may sleep.
@@ -66,6 +71,7 @@ impl Requests {
         let due = self.poll_by.max(self.paused_until).max(self.slowed_until);
         let ahead = due.max(self.excused_until).saturating_sub(now);
         self.excused_until = until + ahead;
+        self.held_until = until;
     }
 
     pub fn paused_for(&self, now: Duration) -> Duration {
@@ -79,7 +85,10 @@ impl Requests {
             "nothing is asked while the API is to be left alone",
             || format!("{question:?}, paused until {:?}", self.paused_until),
         )?;
-        self.list_under_way |= *question == Question::List;
+        if *question == Question::List {
+            self.list_under_way = true;
+            self.last_list = Some(now);
+        }
         while self.recent.front().is_some_and(|at| *at + MINUTE <= now) {
             self.recent.pop_front();
         }
@@ -97,6 +106,8 @@ impl Requests {
         let Err(error) = result else {
             return;
         };
+        // It learns of it once it gets to run.
+        let now = now.max(self.held_until);
         if let Some(wait) = error.retry_after() {
             self.paused_until = self.paused_until.max(now + wait);
         } else if matches!(error, ApiError::TooFast { .. }) {
@@ -119,8 +130,12 @@ impl Requests {
             .max(self.paused_until)
             .max(self.slowed_until)
             .max(self.excused_until);
+        // The next token after a poll is kept for the poll that follows.
+        let kept = self
+            .last_list
+            .map_or(Duration::ZERO, |last| last + self.token);
         // The clock is looked at every second.
-        let by = due + self.token + Duration::from_secs(1);
+        let by = due.max(kept) + Duration::from_secs(1);
         must(
             self.list_under_way || now <= by,
             now,
