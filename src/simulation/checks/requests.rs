@@ -59,6 +59,7 @@ impl Requests {
 
     pub fn daemon_gone(&mut self) {
         self.excused_until = Duration::ZERO;
+        self.held_until = Duration::ZERO;
         self.recent.clear();
         self.paused_until = Duration::ZERO;
         self.slowed_until = Duration::ZERO;
