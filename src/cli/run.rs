@@ -70,7 +70,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
             config.api_rate
         );
     }
-    if config.api_url.scheme() == "http" && !crate::voltus::is_loopback(&config.api_url) {
+    if config.api_url.scheme() == "http" && !crate::http::is_loopback(&config.api_url) {
         tracing::warn!("the API key travels unencrypted: --api-url is http");
     }
 }
