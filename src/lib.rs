@@ -24,7 +24,8 @@
 //! | [`listener`] | the webhook endpoint |
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
-//! | [`http`] | what all listeners share |
+//! | [`registration`] | keeps the webhook registered at the API |
+//! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
 
@@ -37,6 +38,7 @@ pub mod engine;
 pub mod http;
 pub mod listener;
 pub mod model;
+pub mod registration;
 pub mod retry;
 pub mod sandbox;
 pub mod status;

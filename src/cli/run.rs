@@ -47,6 +47,9 @@ fn introduce(config: &Config, daemon: &Daemon) {
         daemon.listen(),
         listener::PATH
     );
+    if let Some(url) = &config.public_url {
+        tracing::info!("the webhook is kept registered at {url}");
+    }
     tracing::info!("status is told at http://{}", daemon.status_listen());
     tracing::info!(
         "{} is polled every {}, with {} requests a minute at most",
