@@ -91,7 +91,7 @@ impl<C: Clock> Registration<C> {
                     let pause = ours.max(error.retry_after().unwrap_or_default());
                     tracing::warn!(
                         %error,
-                        "the webhook's registration could not be seen to, trying again in {}; polls go on",
+                        "the webhook's registration could not be checked or made; trying again in {}, and polls go on",
                         humantime::format_duration(Duration::from_secs(pause.as_secs().max(1)))
                     );
                     pause

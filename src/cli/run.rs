@@ -49,6 +49,9 @@ fn introduce(config: &Config, daemon: &Daemon) {
     );
     if let Some(url) = &config.public_url {
         tracing::info!("the webhook is kept registered at {url}");
+        if url.is_unencrypted() {
+            tracing::warn!("webhooks and their secret travel unencrypted: --public-url is http");
+        }
     }
     tracing::info!("status is told at http://{}", daemon.status_listen());
     tracing::info!(

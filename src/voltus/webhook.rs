@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use crate::http::is_loopback;
 use crate::listener::PATH;
 
 /// What a registration must tell of, so that no dispatch is missed.
@@ -49,6 +50,12 @@ impl WebhookUrl {
             return false;
         };
         ours == theirs
+    }
+
+    /// Whether webhooks would cross a network in the clear.
+    pub fn is_unencrypted(&self) -> bool {
+        let in_the_clear = |url: &Url| url.scheme() == "http" && !is_loopback(url);
+        self.url.as_ref().is_some_and(in_the_clear)
     }
 
     /// `text` without the parts of this URL that may be a secret.
