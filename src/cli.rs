@@ -1,9 +1,14 @@
 //! The commands, one file each.
 
+mod daemon_client;
 mod logging;
+mod output;
 mod run;
 mod sandbox;
+mod status;
 mod stop;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 
@@ -27,6 +32,8 @@ enum Commands {
     Run(Box<RunOptions>),
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),
+    /// Asks a running daemon: its health, dispatches not yet over, curtailed sites
+    Status(status::StatusOptions),
 }
 
 /// How a command failed.
@@ -68,6 +75,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
+        Commands::Status(options) => status::run(options, own),
     }
 }
 
@@ -98,6 +106,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the one line that tells the operator")]
 fn say(message: &str) {
     eprintln!("dispatchd: {message}");
+}
+
+/// Tells what is no failure and no result.
+fn note(message: &str) {
+    say(message);
 }
 
 /// A runtime for the command.

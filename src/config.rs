@@ -4,6 +4,7 @@
 
 mod api;
 mod checks;
+mod daemon;
 mod options;
 mod public_url;
 mod secrets;
@@ -22,7 +23,8 @@ use crate::delivery::sinks::SinkSpec;
 use crate::voltus::{ApiKey, WebhookUrl};
 
 pub use api::{Api, ApiOptions, api_url};
-pub use options::{LogFormat, RunOptions};
+pub use daemon::{DaemonAccess, DaemonOptions};
+pub use options::{LogFormat, RunOptions, duration};
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]

@@ -19,8 +19,7 @@ const SANDBOX: &str = "sandbox.voltus.co";
 /// The key of the sandbox, and of the stand-in on this machine.
 const SANDBOX_KEY: &str = "secret";
 
-// Without a doc comment: it would become the help of the commands that have it.
-#[allow(missing_docs)]
+/// The options that say how the API is reached.
 #[derive(Debug, Args)]
 pub struct ApiOptions {
     /// The API: https://sandbox.voltus.co or https://api.voltus.co

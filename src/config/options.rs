@@ -127,7 +127,7 @@ pub struct RunOptions {
 pub(super) const API: &str = "The API";
 const LISTENER: &str = "The webhook listener";
 const DELIVERY: &str = "Sites and sinks";
-const STATUS: &str = "The status listener";
+pub(super) const STATUS: &str = "The status listener";
 const STATE: &str = "State and logs";
 
 /// A duration such as `30s`, `500ms`, `5m`.
