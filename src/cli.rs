@@ -1,14 +1,20 @@
 //! The commands, one file each.
 
+mod api;
+mod completions;
 mod daemon_client;
 mod logging;
 mod output;
 mod run;
 mod sandbox;
+mod scenario;
 mod status;
 mod stop;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,12 @@ enum Commands {
     Sandbox(sandbox::SandboxOptions),
     /// Asks a running daemon: its health, dispatches not yet over, curtailed sites
     Status(status::StatusOptions),
+    /// Manages the registration of webhooks at Voltus
+    Webhook(webhook::WebhookOptions),
+    /// Starts an acceptance test on a sandbox, and tells the ids it makes
+    Scenario(scenario::ScenarioOptions),
+    /// Writes a script that completes options in a shell
+    Completions(completions::CompletionsOptions),
 }
 
 /// How a command failed.
@@ -76,6 +88,9 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
         Commands::Status(options) => status::run(options, own),
+        Commands::Webhook(options) => webhook::run(options, own),
+        Commands::Scenario(options) => scenario::run(options, own),
+        Commands::Completions(options) => completions::run(&options),
     }
 }
 
