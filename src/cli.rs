@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod api;
+mod check;
 mod completions;
 mod daemon_client;
 mod logging;
@@ -14,6 +15,7 @@ mod stop;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod webhook;
 
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Commands {
     Webhook(webhook::WebhookOptions),
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
     Scenario(scenario::ScenarioOptions),
+    /// Makes a test dispatch at Voltus, and watches a running daemon get it
+    Verify(verify::VerifyOptions),
+    /// Verifies configuration, state, API, key, clock and registration; a line each
+    Check(Box<RunOptions>),
     /// Writes a script that completes options in a shell
     Completions(completions::CompletionsOptions),
 }
@@ -90,6 +96,8 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Status(options) => status::run(options, own),
         Commands::Webhook(options) => webhook::run(options, own),
         Commands::Scenario(options) => scenario::run(options, own),
+        Commands::Verify(options) => verify::run(options, own),
+        Commands::Check(options) => check::run(*options, own),
         Commands::Completions(options) => completions::run(&options),
     }
 }
