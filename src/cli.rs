@@ -4,6 +4,7 @@ mod api;
 mod check;
 mod completions;
 mod daemon_client;
+mod demo;
 mod logging;
 mod output;
 mod run;
@@ -52,6 +53,9 @@ enum Commands {
     Check(Box<RunOptions>),
     /// Writes a script that completes options in a shell
     Completions(completions::CompletionsOptions),
+    /// Sandbox and daemon in one process: webhooks are lost, the poller heals
+    /// that, and the terminal tells it
+    Demo(demo::DemoOptions),
 }
 
 /// How a command failed.
@@ -99,6 +103,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Verify(options) => verify::run(options, own),
         Commands::Check(options) => check::run(*options, own),
         Commands::Completions(options) => completions::run(&options),
+        Commands::Demo(options) => demo::run(&options),
     }
 }
 

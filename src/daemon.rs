@@ -18,7 +18,7 @@ use crate::engine::Rules;
 use crate::http::{Bounds, serve};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
-use crate::status::{Guard, Status};
+use crate::status::{EventStream, Guard, Status};
 use crate::store::{
     Closed, MemoryStore, OpenError, SqliteStore, Store, StoreError, StoreHandle, StoreReader,
     Stored,
@@ -143,6 +143,7 @@ impl Daemon {
             .map(|spec| spec.build(&context))
             .collect::<Result<Vec<Arc<dyn Sink>>, _>>()?;
         let now = clock.now();
+        let store_id = Arc::clone(&stored.id);
         let outboxes = kept
             .restore(&sinks, &stored, now)
             .map_err(|source| stored_error(config, source))?;
@@ -162,9 +163,17 @@ impl Daemon {
             clock,
         };
         let status_address = local(&status_listen)?;
+        let stop_listeners = CancellationToken::new();
         let status = Status {
             view: driver.view(),
             inbox: driver.inbox(),
+            events: EventStream::new(
+                store_id,
+                store.clone(),
+                driver.view(),
+                driver.events(),
+                stop_listeners.clone(),
+            ),
             store,
             traffic,
             started_at: now.wall,
@@ -175,7 +184,6 @@ impl Daemon {
             &config.status_hosts,
             config.status_token.clone(),
         );
-        let stop_listeners = CancellationToken::new();
         let stop_driver = CancellationToken::new();
         let tasks = TaskTracker::new();
         Ok(Self {

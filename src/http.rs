@@ -6,5 +6,5 @@ mod reply;
 mod serve;
 
 pub use client::{BodyError, bounded_client, describe, is_loopback, read_body};
-pub use reply::{json_reply, not_served, refusal, set_retry_after};
-pub use serve::{Bounds, Peer, serve};
+pub use reply::{json_reply, not_served, refusal, set_retry_after, wrong_method};
+pub use serve::{Bounds, Hangup, Peer, serve};

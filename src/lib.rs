@@ -25,6 +25,8 @@
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`registration`] | keeps the webhook registered at the API |
+//! | [`demo`] | sandbox and daemon in a story of lost webhooks |
+//! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
 //! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
@@ -34,6 +36,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod demo;
 pub mod engine;
 pub mod http;
 pub mod listener;
@@ -41,6 +44,7 @@ pub mod model;
 pub mod registration;
 pub mod retry;
 pub mod sandbox;
+pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod sync;

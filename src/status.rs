@@ -2,16 +2,21 @@
 //!
 //! Every answer is made from one committed state (rule R13).
 
+mod cached;
+mod events;
 mod guard;
 mod health;
 mod query;
 mod schedule;
+mod sites;
+#[cfg(test)]
+mod testing;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 use warp::filters::BoxedFilter;
@@ -19,12 +24,13 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::http::{json_reply, not_served, refusal, set_retry_after};
+use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after, wrong_method};
 use crate::listener::Traffic;
 use crate::model::DispatchId;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Verdict, View};
 
+pub use events::EventStream;
 pub use guard::Guard;
 
 /// What the status listener needs.
@@ -36,6 +42,8 @@ pub struct Status<C> {
     pub inbox: Inbox,
     /// Where histories are read.
     pub store: StoreHandle,
+    /// The event stream.
+    pub events: EventStream,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
     /// When the daemon started, UTC.
@@ -79,10 +87,45 @@ impl<C: Clock + Clone> Status<C> {
             .and(warp::get())
             .and(with.clone())
             .then(|id: String, status: Arc<Self>| async move { status.entry(&id).await });
-        let poll = warp::path!("poll")
-            .and(warp::post())
-            .and(with)
-            .then(|status: Arc<Self>| async move { status.poll().await });
+        let sites = warp::path!("sites")
+            .and(warp::get())
+            .and(query::raw())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .then(
+                |query: String, headers: HeaderMap, status: Arc<Self>| async move {
+                    let view = status.view.borrow().clone();
+                    sites::list(view, &query, &headers).await
+                },
+            );
+        let site = warp::path!("sites" / String)
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
+                let view = status.view.borrow().clone();
+                sites::one(&view, &id, &headers)
+            });
+        let events = warp::path!("events")
+            .and(warp::get())
+            .and(query::raw())
+            .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<Hangup>())
+            .and(with.clone())
+            .map(
+                |query: String, headers: HeaderMap, hangup, status: Arc<Self>| {
+                    status.events.open(&query, &headers, hangup)
+                },
+            );
+        let poll = warp::path!("poll").and(warp::method()).and(with).then(
+            |method: Method, status: Arc<Self>| async move {
+                if method == Method::POST {
+                    status.poll().await
+                } else {
+                    wrong_method("POST")
+                }
+            },
+        );
 
         let open = healthz.or(readyz).unify();
         let guarded = guard.filter().and(
@@ -90,6 +133,12 @@ impl<C: Clock + Clone> Status<C> {
                 .or(schedule)
                 .unify()
                 .or(entry)
+                .unify()
+                .or(sites)
+                .unify()
+                .or(site)
+                .unify()
+                .or(events)
                 .unify()
                 .or(poll)
                 .unify(),

@@ -30,19 +30,19 @@ pub struct RunOptions {
     pub api: ApiOptions,
 
     /// Requests to the API a minute at most, a quarter of them at once
-    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", help_heading = API)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", allow_hyphen_values = true, help_heading = API)]
     pub api_rate: NonZeroU32,
 
     /// The longest answer taken from the API
-    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", help_heading = API)]
+    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", allow_hyphen_values = true, help_heading = API)]
     pub api_max_body: ByteSize,
 
     /// The time between two polls, 100ms at least
-    #[arg(long, value_name = "D", env = "DISPATCHD_POLL_INTERVAL", default_value = "30s", value_parser = duration, help_heading = API)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_POLL_INTERVAL", default_value = "30s", value_parser = duration, allow_hyphen_values = true, help_heading = API)]
     pub poll_interval: Duration,
 
     /// Where webhooks come in, at /dispatch-listener
-    #[arg(long, value_name = "ADDR", env = "DISPATCHD_LISTEN", default_value = "127.0.0.1:5000", help_heading = LISTENER)]
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_LISTEN", default_value = "127.0.0.1:5000", value_parser = address, help_heading = LISTENER)]
     pub listen: SocketAddr,
 
     /// With it webhooks come in at /dispatch-listener/S only
@@ -54,7 +54,7 @@ pub struct RunOptions {
     pub webhook_secret_file: Option<PathBuf>,
 
     /// The longest that a webhook is kept waiting for its answer
-    #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, help_heading = LISTENER)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, allow_hyphen_values = true, help_heading = LISTENER)]
     pub webhook_deadline: Duration,
 
     /// Where webhooks reach the listener from outside: keeps it registered
@@ -62,7 +62,7 @@ pub struct RunOptions {
     pub public_url: Option<SecretString>,
 
     /// Requests a second from one peer of the listener, 1,000 at once; 0 is off
-    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", help_heading = LISTENER)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", allow_hyphen_values = true, help_heading = LISTENER)]
     pub peer_rate: u32,
 
     /// A proxy is in front: the peer is the last address in X-Forwarded-For
@@ -83,7 +83,7 @@ pub struct RunOptions {
     pub sink_secret_file: Option<PathBuf>,
 
     /// How long before a start its sites are curtailed
-    #[arg(long, value_name = "D", env = "DISPATCHD_PRE_CURTAIL", default_value = "0s", value_parser = duration, help_heading = DELIVERY)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_PRE_CURTAIL", default_value = "0s", value_parser = duration, allow_hyphen_values = true, help_heading = DELIVERY)]
     pub pre_curtail: Duration,
 
     /// Test dispatches curtail sites too
@@ -91,7 +91,7 @@ pub struct RunOptions {
     pub curtail_on_test: bool,
 
     /// Where status and schedule are asked for
-    #[arg(long, value_name = "ADDR", env = "DISPATCHD_STATUS_LISTEN", default_value = "127.0.0.1:5001", help_heading = STATUS)]
+    #[arg(long, value_name = "ADDR", env = "DISPATCHD_STATUS_LISTEN", default_value = "127.0.0.1:5001", value_parser = address, help_heading = STATUS)]
     pub status_listen: SocketAddr,
 
     /// With it the status listener wants Authorization: Bearer T
@@ -116,7 +116,7 @@ pub struct RunOptions {
     pub state: PathBuf,
 
     /// How long ended and cancelled dispatches are kept
-    #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, help_heading = STATE)]
+    #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, allow_hyphen_values = true, help_heading = STATE)]
     pub retain: Duration,
 
     /// How logs are written, to standard error; RUST_LOG filters them
@@ -129,6 +129,21 @@ const LISTENER: &str = "The webhook listener";
 const DELIVERY: &str = "Sites and sinks";
 pub(super) const STATUS: &str = "The status listener";
 const STATE: &str = "State and logs";
+
+/// An address to listen on, such as `127.0.0.1:5000`. `localhost` is this
+/// machine without asking anybody.
+///
+/// # Errors
+/// With what would be right.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| "an address is written as 127.0.0.1:5000 or [::]:5000".to_owned())
+}
 
 /// A duration such as `30s`, `500ms`, `5m`.
 ///

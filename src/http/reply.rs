@@ -47,17 +47,22 @@ pub fn set_retry_after(reply: &mut Response, after: Duration) {
     }
 }
 
+/// The answer to a request whose method is none of `allow`.
+pub fn wrong_method(allow: &'static str) -> Response {
+    let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
+    reply
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    reply
+}
+
 /// The answer to a request that no route took. `allow` are the methods of the
 /// path, if it was the right one.
 pub fn not_served(rejection: &Rejection, allow: &'static str) -> Response {
     if rejection.is_not_found() {
         refusal(StatusCode::NOT_FOUND, "no such path")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        let mut reply = refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
-        reply
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static(allow));
-        reply
+        wrong_method(allow)
     } else {
         tracing::warn!(
             ?rejection,

@@ -26,6 +26,24 @@ use tower_http::catch_panic::CatchPanicLayer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// The connection that a request came on, as a request extension, for answers
+/// that have no end: a peer that reads nothing would hold it for ever.
+#[derive(Debug, Clone)]
+pub struct Hangup(CancellationToken);
+
+impl Hangup {
+    /// Lets the connection end by itself, and cuts it off after `patience`.
+    pub async fn within(&self, patience: Duration) {
+        // It is cancelled as well when the connection has ended.
+        if tokio::time::timeout(patience, self.0.cancelled())
+            .await
+            .is_err()
+        {
+            self.0.cancel();
+        }
+    }
+}
+
 /// What one listener takes on.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -44,6 +62,10 @@ impl Default for Bounds {
         }
     }
 }
+
+/// What a request's head may be long, in bytes. Also what is held of a body that
+/// nobody reads.
+const HEAD_MAX: usize = 32 * 1024;
 
 /// How long the accept loop rests after the system refused it a connection,
 /// for want of file descriptors as a rule.
@@ -89,9 +111,13 @@ where
         let service = service.clone();
         let stop = stop.clone();
         connections.spawn(async move {
+            let over = CancellationToken::new();
+            let _ends = over.clone().drop_guard();
+            let hangup = Hangup(over.clone());
             let service = tower::ServiceBuilder::new()
                 .map_request(move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(Peer(peer));
+                    request.extensions_mut().insert(hangup.clone());
                     request
                 })
                 .layer(CatchPanicLayer::new())
@@ -100,15 +126,19 @@ where
                 http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(bounds.head)
+                    .max_buf_size(HEAD_MAX)
                     .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             );
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let served = async {
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = stop.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
                 }
             };
+            let ended = over.run_until_cancelled(served).await.unwrap_or(Ok(()));
             if let Err(error) = ended {
                 tracing::debug!(%peer, %error, "a connection broke off");
             }

@@ -8,6 +8,13 @@ use http::{HeaderMap, StatusCode};
 
 use super::BODY_MAX;
 
+/// How much of a longer body is heard out, in bytes. A sender that is cut short
+/// may lose the answer that tells it why.
+const HEARD_OUT: usize = 64 * 1024 * 1024;
+
+/// How long its sender may pause meanwhile.
+const LULL: Duration = Duration::from_millis(500);
+
 /// The longest a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,27 +49,51 @@ pub(super) async fn read<B: Buf>(
 ) -> Result<Vec<u8>, BodyError> {
     let announced = headers
         .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > BODY_MAX as u64) {
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    // One that asks first has not begun to send.
+    let asks_first = headers.contains_key(http::header::EXPECT);
+    if announced > HEARD_OUT || (announced > BODY_MAX && asks_first) {
         return Err(BodyError::TooLong);
     }
-    let collect = async {
-        let mut stream = std::pin::pin!(stream);
-        let mut body = Vec::new();
-        while let Some(part) = stream.next().await {
-            let mut part = part.map_err(|_| BodyError::BrokenOff)?;
-            if body.len() + part.remaining() > BODY_MAX {
-                return Err(BodyError::TooLong);
-            }
-            while part.has_remaining() {
-                let chunk = part.chunk();
-                body.extend_from_slice(chunk);
-                part.advance(chunk.len());
-            }
+    let mut length = announced;
+    let mut body = Vec::new();
+    let collected = tokio::time::timeout(PATIENCE, collect(stream, &mut body, &mut length)).await;
+    match collected {
+        _ if length > BODY_MAX => Err(BodyError::TooLong),
+        Ok(Ok(())) => Ok(body),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(BodyError::TooSlow),
+    }
+}
+
+/// Collects the body as far as it fits, and counts it in full.
+async fn collect<B: Buf>(
+    stream: impl Stream<Item = Result<B, warp::Error>>,
+    body: &mut Vec<u8>,
+    length: &mut usize,
+) -> Result<(), BodyError> {
+    let mut stream = std::pin::pin!(stream);
+    let mut heard = 0;
+    while heard <= HEARD_OUT {
+        let next = if *length > BODY_MAX {
+            tokio::time::timeout(LULL, stream.next()).await
+        } else {
+            Ok(stream.next().await)
+        };
+        let Ok(Some(part)) = next else { break };
+        let mut part = part.map_err(|_| BodyError::BrokenOff)?;
+        heard += part.remaining();
+        *length = heard.max(*length);
+        if *length > BODY_MAX {
+            *body = Vec::new();
+            continue;
         }
-        Ok(body)
-    };
-    tokio::time::timeout(PATIENCE, collect)
-        .await
-        .unwrap_or(Err(BodyError::TooSlow))
+        while part.has_remaining() {
+            let chunk = part.chunk();
+            body.extend_from_slice(chunk);
+            part.advance(chunk.len());
+        }
+    }
+    Ok(())
 }

@@ -61,7 +61,8 @@ impl<C: Clock + Clone> Status<C> {
     /// Whether the schedule can be trusted.
     pub(super) fn readiness(&self) -> Response {
         let now = self.clock.now();
-        let health = self.view.borrow().health.clone();
+        let view = self.view.borrow().clone();
+        let health = &view.health;
         let mut reasons = Vec::new();
         match health.state(now.mono) {
             State::Fresh => {}
@@ -85,14 +86,32 @@ impl<C: Clock + Clone> Status<C> {
         if let Some(error) = &health.store_error {
             reasons.push(error.clone());
         }
-        if reasons.is_empty() {
-            json_reply(StatusCode::OK, &json!({"ready": true}))
+        let (status, mut body) = if reasons.is_empty() {
+            (StatusCode::OK, json!({"ready": true}))
         } else {
-            json_reply(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &json!({"ready": false, "reason": reasons.join("; ")}),
-            )
+            let body = json!({"ready": false, "reason": reasons.join("; ")});
+            (StatusCode::SERVICE_UNAVAILABLE, body)
+        };
+        let warnings: Vec<String> = view.sinks.iter().filter_map(warning).collect();
+        if !warnings.is_empty() {
+            body["warnings"] = json!(warnings);
         }
+        json_reply(status, &body)
+    }
+}
+
+/// What an operator should know of a sink, although the schedule is true.
+fn warning(sink: &SinkHealth) -> Option<String> {
+    let name = &sink.name;
+    let reason = sink.last_error.as_deref().unwrap_or("no reason is known");
+    if sink.refused {
+        Some(format!("sink {name} wants no more events: {reason}"))
+    } else if sink.failing {
+        Some(format!(
+            "sink {name} has been failing for five minutes: {reason}"
+        ))
+    } else {
+        None
     }
 }
 

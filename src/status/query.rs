@@ -1,10 +1,11 @@
-//! The filters of `GET /schedule`.
+//! The filters of `GET /schedule` and `GET /sites`.
 
 use std::convert::Infallible;
 
 use chrono::{DateTime, Utc};
 use warp::Filter;
 
+use crate::engine::{SiteMode, SiteState};
 use crate::model::{Entry, Phase};
 
 /// The query as it was sent, empty if there is none.
@@ -29,6 +30,9 @@ pub(super) enum QueryError {
     /// Not a time.
     #[error("at={0}: a time is written as 2026-11-24T10:00:00Z")]
     At(String),
+    /// Not a site's state.
+    #[error("state={0}: a state is normal or curtailed")]
+    State(String),
 }
 
 impl Selection {
@@ -70,6 +74,39 @@ impl Selection {
     }
 }
 
+/// Which sites are asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SiteSelection {
+    states: Vec<SiteMode>,
+}
+
+impl SiteSelection {
+    /// Reads a query, as [`Selection::read`] does.
+    pub fn read(query: &str) -> Result<Self, QueryError> {
+        let mut selection = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if name == "state" {
+                for state in value.split(',') {
+                    selection.states.push(read_state(state)?);
+                }
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Whether `site` is asked for.
+    pub fn takes(&self, site: &SiteState) -> bool {
+        self.states.is_empty() || self.states.contains(&site.state)
+    }
+}
+
+fn read_state(text: &str) -> Result<SiteMode, QueryError> {
+    [SiteMode::Normal, SiteMode::Curtailed]
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| QueryError::State(text.to_owned()))
+}
+
 fn read_phase(text: &str) -> Result<Phase, QueryError> {
     [
         Phase::Scheduled,
@@ -102,6 +139,25 @@ mod tests {
         let plus = Selection::read("at=2026-11-24T10:00:00+01:00").unwrap();
         assert_eq!(plus.at, Some(at.to_utc()));
         assert_eq!(Selection::read(""), Ok(Selection::default()));
+    }
+
+    #[test]
+    fn states_of_sites_are_read() {
+        let states = |query| SiteSelection::read(query).map(|selection| selection.states);
+        assert_eq!(states("x=y"), Ok(vec![]));
+        assert_eq!(states("state=curtailed"), Ok(vec![SiteMode::Curtailed]));
+        assert_eq!(
+            states("state=normal,curtailed&state=normal"),
+            Ok(vec![
+                SiteMode::Normal,
+                SiteMode::Curtailed,
+                SiteMode::Normal
+            ])
+        );
+        for query in ["state=off", "state=", "state=Normal"] {
+            let error = SiteSelection::read(query).unwrap_err().to_string();
+            assert!(error.starts_with(query), "{error}");
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
-    /// The file is no longer where it was: what is written would be lost.
-    #[error("the state file {0} was removed or replaced: stop dispatchd, restore it, start again")]
+    /// The file is no longer what it was: what is written would be lost.
+    #[error(
+        "the state file {0} was removed, replaced or cut short: stop dispatchd, restore the file, start again"
+    )]
     Removed(PathBuf),
     /// A row says what cannot be.
     #[error(

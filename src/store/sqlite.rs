@@ -7,6 +7,7 @@ mod rows;
 mod schema;
 mod write;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -17,13 +18,36 @@ use crate::model::{DispatchId, Event, HistoryItem};
 
 pub use probe::Probe;
 
+/// A file as the system sees it: enough to tell that it is still the same one.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    inode: u64,
+    length: u64,
+}
+
+impl Seen {
+    fn at(path: &Path) -> std::io::Result<Self> {
+        let file = std::fs::metadata(path)?;
+        Ok(Self {
+            inode: file.ino(),
+            length: file.len(),
+        })
+    }
+
+    /// Whether it can be the same file, later. The database only grows: it is
+    /// never vacuumed.
+    fn follows(&self, before: &Self) -> bool {
+        self.inode == before.inode && self.length >= before.length
+    }
+}
+
 /// The writer of a state file.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
-    /// Tells the file apart from another one put in its place.
-    inode: u64,
+    /// The file as it was last seen.
+    seen: Seen,
     term: u64,
     id: String,
     _lock: Lock,
@@ -68,9 +92,12 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        // A file that was unlinked takes writes as before, and loses them.
-        if open::inode(&self.path).ok() != Some(self.inode) {
-            return Err(StoreError::Removed(self.path.clone()));
+        // A file that was unlinked takes writes as before, and loses them; one
+        // that was cut short takes them into its log alone.
+        let seen = Seen::at(&self.path).ok();
+        match seen.filter(|seen| seen.follows(&self.seen)) {
+            Some(seen) => self.seen = seen,
+            None => return Err(StoreError::Removed(self.path.clone())),
         }
         write::commit(&mut self.connection, batch)
     }

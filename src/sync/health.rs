@@ -47,8 +47,8 @@ pub struct Health {
     pub last_success: Option<DateTime<Utc>>,
     /// When a poll last succeeded in this start, on the clock that never jumps.
     pub last_success_mono: Option<Mono>,
-    /// When the next poll is due, UTC. `None` while one is under way.
-    pub next_poll: Option<DateTime<Utc>>,
+    /// When the next poll is expected, UTC.
+    pub next_poll: DateTime<Utc>,
     /// Changes that the poller found and no webhook brought.
     pub heals: u64,
     /// Those for whose id no webhook came within a minute.
@@ -88,6 +88,8 @@ pub struct View {
     pub schedule: Schedule,
     /// What each site must do.
     pub plan: SitePlan,
+    /// The position of the last event.
+    pub position: u64,
     /// How deliveries stand, by sink.
     pub sinks: Vec<SinkHealth>,
     /// The time up to which the schedule was brought, UTC.

@@ -14,7 +14,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Failed polls are retried at least this often (rule R9), or every interval if
 /// that is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The shortest time between a poll and one that a failure asks for.
 const SPACING: Duration = Duration::from_secs(1);
@@ -111,6 +111,15 @@ impl Poller {
             Some(self.due.max(self.not_before))
         } else {
             Some(Mono::ZERO)
+        }
+    }
+
+    /// When the next poll is expected. While one is under way: a whole interval
+    /// after it was issued.
+    pub fn expected(&self) -> Mono {
+        match (&self.under_way, self.due()) {
+            (Some(poll), _) => poll.issued.mono + self.interval,
+            (None, due) => due.unwrap_or(self.due),
         }
     }
 

@@ -29,7 +29,7 @@ struct Wrapped<'a> {
 /// [`ApiError::Unreadable`] when it is no JSON or has no list of dispatches. A
 /// single bad dispatch is no error: it is a reading, or a problem.
 pub fn read_list(body: &[u8]) -> Result<(List, Problems), ApiError> {
-    let wrapped: Wrapped = parse(body)?;
+    let wrapped: Wrapped = read_object(body).map_err(unreadable)?;
     let mut problems = Problems::default();
     let mut list = List {
         readings: Vec::with_capacity(wrapped.dispatches.len()),
@@ -57,9 +57,9 @@ pub fn read_list(body: &[u8]) -> Result<(List, Problems), ApiError> {
 /// [`ApiError::Unreadable`] when it is neither, [`ApiError::Another`] when it
 /// is about another dispatch.
 pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Problems), ApiError> {
-    let candidates = match parse::<Wrapped>(body) {
+    let candidates = match read_object::<Wrapped>(body) {
         Ok(wrapped) => wrapped.dispatches,
-        Err(_) => vec![parse::<&RawValue>(body)?],
+        Err(_) => vec![serde_json::from_slice(body).map_err(unreadable)?],
     };
     if candidates.is_empty() {
         return Err(ApiError::Unreadable(format!(
@@ -96,11 +96,21 @@ pub(super) struct ErrorBody {
 
 /// The API's own error body, if `body` is one.
 pub(super) fn read_error(body: &[u8]) -> Option<ErrorBody> {
-    serde_json::from_slice(body).ok()
+    read_object(body).ok()
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::Unreadable(error.to_string()))
+/// `json` as the object that it must be. By itself, serde takes a list of a
+/// struct's fields for the struct: `[[]]` would be a list without dispatches.
+fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    if json.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice(json)
+    } else {
+        Err(serde::de::Error::custom("it is no object"))
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> ApiError {
+    ApiError::Unreadable(error.to_string())
 }
 
 #[derive(Deserialize)]
@@ -132,8 +142,8 @@ struct Wire<'a> {
 
 /// Reads one dispatch. `None` when not even its id can be read.
 fn read_one(raw: &RawValue, problems: &mut Problems) -> Option<Reading> {
-    let OnlyId { id } = serde_json::from_str(raw.get()).ok()?;
-    let wire = serde_json::from_str::<Wire>(raw.get())
+    let OnlyId { id } = read_object(raw.get().as_bytes()).ok()?;
+    let wire = read_object::<Wire>(raw.get().as_bytes())
         .map_err(|error| error.to_string())
         .and_then(|wire| Ok((read_number(wire.modification_number.as_ref())?, wire)));
     let (modification_number, wire) = match wire {
@@ -246,7 +256,7 @@ fn read_sites(raw: &[&RawValue], dispatch: &DispatchId, problems: &mut Problems)
 }
 
 fn read_site(raw: &RawValue) -> Result<Site, String> {
-    let wire: SiteWire = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    let wire: SiteWire = read_object(raw.get().as_bytes()).map_err(|error| error.to_string())?;
     let id = text_or_number(&wire.id)
         .and_then(|id| SiteId::new(&id))
         .ok_or("no usable id")?;

@@ -2,15 +2,14 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::SqliteStore;
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
+use super::{Seen, SqliteStore};
 use crate::store::lock::Lock;
 use crate::store::{OpenError, StoreError};
 
@@ -40,7 +39,7 @@ pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> 
         )
         .map_err(fail)?;
     Ok(SqliteStore {
-        inode: inode(path).map_err(|error| unusable(path, &error.to_string()))?,
+        seen: Seen::at(path).map_err(|error| unusable(path, &error.to_string()))?,
         path: path.to_owned(),
         connection,
         term,
@@ -60,11 +59,6 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
         doing: "be opened for reading",
         source,
     })
-}
-
-/// The number by which the system knows the file at `path` at present.
-pub(super) fn inode(path: &Path) -> std::io::Result<u64> {
-    Ok(std::fs::metadata(path)?.ino())
 }
 
 /// Looks at the file's first bytes, before SQLite does. Tells whether the file

@@ -141,6 +141,18 @@ fn a_file_that_was_removed_under_way_takes_no_more_commits() {
 }
 
 #[test]
+fn a_file_that_was_cut_short_under_way_takes_no_more_commits() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    std::fs::write(folder.path(), "").unwrap();
+    assert!(matches!(
+        store.commit(&batch(&stored, "a")),
+        Err(StoreError::Removed(_))
+    ));
+}
+
+#[test]
 fn a_missing_folder_is_named_with_the_option() {
     let folder = Folder::new();
     let path = folder.0.path().join("none/state.db");

@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::engine::{Answer, Observation, Reading};
 use crate::model::{Asked, DispatchId, Source};
 use crate::retry::backoff;
+use crate::sync::poller::LONGEST_PAUSE;
 use crate::sync::writer::Job;
 use crate::voltus::{ApiError, Told};
 
@@ -40,7 +41,7 @@ impl<W> Machine<W> {
             self.slowed,
             self.random.random(),
             Duration::from_secs(1),
-            Duration::from_secs(30),
+            LONGEST_PAUSE.max(self.settings.poll_interval),
         );
         let until = now.mono + asked_for.unwrap_or(ours);
         self.paused_until = self.paused_until.max(until);

@@ -46,6 +46,20 @@ fn read(value: Value) -> Dispatch {
 }
 
 #[test]
+fn a_list_of_fields_is_not_taken_for_an_object() {
+    for body in ["[[]]", "[[], 0, 0]", " [[{}]]"] {
+        assert!(read_list(body.as_bytes()).is_err(), "{body}");
+    }
+    assert!(read_error(br#"["no such dispatch", "Not Found"]"#).is_none());
+    let (list, problems) = list(&[
+        json!(["dkmq"]),
+        with("sites", json!([["s1", "Plant", "", 12]])),
+    ]);
+    assert_eq!((list.nameless, list.readings.len()), (1, 1));
+    assert_eq!(problems.count(), 2);
+}
+
+#[test]
 fn a_full_dispatch_is_read() {
     let dispatch = read(full());
     assert_eq!(

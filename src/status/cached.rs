@@ -1,0 +1,106 @@
+//! Answers that a client may have already, and answers that take long to write.
+
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use warp::reply::Response;
+
+use crate::http::refusal;
+
+/// From this many items on, an answer is written away from the threads that
+/// serve others.
+const MANY: usize = 500;
+
+/// What a client said it has.
+#[derive(Debug, Clone)]
+pub(super) struct Known(Vec<String>);
+
+impl Known {
+    /// Reads `If-None-Match`.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let tags = headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|tag| tag.trim().trim_start_matches("W/").to_owned());
+        Self(tags.collect())
+    }
+
+    /// The answer under `etag`: 304 if the client has it, else what `write`
+    /// makes.
+    pub fn answer(&self, etag: &str, write: impl FnOnce() -> Response) -> Response {
+        let mut reply = if self.0.iter().any(|tag| tag == etag || tag == "*") {
+            let mut reply = Response::default();
+            *reply.status_mut() = StatusCode::NOT_MODIFIED;
+            reply
+        } else {
+            write()
+        };
+        if reply.status().is_server_error() {
+            return reply;
+        }
+        let headers = reply.headers_mut();
+        if let Ok(etag) = HeaderValue::from_str(etag) {
+            headers.insert(ETAG, etag);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        reply
+    }
+}
+
+/// Writes an answer of so many items where that holds nobody up.
+pub(super) async fn written(
+    items: usize,
+    write: impl FnOnce() -> Response + Send + 'static,
+) -> Response {
+    if items < MANY {
+        return write();
+    }
+    match tokio::task::spawn_blocking(write).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written");
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::json_reply;
+
+    fn asked(tags: &[&str]) -> Response {
+        let mut headers = HeaderMap::new();
+        for tag in tags {
+            headers.append(IF_NONE_MATCH, tag.parse().unwrap());
+        }
+        Known::read(&headers).answer("\"7\"", || json_reply(StatusCode::OK, &1))
+    }
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again() {
+        for tags in [
+            &["\"7\""][..],
+            &["W/\"7\""],
+            &["\"6\", \"7\""],
+            &["\"6\"", "\"7\""],
+            &["*"],
+        ] {
+            assert_eq!(asked(tags).status(), 304, "{tags:?}");
+        }
+        for tags in [&[][..], &["\"6\""], &["7"], &["\"77\""]] {
+            let reply = asked(tags);
+            assert_eq!(reply.status(), 200, "{tags:?}");
+            assert_eq!(reply.headers()[ETAG], "\"7\"");
+        }
+    }
+
+    #[test]
+    fn a_failure_gets_no_tag() {
+        let reply = Known::read(&HeaderMap::new()).answer("\"7\"", || {
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
+        });
+        assert_eq!(reply.headers().get(ETAG), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! How an event looks on the wire.
+
+use bytes::Bytes;
+
+use crate::model::Event;
+
+/// How long a browser waits before it connects again, in ms.
+const RETRY_MS: u32 = 2000;
+
+/// The first thing that is sent. The id stands there so that somebody who is
+/// cut off before the first event can still go on without a gap.
+pub(super) fn opening(store_id: &str, after: u64) -> Bytes {
+    let id = Event::id_at(store_id, after);
+    format!("retry: {RETRY_MS}\nid: {id}\n\n").into()
+}
+
+/// Shows that the connection is alive.
+pub(super) fn heartbeat() -> Bytes {
+    Bytes::from_static(b": still here\n\n")
+}
+
+/// An event. `None` if it cannot be written.
+pub(super) fn event(event: &Event) -> Option<Bytes> {
+    let json = serde_json::to_string(event)
+        .inspect_err(|error| tracing::error!(%error, id = %event.id, "an event cannot be shown"))
+        .ok()?;
+    // A line break in JSON is white space, but would end the line here.
+    let json = if json.contains(['\n', '\r']) {
+        json.replace(['\n', '\r'], " ")
+    } else {
+        json
+    };
+    let (id, event_type) = (&event.id, &event.event_type);
+    Some(format!("id: {id}\nevent: {event_type}\ndata: {json}\n\n").into())
+}

@@ -1,0 +1,210 @@
+//! `GET /sites` and `GET /sites/{id}`.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use warp::reply::Response;
+
+use super::cached::{Known, written};
+use super::query::SiteSelection;
+use crate::engine::SiteState;
+use crate::http::{json_reply, refusal};
+use crate::model::SiteId;
+use crate::sync::View;
+
+#[derive(Serialize)]
+struct List<'a> {
+    as_of: DateTime<Utc>,
+    revision: u64,
+    sites: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct One<'a> {
+    as_of: DateTime<Utc>,
+    revision: u64,
+    #[serde(flatten)]
+    site: &'a SiteState,
+}
+
+/// The sites that the query asks for.
+pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Response {
+    let selection = match SiteSelection::read(query) {
+        Ok(selection) => selection,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let known = Known::read(headers);
+    written(view.plan.len(), move || {
+        let sites: Vec<&Arc<SiteState>> = view
+            .plan
+            .sites()
+            .filter(|site| selection.takes(site))
+            .collect();
+        tagged(&view, &known, &sites, |sites| {
+            json_reply(
+                StatusCode::OK,
+                &List {
+                    as_of: view.as_of,
+                    revision: view.schedule.revision(),
+                    sites,
+                },
+            )
+        })
+    })
+    .await
+}
+
+/// One site. Its id may be any text, so it comes percent-encoded.
+pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
+    let id = percent_decode_str(segment).decode_utf8().ok();
+    let id = id.and_then(|id| SiteId::new(&id));
+    let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
+        return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
+    };
+    tagged(view, &Known::read(headers), site, |_| {
+        json_reply(
+            StatusCode::OK,
+            &One {
+                as_of: view.as_of,
+                revision: view.schedule.revision(),
+                site,
+            },
+        )
+    })
+}
+
+/// An answer that shows `what`. The revision alone is no tag for it: a lead
+/// that begins changes a site, and nothing in the schedule.
+fn tagged(
+    view: &View,
+    known: &Known,
+    what: &impl Serialize,
+    write: impl FnOnce(&RawValue) -> Response,
+) -> Response {
+    let shown = match to_raw_value(what) {
+        Ok(shown) => shown,
+        Err(error) => {
+            tracing::error!(%error, "the sites could not be written");
+            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log");
+        }
+    };
+    let mut hasher = DefaultHasher::new();
+    shown.get().hash(&mut hasher);
+    let etag = format!("\"{}-{:016x}\"", view.schedule.revision(), hasher.finish());
+    known.answer(&etag, || write(&shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{ETAG, IF_NONE_MATCH};
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::status::testing::view;
+
+    fn site(id: &str, state: &str, commitment: Value) -> SiteState {
+        serde_json::from_value(json!({
+            "id": id, "name": "Mill", "customer_location_id": "7", "state": state,
+            "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": commitment,
+            "dispatches": if state == "curtailed" { json!(["dkmq"]) } else { json!([]) },
+            "next": null,
+        }))
+        .unwrap()
+    }
+
+    fn two() -> View {
+        view([
+            site("a/b c", "curtailed", json!(12)),
+            site("mill", "normal", Value::Null),
+        ])
+    }
+
+    async fn body(reply: Response) -> Value {
+        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    async fn listed(query: &str) -> Value {
+        body(list(two(), query, &HeaderMap::new()).await).await
+    }
+
+    #[tokio::test]
+    async fn every_site_is_listed_in_the_shape_of_the_contract() {
+        assert_eq!(
+            listed("").await,
+            json!({"as_of": "1970-01-01T00:00:00Z", "revision": 0, "sites": [
+                {"id": "a/b c", "name": "Mill", "customer_location_id": "7",
+                 "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null,
+                 "commitment_kw": 12, "dispatches": ["dkmq"], "next": null},
+                {"id": "mill", "name": "Mill", "customer_location_id": "7",
+                 "state": "normal", "since": "2026-11-24T10:00:00Z", "until": null,
+                 "commitment_kw": null, "dispatches": [], "next": null},
+            ]})
+        );
+    }
+
+    #[tokio::test]
+    async fn sites_are_filtered_by_their_state() {
+        for (query, ids) in [
+            ("state=curtailed", json!(["a/b c"])),
+            ("state=normal", json!(["mill"])),
+            ("state=normal,curtailed", json!(["a/b c", "mill"])),
+        ] {
+            let shown = listed(query).await;
+            let shown: Vec<&Value> = shown["sites"].as_array().unwrap().iter().collect();
+            let shown: Vec<&Value> = shown.into_iter().map(|site| &site["id"]).collect();
+            assert_eq!(json!(shown), ids, "{query}");
+        }
+        let refused = list(two(), "state=off", &HeaderMap::new()).await;
+        assert_eq!(refused.status(), 400);
+        let reason = body(refused).await["error"].to_string();
+        assert!(reason.contains("state=off"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_site_is_found_by_any_text() {
+        let view = two();
+        let none = HeaderMap::new();
+        for segment in ["a%2Fb%20c", "a%2fb c"] {
+            let shown = body(one(&view, segment, &none)).await;
+            assert_eq!(shown["id"], "a/b c", "{segment}");
+            assert_eq!(shown["state"], "curtailed");
+            assert_eq!(shown["as_of"], "1970-01-01T00:00:00Z");
+            assert_eq!(shown["revision"], 0);
+        }
+        for segment in ["a%252Fb%20c", "nowhere", "%FF", ""] {
+            let refused = one(&view, segment, &none);
+            assert_eq!(refused.status(), 404, "{segment}");
+            assert!(body(refused).await["error"].is_string());
+        }
+    }
+
+    /// A lead curtails a site, and the schedule keeps its revision.
+    #[tokio::test]
+    async fn a_site_that_changed_by_itself_is_sent_again() {
+        let before = list(two(), "", &HeaderMap::new()).await;
+        let tag = before.headers()[ETAG].clone();
+        let asked = HeaderMap::from_iter([(IF_NONE_MATCH, tag.clone())]);
+        let same = list(two(), "", &asked).await;
+        assert_eq!(same.status(), 304);
+        assert_eq!(same.headers()[ETAG], tag);
+        let changed = view([
+            site("a/b c", "curtailed", json!(12)),
+            site("mill", "curtailed", Value::Null),
+        ]);
+        assert_eq!(list(changed, "", &asked).await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn many_sites_are_sent_whole() {
+        let many = (0..2000).map(|number| site(&format!("s{number:04}"), "normal", Value::Null));
+        let shown = body(list(view(many), "", &HeaderMap::new()).await).await;
+        assert_eq!(shown["sites"].as_array().unwrap().len(), 2000);
+    }
+}

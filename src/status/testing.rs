@@ -1,0 +1,41 @@
+//! A committed state for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+
+use crate::engine::{Rules, Schedule, SitePlan, SiteState};
+use crate::sync::{Health, View};
+
+/// A state in which these sites are known, and nothing else.
+pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
+    let rules = Rules {
+        retain: Duration::from_secs(3600),
+        pre_curtail: Duration::ZERO,
+        curtail_on_test: false,
+    };
+    let schedule = Schedule::default();
+    View {
+        plan: SitePlan::restore(&schedule, sites, &rules),
+        schedule,
+        position: 0,
+        sinks: Vec::new(),
+        as_of: DateTime::UNIX_EPOCH,
+        health: Arc::new(Health {
+            poll_interval: Duration::from_secs(30),
+            last_poll: None,
+            last_success: None,
+            last_success_mono: None,
+            next_poll: DateTime::UNIX_EPOCH,
+            polls_succeeded: 0,
+            polls_failed: 0,
+            heals: 0,
+            missed_webhooks: 0,
+            outdated: 0,
+            unreadable: 0,
+            rewinds: 0,
+            store_error: None,
+        }),
+    }
+}

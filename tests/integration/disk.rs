@@ -1,0 +1,156 @@
+//! The disk turned bad.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{Daemon, World, dispatch, in_ms, wait_until};
+
+/// A small file system of its own, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, and a line that says so, where mounting is not allowed.
+    fn mount(at: PathBuf, options: &str) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&at)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            println!("left out: no file system can be mounted here");
+        }
+        mounted.then_some(Self(at))
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state.db")
+    }
+
+    /// Takes all space that is left.
+    fn fill(&self) -> PathBuf {
+        use std::io::Write;
+        let filler = self.0.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        for size in [1 << 16, 1 << 10, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        filler
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Expects that nothing is promised, and that the reason is told.
+async fn promises_nothing(world: &World, daemon: &Daemon, id: &str) {
+    world.put(dispatch(id, 0, in_ms(3_600_000), None));
+    let answer = daemon.webhook(id).await;
+    assert_eq!(answer.status, 503, "{}", answer.json);
+    assert!(!answer.header("retry-after").is_empty());
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    let reason = ready.json["reason"].as_str().unwrap();
+    assert!(reason.contains("state file"), "{reason}");
+    assert_eq!(daemon.entry(id).await, None, "readers see what is on disk");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_promised_until_there_is_space() {
+    let world = World::new().await;
+    let Some(disk) = SmallDisk::mount(world.path("disk"), "size=8m") else {
+        return;
+    };
+    let setup = world.setup().polling("300ms");
+    let daemon = setup.with("--state", disk.state().display()).start().await;
+    daemon.wait_until_ready().await;
+    world.put(dispatch("before", 0, in_ms(3_600_000), None));
+    assert_eq!(daemon.webhook("before").await.status, 200);
+
+    let filler = disk.fill();
+    // What is left of the last page may take a commit or two.
+    wait_until("the disk is full", async || {
+        let id = format!("filling{}", world.sandbox.requests().len());
+        world.put(dispatch(&id, 0, in_ms(3_600_000), None));
+        daemon.webhook(&id).await.status == 503
+    })
+    .await;
+    promises_nothing(&world, &daemon, "during").await;
+
+    std::fs::remove_file(filler).unwrap();
+    daemon.wait_until_ready().await;
+    wait_until("what was refused is healed", async || {
+        daemon.entry("during").await.is_some()
+    })
+    .await;
+    assert_eq!(daemon.webhook("during").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_removed_or_cut_short_under_way_is_told() {
+    let damages: [fn(&Path); 2] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::write(path, "").unwrap(),
+    ];
+    for damage in damages {
+        let world = World::new().await;
+        let state = world.path("state.db");
+        let setup = world.setup().polling("300ms");
+        let mut daemon = setup.with("--state", state.display()).start().await;
+        daemon.wait_until_ready().await;
+        damage(&state);
+        promises_nothing(&world, &daemon, "lost").await;
+        assert!(daemon.stop(Signal::TERM).await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_disk_ends_the_start() {
+    let world = World::new().await;
+    let Some(disk) = SmallDisk::mount(world.path("disk"), "size=1m,ro") else {
+        return;
+    };
+    let setup = world.setup();
+    let mut process = setup.with("--state", disk.state().display()).spawn();
+    wait_until("it ends", async || process.ended().is_some()).await;
+    assert_eq!(process.ended().unwrap().code(), Some(2));
+    let log = process.log().join("\n");
+    assert!(
+        log.contains("--state") && log.contains("Read-only"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_state_file_ends_the_start_and_is_left_alone() {
+    let world = World::new().await;
+    let state = world.path("state.db");
+    let setup = world.setup().with("--state", state.display());
+    let mut daemon = setup.start().await;
+    daemon.wait_until_ready().await;
+    assert!(daemon.stop(Signal::TERM).await.success());
+    let mut bytes = std::fs::read(&state).unwrap();
+    bytes[4096..].fill(0x5a);
+    std::fs::write(&state, &bytes).unwrap();
+
+    let mut process = setup.spawn();
+    wait_until("it ends", async || process.ended().is_some()).await;
+    assert_eq!(process.ended().unwrap().code(), Some(2));
+    let log = process.log().join("\n");
+    let told = [
+        "--state",
+        "damaged",
+        "restore",
+        &state.display().to_string(),
+    ];
+    for part in told {
+        assert!(log.contains(part), "{log}");
+    }
+    assert_eq!(std::fs::read(&state).unwrap(), bytes, "{}", json!(log));
+}

@@ -1,0 +1,18 @@
+//! What the tests stand on: a [`World`] with a sandbox in it, and a [`Daemon`]
+//! that lives in it.
+
+mod daemon;
+mod process;
+mod raw;
+mod receiver;
+mod setup;
+mod wait;
+mod world;
+
+pub use daemon::{Answer, Daemon, ask, hint};
+pub use process::{Heard, Process};
+pub use raw::Raw;
+pub use receiver::{Manner, Receiver};
+pub use setup::Setup;
+pub use wait::{wait_for, wait_until};
+pub use world::{World, dispatch, in_ms, now, site_of};

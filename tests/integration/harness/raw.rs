@@ -1,0 +1,72 @@
+//! Connections on which anything can be said.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long an answer is waited for. Longer than the daemon waits for us.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection without any client in between.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    /// A connection to a listener.
+    pub async fn connect(to: SocketAddr) -> Self {
+        Self(TcpStream::connect(to).await.unwrap())
+    }
+
+    /// Says it.
+    pub async fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.0.write_all(text.as_ref()).await.unwrap();
+    }
+
+    /// Begins a webhook whose body comes in chunks.
+    pub async fn begin_chunks(&mut self) {
+        self.say(
+            "POST /dispatch-listener HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .await;
+    }
+
+    /// Sends chunks without end until an answer comes, and gives its status.
+    pub async fn chunk_for_ever(self) -> u16 {
+        let (mut from, mut to) = self.0.into_split();
+        let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+        let sending = async {
+            // Nobody listens any more once the answer is on its way.
+            while to.write_all(chunk.as_bytes()).await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        let mut answer = Vec::new();
+        tokio::select! {
+            () = sending => unreachable!("it never ends"),
+            () = read_head(&mut from, &mut answer) => {}
+        }
+        let head = String::from_utf8_lossy(&answer);
+        head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The head of the next answer. Empty if the connection closes instead.
+    pub async fn head(&mut self) -> String {
+        let mut answer = Vec::new();
+        read_head(&mut self.0, &mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+async fn read_head(from: &mut (impl AsyncReadExt + Unpin), head: &mut Vec<u8>) {
+    let reading = async {
+        let mut buffer = [0; 4096];
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => head.extend_from_slice(&buffer[..length]),
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("an answer in time");
+}

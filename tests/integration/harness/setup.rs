@@ -1,0 +1,106 @@
+//! How a daemon is to be started.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Daemon, Process, wait_for};
+
+/// The command line of a daemon. Whatever a test does not set stands out of
+/// its way: ports of its own, no limit on requests, hours between two polls.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    options: BTreeMap<&'static str, String>,
+    sinks: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    folder: PathBuf,
+}
+
+impl Setup {
+    /// A daemon for the API at `api_url`, at home in `folder`.
+    pub fn new(api_url: &str, folder: PathBuf) -> Self {
+        let setup = Self {
+            options: BTreeMap::new(),
+            sinks: Vec::new(),
+            variables: Vec::new(),
+            folder,
+        };
+        setup
+            .with("--api-url", api_url)
+            .with("--api-rate", "60000")
+            .with("--listen", "127.0.0.1:0")
+            .with("--status-listen", "127.0.0.1:0")
+            .with("--poll-interval", "1h")
+            .with("--state", "state.db")
+    }
+
+    /// Sets an option that takes a value.
+    pub fn with(mut self, option: &'static str, value: impl ToString) -> Self {
+        self.options.insert(option, value.to_string());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn variable(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.variables.push((name, value.to_string()));
+        self
+    }
+
+    /// The time between two polls.
+    pub fn polling(self, interval: &str) -> Self {
+        self.with("--poll-interval", interval)
+    }
+
+    /// One sink more; the first takes the place of standard output.
+    pub fn sink(mut self, sink: impl ToString) -> Self {
+        self.sinks.push(sink.to_string());
+        self
+    }
+
+    /// The process, however far it gets.
+    pub fn spawn(&self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
+        // What the developer has set must not reach the tests.
+        command.env_clear();
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command.current_dir(&self.folder).arg("run");
+        for (option, value) in &self.options {
+            command.args([option, value.as_str()]);
+        }
+        for sink in &self.sinks {
+            command.args(["--sink", sink]);
+        }
+        Process::spawn(&mut command)
+    }
+
+    /// A daemon whose first poll has succeeded, so that it brings no more news.
+    pub async fn ready(&self) -> Daemon {
+        let daemon = self.start().await;
+        daemon.wait_until_ready().await;
+        daemon
+    }
+
+    /// A daemon that answers.
+    pub async fn start(&self) -> Daemon {
+        let mut process = self.spawn();
+        let addresses = wait_for("a daemon that says where it listens", async || {
+            let log = process.log();
+            let after = |words: &str| {
+                let line = log
+                    .iter()
+                    .find_map(|line| Some(line.split_once(words)?.1))?;
+                line.split('/').next()?.parse().ok()
+            };
+            let ended = process.ended();
+            assert!(ended.is_none(), "{ended:?}: {log:?}");
+            Some((
+                after("webhooks come in at http://")?,
+                after("status is told at http://")?,
+            ))
+        })
+        .await;
+        Daemon::new(process, addresses)
+    }
+}

@@ -1,0 +1,174 @@
+//! What webhooks bring at once, and what the poller heals without them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::harness::{World, dispatch, in_ms, now, site_of, wait_until};
+
+fn time(value: &Value) -> DateTime<Utc> {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_new_dispatch_is_in_the_schedule_when_its_webhook_is_answered() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    for number in 0..20 {
+        let id = format!("d{number}");
+        world.put(dispatch(&id, 0, in_ms(60_000), None));
+        assert_eq!(daemon.webhook(&id).await.status, 200);
+        let entry = daemon.entry(&id).await.unwrap();
+        assert_eq!(entry["phase"], "scheduled");
+        assert_eq!(entry["discovered_by"], "webhook");
+    }
+    assert_eq!(
+        world.polls().len(),
+        1,
+        "no poll but the first had a part in it"
+    );
+}
+
+#[tokio::test]
+async fn a_dispatch_without_a_webhook_is_there_within_two_poll_intervals() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("1s").ready().await;
+    let put = now();
+    world.put(dispatch("quiet", 0, in_ms(60_000), None));
+    let entry = daemon.wait_for_phase("quiet", "scheduled").await;
+    assert_eq!(entry["discovered_by"], "poll");
+    let took = time(&entry["first_seen"]) - put;
+    assert!(took <= TimeDelta::seconds(2), "{took}");
+}
+
+#[tokio::test]
+async fn more_webhooks_than_the_budget_allows_are_answered_by_one_list() {
+    let world = World::new().await;
+    // Five at once, of which one is kept for a poll.
+    let daemon = world.setup().with("--api-rate", "20").ready().await;
+    let ids: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
+    for id in &ids {
+        world.put(dispatch(id, 0, in_ms(60_000), None));
+    }
+    let answers = join_all(ids.iter().map(|id| daemon.webhook(id))).await;
+    for answer in answers {
+        assert_eq!(answer.status, 200);
+    }
+    let requests = world.sandbox.requests().len();
+    assert!(requests <= 8, "{requests}");
+    assert_eq!(daemon.health().await["sync"]["heals"], 0);
+}
+
+#[tokio::test]
+async fn heals_are_the_changes_that_no_webhook_brought() {
+    let world = World::new().await;
+    world.put(dispatch("first", 0, in_ms(60_000), None));
+    let daemon = world.setup().ready().await;
+    let heals = async || daemon.health().await["sync"]["heals"].as_u64().unwrap();
+    assert_eq!(heals().await, 0, "the first poll heals nothing");
+
+    world.known(&daemon, "told").await;
+    assert_eq!(daemon.poll().await.status, 200);
+    assert_eq!(heals().await, 0, "a webhook brought it");
+
+    world.put(dispatch("quiet", 0, in_ms(60_000), None));
+    world.put(dispatch("first", 1, in_ms(90_000), None));
+    assert_eq!(daemon.poll().await.status, 200);
+    assert_eq!(heals().await, 2);
+    let sync = daemon.health().await["sync"].clone();
+    assert_eq!(sync["missed_webhooks"], 0, "their webhooks may come yet");
+    assert_eq!(sync["webhooks"]["accepted"], 1);
+}
+
+#[tokio::test]
+async fn an_end_that_comes_while_the_api_is_down_is_kept_within_250_ms() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("500ms").ready().await;
+    let ids: Vec<String> = (0..5).map(|number| format!("d{number}")).collect();
+    let first_end = in_ms(2500);
+    for (id, place) in ids.iter().zip(0..) {
+        let end = first_end + TimeDelta::milliseconds(300) * place;
+        world.put(dispatch(id, 0, in_ms(-1000), Some(end)));
+        assert_eq!(daemon.webhook(id).await.status, 200);
+    }
+    world.sandbox.down(true);
+    let mut late = Vec::new();
+    for id in &ids {
+        let ended = daemon.wait_for_event(id, "dispatch.ended").await;
+        assert_eq!(ended.event["data"]["source"], "timer");
+        let end = time(&ended.event["data"]["end_time"]);
+        assert!(ended.time() >= end, "it was ended too early: {ended:?}");
+        late.push(ended.at - end);
+        let released = daemon.wait_for_event(&site_of(id), "site.release").await;
+        assert!(released.time() >= end);
+    }
+    // The machine may be busy at one of the moments. A clock that is only read
+    // now and then would be late at most of them.
+    late.sort();
+    assert!(late[2] <= TimeDelta::milliseconds(250), "{late:?}");
+    assert!(now() > first_end);
+}
+
+#[tokio::test]
+async fn the_daemon_says_when_it_is_blind_and_when_it_sees_again() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("400ms").ready().await;
+    world.put(dispatch("d", 0, in_ms(1500), Some(in_ms(2500))));
+    assert_eq!(daemon.webhook("d").await.status, 200);
+    assert_eq!(daemon.health().await["sync"]["state"], "fresh");
+
+    world.sandbox.down(true);
+    let stale = daemon.wait_for_event("dispatchd", "sync.stale").await;
+    let last = time(&stale.event["data"]["last_successful_poll"]);
+    assert!(
+        stale.time() - last >= TimeDelta::milliseconds(1200),
+        "{stale:?}"
+    );
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    let reason = ready.json["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("no poll has succeeded for 1s 200ms"),
+        "{reason}"
+    );
+    let sync = daemon.health().await["sync"].clone();
+    assert_eq!(sync["state"], "stale");
+    assert_eq!(sync["last_poll"]["ok"], false);
+    // What is known is still done.
+    daemon.wait_for_phase("d", "ended").await;
+
+    world.sandbox.down(false);
+    daemon.wait_until_ready().await;
+    daemon.wait_for_event("dispatchd", "sync.recovered").await;
+    let told = daemon.types_of("dispatchd");
+    assert_eq!(told[..2], ["sync.stale", "sync.recovered"]);
+    let sync = daemon.health().await["sync"].clone();
+    assert_eq!(sync["state"], "fresh");
+    assert_eq!(sync["last_poll"]["error"], Value::Null);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_poll_is_answered_after_it() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    world.put(dispatch("d", 0, in_ms(60_000), None));
+    let polled = daemon.poll().await;
+    assert_eq!(
+        (polled.status, &polled.json["ok"]),
+        (200, &Value::Bool(true))
+    );
+    let schedule = daemon.schedule().await;
+    assert_eq!(schedule["dispatches"][0]["id"], "d");
+    assert_eq!(schedule["revision"], polled.json["revision"]);
+
+    world.sandbox.down(true);
+    let refused = daemon.poll().await;
+    assert_eq!(refused.status, 503);
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(refused.json["ok"], false);
+    world.sandbox.down(false);
+    wait_until("a poll succeeds again", async || {
+        daemon.poll().await.status == 200
+    })
+    .await;
+}

@@ -1,0 +1,27 @@
+//! The daemon from outside: the real program, started on ports of its own and
+//! told about the world by a sandbox in this process.
+//!
+//! Nothing here sleeps and hopes: whatever takes time is waited for (see
+//! [`harness::wait_for`]), so a busy machine makes these tests slower, not wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this crate is tests: what is not as it must be ends one"
+)]
+
+mod acceptance;
+mod bad_api;
+mod crashes;
+mod delivery;
+mod disk;
+mod failures;
+mod footprint;
+mod harness;
+mod healing;
+mod listener;
+mod secrets;
+mod sites;
+mod status;
+mod usage;

@@ -1,0 +1,341 @@
+//! The status listener.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Daemon, World, ask, dispatch, in_ms, wait_until};
+
+/// A daemon with one dispatch of each phase, each with a site of its own.
+async fn one_of_each(world: &World) -> Daemon {
+    let daemon = world.setup().ready().await;
+    let hour = 3_600_000;
+    world.put(dispatch("scheduled", 0, in_ms(hour), Some(in_ms(2 * hour))));
+    world.put(dispatch("active", 0, in_ms(-hour), None));
+    world.put(dispatch("ended", 0, in_ms(-2 * hour), Some(in_ms(-hour))));
+    let mut cancelled = dispatch("cancelled", 0, in_ms(hour), None);
+    cancelled["authorized"] = false.into();
+    world.put(cancelled);
+    assert_eq!(daemon.poll().await.status, 200);
+    daemon
+}
+
+fn ids(answer: &Answer) -> Vec<&str> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut ids: Vec<&str> = answer.json["dispatches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["id"].as_str().unwrap())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn the_schedule_is_filtered_by_phase_site_and_time() {
+    let world = World::new().await;
+    let daemon = one_of_each(&world).await;
+    let all = daemon.get("/schedule").await;
+    assert_eq!(ids(&all), ["active", "cancelled", "ended", "scheduled"]);
+    for entry in all.json["dispatches"].as_array().unwrap() {
+        assert_eq!(entry["phase"], entry["id"]);
+    }
+    for (query, wanted) in [
+        ("phase=active", &["active"][..]),
+        ("phase=cancelled", &["cancelled"]),
+        ("phase=ended&phase=scheduled", &["ended", "scheduled"]),
+        ("phase=ended,scheduled", &["ended", "scheduled"]),
+        ("site=site-active", &["active"]),
+        ("site=nowhere", &[]),
+        ("phase=ended&site=site-active", &[]),
+    ] {
+        let answer = daemon.get(&format!("/schedule?{query}")).await;
+        assert_eq!(ids(&answer), wanted, "{query}");
+    }
+    for (at, wanted) in [
+        (in_ms(-5_400_000), &["ended"][..]),
+        (in_ms(0), &["active"]),
+        (in_ms(5_400_000), &["active", "scheduled"]),
+    ] {
+        let at = at.format("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string();
+        let answer = daemon.get(&format!("/schedule?at={at}")).await;
+        assert_eq!(ids(&answer), wanted, "{at}");
+    }
+    for query in ["phase=running", "at=noon"] {
+        let answer = daemon.get(&format!("/schedule?{query}")).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.json["error"].as_str().unwrap().contains(query));
+    }
+}
+
+#[tokio::test]
+async fn an_entry_has_the_fields_that_the_contract_names() {
+    let world = World::new().await;
+    let daemon = one_of_each(&world).await;
+    let schedule = daemon.schedule().await;
+    let entry = &schedule["dispatches"][0];
+    for field in [
+        "id",
+        "phase",
+        "authorized",
+        "test",
+        "start_time",
+        "end_time",
+        "creation_time",
+        "modification_number",
+        "program",
+        "sites",
+        "metadata",
+        "first_seen",
+        "last_changed",
+        "last_confirmed",
+        "discovered_by",
+        "last_changed_by",
+    ] {
+        assert!(entry.get(field).is_some(), "{field}: {entry}");
+    }
+    let health = daemon.health().await;
+    for pointer in [
+        "/version",
+        "/started_at",
+        "/now",
+        "/sync/state",
+        "/sync/poll_interval_seconds",
+        "/sync/last_poll/at",
+        "/sync/last_poll/ok",
+        "/sync/last_poll/duration_ms",
+        "/sync/last_successful_poll",
+        "/sync/next_poll",
+        "/sync/webhooks/received",
+        "/sync/webhooks/accepted",
+        "/sync/webhooks/rejected",
+        "/sync/webhooks/failed",
+        "/sync/missed_webhooks",
+        "/sync/heals",
+        "/schedule/revision",
+        "/delivery/0/sink",
+        "/delivery/0/pending",
+        "/delivery/0/delivered",
+        "/delivery/0/failed_attempts",
+    ] {
+        let value = health.pointer(pointer);
+        assert!(
+            value.is_some_and(|value| !value.is_null()),
+            "{pointer}: {health}"
+        );
+    }
+    assert!(health["sync"]["webhooks"].get("last_at").is_some());
+    let counts = &health["schedule"];
+    for phase in ["scheduled", "active", "ended", "cancelled"] {
+        assert_eq!(counts[phase], 1, "{phase}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_comes_with_its_history_and_an_unknown_one_not_at_all() {
+    let world = World::new().await;
+    let daemon = one_of_each(&world).await;
+    world.put(dispatch("scheduled", 1, in_ms(1_800_000), None));
+    assert_eq!(daemon.webhook("scheduled").await.status, 200);
+    let entry = daemon.entry("scheduled").await.unwrap();
+    let history = entry["history"].as_array().unwrap();
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[0]["type"], "dispatch.created");
+    assert_eq!(history[1]["type"], "dispatch.updated");
+    assert_eq!(history[1]["source"], "webhook");
+    assert_eq!(
+        history[1]["changed"]["modification_number"],
+        json!({"from": 0, "to": 1})
+    );
+    assert!(history[0]["revision"].as_u64() < history[1]["revision"].as_u64());
+    for path in [
+        "/schedule/nobody",
+        "/schedule/a%20b",
+        "/schedule/a/b",
+        "/other",
+    ] {
+        assert_eq!(daemon.get(path).await.status, 404, "{path}");
+    }
+    for (method, path) in [
+        (Method::POST, "/schedule"),
+        (Method::DELETE, "/schedule/scheduled"),
+        (Method::GET, "/poll"),
+    ] {
+        let request = daemon.http.request(method.clone(), daemon.status_url(path));
+        assert_eq!(ask(request).await.status, 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_revision_is_the_etag() {
+    let world = World::new().await;
+    let daemon = one_of_each(&world).await;
+    let with = |tag: &str| {
+        let request = daemon.http.get(daemon.status_url("/schedule"));
+        ask(request.header("if-none-match", tag))
+    };
+    let first = daemon.get("/schedule").await;
+    let tag = first.header("etag").to_owned();
+    assert_eq!(tag, format!("\"{}\"", first.json["revision"]));
+    let again = with(&tag).await;
+    assert_eq!((again.status, again.json), (304, Value::Null));
+    assert_eq!(with("\"other\"").await.status, 200);
+    world.known(&daemon, "more").await;
+    let changed = with(&tag).await;
+    assert_eq!(changed.status, 200);
+    assert_ne!(changed.header("etag"), tag);
+}
+
+#[tokio::test]
+async fn the_revision_stays_while_nothing_changes() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("100ms").ready().await;
+    world.known(&daemon, "d").await;
+    let before = daemon.schedule().await;
+    world.wait_for_polls(8).await;
+    assert_eq!(daemon.webhook("d").await.status, 200);
+    let after = daemon.schedule().await;
+    assert_eq!(after["revision"], before["revision"]);
+    let (before, after) = (&before["dispatches"][0], &after["dispatches"][0]);
+    assert_eq!(after["last_changed"], before["last_changed"]);
+    assert_eq!(daemon.types_of("d"), ["dispatch.created"]);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_and_other_names_are_refused() {
+    let world = World::new().await;
+    let daemon = world
+        .setup()
+        .with("--status-host", "ops.example")
+        .ready()
+        .await;
+    let port = daemon.status.port();
+    let asked = |path: &str, header: &'static str, value: String| {
+        ask(daemon
+            .http
+            .get(daemon.status_url(path))
+            .header(header, value))
+    };
+    for host in ["evil.example", "evil.example:80", "localhost.evil.example"] {
+        assert_eq!(
+            asked("/schedule", "host", host.into()).await.status,
+            403,
+            "{host}"
+        );
+        assert_eq!(
+            asked("/status", "host", host.into()).await.status,
+            403,
+            "{host}"
+        );
+        assert_eq!(
+            asked("/healthz", "host", host.into()).await.status,
+            200,
+            "{host}"
+        );
+        assert_eq!(
+            asked("/readyz", "host", host.into()).await.status,
+            200,
+            "{host}"
+        );
+    }
+    for host in [format!("localhost:{port}"), "ops.example".into()] {
+        assert_eq!(
+            asked("/schedule", "host", host.clone()).await.status,
+            200,
+            "{host}"
+        );
+    }
+    let own = format!("http://127.0.0.1:{port}");
+    assert_eq!(asked("/schedule", "origin", own).await.status, 200);
+    for origin in ["http://evil.example", "null"] {
+        assert_eq!(
+            asked("/schedule", "origin", origin.into()).await.status,
+            403
+        );
+    }
+    let polls = world.polls().len();
+    let poll = daemon.http.post(daemon.status_url("/poll"));
+    assert_eq!(
+        ask(poll.header("origin", "http://evil.example"))
+            .await
+            .status,
+        403
+    );
+    assert_eq!(world.polls().len(), polls);
+}
+
+#[tokio::test]
+async fn with_a_token_only_its_bearer_is_told_anything() {
+    let world = World::new().await;
+    let daemon = world.setup().with("--status-token", "t0ken").start().await;
+    let asked = |path: &str, value: &'static str| {
+        let request = daemon.http.get(daemon.status_url(path));
+        ask(request
+            .header("authorization", value)
+            .header("host", "anywhere.example"))
+    };
+    for path in ["/status", "/schedule", "/schedule/x"] {
+        let refused = daemon.get(path).await;
+        assert_eq!(refused.status, 401, "{path}");
+        assert_eq!(refused.header("www-authenticate"), "Bearer");
+        assert_eq!(asked(path, "Bearer wrong").await.status, 401, "{path}");
+    }
+    assert_eq!(asked("/schedule", "Bearer t0ken").await.status, 200);
+    assert_eq!(daemon.poll().await.status, 401);
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+    daemon.wait_until_ready().await;
+}
+
+#[tokio::test]
+async fn the_daemon_is_not_ready_before_a_poll_has_succeeded() {
+    let world = World::new().await;
+    world.sandbox.down(true);
+    let daemon = world.setup().start().await;
+    wait_until("the first poll has failed", async || {
+        !daemon.health().await["sync"]["last_poll"].is_null()
+    })
+    .await;
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(
+        ready.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no poll has succeeded yet")
+    );
+    assert_eq!(daemon.health().await["sync"]["state"], "starting");
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+    world.sandbox.down(false);
+    daemon.wait_until_ready().await;
+    assert_eq!(daemon.health().await["sync"]["state"], "fresh");
+}
+
+#[tokio::test]
+async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    world.known(&daemon, "before").await;
+    let revision = daemon.revision().await;
+    std::fs::rename(world.path("state.db"), world.path("elsewhere.db")).unwrap();
+    world.put(dispatch("after", 0, in_ms(60_000), None));
+    let answer = daemon.webhook("after").await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.header("retry-after").is_empty());
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(
+        ready.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("state file")
+    );
+    assert_eq!(
+        daemon.revision().await,
+        revision,
+        "nothing is shown that is not on disk"
+    );
+
+    std::fs::rename(world.path("elsewhere.db"), world.path("state.db")).unwrap();
+    daemon.wait_until_ready().await;
+    assert_eq!(daemon.webhook("after").await.status, 200);
+}
