@@ -13,6 +13,7 @@
 
 mod acceptance;
 mod bad_api;
+mod commands;
 mod crashes;
 mod delivery;
 mod disk;
