@@ -4,10 +4,10 @@
 //! is made again, one that lacks an event or has an old secret is replaced, the
 //! new one first, so that there is no moment without one.
 //!
-//! These requests do not pass the limiter of polls and fetches (rule R9), so
-//! that they never wait behind a flood of webhooks nor hold up a poll. They are
-//! few instead: a look is one request, a replacement four as a rule, and what
-//! fails is tried again ever more slowly.
+//! These requests come out of the one budget as well (rule R9), before look-ups
+//! and never from the token that is kept for a poll. They are few: a look is one
+//! request, a replacement four as a rule, and what fails is tried again ever
+//! more slowly.
 
 mod decide;
 #[cfg(test)]
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::retry::backoff;
+use crate::sync::Inbox;
 use crate::voltus::{Admin, ApiError, Webhook, WebhookId, WebhookUrl};
 
 pub use decide::{Action, decide};
@@ -50,6 +51,7 @@ impl Default for Pace {
 #[derive(Debug)]
 pub struct Registration<C> {
     admin: Admin<C>,
+    budget: Option<Inbox>,
     wanted: WebhookUrl,
     /// The one that was made here. The API may write its URL in another way.
     own: Option<WebhookId>,
@@ -63,11 +65,28 @@ impl<C: Clock> Registration<C> {
     pub fn new(admin: Admin<C>, wanted: WebhookUrl, clock: C, seed: u64) -> Self {
         Self {
             admin,
+            budget: None,
             wanted,
             own: None,
             clock,
             random: SmallRng::seed_from_u64(seed),
             pace: Pace::default(),
+        }
+    }
+
+    /// Asks for the budget's leave there before each request.
+    #[must_use]
+    pub fn within(mut self, budget: Inbox) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    async fn leave(&self) {
+        if let Some(budget) = &self.budget
+            && !budget.leave().await
+        {
+            // The daemon stops, and this with it.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -107,10 +126,12 @@ impl<C: Clock> Registration<C> {
 
     /// One look, and what follows from it.
     async fn look(&mut self) -> Result<(), ApiError> {
+        self.leave().await;
         let before = self.admin.webhooks().await?;
         let mut action = self.decide(&before);
         if action == Action::Register {
             self.register(&before).await?;
+            self.leave().await;
             let after = self.admin.webhooks().await?;
             self.adopt(&before, &after);
             action = self.decide(&after);
@@ -133,6 +154,7 @@ impl<C: Clock> Registration<C> {
 
     async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
         let again = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
+        self.leave().await;
         self.own = self.admin.register(&self.wanted).await?;
         if again {
             tracing::info!(
@@ -158,6 +180,7 @@ impl<C: Clock> Registration<C> {
 
     async fn delete(&self, ids: &[WebhookId]) -> Result<(), ApiError> {
         for id in ids.iter().take(DELETED_AT_ONCE) {
+            self.leave().await;
             self.admin.delete(id).await?;
             tracing::info!(webhook = %id, "a former registration of the webhook was deleted");
         }

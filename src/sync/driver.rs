@@ -52,6 +52,12 @@ impl Inbox {
         self.ask(|waiter| Input::Poll { waiter }).await
     }
 
+    /// Waits until the budget allows one request more. `false` when the daemon
+    /// stops instead.
+    pub async fn leave(&self) -> bool {
+        self.ask(|waiter| Input::Leave { waiter }).await == Verdict::Settled
+    }
+
     async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> Verdict {
         let (waiter, verdict) = oneshot::channel();
         if self.0.send(input(waiter)).is_ok()

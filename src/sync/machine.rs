@@ -72,6 +72,12 @@ pub enum Input<W> {
         /// Who waits.
         waiter: W,
     },
+    /// Somebody will ask the API something else, and waits for the budget's
+    /// leave.
+    Leave {
+        /// Who waits.
+        waiter: W,
+    },
     /// A question was answered, or not.
     Told {
         /// The question's place in the order.
@@ -168,6 +174,8 @@ pub struct Machine<W> {
     /// What is written down of deliveries by the commit under way.
     records: Vec<Option<SinkRecord>>,
     waiters: Waiters<W>,
+    /// Those who wait for leave to ask the API something else.
+    leave: VecDeque<W>,
     poller: Poller,
     fetcher: Fetcher,
     budget: Budget,
@@ -214,6 +222,7 @@ impl<W> Machine<W> {
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
             waiters: Waiters::new(),
+            leave: VecDeque::new(),
             poller: Poller::new(settings.poll_interval, now.mono),
             fetcher: Fetcher::default(),
             budget: Budget::new(settings.api_rate),
@@ -353,6 +362,7 @@ impl<W> Machine<W> {
         match input {
             Input::Webhook { id, waiter } => self.webhook(&id, waiter, now),
             Input::Poll { waiter } => self.poll_by_hand(waiter, now),
+            Input::Leave { waiter } => self.leave.push_back(waiter),
             Input::Told { asked, result } => self.told(asked, result, now),
             Input::Committed(result) => self.commit_ended(result, now),
             Input::Attempted {

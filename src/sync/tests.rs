@@ -460,6 +460,22 @@ fn junk_ids_do_not_delay_the_healing_of_a_real_dispatch() {
 }
 
 #[test]
+fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
+    let store = MemoryStore::new("test");
+    let mut world = World::with(8, &store);
+    world.step([]);
+    world.list(vec![]);
+    world.commit();
+    world.until(20_000);
+    let leave = ["first", "second", "third"].map(|waiter| Input::Leave { waiter });
+    world.step(leave);
+    // The last token there is is kept for the poll.
+    assert_eq!(world.verdicts(), [("first", "settled")]);
+    world.until(30_100);
+    assert_eq!(world.verdicts(), [("second", "settled")]);
+}
+
+#[test]
 fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
     let mut world = World::polled();
     world.until(5000);

@@ -1,6 +1,6 @@
 //! Which question goes to the API next.
 
-use super::{Call, Effect, Machine};
+use super::{Call, Effect, Machine, Verdict};
 use crate::clock::Now;
 use crate::model::Asked;
 use crate::voltus::Question;
@@ -13,6 +13,11 @@ impl<W> Machine<W> {
             return;
         }
         self.ask_for_list(now);
+        while !self.leave.is_empty() && self.budget.take() {
+            if let Some(waiter) = self.leave.pop_front() {
+                self.reply(waiter, Verdict::Settled);
+            }
+        }
         while let Some(id) = self.fetcher.next(|ticket| self.waiters.waits(ticket)) {
             if self.budget.take() {
                 self.fetcher.issue(&id);
