@@ -6,6 +6,7 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod page;
 mod query;
 mod schedule;
 mod sites;
@@ -61,6 +62,12 @@ impl<C: Clock + Clone> Status<C> {
             warp::any().map(move || Arc::clone(&status))
         };
 
+        let page = page::Page::new();
+        let page = warp::path::end()
+            .and(guard.clone().page_filter())
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .map(move |headers: HeaderMap| page.show(&headers));
         let healthz = warp::path!("healthz")
             .and(warp::get())
             .map(|| json_reply(StatusCode::OK, &json!({"alive": true})));
@@ -143,7 +150,13 @@ impl<C: Clock + Clone> Status<C> {
                 .or(poll)
                 .unify(),
         );
-        open.or(guarded).unify().recover(recover).unify().boxed()
+        open.or(page)
+            .unify()
+            .or(guarded)
+            .unify()
+            .recover(recover)
+            .unify()
+            .boxed()
     }
 
     async fn entry(&self, id: &str) -> Response {
