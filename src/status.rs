@@ -6,6 +6,7 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod openapi;
 mod page;
 mod query;
 mod schedule;
@@ -68,6 +69,10 @@ impl<C: Clock + Clone> Status<C> {
             .and(warp::get())
             .and(warp::header::headers_cloned())
             .map(move |headers: HeaderMap| page.show(&headers));
+        let interface = warp::path!("openapi.json")
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .map(|headers: HeaderMap| openapi::show(&headers));
         let healthz = warp::path!("healthz")
             .and(warp::get())
             .map(|| json_reply(StatusCode::OK, &json!({"alive": true})));
@@ -146,6 +151,8 @@ impl<C: Clock + Clone> Status<C> {
                 .or(site)
                 .unify()
                 .or(events)
+                .unify()
+                .or(interface)
                 .unify()
                 .or(poll)
                 .unify(),
