@@ -115,7 +115,7 @@ function showCurtailed() {
   const held = all.filter((site) => site.state === "curtailed");
   const kw = held.reduce((sum, site) => sum + (site.commitment_kw ?? 0), 0);
   say("fact-curtailed", `${count(held.length)}`);
-  say("sub-curtailed", held.length ? `of ${count(all.length)}, ${kilowatts(kw)}` : `of ${count(all.length)}`);
+  say("sub-curtailed", held.length ? `of ${count(all.length)}, ${kw < 10_000 ? kilowatts(kw) : `${count(kw / 1000)} MW`}` : `of ${count(all.length)}`);
 }
 
 function showLink() {

@@ -46,7 +46,7 @@ async function ask(path, options = {}) {
     cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(15_000), ...options, headers,
   });
   if (reply.status === 401) {
-    askForToken(token !== null);
+    askForToken(token);
     throw new Refused("a token is needed");
   }
   return reply;

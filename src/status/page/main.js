@@ -8,13 +8,14 @@ function showData() {
   refreshDetail();
 }
 
-/** Asks for the token, once, whoever found out that one is needed. */
-function askForToken(wasGiven) {
+/** Asks for the token, once, whoever found out that one is needed: `refused` is the one that was sent. */
+function askForToken(refused) {
   const dialog = $("ask-token");
+  // An answer to an older request says nothing of the token given since.
+  if (dialog.open || memory.read() !== refused) return;
   $("forget").hidden = true;
-  if (dialog.open) return;
   memory.write(null);
-  say("token-error", wasGiven ? "That token was refused." : "");
+  say("token-error", refused !== null ? "That token was refused." : "");
   $("token").value = "";
   dialog.showModal();
 }

@@ -81,8 +81,10 @@ function bar(item, lanes, top, room) {
   if (to < 0 || from > plotWidth()) return null;
   const left = Math.max(from, -40);
   const width = Math.max(3, to - left);
-  const height = Math.max(5, Math.floor((room - (lanes - 1) * 2) / lanes));
-  const y = top + lane * (height + 2);
+  const step = (room + 2) / lanes;
+  // However many there are, they stay within the row.
+  const height = Math.max(1.5, step > 5 ? Math.floor(step - 2) : step - 1);
+  const y = top + lane * (step > 5 ? height + 2 : step);
   const open = dispatch.end === null;
   const label = [dispatch.test ? "TEST" : null, dispatch.phase === "cancelled" ? "cancelled" : null, programOf(dispatch) || dispatch.id, kilowatts(commitment), open ? "no end yet" : null]
     .filter(Boolean).join(" · ");
