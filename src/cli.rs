@@ -1,10 +1,24 @@
 //! The commands, one file each.
 
+mod api;
+mod check;
+mod completions;
+mod daemon_client;
 mod demo;
 mod logging;
+mod output;
 mod run;
 mod sandbox;
+mod scenario;
+mod simulate;
+mod status;
 mod stop;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -28,9 +42,24 @@ enum Commands {
     Run(Box<RunOptions>),
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),
+    /// Asks a running daemon: its health, dispatches not yet over, curtailed sites
+    Status(status::StatusOptions),
+    /// Manages the registration of webhooks at Voltus
+    Webhook(webhook::WebhookOptions),
+    /// Starts an acceptance test on a sandbox, and tells the ids it makes
+    Scenario(scenario::ScenarioOptions),
+    /// Makes a test dispatch at Voltus, and watches a running daemon get it
+    Verify(verify::VerifyOptions),
+    /// Verifies configuration, state, API, key, clock and registration; a line each
+    Check(Box<RunOptions>),
+    /// Writes a script that completes options in a shell
+    Completions(completions::CompletionsOptions),
     /// Sandbox and daemon in one process: webhooks are lost, the poller heals
     /// that, and the terminal tells it
     Demo(demo::DemoOptions),
+    /// Runs the core in simulated worlds full of faults, one for each seed
+    #[command(hide = true)]
+    Simulate(simulate::SimulateOptions),
 }
 
 /// How a command failed.
@@ -72,7 +101,14 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
+        Commands::Status(options) => status::run(options, own),
+        Commands::Webhook(options) => webhook::run(options, own),
+        Commands::Scenario(options) => scenario::run(options, own),
+        Commands::Verify(options) => verify::run(options, own),
+        Commands::Check(options) => check::run(*options, own),
+        Commands::Completions(options) => completions::run(&options),
         Commands::Demo(options) => demo::run(&options),
+        Commands::Simulate(options) => simulate::simulate(&options),
     }
 }
 
@@ -103,6 +139,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the one line that tells the operator")]
 fn say(message: &str) {
     eprintln!("dispatchd: {message}");
+}
+
+/// Tells what is no failure and no result.
+fn note(message: &str) {
+    say(message);
 }
 
 /// A runtime for the command.

@@ -2,8 +2,11 @@
 //!
 //! Everything that is wrong is told at once, each by the option at fault.
 
+mod api;
 mod checks;
+mod daemon;
 mod options;
+mod public_url;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -17,9 +20,11 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::delivery::sinks::SinkSpec;
-use crate::voltus::ApiKey;
+use crate::voltus::{ApiKey, WebhookUrl};
 
-pub use options::{LogFormat, RunOptions};
+pub use api::{Api, ApiOptions, api_url};
+pub use daemon::{DaemonAccess, DaemonOptions};
+pub use options::{LogFormat, RunOptions, duration};
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Config {
     pub curtail_on_test: bool,
     /// What webhooks must have in their path.
     pub webhook_secret: Option<SecretString>,
+    /// The URL to keep registered, with the secret.
+    pub public_url: Option<WebhookUrl>,
     /// The longest that a webhook waits for its answer.
     pub webhook_deadline: Duration,
     /// Requests a second from one peer of the listener. `None` is no limit.
@@ -81,6 +88,29 @@ pub struct Problem {
     pub option: &'static str,
     /// What is wrong with it, and what would be right.
     pub problem: String,
+}
+
+impl Problem {
+    fn new(option: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            option,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, option: &'static str, problem: impl Into<String>) {
+        self.0.push(Problem::new(option, problem));
+    }
+
+    fn take<T>(&mut self, checked: Result<T, Problem>) -> Option<T> {
+        checked.map_err(|problem| self.0.push(problem)).ok()
+    }
 }
 
 /// Everything that is wrong with the configuration.

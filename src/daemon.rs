@@ -17,13 +17,14 @@ use crate::delivery::{Sink, restore};
 use crate::engine::Rules;
 use crate::http::{Bounds, serve};
 use crate::listener::{Listener, Peers, Traffic};
+use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Status};
 use crate::store::{
     Closed, MemoryStore, OpenError, SqliteStore, Store, StoreError, StoreHandle, StoreReader,
     Stored,
 };
 use crate::sync::{Driver, DriverError, Machine, Settings};
-use crate::voltus::{Client, ClientError, ClientSettings};
+use crate::voltus::{Admin, Client, ClientError, ClientSettings};
 
 /// How long requests that are under way may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -96,6 +97,8 @@ pub struct Daemon {
     webhooks: JoinHandle<()>,
     status: JoinHandle<()>,
     driver: JoinHandle<Result<(), DriverError>>,
+    /// Keeps the webhook registered, if that is asked for.
+    registration: Option<JoinHandle<()>>,
     sink_tasks: TaskTracker,
     closed: Closed,
 }
@@ -112,15 +115,20 @@ impl Daemon {
         let stored = kept.load(config)?;
         let listen = bind("--listen", config.listen).await?;
         let status_listen = bind("--status-listen", config.status_listen).await?;
-        let api = Client::new(
-            &ClientSettings {
-                base: config.api_url.clone(),
-                version: config.api_version.clone(),
-                max_body: config.api_max_body,
-            },
-            Arc::clone(&config.api_key),
-            clock,
-        )?;
+        let api_settings = ClientSettings {
+            base: config.api_url.clone(),
+            version: config.api_version.clone(),
+            max_body: config.api_max_body,
+        };
+        let api = Client::new(&api_settings, Arc::clone(&config.api_key), clock)?;
+        let registration = match &config.public_url {
+            Some(url) => {
+                let admin = Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?;
+                let seed = rand::random();
+                Some(Registration::new(admin, url.clone(), clock, seed))
+            }
+            None => None,
+        };
         let sink_tasks = TaskTracker::new();
         let stop_sinks = CancellationToken::new();
         let context = SinkContext {
@@ -194,6 +202,9 @@ impl Daemon {
                 stop_listeners.clone(),
             )),
             driver: tasks.spawn(driver.run(stop_driver.clone())),
+            // Behind the listener, which the API asks before it registers it.
+            registration: registration
+                .map(|registration| tasks.spawn(registration.run(stop_listeners.clone()))),
             stop_listeners,
             stop_driver,
             stop_sinks,
@@ -224,6 +235,7 @@ impl Daemon {
             ended = &mut self.driver => return Err(driver_ended(ended)),
             _ = &mut self.webhooks => Err(DaemonError::Task("the webhook listener")),
             _ = &mut self.status => Err(DaemonError::Task("the status listener")),
+            () = ended(&mut self.registration) => Err(DaemonError::Task("the webhook's registration")),
         };
         tracing::info!("stopping: answering what is under way");
         self.stop_listeners.cancel();
@@ -238,6 +250,9 @@ impl Daemon {
         }
         self.webhooks.abort();
         self.status.abort();
+        if let Some(registration) = &self.registration {
+            registration.abort();
+        }
         self.stop_driver.cancel();
         let driver = self.driver.await;
         self.stop_sinks.cancel();
@@ -261,6 +276,16 @@ impl Daemon {
         }
         tracing::info!("stopped; everything is on disk, and no site was commanded");
         Ok(())
+    }
+}
+
+/// Returns when the task has ended, and never if there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => {
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
     }
 }
 

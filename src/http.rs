@@ -1,7 +1,10 @@
-//! What both listeners share: bounded connections, and answers in JSON.
+//! What both listeners share: bounded connections, and answers in JSON. And how
+//! we ask others, within bounds too.
 
+mod client;
 mod reply;
 mod serve;
 
+pub use client::{BodyError, bounded_client, describe, is_loopback, read_body};
 pub use reply::{json_reply, not_served, refusal, set_retry_after, wrong_method};
 pub use serve::{Bounds, Hangup, Peer, serve};

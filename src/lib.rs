@@ -24,8 +24,10 @@
 //! | [`listener`] | the webhook endpoint |
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`registration`] | keeps the webhook registered at the API |
 //! | [`demo`] | sandbox and daemon in a story of lost webhooks |
-//! | [`http`] | what all listeners share |
+//! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
+//! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
 
@@ -39,8 +41,10 @@ pub mod engine;
 pub mod http;
 pub mod listener;
 pub mod model;
+pub mod registration;
 pub mod retry;
 pub mod sandbox;
+pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod sync;

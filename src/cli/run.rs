@@ -47,6 +47,12 @@ fn introduce(config: &Config, daemon: &Daemon) {
         daemon.listen(),
         listener::PATH
     );
+    if let Some(url) = &config.public_url {
+        tracing::info!("the webhook is kept registered at {url}");
+        if url.is_unencrypted() {
+            tracing::warn!("webhooks and their secret travel unencrypted: --public-url is http");
+        }
+    }
     tracing::info!("status is told at http://{}", daemon.status_listen());
     tracing::info!(
         "{} is polled every {}, with {} requests a minute at most",
@@ -70,7 +76,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
             config.api_rate
         );
     }
-    if config.api_url.scheme() == "http" && !crate::voltus::is_loopback(&config.api_url) {
+    if config.api_url.scheme() == "http" && !crate::http::is_loopback(&config.api_url) {
         tracing::warn!("the API key travels unencrypted: --api-url is http");
     }
 }

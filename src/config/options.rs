@@ -10,6 +10,8 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use super::ApiOptions;
+
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
@@ -23,21 +25,9 @@ pub enum LogFormat {
 /// The options of `dispatchd run`. Each has a variable; the option wins.
 #[derive(Debug, Args)]
 pub struct RunOptions {
-    /// The API: https://sandbox.voltus.co or https://api.voltus.co
-    #[arg(long, value_name = "URL", env = "VOLTUS_API_URL", default_value = "https://sandbox.voltus.co", help_heading = API)]
-    pub api_url: String,
-
-    /// The API's version, the first part of its paths
-    #[arg(long, value_name = "V", env = "VOLTUS_API_VERSION", default_value = "2022-04-15", help_heading = API)]
-    pub api_version: String,
-
-    /// The key to the API; "secret" for the sandbox and loopback hosts
-    #[arg(long, value_name = "KEY", env = "VOLTUS_API_KEY", hide_env_values = true, help_heading = API)]
-    pub api_key: Option<SecretString>,
-
-    /// A file with the key, read again when the API refuses the key
-    #[arg(long, value_name = "PATH", env = "VOLTUS_API_KEY_FILE", help_heading = API)]
-    pub api_key_file: Option<PathBuf>,
+    /// How the API is reached.
+    #[command(flatten)]
+    pub api: ApiOptions,
 
     /// Requests to the API a minute at most, a quarter of them at once
     #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", allow_hyphen_values = true, help_heading = API)]
@@ -66,6 +56,10 @@ pub struct RunOptions {
     /// The longest that a webhook is kept waiting for its answer
     #[arg(long, value_name = "D", env = "DISPATCHD_WEBHOOK_DEADLINE", default_value = "5s", value_parser = duration, allow_hyphen_values = true, help_heading = LISTENER)]
     pub webhook_deadline: Duration,
+
+    /// Where webhooks reach the listener from outside: keeps it registered
+    #[arg(long, value_name = "URL", env = "DISPATCHD_PUBLIC_URL", hide_env_values = true, help_heading = LISTENER)]
+    pub public_url: Option<SecretString>,
 
     /// Requests a second from one peer of the listener, 1,000 at once; 0 is off
     #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", allow_hyphen_values = true, help_heading = LISTENER)]
@@ -130,10 +124,10 @@ pub struct RunOptions {
     pub log_format: LogFormat,
 }
 
-const API: &str = "The API";
+pub(super) const API: &str = "The API";
 const LISTENER: &str = "The webhook listener";
 const DELIVERY: &str = "Sites and sinks";
-const STATUS: &str = "The status listener";
+pub(super) const STATUS: &str = "The status listener";
 const STATE: &str = "State and logs";
 
 /// An address to listen on, such as `127.0.0.1:5000`. `localhost` is this

@@ -1,6 +1,7 @@
 //! One daemon a state file.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
@@ -31,6 +32,24 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
                 path: path.to_owned(),
             }),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
+    /// Whether a daemon holds the lock. Nothing is made for it.
+    pub fn is_taken(path: &Path) -> Result<bool, OpenError> {
+        let unusable = |error: std::io::Error| OpenError::Unusable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let file = match File::options().write(true).open(lock_path(path)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unusable(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(unusable(error)),
         }
     }

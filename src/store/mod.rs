@@ -14,7 +14,7 @@ mod worker;
 pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord, Told};
 pub use error::{OpenError, StoreError};
 pub use memory::MemoryStore;
-pub use sqlite::{SqliteReader, SqliteStore};
+pub use sqlite::{Probe, SqliteReader, SqliteStore};
 pub use worker::{Closed, StoreHandle};
 
 use crate::model::{DispatchId, Event, HistoryItem};

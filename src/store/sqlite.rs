@@ -1,6 +1,7 @@
 //! The state file: SQLite, which users can open with `sqlite3`.
 
 mod open;
+mod probe;
 mod read;
 mod rows;
 mod schema;
@@ -14,6 +15,8 @@ use rusqlite::Connection;
 use super::lock::Lock;
 use super::{Batch, OpenError, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Event, HistoryItem};
+
+pub use probe::Probe;
 
 /// A file as the system sees it: enough to tell that it is still the same one.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +62,15 @@ impl SqliteStore {
     /// is left as it is.
     pub fn open(path: &Path, origin: &str) -> Result<Self, OpenError> {
         open::open(path, origin)
+    }
+
+    /// Whether the state file at `path` could be opened for the API at `origin`.
+    /// Nothing is made or written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for a file in use.
+    pub fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
+        probe::probe(path, origin)
     }
 
     /// A second way in, for reads beside the writer.

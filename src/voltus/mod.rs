@@ -1,9 +1,12 @@
 //! The upstream: what it says, and how we ask.
 
+mod admin;
 mod client;
 mod error;
 mod key;
 mod problems;
+mod transport;
+mod webhook;
 mod wire;
 
 use std::future::Future;
@@ -11,11 +14,13 @@ use std::future::Future;
 use crate::engine::Answer;
 use crate::model::DispatchId;
 
-pub(crate) use client::is_loopback;
+pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError};
 pub use key::{ApiKey, KeyError};
 pub use problems::Problems;
+pub(crate) use webhook::listener_end;
+pub use webhook::{InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
 pub use wire::{read_dispatch_answer, read_list};
 
 /// A question to the API.

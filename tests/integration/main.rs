@@ -12,7 +12,9 @@
 )]
 
 mod acceptance;
+mod attacks;
 mod bad_api;
+mod commands;
 mod crashes;
 mod delivery;
 mod disk;

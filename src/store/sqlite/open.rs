@@ -63,7 +63,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
 
 /// Looks at the file's first bytes, before SQLite does. Tells whether the file
 /// is to be made.
-fn look(path: &Path) -> Result<bool, OpenError> {
+pub(super) fn look(path: &Path) -> Result<bool, OpenError> {
     /// Where SQLite keeps the application id, big-endian.
     const ID: std::ops::Range<usize> = 68..72;
     const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -90,7 +90,7 @@ fn look(path: &Path) -> Result<bool, OpenError> {
 
 /// Whether a file of ours is one that this daemon may go on with. Tells whether
 /// its making was cut short, so that it is to be made again.
-fn check(path: &Path, connection: &Connection, origin: &str) -> Result<bool, OpenError> {
+pub(super) fn check(path: &Path, connection: &Connection, origin: &str) -> Result<bool, OpenError> {
     let fail = |error: rusqlite::Error| describe(path, &error);
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -149,7 +149,7 @@ fn prepare(connection: &mut Connection, fresh: bool, origin: &str) -> rusqlite::
     Ok(())
 }
 
-fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let reason = error.to_string();
     match error.sqlite_error_code() {
@@ -161,7 +161,7 @@ fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
     }
 }
 
-fn unusable(path: &Path, reason: &str) -> OpenError {
+pub(super) fn unusable(path: &Path, reason: &str) -> OpenError {
     OpenError::Unusable {
         path: path.to_owned(),
         reason: reason.to_owned(),

@@ -159,3 +159,38 @@ fn a_missing_folder_is_named_with_the_option() {
     let error = SqliteStore::open(&path, "http://api").unwrap_err();
     assert!(error.to_string().contains("--state"), "{error}");
 }
+
+#[test]
+fn a_probe_tells_what_opening_would_and_leaves_no_trace() {
+    let folder = Folder::new();
+    let listing = || -> Vec<(std::ffi::OsString, Vec<u8>)> {
+        let files = std::fs::read_dir(folder.0.path())
+            .unwrap()
+            .map(Result::unwrap);
+        let mut files: Vec<_> = files
+            .map(|file| (file.file_name(), std::fs::read(file.path()).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let probe = |origin| {
+        let before = listing();
+        let probed = SqliteStore::probe(&folder.path(), origin);
+        assert!(listing() == before, "touched");
+        probed
+    };
+    assert_eq!(probe("http://api").unwrap(), Probe::Absent);
+    let daemon = folder.open().unwrap();
+    assert_eq!(probe("http://api").unwrap(), Probe::InUse);
+    drop(daemon);
+    assert_eq!(probe("http://api").unwrap(), Probe::Usable);
+    let other = probe("http://other");
+    assert!(matches!(other, Err(OpenError::OtherOrigin { .. })));
+    folder.edit("PRAGMA user_version = 999");
+    assert!(matches!(probe("http://api"), Err(OpenError::Newer { .. })));
+    std::fs::write(folder.path(), "precious notes").unwrap();
+    assert!(matches!(
+        probe("http://api"),
+        Err(OpenError::NotOurs { .. })
+    ));
+}

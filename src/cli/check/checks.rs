@@ -1,0 +1,252 @@
+//! The checks, each of which touches nothing.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use super::{Check, Verdict};
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigError, StatePath};
+use crate::engine::Answer;
+use crate::registration::{Action, decide};
+use crate::store::{Probe, SqliteStore};
+use crate::voltus::{Admin, ApiError, ClientSettings, Look, Webhook};
+
+/// From here on, starts and ends come noticeably early or late.
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(5);
+
+const CONFIGURATION: &str = "configuration";
+const STATE: &str = "state";
+const REACHABILITY: &str = "reachability";
+const KEY: &str = "key";
+const CLOCK: &str = "clock";
+const REGISTRATION: &str = "registration";
+
+fn ok(name: &'static str, detail: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Ok,
+        name,
+        detail: detail.into(),
+    }
+}
+
+fn failed(name: &'static str, detail: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Failed,
+        name,
+        detail: detail.into(),
+    }
+}
+
+fn skipped(name: &'static str, detail: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Skipped,
+        name,
+        detail: detail.into(),
+    }
+}
+
+/// All of them, in the order in which they build on one another.
+pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION];
+            let why = "needs a configuration that can work";
+            return std::iter::once(failed(CONFIGURATION, error.to_string()))
+                .chain(rest.map(|name| skipped(name, why)))
+                .collect();
+        }
+    };
+    let mut checks = vec![configuration(&config), state(&config)];
+    let settings = ClientSettings {
+        base: config.api_url.clone(),
+        version: config.api_version.clone(),
+        max_body: config.api_max_body,
+    };
+    let clock = SystemClock::new();
+    match Admin::new(&settings, Arc::clone(&config.api_key), clock) {
+        Ok(admin) => {
+            let look = admin.look().await;
+            let webhooks = match &look.list {
+                Ok(_) => Some(admin.webhooks().await),
+                Err(_) => None,
+            };
+            checks.push(reachability(&config, &look));
+            checks.push(key(&look));
+            checks.push(clocks(&look));
+            checks.push(registration(&config, webhooks));
+        }
+        Err(error) => {
+            checks.push(failed(REACHABILITY, error.to_string()));
+            let why = "the API cannot be asked";
+            checks.extend([KEY, CLOCK, REGISTRATION].map(|name| skipped(name, why)));
+        }
+    }
+    checks
+}
+
+fn configuration(config: &Config) -> Check {
+    let sinks: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
+    let polls = humantime::format_duration(config.poll_interval);
+    let detail = format!(
+        "{} version {}, a poll every {polls}, events to {}",
+        config.origin(),
+        config.api_version,
+        sinks.join(", ")
+    );
+    ok(CONFIGURATION, detail)
+}
+
+fn state(config: &Config) -> Check {
+    let StatePath::File(path) = &config.state else {
+        return skipped(STATE, "nothing is kept: --state is :memory:");
+    };
+    let shown = path.display();
+    match SqliteStore::probe(path, &config.origin()) {
+        Ok(Probe::Absent) => ok(STATE, format!("{shown} is not there yet and can be made")),
+        Ok(Probe::Usable) => ok(STATE, format!("{shown} can be gone on with")),
+        Ok(Probe::InUse) => skipped(
+            STATE,
+            format!("{shown} is in use by a dispatchd that is running"),
+        ),
+        Err(error) => failed(STATE, error.to_string()),
+    }
+}
+
+/// An answer of any status shows that there is a way; whether it is the right
+/// place is another question.
+fn reachability(config: &Config, look: &Look) -> Check {
+    let origin = config.origin();
+    let took = look.took.as_millis();
+    match &look.list {
+        Ok(told) => {
+            let count = match &told.answer {
+                Answer::List(list) => list.readings.len() + list.nameless,
+                _ => 0,
+            };
+            if told.problems.is_empty() {
+                let detail =
+                    format!("{origin} answers in {took} ms; dispatches in its list: {count}");
+                ok(REACHABILITY, detail)
+            } else {
+                let detail = format!(
+                    "{origin} answers, but parts of its list ({count}) cannot be read: {}",
+                    told.problems
+                );
+                failed(REACHABILITY, detail)
+            }
+        }
+        Err(ApiError::KeyRefused { .. }) => {
+            ok(REACHABILITY, format!("{origin} answers in {took} ms"))
+        }
+        Err(error) => failed(REACHABILITY, format!("{origin}: {error}")),
+    }
+}
+
+fn key(look: &Look) -> Check {
+    match &look.list {
+        Ok(_) => ok(KEY, "the API takes it"),
+        Err(error @ ApiError::KeyRefused { .. }) => failed(KEY, error.to_string()),
+        Err(_) => skipped(KEY, "the API gave no list"),
+    }
+}
+
+fn clocks(look: &Look) -> Check {
+    let Some((ahead, margin)) = look.ahead else {
+        return skipped(CLOCK, "the API did not tell the time");
+    };
+    let tenths = |span: TimeDelta| {
+        let tenths = span.num_milliseconds().unsigned_abs().div_ceil(100);
+        format!("{}.{}s", tenths / 10, tenths % 10)
+    };
+    if ahead.abs() <= margin {
+        let detail = format!("agrees with the API's to within {}", tenths(margin));
+        return ok(CLOCK, detail);
+    }
+    // The API's being ahead means that ours is behind.
+    let side = if ahead > TimeDelta::zero() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    let detail = format!(
+        "{} {side} the API's, give or take {}",
+        tenths(ahead),
+        tenths(margin)
+    );
+    if ahead.abs() - margin > SKEW_MAX {
+        failed(
+            CLOCK,
+            format!("{detail}: starts and ends go by it; set it by NTP"),
+        )
+    } else {
+        ok(CLOCK, detail)
+    }
+}
+
+fn registration(config: &Config, webhooks: Option<Result<Vec<Webhook>, ApiError>>) -> Check {
+    let webhooks = match webhooks {
+        Some(Ok(webhooks)) => webhooks,
+        Some(Err(error)) => return failed(REGISTRATION, error.to_string()),
+        None => return skipped(REGISTRATION, "the API gave no list"),
+    };
+    let Some(wanted) = &config.public_url else {
+        return if webhooks.is_empty() {
+            skipped(
+                REGISTRATION,
+                "none, and --public-url is not given: without webhooks all comes by polls",
+            )
+        } else {
+            let shown: Vec<String> = webhooks.iter().map(one).collect();
+            ok(REGISTRATION, shown.join(", "))
+        };
+    };
+    match decide(&webhooks, wanted, None) {
+        Action::Nothing => ok(REGISTRATION, format!("{wanted} for all events")),
+        Action::Delete(ids) => {
+            let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+            let detail = format!(
+                "{wanted} for all events; former ones beside it: {}",
+                ids.join(", ")
+            );
+            ok(REGISTRATION, detail)
+        }
+        Action::Register => {
+            let why = webhooks
+                .iter()
+                .find(|webhook| webhook.url.is_of_listener(wanted))
+                .map_or_else(
+                    || "is not registered".to_owned(),
+                    |webhook| {
+                        let lacks: Vec<&str> = webhook.lacks().collect();
+                        if lacks.is_empty() {
+                            format!("is registered with another secret ({})", webhook.id)
+                        } else {
+                            format!(
+                                "is registered without {} ({})",
+                                lacks.join(", "),
+                                webhook.id
+                            )
+                        }
+                    },
+                );
+            let remedy = "dispatchd run with --public-url sees to it";
+            failed(REGISTRATION, format!("{wanted} {why}; {remedy}"))
+        }
+    }
+}
+
+fn one(webhook: &Webhook) -> String {
+    let lacks: Vec<&str> = webhook.lacks().collect();
+    if lacks.is_empty() {
+        format!("{} ({})", webhook.url, webhook.id)
+    } else {
+        format!(
+            "{} ({}) without {}",
+            webhook.url,
+            webhook.id,
+            lacks.join(", ")
+        )
+    }
+}

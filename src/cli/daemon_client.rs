@@ -1,0 +1,186 @@
+//! Asks a running daemon.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{AUTHORIZATION, HeaderValue};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::Failure;
+use super::output::plain;
+use crate::config::DaemonAccess;
+use crate::http::{BodyError, bounded_client, describe, read_body};
+
+/// The longest that one answer may take, whole.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer, in bytes.
+const BODY_MAX: u64 = 128 * 1024 * 1024;
+
+/// Why the daemon gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AskError {
+    /// No connection, or it broke.
+    #[error("nobody answers at {url} ({reason}); is dispatchd running? --status-url says where")]
+    Unreachable {
+        /// Who was asked.
+        url: String,
+        /// Why there was no answer.
+        reason: String,
+    },
+    /// Another token is wanted, or one at all.
+    #[error("the daemon at {url} wants another token; give the one it has as --status-token")]
+    Token {
+        /// Who was asked.
+        url: String,
+    },
+    /// Any other status.
+    #[error("the daemon at {url} answered {status}: {message}")]
+    Status {
+        /// Who was asked.
+        url: String,
+        /// The status.
+        status: u16,
+        /// Why, in its words.
+        message: String,
+    },
+    /// It is no answer of a daemon.
+    #[error("what answers at {url} is no dispatchd ({reason}); --status-url says where it is")]
+    Unreadable {
+        /// Who was asked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The client could not be made.
+    #[error("the HTTPS client cannot start: {0}; install the system's CA certificates")]
+    Client(String),
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+/// A client of a daemon's status listener.
+#[derive(Debug)]
+pub(super) struct DaemonClient {
+    http: reqwest::Client,
+    url: Url,
+    token: Option<HeaderValue>,
+}
+
+impl DaemonClient {
+    pub fn new(access: DaemonAccess) -> Result<Self, Failure> {
+        let http = bounded_client(&access.url, TIMEOUT)
+            .map_err(|error| AskError::Client(describe(error)))?;
+        let token = access.token.map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let token = token
+            .transpose()
+            .map_err(|_: http::header::InvalidHeaderValue| {
+                Failure::Usage(
+                    "--status-token: has a character that cannot stand in a header".into(),
+                )
+            })?;
+        Ok(Self {
+            http,
+            url: access.url,
+            token,
+        })
+    }
+
+    /// What the daemon answers at the path of `segments`. `None` where it knows
+    /// no such path or dispatch.
+    pub async fn get<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<Option<T>, AskError> {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        let mut request = self.http.get(url).timeout(TIMEOUT);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.clone());
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let body = read_body(response, BODY_MAX)
+            .await
+            .map_err(|error| match error {
+                BodyError::TooLong { .. } => self.unreadable(error.to_string()),
+                BodyError::Broken(error) => self.unreachable(error),
+            })?;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body)
+                .map(Some)
+                .map_err(|error| self.unreadable(error.to_string())),
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED => Err(AskError::Token { url: self.name() }),
+            _ => Err(AskError::Status {
+                url: self.name(),
+                status: status.as_u16(),
+                message: message(&body),
+            }),
+        }
+    }
+
+    /// The same, where every daemon has an answer.
+    pub async fn expect<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, AskError> {
+        self.get(segments)
+            .await?
+            .ok_or_else(|| self.unreadable(format!("it has no /{}", segments.join("/"))))
+    }
+
+    /// What it is called to operators.
+    fn name(&self) -> String {
+        self.url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> AskError {
+        let reason = if error.is_timeout() {
+            "no answer in time".to_owned()
+        } else {
+            root(&error)
+        };
+        AskError::Unreachable {
+            url: self.name(),
+            reason,
+        }
+    }
+
+    fn unreadable(&self, reason: String) -> AskError {
+        AskError::Unreadable {
+            url: self.name(),
+            reason,
+        }
+    }
+}
+
+/// The innermost cause, which says it in the fewest words.
+fn root(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// The daemon's own words for a refusal.
+fn message(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    serde_json::from_slice(body).map_or_else(
+        |_| "no reason".to_owned(),
+        |Refusal { error }| plain(&error).chars().take(200).collect(),
+    )
+}

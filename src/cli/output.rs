@@ -1,0 +1,30 @@
+//! Results, on standard output.
+
+use std::io::{ErrorKind, Write};
+
+use super::Failure;
+
+/// Writes `text` as it is. A reader that has gone away wants no more, which is
+/// no failure; `false` tells so.
+pub(super) fn write(text: &str) -> Result<bool, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Runtime(format!(
+            "standard output cannot be written: {error}"
+        ))),
+    }
+}
+
+/// Writes a line.
+pub(super) fn line(text: &str) -> Result<bool, Failure> {
+    write(&format!("{text}\n"))
+}
+
+/// What somebody else wrote, fit for a terminal: nothing in it can steer one.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}

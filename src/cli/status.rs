@@ -1,0 +1,127 @@
+//! `dispatchd status`
+
+pub(super) mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::daemon_client::{AskError, DaemonClient};
+use super::output::{line, write};
+use super::{Failure, logging, runtime, stop};
+use crate::config::{DaemonAccess, DaemonOptions, LogFormat};
+use report::Report;
+use table::Style;
+
+/// The time between two looks of `--watch`.
+const REDRAW: Duration = Duration::from_secs(2);
+
+/// Clears a terminal.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// The options of `dispatchd status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusOptions {
+    /// One JSON object with status, schedule and sites
+    #[arg(long)]
+    json: bool,
+
+    /// Looks again every 2 seconds, until SIGINT or SIGTERM
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+/// Asks a running daemon how it is.
+pub(super) fn run(options: StatusOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    logging::start(LogFormat::Text, "error")?;
+    let access = DaemonAccess::check(options.daemon, matches)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = DaemonClient::new(access)?;
+    let terminal = std::io::stdout().is_terminal();
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dumb = var("TERM").is_some_and(|term| term == "dumb");
+    let style = Style {
+        colours: terminal && !dumb && var("NO_COLOR").is_none(),
+    };
+    runtime()?.block_on(async {
+        if options.watch {
+            let tasks = TaskTracker::new();
+            let stop = stop::on_signal(&tasks)?;
+            let clear = if terminal && !options.json { CLEAR } else { "" };
+            watch(&client, options.json, style, clear, stop).await
+        } else {
+            let text = look(&client, options.json, style).await?;
+            write(&text).map(drop)
+        }
+    })
+}
+
+/// One look, as text.
+async fn look(client: &DaemonClient, json: bool, style: Style) -> Result<String, AskError> {
+    if json {
+        let all = json!({
+            "status": client.expect::<Value>(&["status"]).await?,
+            "schedule": client.expect::<Value>(&["schedule"]).await?,
+            "sites": client.get::<Value>(&["sites"]).await?,
+        });
+        return Ok(format!("{all}\n"));
+    }
+    let report = Report {
+        status: client.expect(&["status"]).await?,
+        schedule: client.expect(&["schedule"]).await?,
+        sites: client.get(&["sites"]).await?,
+    };
+    Ok(table::draw(&report, style))
+}
+
+/// Looks again and again. That nobody answers is a failure at first, and news
+/// later on: a daemon that is started anew is back in a moment.
+async fn watch(
+    client: &DaemonClient,
+    json: bool,
+    style: Style,
+    clear: &str,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let mut first = true;
+    loop {
+        let Some(looked) = stop.run_until_cancelled(look(client, json, style)).await else {
+            return Ok(());
+        };
+        let text = match looked {
+            Ok(text) => text,
+            Err(error) if first => return Err(error.into()),
+            Err(error) if json => {
+                super::note(&error.to_string());
+                String::new()
+            }
+            Err(error) => format!("{error}\n"),
+        };
+        first = false;
+        // What is not redrawn is told apart by an empty line.
+        let gap = if json || !clear.is_empty() { "" } else { "\n" };
+        if !write(&format!("{clear}{text}{gap}"))? {
+            return Ok(());
+        }
+        let pause = tokio::time::sleep(REDRAW);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            // The prompt comes on a line of its own.
+            return if clear.is_empty() {
+                Ok(())
+            } else {
+                line("").map(drop)
+            };
+        }
+    }
+}

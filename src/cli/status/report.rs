@@ -1,0 +1,133 @@
+//! What the daemon tells, as far as it is shown. What it does not tell, being of
+//! another version, is left out rather than refused.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+/// All that is shown.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Report {
+    pub status: Status,
+    pub schedule: Schedule,
+    /// `None` when the daemon tells none.
+    pub sites: Option<Sites>,
+}
+
+/// `GET /status`
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Status {
+    #[serde(default)]
+    pub version: String,
+    pub started_at: Option<DateTime<Utc>>,
+    pub now: DateTime<Utc>,
+    pub sync: Sync,
+    #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
+    pub schedule: Counts,
+    #[serde(default)]
+    pub delivery: Vec<Delivery>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Sync {
+    pub state: String,
+    #[serde(default)]
+    pub poll_interval_seconds: f64,
+    pub last_poll: Option<Poll>,
+    pub last_successful_poll: Option<DateTime<Utc>>,
+    pub next_poll: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub webhooks: Webhooks,
+    #[serde(default)]
+    pub missed_webhooks: u64,
+    #[serde(default)]
+    pub heals: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Poll {
+    pub at: DateTime<Utc>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Webhooks {
+    pub received: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    pub last_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Store {
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Counts {
+    pub revision: u64,
+    pub scheduled: u64,
+    pub active: u64,
+    pub ended: u64,
+    pub cancelled: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Delivery {
+    pub sink: String,
+    pub pending: u64,
+    pub oldest_pending_seconds: Option<f64>,
+    pub failed_attempts: u64,
+}
+
+/// `GET /schedule`
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Schedule {
+    pub dispatches: Vec<Dispatch>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Dispatch {
+    pub id: String,
+    pub phase: String,
+    #[serde(default)]
+    pub test: bool,
+    pub start_time: DateTime<Utc>,
+    pub end_time: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub sites: Vec<serde::de::IgnoredAny>,
+    pub first_seen: DateTime<Utc>,
+    #[serde(default)]
+    pub discovered_by: String,
+}
+
+impl Dispatch {
+    pub fn is_over(&self) -> bool {
+        matches!(&*self.phase, "ended" | "cancelled")
+    }
+}
+
+/// `GET /sites`
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Sites {
+    pub sites: Vec<Site>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Site {
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub customer_location_id: String,
+    pub state: String,
+    pub since: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    pub commitment_kw: Option<f64>,
+}

@@ -1,0 +1,339 @@
+//! The report for people: what matters first, in 80 columns.
+
+use chrono::{DateTime, Utc};
+
+use super::report::{Delivery, Dispatch, Report, Site, Status};
+use super::words::{count, cut, end, relative, span, time, wrap};
+use crate::cli::output::plain;
+
+/// No line is longer.
+pub(super) const WIDTH: usize = 80;
+
+/// The column of labels.
+const LABEL: usize = 10;
+
+/// Rows shown of one table. `--json` has all.
+const ROWS: usize = 50;
+
+/// How it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Style {
+    pub colours: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    None,
+    Dim,
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Style {
+    fn paint(self, colour: Colour, text: &str) -> String {
+        let code = match colour {
+            _ if !self.colours => return text.to_owned(),
+            Colour::None => return text.to_owned(),
+            Colour::Dim => "2",
+            Colour::Green => "1;32",
+            Colour::Yellow => "1;33",
+            Colour::Red => "1;31",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// The whole report.
+pub(super) fn draw(report: &Report, style: Style) -> String {
+    let mut page = Page {
+        text: String::new(),
+        style,
+    };
+    page.health(&report.status);
+    page.dispatches(report);
+    page.sites(report);
+    page.text
+}
+
+struct Page {
+    text: String,
+    style: Style,
+}
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+
+    /// A label, and what belongs to it, over as many lines as it takes.
+    fn entry(&mut self, label: &str, colour: Colour, text: &str) {
+        let mut label = self.style.paint(colour, &format!("{label:LABEL$}"));
+        for line in wrap(&plain(text), WIDTH - LABEL) {
+            self.line(&format!("{label}{line}"));
+            label = " ".repeat(LABEL);
+        }
+    }
+
+    fn health(&mut self, status: &Status) {
+        let now = status.now;
+        let sync = &status.sync;
+        let since = sync.last_successful_poll;
+        let next = sync.next_poll.map_or_else(String::new, |next| {
+            if next > now {
+                format!(", next {}", relative(next, now))
+            } else {
+                ", next now".to_owned()
+            }
+        });
+        let (colour, text) = match &*sync.state {
+            "fresh" => (
+                Colour::Green,
+                format!(
+                    "last poll {}{next}",
+                    since.map_or_else(|| "unknown".into(), |at| relative(at, now))
+                ),
+            ),
+            "starting" => (
+                Colour::Yellow,
+                format!("no poll has succeeded yet{next}; the schedule cannot be trusted"),
+            ),
+            _ => (
+                Colour::Red,
+                match since {
+                    Some(at) => format!(
+                        "no poll has succeeded since {} ({}){next}; the schedule may be wrong",
+                        time(at),
+                        relative(at, now)
+                    ),
+                    None => format!("no poll has succeeded{next}; the schedule may be wrong"),
+                },
+            ),
+        };
+        self.entry(&plain(&sync.state.to_uppercase()), colour, &text);
+        if let Some(poll) = &sync.last_poll
+            && let Some(error) = &poll.error
+        {
+            let text = format!("failed {}: {error}", relative(poll.at, now));
+            self.entry("last poll", Colour::Red, &text);
+        }
+        if let Some(error) = &status.store.error {
+            self.entry("store", Colour::Red, error);
+        }
+        let webhooks = &sync.webhooks;
+        let last = webhooks
+            .last_at
+            .map_or_else(String::new, |at| format!("; last {}", relative(at, now)));
+        let text = if webhooks.received == 0 {
+            "none received".to_owned()
+        } else {
+            format!(
+                "{} received, {} accepted, {} rejected, {} failed{last}",
+                webhooks.received, webhooks.accepted, webhooks.rejected, webhooks.failed
+            )
+        };
+        self.entry("webhooks", warn_if(webhooks.failed > 0), &text);
+        let text = format!(
+            "{} found by polls, {} missed",
+            count(sync.heals, "change", "changes"),
+            count(sync.missed_webhooks, "webhook", "webhooks")
+        );
+        self.entry("heals", warn_if(sync.missed_webhooks > 0), &text);
+        let mut label = "delivery";
+        for sink in &status.delivery {
+            let late = sink.pending > 0 && sink.oldest_pending_seconds.is_some_and(|s| s > 10.0);
+            self.entry(label, warn_if(late), &delivery(sink));
+            label = "";
+        }
+        let counts = &status.schedule;
+        let text = format!(
+            "{} active, {} scheduled, {} ended, {} cancelled; revision {}",
+            counts.active, counts.scheduled, counts.ended, counts.cancelled, counts.revision
+        );
+        self.entry("schedule", Colour::None, &text);
+        let up = status.started_at.map_or_else(String::new, |at| {
+            let seconds = (now - at).num_seconds().max(0);
+            format!(", up {}", span(seconds.unsigned_abs()))
+        });
+        let text = format!("dispatchd {}{up}", status.version);
+        self.entry("daemon", Colour::None, &text);
+    }
+
+    fn dispatches(&mut self, report: &Report) {
+        let now = report.status.now;
+        let mut rows: Vec<&Dispatch> = report
+            .schedule
+            .dispatches
+            .iter()
+            .filter(|dispatch| !dispatch.is_over())
+            .collect();
+        rows.sort_by_key(|dispatch| (dispatch.phase != "active", dispatch.start_time));
+        self.line("");
+        if rows.is_empty() {
+            self.line("No dispatch is active or scheduled.");
+            return;
+        }
+        let cells = rows
+            .iter()
+            .map(|dispatch| {
+                let colour = if dispatch.phase == "active" {
+                    Colour::Yellow
+                } else {
+                    Colour::None
+                };
+                let cells = [
+                    dispatch.phase.clone(),
+                    dispatch.id.clone(),
+                    time(dispatch.start_time),
+                    end(dispatch.end_time),
+                    next(dispatch, now),
+                    dispatch.sites.len().to_string(),
+                    if dispatch.test { "test" } else { "" }.to_owned(),
+                ];
+                (colour, cells.to_vec())
+            })
+            .collect();
+        let columns = [
+            ("PHASE", 9),
+            ("DISPATCH", 10),
+            ("START", 12),
+            ("END", 12),
+            ("NEXT", 16),
+            ("SITES", 5),
+            ("", 4),
+        ];
+        self.table(&columns, cells);
+    }
+
+    fn sites(&mut self, report: &Report) {
+        self.line("");
+        let Some(sites) = &report.sites else {
+            self.line("This daemon does not tell what its sites are to do.");
+            return;
+        };
+        let curtailed: Vec<&Site> = sites
+            .sites
+            .iter()
+            .filter(|site| site.state == "curtailed")
+            .collect();
+        if curtailed.is_empty() {
+            self.line("No site is curtailed.");
+            return;
+        }
+        let cells = curtailed
+            .iter()
+            .map(|site| {
+                let cells = [
+                    site.id.clone(),
+                    site.name.clone(),
+                    site.customer_location_id.clone(),
+                    site.commitment_kw
+                        .map_or_else(|| "?".into(), |kw| kw.to_string()),
+                    site.since.map_or_else(|| "?".into(), time),
+                    end(site.until),
+                ];
+                (Colour::Yellow, cells.to_vec())
+            })
+            .collect();
+        let columns = [
+            ("CURTAILED", 12),
+            ("NAME", 16),
+            ("LOCATION", 12),
+            ("KW", 6),
+            ("SINCE", 12),
+            ("UNTIL", 12),
+        ];
+        self.table(&columns, cells);
+    }
+
+    /// A table whose columns are as wide as they must, and no wider than given.
+    /// The first cell of a row is in its colour.
+    fn table(&mut self, columns: &[(&str, usize)], rows: Vec<(Colour, Vec<String>)>) {
+        let hidden = rows.len().saturating_sub(ROWS);
+        let rows: Vec<(Colour, Vec<String>)> = rows
+            .into_iter()
+            .take(ROWS)
+            .map(|(colour, cells)| {
+                let cells = cells.iter().zip(columns);
+                let cut = cells.map(|(cell, (_, most))| cut(&plain(cell), *most));
+                (colour, cut.collect())
+            })
+            .collect();
+        let widths: Vec<usize> = columns
+            .iter()
+            .enumerate()
+            .map(|(column, (name, _))| {
+                let cells = rows.iter().filter_map(|(_, cells)| cells.get(column));
+                let widest = cells.map(|cell| cell.chars().count()).max();
+                widest.unwrap_or_default().max(name.chars().count())
+            })
+            .collect();
+        let join = |cells: Vec<String>| -> Vec<String> {
+            let padded = cells.into_iter().zip(&widths);
+            padded
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect()
+        };
+        let names = columns.iter().map(|(name, _)| (*name).to_owned());
+        let header = join(names.collect()).join("  ");
+        let header = self.style.paint(Colour::Dim, header.trim_end());
+        self.line(&header);
+        for (colour, cells) in rows {
+            let mut cells = join(cells);
+            if let Some(first) = cells.first_mut() {
+                *first = self.style.paint(colour, first);
+            }
+            self.line(cells.join("  ").trim_end());
+        }
+        if hidden > 0 {
+            self.line(&format!("and {hidden} more; --json has them"));
+        }
+    }
+}
+
+fn warn_if(it_is_so: bool) -> Colour {
+    if it_is_so {
+        Colour::Yellow
+    } else {
+        Colour::None
+    }
+}
+
+fn delivery(sink: &Delivery) -> String {
+    let mut text = format!("{}: ", cut(&sink.sink, 40));
+    match sink.pending {
+        0 => text.push_str("nothing pending"),
+        pending => text.push_str(&format!("{pending} pending")),
+    }
+    if sink.pending > 0
+        && let Some(oldest) = sink.oldest_pending_seconds
+    {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float becomes the nearest number there is"
+        )]
+        let seconds = oldest as u64;
+        text.push_str(&format!(", the oldest for {}", span(seconds)));
+    }
+    if sink.failed_attempts > 0 {
+        let attempts = count(sink.failed_attempts, "failed attempt", "failed attempts");
+        text.push_str(&format!("; {attempts} so far"));
+    }
+    text
+}
+
+/// What is due next for it.
+fn next(dispatch: &Dispatch, now: DateTime<Utc>) -> String {
+    let (what, due) = if dispatch.phase == "active" {
+        ("ends", dispatch.end_time)
+    } else {
+        ("starts", Some(dispatch.start_time))
+    };
+    match due {
+        Some(due) if due > now => format!("{what} {}", relative(due, now)),
+        Some(_) => format!("{what} now"),
+        None => "end not known".to_owned(),
+    }
+}

@@ -1,0 +1,198 @@
+//! The report, drawn from made-up and from real daemons.
+
+use http::StatusCode;
+use tokio::net::TcpListener;
+use warp::Filter;
+
+use super::*;
+use crate::cli::testing::{Running, client, free_address, sandbox};
+use crate::http::{Bounds, json_reply, serve};
+use crate::sandbox::{Acceptance, SiteSpec, acceptance};
+
+const PLAIN: Style = Style { colours: false };
+
+fn status(state: &str) -> Value {
+    json!({
+        "version": "0.1.0", "started_at": "2026-11-24T07:00:00Z", "now": "2026-11-24T10:00:30Z",
+        "sync": {
+            "state": state, "poll_interval_seconds": 30.0,
+            "last_poll": {"at": "2026-11-24T10:00:26Z", "ok": true, "error": null, "duration_ms": 12},
+            "last_successful_poll": "2026-11-24T10:00:26Z", "next_poll": "2026-11-24T10:00:56Z",
+            "webhooks": {"received": 12, "accepted": 11, "rejected": 1, "failed": 0,
+                "last_at": "2026-11-24T09:58:30Z"},
+            "missed_webhooks": 1, "heals": 3
+        },
+        "schedule": {"revision": 17, "scheduled": 1, "active": 1, "ended": 5, "cancelled": 0},
+        "delivery": [
+            {"sink": "stdout", "pending": 0, "oldest_pending_seconds": null, "delivered": 40, "failed_attempts": 0},
+            {"sink": format!("https://{}.example", "long".repeat(40)), "pending": 12,
+                "oldest_pending_seconds": 40.2, "delivered": 1, "failed_attempts": 1}
+        ]
+    })
+}
+
+fn dispatch(id: &str, phase: &str, start: &str, end: Value) -> Value {
+    json!({
+        "id": id, "phase": phase, "test": id == "test", "start_time": start, "end_time": end,
+        "sites": [{"id": "s1"}, {"id": "s2"}], "first_seen": start, "discovered_by": "poll"
+    })
+}
+
+fn report(status: Value, sites: Option<Value>) -> Report {
+    let schedule = json!({"dispatches": [
+        dispatch("test", "scheduled", "2026-11-25T09:45:00Z", Value::Null),
+        dispatch("dkmq", "active", "2026-11-24T10:00:00Z", json!("2026-11-24T11:00:00Z")),
+        dispatch("past", "ended", "2026-11-24T08:00:00Z", json!("2026-11-24T09:00:00Z")),
+        dispatch(&"x".repeat(64), "active", "2026-11-24T10:00:00Z", Value::Null),
+    ]});
+    serde_json::from_value(json!({"status": status, "schedule": schedule, "sites": sites})).unwrap()
+}
+
+fn sites() -> Value {
+    json!({"sites": [
+        {"id": "asdf", "name": "Mill \u{1b}[2J north, with quite a long name", "customer_location_id": "L7",
+            "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": 12.5},
+        {"id": "calm", "name": "Calm", "customer_location_id": "", "state": "normal", "since": null,
+            "until": null, "commitment_kw": null}
+    ]})
+}
+
+#[test]
+fn the_report_fits_80_columns_and_says_what_matters() {
+    let drawn = table::draw(&report(status("fresh"), Some(sites())), PLAIN);
+    let expected = "\
+FRESH     last poll 4s ago, next in 26s
+webhooks  12 received, 11 accepted, 1 rejected, 0 failed; last 2m ago
+heals     3 changes found by polls, 1 webhook missed
+delivery  stdout: nothing pending
+          https://longlonglonglonglonglonglonglon…: 12 pending, the oldest for
+          40s; 1 failed attempt so far
+schedule  1 active, 1 scheduled, 5 ended, 0 cancelled; revision 17
+daemon    dispatchd 0.1.0, up 3h
+
+PHASE      DISPATCH    START         END           NEXT              SITES
+active     dkmq        11-24 10:00Z  11-24 11:00Z  ends in 59m       2
+active     xxxxxxxxx…  11-24 10:00Z  open          end not known     2
+scheduled  test        11-25 09:45Z  open          starts in 23h44m  2      test
+
+CURTAILED  NAME              LOCATION  KW    SINCE         UNTIL
+asdf       Mill ?[2J north…  L7        12.5  11-24 10:00Z  open
+";
+    assert_eq!(drawn, expected);
+    assert!(
+        drawn
+            .lines()
+            .all(|line| line.chars().count() <= table::WIDTH)
+    );
+}
+
+#[test]
+fn a_stale_schedule_says_so_first_and_why() {
+    let mut stale = status("stale");
+    stale["sync"]["last_successful_poll"] = json!("2026-11-24T09:40:00Z");
+    stale["sync"]["last_poll"]["error"] = json!(
+        "the API refuses the key (401): set --api-key or --api-key-file to a key that is valid there"
+    );
+    let drawn = table::draw(&report(stale, None), PLAIN);
+    let lines: Vec<&str> = drawn.lines().take(4).collect();
+    assert_eq!(
+        lines,
+        [
+            "STALE     no poll has succeeded since 11-24 09:40Z (20m ago), next in 26s; the",
+            "          schedule may be wrong",
+            "last poll failed 4s ago: the API refuses the key (401): set --api-key or",
+            "          --api-key-file to a key that is valid there",
+        ]
+    );
+    assert!(drawn.ends_with("This daemon does not tell what its sites are to do.\n"));
+    assert!(
+        drawn
+            .lines()
+            .all(|line| line.chars().count() <= table::WIDTH)
+    );
+}
+
+#[test]
+fn colours_change_nothing_but_the_colour() {
+    let report = report(status("fresh"), Some(sites()));
+    let coloured = table::draw(&report, Style { colours: true });
+    assert!(coloured.starts_with("\x1b[1;32mFRESH"));
+    let mut plain = coloured;
+    for code in ["0", "2", "1;31", "1;32", "1;33"] {
+        plain = plain.replace(&format!("\x1b[{code}m"), "");
+    }
+    let same = |text: &str| {
+        text.lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(same(&plain), same(&table::draw(&report, PLAIN)));
+}
+
+#[tokio::test]
+async fn a_running_daemon_is_shown() {
+    let sandbox = sandbox().await;
+    let daemon = Running::start(&sandbox, &[]).await;
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock::new()).wall;
+    let site = SiteSpec {
+        id: "s1".into(),
+        name: "Mill".into(),
+        customer_location_id: "L7".into(),
+        commitment: crate::model::Kilowatts(12.0),
+    };
+    let hour = chrono::TimeDelta::hours(1);
+    let order = acceptance(Acceptance::Basic, now, now + hour, hour, &[site]);
+    let id = sandbox.scenario(order).unwrap()["Dispatch"].clone();
+    let client = daemon.client();
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .post(format!("http://{}/poll", daemon.status))
+        .send()
+        .await
+        .unwrap();
+    let drawn = look(&client, false, PLAIN).await.unwrap();
+    assert!(drawn.starts_with("FRESH     last poll "), "{drawn}");
+    assert!(drawn.contains(&format!("scheduled  {id}")), "{drawn}");
+    let json = look(&client, true, PLAIN).await.unwrap();
+    assert_eq!(json.matches('\n').count(), 1, "one object, one line");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["status"]["sync"]["state"], "fresh");
+    assert_eq!(json["schedule"]["dispatches"][0]["id"], id.as_str());
+    assert!(json.as_object().unwrap().contains_key("sites"));
+}
+
+#[tokio::test]
+async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
+    let nobody = free_address().await;
+    let error = look(&client(nobody), false, PLAIN).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("nobody answers at http://127.0.0.1:") && text.contains("--status-url"),
+        "{text}"
+    );
+    let told = |status: u16, body: Value| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes =
+            warp::any().map(move || json_reply(StatusCode::from_u16(status).unwrap(), &body));
+        let service = warp::service(routes);
+        let stop = CancellationToken::new();
+        TaskTracker::new().spawn(serve(listener, service, Bounds::default(), stop));
+        look(&client(address), false, PLAIN)
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(told(200, json!({"a": 1})).await.contains("is no dispatchd"));
+    assert!(told(404, json!({})).await.contains("it has no /status"));
+    assert!(told(302, json!({})).await.contains("answered 302"));
+    assert!(told(401, json!({})).await.contains("--status-token"));
+    let foreign = told(403, json!({"error": "asked under \u{7}a name"})).await;
+    assert!(
+        foreign.ends_with("answered 403: asked under ?a name"),
+        "{foreign}"
+    );
+}

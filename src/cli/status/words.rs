@@ -1,0 +1,113 @@
+//! Times and numbers in as few letters as will do.
+
+use chrono::{DateTime, Utc};
+
+/// A time, to the minute.
+pub(super) fn time(time: DateTime<Utc>) -> String {
+    time.format("%m-%d %H:%MZ").to_string()
+}
+
+/// A time, or that it is not known yet.
+pub(super) fn end(end: Option<DateTime<Utc>>) -> String {
+    end.map_or_else(|| "open".to_owned(), time)
+}
+
+/// How long ago, or in how long.
+pub(super) fn relative(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let seconds = (time - now).num_seconds().unsigned_abs();
+    if time > now {
+        format!("in {}", span(seconds))
+    } else {
+        format!("{} ago", span(seconds))
+    }
+}
+
+/// A time span in its two largest units.
+pub(super) fn span(seconds: u64) -> String {
+    let two = |large: u64, unit: char, small: u64, smaller: char| {
+        if small == 0 {
+            format!("{large}{unit}")
+        } else {
+            format!("{large}{unit}{small}{smaller}")
+        }
+    };
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match minutes {
+        0 => format!("{seconds}s"),
+        1..10 => two(minutes, 'm', seconds % 60, 's'),
+        10..60 => format!("{minutes}m"),
+        60..1440 => two(hours, 'h', minutes % 60, 'm'),
+        _ => two(days, 'd', hours % 24, 'h'),
+    }
+}
+
+/// A count and what is counted.
+pub(super) fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `text` in lines of `width` at most, broken between words where possible.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let mut word: Vec<char> = word.chars().collect();
+        loop {
+            let used = line.chars().count();
+            let gap = usize::from(used > 0);
+            if used + gap + word.len() <= width {
+                line.extend((gap > 0).then_some(' '));
+                line.extend(word);
+                break;
+            }
+            if used > 0 {
+                lines.push(std::mem::take(&mut line));
+            } else {
+                let rest = word.split_off(width.max(1));
+                lines.push(word.into_iter().collect());
+                word = rest;
+            }
+        }
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+/// `text` in `width` letters at most.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_their_two_largest_units() {
+        let told: Vec<String> = [0, 59, 60, 61, 600, 661, 3600, 3661, 7260, 86400, 90000]
+            .into_iter()
+            .map(span)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "0s", "59s", "1m", "1m1s", "10m", "11m", "1h", "1h1m", "2h1m", "1d", "1d1h"
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_long_words_within() {
+        assert_eq!(wrap("to be or not", 6), ["to be", "or not"]);
+        assert_eq!(wrap("a incomprehensible", 8), ["a", "incompre", "hensible"]);
+        assert_eq!(wrap("", 8), [""]);
+        assert_eq!(cut("incompréhensible", 8), "incompr…");
+        assert_eq!(cut("short", 8), "short");
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line as a whole.
+
+use super::*;
+
+#[test]
+fn the_command_line_is_consistent() {
+    command().debug_assert();
+}
+
+/// The help of a command and of those within it.
+fn helps(command: &mut Command) -> Vec<String> {
+    let mut all = vec![command.render_long_help().to_string()];
+    all.extend(command.get_subcommands_mut().flat_map(helps));
+    all
+}
+
+#[test]
+fn every_option_is_explained() {
+    fn look(command: &Command) {
+        for argument in command.get_arguments() {
+            let explained = argument.get_help().is_some();
+            assert!(explained, "{} {}", command.get_name(), argument.get_id());
+        }
+        command.get_subcommands().for_each(look);
+    }
+    let mut command = command();
+    command.build();
+    look(&command);
+    for help in helps(&mut command) {
+        // The doc comment of a group of options must not become a help text.
+        assert!(!help.contains("The options"), "{help}");
+    }
+}
+
+#[test]
+fn what_may_be_a_secret_is_not_shown_by_help() {
+    fn look(command: &Command) {
+        let secrets = command.get_arguments().filter(|argument| {
+            let id = argument.get_id().as_str();
+            matches!(id, "api_key" | "public_url")
+                || id.ends_with("secret")
+                || id.ends_with("token")
+        });
+        for argument in secrets.filter(|argument| argument.get_env().is_some()) {
+            assert!(
+                argument.is_hide_env_values_set(),
+                "{} {}",
+                command.get_name(),
+                argument.get_id()
+            );
+        }
+        command.get_subcommands().for_each(look);
+    }
+    let mut command = command();
+    command.build();
+    look(&command);
+}
+
+#[test]
+fn options_of_the_api_may_stand_before_and_behind_what_to_do_with_webhooks() {
+    for args in [
+        ["webhook", "--api-key", "k", "list"],
+        ["webhook", "list", "--api-key", "k"],
+    ] {
+        let args = std::iter::once("dispatchd").chain(args);
+        let matches = command().try_get_matches_from(args).unwrap();
+        let own = matches.subcommand().unwrap().1;
+        let key: Option<&secrecy::SecretString> = own.get_one("api_key");
+        assert!(key.is_some());
+    }
+}
+
+#[test]
+fn a_scenario_is_named_or_comes_from_a_file() {
+    let parse = |args: &str| {
+        let args = ["dispatchd", "scenario"].into_iter().chain(args.split(' '));
+        command().try_get_matches_from(args)
+    };
+    for right in [
+        "basic",
+        "basic --start-in 5s --length 10s --site a:b:c:1 --site d:e:f:2",
+        "--file x.json",
+        "basic --file x.json",
+        "cancelled --print",
+    ] {
+        assert!(parse(right).is_ok(), "{right}");
+    }
+    for wrong in [
+        "sixth",
+        "--print",
+        "basic --start-in 5",
+        "basic --site a",
+        "--file x.json --length 5s",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}

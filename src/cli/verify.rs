@@ -1,0 +1,83 @@
+//! `dispatchd verify`
+
+mod proof;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use chrono::DurationRound;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{ArgMatches, Args};
+
+use super::daemon_client::DaemonClient;
+use super::scenario::later;
+use super::{Failure, api, logging, runtime};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ApiOptions, DaemonAccess, DaemonOptions, LogFormat, duration};
+use proof::Proof;
+
+/// The options of `dispatchd verify`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyOptions {
+    /// How long until the test dispatch begins; within 72 hours
+    #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
+    start_in: Duration,
+
+    /// How long it lasts
+    #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
+    length: Duration,
+
+    /// How long the daemon has to learn of it [default: two of its polls and
+    /// 30s]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    timeout: Option<Duration>,
+
+    #[command(flatten)]
+    api: ApiOptions,
+
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+/// Makes a test dispatch and watches the daemon until it has it.
+pub(super) fn run(options: VerifyOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    logging::start(LogFormat::Text, "error")?;
+    let clock = SystemClock::new();
+    let (start, end) = times(&options, clock.now().wall)?;
+    let access = DaemonAccess::check(options.daemon, matches)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let proof = Proof {
+        admin: api::admin(api::check(options.api, matches)?, api::ANSWER_MAX)?,
+        daemon: DaemonClient::new(access)?,
+        clock,
+        start,
+        end,
+        timeout: options.timeout,
+    };
+    runtime()?
+        .block_on(proof.run(&mut |text| super::output::line(text).map(drop)))
+        .map(drop)
+}
+
+/// Start and end in whole seconds, since the API may know no fractions.
+fn times(
+    options: &VerifyOptions,
+    now: DateTime<Utc>,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), Failure> {
+    const WITHIN: Duration = Duration::from_secs(72 * 3600);
+    if options.length < Duration::from_secs(1) {
+        return Err(Failure::Usage("--length: must be 1s at least".into()));
+    }
+    if options.start_in.saturating_add(options.length) > WITHIN {
+        return Err(Failure::Usage(
+            "--start-in: with --length it must be within the next 72 hours".into(),
+        ));
+    }
+    let now = now.duration_trunc(TimeDelta::seconds(1)).unwrap_or(now);
+    let start = later("--start-in", now, options.start_in)?;
+    let start = start.duration_trunc(TimeDelta::seconds(1)).unwrap_or(start);
+    let end = later("--length", start, options.length)?;
+    let end = end.duration_trunc(TimeDelta::seconds(1)).unwrap_or(end);
+    Ok((start, end))
+}

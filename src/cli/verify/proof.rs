@@ -1,0 +1,245 @@
+//! The proof: a test dispatch goes in at the API, and comes out at the daemon.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::cli::Failure;
+use crate::cli::daemon_client::{AskError, DaemonClient};
+use crate::cli::output::plain;
+use crate::cli::status::report;
+use crate::clock::{Clock, Mono, Now, SystemClock};
+use crate::engine::{Answer, Reading};
+use crate::model::{DispatchId, rfc3339};
+use crate::voltus::{Admin, ApiError};
+
+/// How often the daemon is asked.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often the API's list is asked for an id that it did not tell.
+const LIST: Duration = Duration::from_secs(2);
+
+/// Beside two polls, what the daemon is given if not told otherwise.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// Why nothing was proved.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum ProofError {
+    /// The daemon cannot be asked. No test dispatch was made.
+    #[error("{0}; no test dispatch was made")]
+    Daemon(AskError),
+    /// The API does not take the order.
+    #[error("no test dispatch could be made: {0}")]
+    Order(ApiError),
+    /// The dispatch is not in the API's list.
+    #[error("the API took the test dispatch, but its list did not show it within {within}{last}")]
+    Unlisted {
+        /// How long it was looked for.
+        within: humantime::FormattedDuration,
+        /// What the list's last failure was.
+        last: String,
+    },
+    /// The daemon did not get it.
+    #[error("neither webhook nor poll brought {id} to the daemon within {within}; {hint}")]
+    Missed {
+        /// The dispatch.
+        id: DispatchId,
+        /// How long it was waited for.
+        within: humantime::FormattedDuration,
+        /// What to look at.
+        hint: String,
+    },
+}
+
+impl From<ProofError> for Failure {
+    fn from(error: ProofError) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+/// What brought the dispatch to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Brought {
+    pub id: DispatchId,
+    /// `webhook` or `poll`.
+    pub by: String,
+    pub after: Duration,
+}
+
+/// What is proved, and with what.
+pub(in crate::cli) struct Proof {
+    pub admin: Admin<SystemClock>,
+    pub daemon: DaemonClient,
+    pub clock: SystemClock,
+    pub start: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+    pub timeout: Option<Duration>,
+}
+
+impl Proof {
+    /// Carries it out, telling `say` what has been found so far.
+    pub async fn run(
+        &self,
+        say: &mut impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<Brought, Failure> {
+        // Nothing is made before it is known that somebody watches.
+        let before: report::Status = self
+            .daemon
+            .expect(&["status"])
+            .await
+            .map_err(ProofError::Daemon)?;
+        let timeout = self.timeout.unwrap_or_else(|| {
+            let interval = Duration::try_from_secs_f64(before.sync.poll_interval_seconds);
+            interval.unwrap_or_default().saturating_mul(2) + SLACK
+        });
+        let others = self.alike().await.map_err(ProofError::Order)?;
+        let made = self.clock.now();
+        let told = self
+            .admin
+            .make_test_dispatch(self.start, self.end)
+            .await
+            .map_err(ProofError::Order)?;
+        say(&format!(
+            "a test dispatch was made, {} to {}",
+            rfc3339(self.start),
+            rfc3339(self.end)
+        ))?;
+        let until = made.mono.saturating_add(timeout);
+        let id = match told {
+            Some(id) => id,
+            None => self.find(&others, until, timeout).await?,
+        };
+        say(&format!("its id is {id}"))?;
+        let brought = self.watch(&id, made, until, timeout).await?;
+        say(&format!(
+            "{} brought it to the daemon after {}",
+            brought.by,
+            spoken(brought.after)
+        ))?;
+        if brought.by != "webhook" {
+            say(&self.why_no_webhook(before.sync.webhooks.received).await)?;
+        }
+        Ok(brought)
+    }
+
+    /// The test dispatches with these times that the API lists.
+    async fn alike(&self) -> Result<BTreeSet<DispatchId>, ApiError> {
+        let Answer::List(list) = self.admin.look().await.list?.answer else {
+            return Ok(BTreeSet::new());
+        };
+        Ok(list
+            .readings
+            .iter()
+            .filter_map(|reading| match reading {
+                Reading::Dispatch(dispatch)
+                    if dispatch.test
+                        && dispatch.start_time == self.start
+                        && dispatch.end_time == Some(self.end) =>
+                {
+                    Some(dispatch.id.clone())
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Finds the id that the API did not tell, in its list.
+    async fn find(
+        &self,
+        others: &BTreeSet<DispatchId>,
+        until: Mono,
+        timeout: Duration,
+    ) -> Result<DispatchId, ProofError> {
+        loop {
+            let looked = self.alike().await;
+            if let Ok(alike) = &looked
+                && let Some(id) = alike.difference(others).next()
+            {
+                return Ok(id.clone());
+            }
+            let next = self.clock.now().mono + LIST;
+            if next > until {
+                return Err(ProofError::Unlisted {
+                    within: humantime::format_duration(timeout),
+                    last: looked
+                        .err()
+                        .map_or_else(String::new, |error| format!(": {error}")),
+                });
+            }
+            self.clock.sleep_until(next).await;
+        }
+    }
+
+    /// Asks the daemon until it has it.
+    async fn watch(
+        &self,
+        id: &DispatchId,
+        made: Now,
+        until: Mono,
+        timeout: Duration,
+    ) -> Result<Brought, ProofError> {
+        loop {
+            let looked = self
+                .daemon
+                .get::<report::Dispatch>(&["schedule", id.as_str()])
+                .await;
+            let now = self.clock.now();
+            if let Ok(Some(entry)) = &looked {
+                return Ok(Brought {
+                    id: id.clone(),
+                    by: plain(&entry.discovered_by),
+                    after: after(entry.first_seen, made, now),
+                });
+            }
+            let next = now.mono + LOOK;
+            if next > until {
+                return Err(ProofError::Missed {
+                    id: id.clone(),
+                    within: humantime::format_duration(timeout),
+                    hint: match looked {
+                        Err(error) => error.to_string(),
+                        Ok(_) => self.hint().await,
+                    },
+                });
+            }
+            self.clock.sleep_until(next).await;
+        }
+    }
+
+    /// What to look at when nothing came.
+    async fn hint(&self) -> String {
+        match self.daemon.expect::<report::Status>(&["status"]).await {
+            Err(error) => error.to_string(),
+            Ok(status) => match status.sync.last_poll.and_then(|poll| poll.error) {
+                Some(error) => format!("its last poll failed: {}", plain(&error)),
+                None => "its polls succeed, so it may ask another API: compare --api-url".into(),
+            },
+        }
+    }
+
+    async fn why_no_webhook(&self, before: u64) -> String {
+        match self.daemon.expect::<report::Status>(&["status"]).await {
+            Ok(status) if status.sync.webhooks.received > before => {
+                "webhooks came, too, but later or in vain: see the daemon's log".into()
+            }
+            _ => "no webhook came: see dispatchd webhook list, and the way to the listener".into(),
+        }
+    }
+}
+
+/// How long it took. The daemon's word is finer than how often it is asked, but
+/// its clock may be another.
+fn after(first_seen: DateTime<Utc>, made: Now, now: Now) -> Duration {
+    let observed = now.mono.saturating_sub(made.mono);
+    match (first_seen - made.wall).to_std() {
+        Ok(told) if told <= observed => told,
+        _ => observed,
+    }
+}
+
+/// In whole milliseconds.
+fn spoken(span: Duration) -> humantime::FormattedDuration {
+    let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(milliseconds.max(1)))
+}

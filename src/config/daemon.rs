@@ -1,0 +1,71 @@
+//! How a running daemon is asked: the options of the commands that do.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args};
+use secrecy::SecretString;
+use url::Url;
+
+use super::api::http_url;
+use super::options::STATUS;
+use super::secrets::{choose, read};
+use super::{ConfigError, Problem, Problems};
+
+/// The options that say how a running daemon is asked.
+#[derive(Debug, Args)]
+pub struct DaemonOptions {
+    /// The status listener of a running daemon
+    #[arg(long, value_name = "URL", env = "DISPATCHD_STATUS_URL", default_value = "http://127.0.0.1:5001", help_heading = STATUS)]
+    pub status_url: String,
+
+    /// The token that it wants to be shown
+    #[arg(long, value_name = "T", env = "DISPATCHD_STATUS_TOKEN", hide_env_values = true, help_heading = STATUS)]
+    pub status_token: Option<SecretString>,
+
+    /// A file with that token
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATUS_TOKEN_FILE", help_heading = STATUS)]
+    pub status_token_file: Option<PathBuf>,
+}
+
+/// How a running daemon is asked, checked.
+#[derive(Debug)]
+pub struct DaemonAccess {
+    /// Its status listener.
+    pub url: Url,
+    /// What it wants to be shown.
+    pub token: Option<SecretString>,
+}
+
+impl DaemonAccess {
+    /// Checks what the operator wrote. `matches` tell where each value came
+    /// from.
+    ///
+    /// # Errors
+    /// With all that is wrong.
+    pub fn check(options: DaemonOptions, matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let url = problems.take(status_url(&options.status_url));
+        let token = choose(
+            "--status-token",
+            options.status_token,
+            options.status_token_file,
+            matches,
+        );
+        let token = problems.take(token.and_then(|given| read("--status-token", given)));
+        match (url, token) {
+            (Some(url), Some(token)) if problems.0.is_empty() => Ok(Self { url, token }),
+            _ => Err(ConfigError(problems.0)),
+        }
+    }
+}
+
+fn status_url(text: &str) -> Result<Url, Problem> {
+    let url = http_url("--status-url", text, "http://127.0.0.1:5001")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Problem::new(
+            "--status-url",
+            "has a user or password in it; the token goes into --status-token",
+        ));
+    }
+    Ok(url)
+}

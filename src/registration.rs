@@ -1,0 +1,166 @@
+//! Keeps the daemon's webhook registered at the API.
+//!
+//! It is looked at on start and every ten minutes: a registration that is gone
+//! is made again, one that lacks an event or has an old secret is replaced, the
+//! new one first, so that there is no moment without one.
+//!
+//! These requests do not pass the limiter of polls and fetches (rule R9), so
+//! that they never wait behind a flood of webhooks nor hold up a poll. They are
+//! few instead: a look is one request, a replacement four as a rule, and what
+//! fails is tried again ever more slowly.
+
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::retry::backoff;
+use crate::voltus::{Admin, ApiError, Webhook, WebhookId, WebhookUrl};
+
+pub use decide::{Action, decide};
+
+/// Registrations deleted in one look, at most. What is left is the next one's.
+const DELETED_AT_ONCE: usize = 5;
+
+/// How often is looked.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// The time between two looks.
+    interval: Duration,
+    /// The pause after a first failure.
+    first_pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(600),
+            first_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Keeps one URL registered.
+#[derive(Debug)]
+pub struct Registration<C> {
+    admin: Admin<C>,
+    wanted: WebhookUrl,
+    /// The one that was made here. The API may write its URL in another way.
+    own: Option<WebhookId>,
+    clock: C,
+    random: SmallRng,
+    pace: Pace,
+}
+
+impl<C: Clock> Registration<C> {
+    /// Will keep `wanted` registered. All that is random follows from `seed`.
+    pub fn new(admin: Admin<C>, wanted: WebhookUrl, clock: C, seed: u64) -> Self {
+        Self {
+            admin,
+            wanted,
+            own: None,
+            clock,
+            random: SmallRng::seed_from_u64(seed),
+            pace: Pace::default(),
+        }
+    }
+
+    /// Looks, and sees to what is wrong, until `stop`. The listener must answer
+    /// by now: the API asks it before it takes a registration.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failures = 0;
+        while let Some(looked) = stop.run_until_cancelled(self.look()).await {
+            let pause = match looked {
+                Ok(()) => {
+                    failures = 0;
+                    self.pace.interval
+                }
+                Err(error) => {
+                    failures += 1;
+                    let Pace {
+                        interval,
+                        first_pause,
+                    } = self.pace;
+                    let ours = backoff(failures, self.random.random(), first_pause, interval);
+                    let pause = ours.max(error.retry_after().unwrap_or_default());
+                    tracing::warn!(
+                        %error,
+                        "the webhook's registration could not be checked or made; trying again in {}, and polls go on",
+                        humantime::format_duration(Duration::from_secs(pause.as_secs().max(1)))
+                    );
+                    pause
+                }
+            };
+            let due = self.clock.now().mono + pause;
+            let waiting = self.clock.sleep_until(due);
+            if stop.run_until_cancelled(waiting).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One look, and what follows from it.
+    async fn look(&mut self) -> Result<(), ApiError> {
+        let before = self.admin.webhooks().await?;
+        let mut action = self.decide(&before);
+        if action == Action::Register {
+            self.register(&before).await?;
+            let after = self.admin.webhooks().await?;
+            self.adopt(&before, &after);
+            action = self.decide(&after);
+        }
+        match action {
+            Action::Nothing => tracing::debug!("the webhook is registered"),
+            // Yet another one would only double it.
+            Action::Register => tracing::warn!(
+                "the webhook was registered, but the API does not list it; looking again in {}",
+                humantime::format_duration(self.pace.interval)
+            ),
+            Action::Delete(ids) => self.delete(&ids).await?,
+        }
+        Ok(())
+    }
+
+    fn decide(&self, list: &[Webhook]) -> Action {
+        decide(list, &self.wanted, self.own.as_ref())
+    }
+
+    async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
+        let again = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
+        self.own = self.admin.register(&self.wanted).await?;
+        if again {
+            tracing::info!(
+                "the webhook was registered anew at {}: it lacked an event, or had another secret",
+                self.wanted
+            );
+        } else {
+            tracing::info!("the webhook was registered at {}", self.wanted);
+        }
+        Ok(())
+    }
+
+    /// Finds the one that was just made, where its id was not told.
+    fn adopt(&mut self, before: &[Webhook], after: &[Webhook]) {
+        let is_new = |id: &WebhookId| before.iter().all(|webhook| webhook.id != *id);
+        self.own = self.own.take().or_else(|| {
+            after
+                .iter()
+                .find(|webhook| webhook.url.is_of_listener(&self.wanted) && is_new(&webhook.id))
+                .map(|webhook| webhook.id.clone())
+        });
+    }
+
+    async fn delete(&self, ids: &[WebhookId]) -> Result<(), ApiError> {
+        for id in ids.iter().take(DELETED_AT_ONCE) {
+            self.admin.delete(id).await?;
+            tracing::info!(webhook = %id, "a former registration of the webhook was deleted");
+        }
+        Ok(())
+    }
+}
