@@ -21,27 +21,38 @@ mod browser;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 use browser::Browser;
 use harness::{Daemon, Setup, World, dispatch, in_ms, wait_until};
 
 const HOUR: i64 = 3_600_000;
 
+/// One browser at a time: several would slow one another down, and one test is
+/// about a second.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// A browser that shows the page of a daemon.
 struct Shown {
     browser: Browser,
     daemon: Daemon,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Shown {
     /// `None`, and a word about it, where there is no browser.
     async fn open(setup: &Setup) -> Option<Self> {
+        let turn = TURN.lock().await;
         let Some(browser) = Browser::open().await else {
             eprintln!("left out: chromium and chromedriver are not installed");
             return None;
         };
         let daemon = setup.ready().await;
-        let shown = Self { browser, daemon };
+        let shown = Self {
+            browser,
+            daemon,
+            _turn: turn,
+        };
         shown.reload().await;
         Some(shown)
     }
