@@ -471,7 +471,7 @@ fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
     world.step(leave);
     // The last token there is is kept for the poll.
     assert_eq!(world.verdicts(), [("first", "settled")]);
-    world.until(30_100);
+    world.until(41_000);
     assert_eq!(world.verdicts(), [("second", "settled")]);
 }
 
