@@ -6,6 +6,8 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod openapi;
+mod page;
 mod query;
 mod schedule;
 mod sites;
@@ -61,6 +63,16 @@ impl<C: Clock + Clone> Status<C> {
             warp::any().map(move || Arc::clone(&status))
         };
 
+        let page = page::Page::new();
+        let page = warp::path::end()
+            .and(guard.clone().page_filter())
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .map(move |headers: HeaderMap| page.show(&headers));
+        let interface = warp::path!("openapi.json")
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .map(|headers: HeaderMap| openapi::show(&headers));
         let healthz = warp::path!("healthz")
             .and(warp::get())
             .map(|| json_reply(StatusCode::OK, &json!({"alive": true})));
@@ -140,10 +152,18 @@ impl<C: Clock + Clone> Status<C> {
                 .unify()
                 .or(events)
                 .unify()
+                .or(interface)
+                .unify()
                 .or(poll)
                 .unify(),
         );
-        open.or(guarded).unify().recover(recover).unify().boxed()
+        open.or(page)
+            .unify()
+            .or(guarded)
+            .unify()
+            .recover(recover)
+            .unify()
+            .boxed()
     }
 
     async fn entry(&self, id: &str) -> Response {

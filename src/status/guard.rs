@@ -40,10 +40,20 @@ impl Guard {
     }
 
     pub(super) fn filter(self) -> BoxedFilter<()> {
+        self.filter_by(Self::check)
+    }
+
+    /// For the page, which holds no data and asks for the token itself: a
+    /// browser that opens an address can send none.
+    pub(super) fn page_filter(self) -> BoxedFilter<()> {
+        self.filter_by(Self::check_page)
+    }
+
+    fn filter_by(self, check: fn(&Self, &HeaderMap) -> Result<(), Refused>) -> BoxedFilter<()> {
         let guard = Arc::new(self);
         warp::header::headers_cloned()
             .and_then(move |headers: HeaderMap| {
-                let checked = guard.check(&headers);
+                let checked = check(&guard, &headers);
                 async move { checked.map_err(warp::reject::custom::<Refused>) }
             })
             .untuple_one()
@@ -59,6 +69,17 @@ impl Guard {
                 Err(Refused::Token)
             };
         }
+        self.check_name(headers)
+    }
+
+    fn check_page(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        match &self.token {
+            Some(token) if bears(headers, token) => Ok(()),
+            _ => self.check_name(headers),
+        }
+    }
+
+    fn check_name(&self, headers: &HeaderMap) -> Result<(), Refused> {
         let host = headers
             .get(HOST)
             .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
@@ -231,5 +252,10 @@ mod tests {
             guard.check(&headers(&[(HOST, "127.0.0.1")])),
             Err(Refused::Token)
         );
+        let page = |pairs: &[_]| guard.check_page(&headers(pairs));
+        assert_eq!(page(&[(HOST, "127.0.0.1")]), Ok(()));
+        assert_eq!(page(&[(HOST, "elsewhere")]), Err(Refused::Host));
+        let known = [(HOST, "elsewhere"), (AUTHORIZATION, "Bearer t0ken")];
+        assert_eq!(page(&known), Ok(()));
     }
 }

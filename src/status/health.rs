@@ -151,5 +151,8 @@ fn delivery(sink: &SinkHealth, now: chrono::DateTime<chrono::Utc>) -> Value {
         "oldest_pending_seconds": oldest,
         "delivered": sink.delivered,
         "failed_attempts": sink.failed_attempts,
+        "last_error": sink.last_error,
+        "failing": sink.failing,
+        "refused": sink.refused,
     })
 }

@@ -1,0 +1,134 @@
+// The top of the page: can the schedule be trusted, and how is everything else.
+
+/** The verdict on the schedule: what it is called, how it is coloured, and why. */
+function verdictOn(status) {
+  const { sync, store } = status;
+  const interval = sync.poll_interval_seconds * 1000;
+  const error = sync.last_poll?.error;
+  if (state.lostAt !== null) {
+    return ["lost", "Not connected to the daemon",
+      `Nothing has been answered since ${timeText(state.lostAt + clockAhead, true)}. What is shown is what was last known.`];
+  }
+  if (store && !store.ok) return ["stale", "The schedule cannot be written", store.error];
+  const since = sync.last_successful_poll ?? null;
+  if (sync.state === "stale") {
+    const from = since === null ? Date.parse(status.started_at) : Date.parse(since);
+    const reason = error ? `The last poll failed: ${error}.` : "No poll has ended.";
+    return ["stale", `Stale since ${timeText(from + 3 * interval, true)}`,
+      `No poll has succeeded for ${length(nowMs() - from)}, so the schedule may be wrong. ${reason}`];
+  }
+  if (sync.state === "starting") {
+    return ["starting", "Starting",
+      error ? `No poll has succeeded yet: ${error}.` : "The first poll has not ended yet."];
+  }
+  if (error) {
+    return ["wavering", "Fresh, but the last poll failed",
+      `${error}. It counts as stale if no poll succeeds by ${timeText(Date.parse(since) + 3 * interval, true)}.`];
+  }
+  return ["fresh", "The schedule can be trusted",
+    `Confirmed by a poll ${length(nowMs() - Date.parse(since))} ago, revision ${status.schedule.revision}.`];
+}
+
+function showHealth() {
+  const status = state.status;
+  if (!status) {
+    if (state.lostAt !== null) {
+      say("verdict", "Not connected to the daemon");
+      say("why", "It has not answered since this page was opened.");
+      $("trust").dataset.trust = "lost";
+    }
+    return;
+  }
+  const [trust, verdict, why] = verdictOn(status);
+  $("trust").dataset.trust = trust;
+  say("verdict", verdict);
+  say("why", why);
+  say("version", status.version);
+  const mark = { fresh: "", wavering: "", starting: "… " }[trust] ?? "⚠ ";
+  document.title = `${mark}${status.schedule.active} active · dispatchd`;
+
+  const { sync } = status;
+  const soon = Date.parse(sync.next_poll) - nowMs();
+  say("fact-next", soon > 0 ? `in ${length(soon)}` : "now");
+  say("sub-next", `every ${length(sync.poll_interval_seconds * 1000)}`);
+  $("fact-next").title = utc(Date.parse(sync.next_poll));
+
+  sayAgo("fact-poll", sync.last_poll?.at);
+  say("sub-poll", sync.last_poll ? `${sync.last_poll.ok ? "succeeded" : "failed"} after ${count(sync.last_poll.duration_ms)} ms` : "");
+  tint("fact-poll", sync.last_poll && !sync.last_poll.ok);
+
+  const hooks = sync.webhooks;
+  sayAgo("fact-webhook", hooks.last_at);
+  const parts = [`${count(hooks.received)} received`];
+  if (hooks.failed) parts.push(`${count(hooks.failed)} failed`);
+  if (hooks.rejected) parts.push(`${count(hooks.rejected)} rejected`);
+  say("sub-webhook", parts.join(", "));
+
+  say("fact-missed", count(sync.missed_webhooks));
+  say("sub-missed", sync.missed_webhooks ? "healed by polls" : "none lost");
+  tint("fact-missed", sync.missed_webhooks > 0, "warn");
+  say("fact-heals", count(sync.heals));
+
+  const { scheduled, active } = status.schedule;
+  say("fact-dispatches", `${count(active)} active`);
+  say("sub-dispatches", `${count(scheduled)} scheduled`);
+  showSinks(status.delivery);
+}
+
+function tint(id, is, kind = "bad") {
+  $(id).classList.toggle(kind, Boolean(is));
+}
+
+/** How a sink is doing, the worst first. */
+function conditionOf(sink) {
+  if (sink.refused) return { rank: 0, kind: "bad", word: "wants no more" };
+  if (sink.failing) return { rank: 1, kind: "bad", word: "failing" };
+  if (sink.last_error) return { rank: 2, kind: "warn", word: "retrying" };
+  if (sink.pending) return { rank: 3, kind: "busy", word: "delivering" };
+  return { rank: 4, kind: "good", word: "up to date" };
+}
+
+let sinksShown = "";
+
+function showSinks(sinks) {
+  // Redrawn only if it differs: a pointer may rest on it.
+  const shown = JSON.stringify(sinks);
+  if (shown === sinksShown) return;
+  sinksShown = shown;
+  const items = sinks
+    .map((sink) => ({ sink, condition: conditionOf(sink) }))
+    .sort((a, b) => a.condition.rank - b.condition.rank)
+    .map(({ sink, condition }) => h("li", { class: "sink", "data-kind": condition.kind },
+      h("span", { class: "sink-name" }, named(sink.sink)),
+      h("span", { class: "chip" }, condition.word),
+      h("span", { class: "sink-count" }, `${count(sink.pending)} pending`),
+      sink.pending > 0 && sink.oldest_pending_seconds !== null
+        ? h("span", { class: "dim" }, `oldest ${length(sink.oldest_pending_seconds * 1000)}`) : null,
+      h("span", { class: "dim" }, `${count(sink.delivered)} delivered`),
+      sink.failed_attempts ? h("span", { class: "dim" }, plural(sink.failed_attempts, "failed attempt")) : null,
+      sink.last_error ? h("span", { class: "sink-error" }, named(sink.last_error)) : null));
+  $("sinks").replaceChildren(...(items.length ? items : [h("li", { class: "dim" }, "No sink is configured: nobody is told.")]));
+}
+
+function showCurtailed() {
+  const all = state.sites.sites;
+  const held = all.filter((site) => site.state === "curtailed");
+  const kw = held.reduce((sum, site) => sum + (site.commitment_kw ?? 0), 0);
+  say("fact-curtailed", `${count(held.length)}`);
+  say("sub-curtailed", held.length ? `of ${count(all.length)}, ${kw < 10_000 ? kilowatts(kw) : `${count(kw / 1000)} MW`}` : `of ${count(all.length)}`);
+}
+
+function showLink() {
+  const link = $("link");
+  let kind = "live";
+  let text = "Live";
+  if (state.lostAt !== null) {
+    kind = "lost";
+    text = "Disconnected, trying again";
+  } else if (!state.following) {
+    kind = "asking";
+    text = state.status ? `No live stream: asking every ${length(FALLBACK_MS)}` : "Connecting";
+  }
+  link.dataset.link = kind;
+  say("link", text);
+}

@@ -1,0 +1,241 @@
+//! What `/openapi.json` says is held against what is served.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this crate is tests: what is not as it must be ends one"
+)]
+
+#[path = "../integration/harness/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "another test needs the rest of the harness"
+)]
+mod harness;
+
+mod document;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use document::Document;
+use harness::{Daemon, World, dispatch, in_ms, wait_until};
+
+const HOUR: i64 = 3_600_000;
+
+/// A daemon with a dispatch of each phase, one that changed in every field, and
+/// some that are short of everything that may be left out.
+async fn eventful(world: &World) -> Daemon {
+    let daemon = world.setup().sink("none").sink("stdout").ready().await;
+    world.put(dispatch("scheduled", 0, in_ms(HOUR), Some(in_ms(2 * HOUR))));
+    world.put(dispatch("active", 0, in_ms(-HOUR), None));
+    world.put(dispatch("ended", 0, in_ms(-2 * HOUR), Some(in_ms(-HOUR))));
+    world.put(dispatch("cancelled", 0, in_ms(HOUR), None));
+    world.put(
+        json!({"id": "bare", "authorized": true, "test": true, "start_time": in_ms(-HOUR),
+        "program": {}, "sites": [{"id": "a/b c?"}]}),
+    );
+    assert_eq!(daemon.poll().await.status, 200);
+    let mut changed = dispatch("scheduled", 1, in_ms(-HOUR), None);
+    changed["metadata"] = json!({"why": ["wind", null]});
+    changed["program"]["name"] = "Another".into();
+    changed["sites"][0]["commitment"] = json!(12.5);
+    world.put(changed);
+    let mut cancelled = dispatch("cancelled", 1, in_ms(HOUR), None);
+    cancelled["authorized"] = false.into();
+    world.put(cancelled);
+    world.put(dispatch("active", 1, in_ms(-HOUR), Some(in_ms(-1))));
+    assert_eq!(daemon.poll().await.status, 200);
+    assert_eq!(daemon.webhook("scheduled").await.status, 200);
+    daemon
+}
+
+#[tokio::test]
+async fn every_answer_is_as_the_document_says() {
+    let world = World::new().await;
+    let daemon = eventful(&world).await;
+    let document = Document::of(&daemon).await;
+    let check =
+        async |path: &str, route: &str| document.check(&daemon, Method::GET, path, route).await;
+
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/status",
+        "/schedule",
+        "/sites",
+        "/openapi.json",
+    ] {
+        assert_eq!(check(path, path).await.status, 200, "{path}");
+    }
+    document
+        .check(&daemon, Method::POST, "/poll", "/poll")
+        .await;
+    let schedule = check(
+        "/schedule?phase=active&phase=ended&at=2026-01-01T00:00:00Z",
+        "/schedule",
+    )
+    .await;
+    assert_eq!(schedule.status, 200);
+    for path in ["/schedule?phase=running", "/schedule?at=now"] {
+        assert_eq!(check(path, "/schedule").await.status, 400, "{path}");
+    }
+    assert_eq!(check("/sites?state=off", "/sites").await.status, 400);
+    assert_eq!(check("/events?type=nothing", "/events").await.status, 400);
+    for id in ["scheduled", "active", "ended", "cancelled", "bare"] {
+        let answer = check(&format!("/schedule/{id}"), "/schedule/{id}").await;
+        assert!(
+            !answer.json["history"].as_array().unwrap().is_empty(),
+            "{id}"
+        );
+    }
+    for site in ["site-active", "site-scheduled", "a%2Fb%20c%3F"] {
+        assert_eq!(
+            check(&format!("/sites/{site}"), "/sites/{id}").await.status,
+            200,
+            "{site}"
+        );
+    }
+    assert_eq!(
+        check("/schedule/nothing", "/schedule/{id}").await.status,
+        404
+    );
+    assert_eq!(check("/sites/nothing", "/sites/{id}").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_as_the_document_says() {
+    let world = World::new().await;
+    world.sandbox.down(true);
+    let setup = world.setup().polling("200ms");
+    let daemon = setup.clone().with("--state", "other.db").start().await;
+    let document = Document::of(&daemon).await;
+    for path in ["/readyz", "/status"] {
+        document.check(&daemon, Method::GET, path, path).await;
+    }
+    let poll = document
+        .check(&daemon, Method::POST, "/poll", "/poll")
+        .await;
+    assert_eq!(poll.status, 503);
+    wait_until("it is stale", async || {
+        daemon.health().await["sync"]["state"] == "stale"
+    })
+    .await;
+    document
+        .check(&daemon, Method::GET, "/status", "/status")
+        .await;
+    let ready = document
+        .check(&daemon, Method::GET, "/readyz", "/readyz")
+        .await;
+    assert_eq!(ready.status, 503);
+
+    let closed = setup.with("--status-token", "t0ken").start().await;
+    for (path, status) in [
+        ("/", 200),
+        ("/healthz", 200),
+        ("/status", 401),
+        ("/events", 401),
+    ] {
+        let answer = document.check(&closed, Method::GET, path, path).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_event_is_as_the_document_says() {
+    let world = World::new().await;
+    let daemon = eventful(&world).await;
+    let document = Document::of(&daemon).await;
+    let mut stream = daemon
+        .http
+        .get(daemon.status_url("/events?last_event_id=0"))
+        .send()
+        .await
+        .unwrap();
+    document.check_head("/events", &stream);
+    let wanted = daemon.events().len();
+    let mut text = String::new();
+    while text.matches("\ndata: ").count() < wanted {
+        text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    let mut kinds = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        let event: Value = serde_json::from_str(line).unwrap();
+        document.holds("Event", &event);
+        kinds.push(event["type"].as_str().unwrap().to_owned());
+    }
+    for kind in [
+        "dispatch.created",
+        "dispatch.updated",
+        "dispatch.cancelled",
+        "site.curtail",
+        "site.release",
+    ] {
+        assert!(kinds.iter().any(|seen| seen == kind), "{kind}: {kinds:?}");
+    }
+}
+
+/// What is documented is served, in these ways and in no other.
+#[tokio::test]
+async fn every_path_is_served_as_documented_and_not_otherwise() {
+    let world = World::new().await;
+    let daemon = eventful(&world).await;
+    let document = Document::of(&daemon).await;
+    let mut routes = document.routes();
+    routes.sort_unstable();
+    assert_eq!(
+        routes,
+        [
+            "GET /",
+            "GET /events",
+            "GET /healthz",
+            "GET /metrics",
+            "GET /openapi.json",
+            "GET /readyz",
+            "GET /schedule",
+            "GET /schedule/{id}",
+            "GET /sites",
+            "GET /sites/{id}",
+            "GET /status",
+            "POST /poll",
+        ]
+    );
+    for route in routes {
+        let (method, path) = route.split_once(' ').unwrap();
+        let known = if path.starts_with("/sites") {
+            "site-active"
+        } else {
+            "active"
+        };
+        let url = daemon.status_url(&path.replace("{id}", known));
+        // It is described here and made elsewhere, whichever comes first.
+        if path == "/metrics" && daemon.get(path).await.status == 404 {
+            continue;
+        }
+        for other in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ] {
+            let asked = daemon
+                .http
+                .request(other.clone(), &url)
+                .send()
+                .await
+                .unwrap();
+            let status = asked.status().as_u16();
+            if other == method {
+                assert_eq!(status, 200, "{route}");
+            } else {
+                assert_eq!(status, 405, "{other} {path}");
+                assert_eq!(asked.headers()["allow"], method, "{other} {path}");
+            }
+        }
+    }
+    assert_eq!(daemon.get("/elsewhere").await.status, 404);
+}
