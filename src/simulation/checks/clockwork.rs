@@ -77,6 +77,12 @@ impl Clockwork {
         }
     }
 
+    /// A machine is shown this time. What it does then it may have written
+    /// down, even if it dies of it.
+    pub fn stepping(&mut self, wall: DateTime<Utc>) {
+        self.latest = self.latest.max(wall);
+    }
+
     pub fn poll_succeeded(&mut self, now: Duration) {
         self.poll_succeeded = Some(now);
     }
@@ -103,7 +109,6 @@ impl Clockwork {
             // The clock fell back: what was done stays done.
             return Ok(());
         }
-        self.latest = as_of;
         self.phases(end)?;
         self.sites(end)?;
         if free {

@@ -103,7 +103,7 @@ impl World {
         let idle = daemon.inbox.is_empty();
         let term = daemon.term;
         self.counts.add("step", 1);
-        self.checks.stepping(&daemon.inbox, self.now);
+        self.checks.stepping(&daemon.inbox, wall, self.now);
         self.tamperer.inputs(&daemon.inbox);
         let effects = daemon.step(self.now, wall);
         let effects = self.tamperer.effects(effects);

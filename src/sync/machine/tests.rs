@@ -162,6 +162,41 @@ fn a_token_is_waited_for_asleep() {
 }
 
 #[test]
+fn who_asks_for_what_the_same_commit_brings_is_not_told_that_it_is_unknown() {
+    let mut shell = Shell::new(240, &[]);
+    let poll = shell.asked();
+    let webhook = |waiter| Input::Webhook {
+        id: id("dkmq"),
+        waiter,
+    };
+    // The first commit is under way while all of this is told.
+    shell.step(10, [webhook(1)]);
+    let first = shell.asked();
+    let told = |asked, answer| Input::Told {
+        asked,
+        result: Ok(Told {
+            answer,
+            problems: Problems::default(),
+        }),
+    };
+    shell.step(10, [told(first, Answer::Gone(id("dkmq")))]);
+    shell.step(10, [webhook(2)]);
+    let second = shell.asked();
+    let found = Reading::Dispatch(Arc::new(dispatch(shell.now.wall)));
+    shell.step(10, [told(second, Answer::Found(found)), list(poll, &[])]);
+    shell.committed(10);
+    shell.committed(10);
+    let verdicts = shell.effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { waiter, verdict } => Some((*waiter, verdict)),
+        _ => None,
+    });
+    let unknown: Vec<_> = verdicts
+        .filter(|(_, verdict)| **verdict == Verdict::Unknown)
+        .collect();
+    assert_eq!(unknown, []);
+}
+
+#[test]
 fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
     let mut shell = Shell::new(6000, &[]);
     let mut asked = shell.asked();
