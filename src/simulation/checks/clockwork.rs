@@ -73,7 +73,8 @@ impl Clockwork {
             self.caught_up = true;
             self.disk_failed = None;
         } else {
-            self.disk_failed = Some(now);
+            // It learns of it once it gets to run.
+            self.disk_failed = Some(now.max(self.held_until));
         }
     }
 
