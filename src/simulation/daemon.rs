@@ -126,6 +126,13 @@ impl Daemon {
         self.stopping_since.is_some()
     }
 
+    /// When it must have ended. `None` if it was not told to.
+    pub fn ends_by(&self) -> Option<Duration> {
+        let since = self.stopping_since?;
+        // It looks at the clock every second, once it gets to run.
+        Some(since.max(self.not_before) + PATIENCE + Duration::from_secs(1))
+    }
+
     /// Whether it has ended, as it was told to.
     pub fn has_ended(&self, now: Duration) -> bool {
         self.stopping_since

@@ -176,7 +176,15 @@ impl<'a> Gathering<'a> {
         self.set_sync(self.next.sync);
     }
 
-    pub fn finish(self) -> (Batch, UnderWay) {
+    pub fn finish(mut self) -> (Batch, UnderWay) {
+        // What one observation did not know a later one may have brought.
+        let mut fates = std::mem::take(&mut self.aftermath.fates);
+        for (_, id, fate) in &mut fates {
+            if *fate == Fate::Unknown {
+                *fate = self.fate_of_gone(id);
+            }
+        }
+        self.aftermath.fates = fates;
         let (events, position) = self.announcer.finish();
         let mut next = self.next;
         next.position = position;
@@ -250,11 +258,16 @@ impl<'a> Gathering<'a> {
         match answer {
             Answer::Found(Reading::Unreadable { .. }) => Fate::Doubtful,
             Answer::Found(Reading::Dispatch(_)) | Answer::List(_) => Fate::Settled,
-            Answer::Gone(_) => match self.next.schedule.get(id) {
-                None => Fate::Unknown,
-                Some(entry) if entry.phase.is_over() => Fate::Settled,
-                Some(_) => Fate::Doubtful,
-            },
+            Answer::Gone(_) => self.fate_of_gone(id),
+        }
+    }
+
+    /// What to tell of a dispatch that the API does not know.
+    fn fate_of_gone(&self, id: &DispatchId) -> Fate {
+        match self.next.schedule.get(id) {
+            None => Fate::Unknown,
+            Some(entry) if entry.phase.is_over() => Fate::Settled,
+            Some(_) => Fate::Doubtful,
         }
     }
 

@@ -73,8 +73,15 @@ impl Clockwork {
             self.caught_up = true;
             self.disk_failed = None;
         } else {
-            self.disk_failed = Some(now);
+            // It learns of it once it gets to run.
+            self.disk_failed = Some(now.max(self.held_until));
         }
+    }
+
+    /// A machine is shown this time. What it does then it may have written
+    /// down, even if it dies of it.
+    pub fn stepping(&mut self, wall: DateTime<Utc>) {
+        self.latest = self.latest.max(wall);
     }
 
     pub fn poll_succeeded(&mut self, now: Duration) {
@@ -103,7 +110,6 @@ impl Clockwork {
             // The clock fell back: what was done stays done.
             return Ok(());
         }
-        self.latest = as_of;
         self.phases(end)?;
         self.sites(end)?;
         if free {

@@ -63,7 +63,7 @@ impl Deliveries {
             let written = durable
                 .told
                 .iter()
-                .filter(|((name, _), told)| told.curtailed && **name == *format!("sink{sink}"));
+                .filter(|((name, _), _)| **name == *format!("sink{sink}"));
             for ((_, site), told) in written {
                 let tried = lanes.attempted.entry(Arc::clone(site)).or_insert(Tried {
                     sequence: told.position,

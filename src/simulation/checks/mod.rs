@@ -147,7 +147,8 @@ impl Checks {
     }
 
     /// The machine is about to be stepped with these inputs.
-    pub fn stepping(&mut self, inputs: &[Input<u64>], now: Duration) {
+    pub fn stepping(&mut self, inputs: &[Input<u64>], wall: DateTime<Utc>, now: Duration) {
+        self.clockwork.stepping(wall);
         self.promises.taken_in(inputs, now);
     }
 

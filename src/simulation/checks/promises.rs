@@ -144,9 +144,12 @@ impl Promises {
         let since: Vec<_> = self.told.iter().filter(|(at, ..)| *at >= came).collect();
         let entry = durable.entries.get(&id).map(|entry| &**entry);
         let kept = match verdict {
-            Verdict::Settled => since
-                .iter()
-                .any(|(_, asked, answer)| self.is_kept(&id, *asked, answer, entry, wall)),
+            Verdict::Settled => since.iter().any(|(_, asked, answer)| {
+                // What was over may have been dropped for its age just now.
+                let dropped = durable.dropped.contains(&*format!("dispatch/{id}"));
+                let over = entry.is_none() && dropped && *answer == Answer::Gone(id.clone());
+                over || self.is_kept(&id, *asked, answer, entry, wall)
+            }),
             Verdict::Unknown => {
                 let gone = |answer: &Answer| *answer == Answer::Gone(id.clone());
                 entry.is_none() && since.iter().any(|(.., answer)| gone(answer))

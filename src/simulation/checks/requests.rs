@@ -107,8 +107,7 @@ impl Requests {
         let Err(error) = result else {
             return;
         };
-        // It learns of it once it gets to run.
-        let now = now.max(self.held_until);
+        let now = self.learns(now);
         if let Some(wait) = error.retry_after() {
             self.paused_until = self.paused_until.max(now + wait);
         } else if matches!(error, ApiError::TooFast { .. }) {
@@ -122,7 +121,12 @@ impl Requests {
     /// A poll has ended, well or badly.
     pub fn list_ended(&mut self, now: Duration) {
         self.list_under_way = false;
-        self.poll_by = now + self.interval.mul_f64(1.1).max(RETRY_WITHIN);
+        self.poll_by = self.learns(now) + self.interval.mul_f64(1.1).max(RETRY_WITHIN);
+    }
+
+    /// When the daemon learns of what happens now: once it gets to run.
+    fn learns(&self, now: Duration) -> Duration {
+        now.max(self.held_until)
     }
 
     pub fn stepped(&self, now: Duration) -> Checked {

@@ -14,19 +14,13 @@ const STEPS_A_SECOND: u32 = 200;
 impl World {
     pub(super) fn boot(&mut self) -> Checked {
         if let Some(daemon) = &self.daemon {
-            let stopping = daemon.is_stopping();
-            // It may have got no processor meanwhile.
-            let ends_by = daemon.not_before + Duration::from_secs(6);
-            if stopping && ends_by > self.now {
-                self.enter(ends_by, Coming::Boot);
-                return Ok(());
+            // It may have been told to end only just now.
+            match daemon.ends_by() {
+                Some(by) if by > self.now => self.enter(by, Coming::Boot),
+                Some(_) => return Err(self.broken("a daemon that is told to end ends", "it runs")),
+                None => {}
             }
-            return must(
-                !stopping,
-                self.now,
-                "a daemon that is told to end ends",
-                || format!("term {} still runs", daemon.term),
-            );
+            return Ok(());
         }
         self.store = self.store.reopened();
         let sinks: Vec<(usize, &dyn Sink)> = self
@@ -103,7 +97,7 @@ impl World {
         let idle = daemon.inbox.is_empty();
         let term = daemon.term;
         self.counts.add("step", 1);
-        self.checks.stepping(&daemon.inbox, self.now);
+        self.checks.stepping(&daemon.inbox, wall, self.now);
         self.tamperer.inputs(&daemon.inbox);
         let effects = daemon.step(self.now, wall);
         let effects = self.tamperer.effects(effects);

@@ -55,6 +55,23 @@ impl Shell {
         self.effects = self.machine.step(self.now, inputs);
     }
 
+    /// Begins a commit that has nothing to do with the rest.
+    fn begin_commit(&mut self) {
+        let other = Dispatch {
+            id: id("other"),
+            ..dispatch(self.now.wall + TimeDelta::hours(1))
+        };
+        let webhook = Input::Webhook {
+            id: other.id.clone(),
+            waiter: 99,
+        };
+        self.step(0, [webhook]);
+        let asked = self.asked();
+        let found = Reading::Dispatch(Arc::new(other));
+        self.step(0, [told(asked, Answer::Found(found))]);
+        assert!(self.committing().is_some());
+    }
+
     fn committed(&mut self, millis: u64) {
         self.step(millis, [Input::Committed(Ok(()))]);
     }
@@ -85,19 +102,23 @@ impl Shell {
     }
 }
 
+fn told(asked: Asked, answer: Answer) -> Input<u64> {
+    Input::Told {
+        asked,
+        result: Ok(Told {
+            answer,
+            problems: Problems::default(),
+        }),
+    }
+}
+
 fn list(asked: Asked, dispatches: &[Dispatch]) -> Input<u64> {
     let readings = dispatches.iter().cloned().map(Arc::new);
     let list = List {
         readings: readings.map(Reading::Dispatch).collect(),
         nameless: 0,
     };
-    Input::Told {
-        asked,
-        result: Ok(Told {
-            answer: Answer::List(list),
-            problems: Problems::default(),
-        }),
-    }
+    told(asked, Answer::List(list))
 }
 
 fn id(text: &str) -> DispatchId {
@@ -131,6 +152,7 @@ fn a_slow_commit_is_waited_for_asleep() {
         Effect::Attempt { start, .. } => Some(start.attempt),
         _ => None,
     });
+    shell.begin_commit();
     // What was delivered waits to be written, behind a commit that takes long.
     let delivered = Input::Attempted {
         sink: 0,
@@ -138,9 +160,8 @@ fn a_slow_commit_is_waited_for_asleep() {
         result: Attempt::Delivered,
     };
     shell.step(10, [delivered]);
-    shell.step(980, []);
-    assert!(shell.machine.writing.is_some());
     shell.step(400, []);
+    assert!(shell.machine.writing.is_some());
     assert!(shell.sleeps_for() >= Duration::from_millis(100));
 }
 
@@ -159,6 +180,35 @@ fn a_token_is_waited_for_asleep() {
             shell.committed(1);
         }
     }
+}
+
+#[test]
+fn who_asks_for_what_the_same_commit_brings_is_not_told_that_it_is_unknown() {
+    let mut shell = Shell::new(240, &[]);
+    let poll = shell.asked();
+    let webhook = |waiter| Input::Webhook {
+        id: id("dkmq"),
+        waiter,
+    };
+    // A commit is under way while all of this is told.
+    shell.begin_commit();
+    shell.step(10, [webhook(1)]);
+    let first = shell.asked();
+    shell.step(10, [told(first, Answer::Gone(id("dkmq")))]);
+    shell.step(10, [webhook(2)]);
+    let second = shell.asked();
+    let found = Reading::Dispatch(Arc::new(dispatch(shell.now.wall)));
+    shell.step(10, [told(second, Answer::Found(found)), list(poll, &[])]);
+    shell.committed(10);
+    shell.committed(10);
+    let verdicts = shell.effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { waiter, verdict } => Some((*waiter, verdict)),
+        _ => None,
+    });
+    let unknown: Vec<_> = verdicts
+        .filter(|(_, verdict)| **verdict == Verdict::Unknown)
+        .collect();
+    assert_eq!(unknown, []);
 }
 
 #[test]
@@ -191,18 +241,8 @@ fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
 fn a_poll_that_waits_behind_a_slow_commit_is_not_announced_as_blindness() {
     let mut shell = Shell::new(240, &[]);
     let poll = shell.asked();
-    let id = id("dkmq");
-    shell.step(0, [Input::Webhook { id, waiter: 1 }]);
-    let asked = shell.asked();
-    let later = dispatch(shell.now.wall + TimeDelta::hours(1));
-    let reading = Reading::Dispatch(Arc::new(later));
-    let result = Ok(Told {
-        answer: Answer::Found(reading),
-        problems: Problems::default(),
-    });
-    // Its commit takes longer than the schedule may go unconfirmed.
-    shell.step(0, [Input::Told { asked, result }]);
-    assert!(shell.committing().is_some());
+    // This commit takes longer than the schedule may go unconfirmed.
+    shell.begin_commit();
     shell.step(500, [list(poll, &[])]);
     shell.committed(4000);
     assert!(shell.committing().is_some());
