@@ -1,6 +1,8 @@
 //! `GET /metrics`
 
+mod deploy;
 mod exposition;
+mod queries;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
