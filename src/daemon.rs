@@ -121,6 +121,7 @@ impl Daemon {
             max_body: config.api_max_body,
         };
         let api = Client::new(&api_settings, Arc::clone(&config.api_key), clock)?;
+        let signals = api.signals();
         let registration = match &config.public_url {
             Some(url) => {
                 let admin = Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?;
@@ -177,6 +178,8 @@ impl Daemon {
             ),
             store,
             traffic,
+            timings: driver.timings(),
+            signals,
             started_at: now.wall,
             clock,
         };

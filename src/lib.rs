@@ -30,6 +30,7 @@
 //! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
+//! | [`histogram`] | counts for metrics, as plain numbers |
 
 pub mod cli;
 pub mod clock;
@@ -38,6 +39,7 @@ pub mod daemon;
 pub mod delivery;
 pub mod demo;
 pub mod engine;
+pub mod histogram;
 pub mod http;
 pub mod listener;
 pub mod model;

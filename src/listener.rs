@@ -105,6 +105,7 @@ impl<C: Clock + Clone> Listener<C> {
     }
 
     async fn answer(&self, body: Result<Vec<u8>, BodyError>) -> Response {
+        let begun = self.clock.now().mono;
         let (answered, reply) = match body.as_deref().map(hint::read) {
             Err(error) => (
                 Answered::Rejected,
@@ -126,6 +127,8 @@ impl<C: Clock + Clone> Listener<C> {
             }
         };
         self.count(answered);
+        let took = self.clock.now().mono.saturating_sub(begun);
+        self.traffic.took(answered, took);
         reply
     }
 

@@ -6,6 +6,7 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod metrics;
 mod openapi;
 mod page;
 mod query;
@@ -30,7 +31,8 @@ use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after, wron
 use crate::listener::Traffic;
 use crate::model::DispatchId;
 use crate::store::StoreHandle;
-use crate::sync::{Inbox, Verdict, View};
+use crate::sync::{Inbox, Timings, Verdict, View};
+use crate::voltus::Signals;
 
 pub use events::EventStream;
 pub use guard::Guard;
@@ -48,6 +50,10 @@ pub struct Status<C> {
     pub events: EventStream,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
+    /// How long the API and the disk take.
+    pub timings: Arc<Timings>,
+    /// What the API tells in passing.
+    pub signals: Arc<Signals>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -129,6 +135,14 @@ impl<C: Clock + Clone> Status<C> {
                     status.events.open(&query, &headers, hangup)
                 },
             );
+        let metrics =
+            warp::path!("metrics")
+                .and(warp::get())
+                .and(warp::header::headers_cloned())
+                .and(with.clone())
+                .then(|headers: HeaderMap, status: Arc<Self>| async move {
+                    status.metrics(&headers).await
+                });
         let poll = warp::path!("poll").and(warp::method()).and(with).then(
             |method: Method, status: Arc<Self>| async move {
                 if method == Method::POST {
@@ -153,6 +167,8 @@ impl<C: Clock + Clone> Status<C> {
                 .or(events)
                 .unify()
                 .or(interface)
+                .unify()
+                .or(metrics)
                 .unify()
                 .or(poll)
                 .unify(),

@@ -13,6 +13,8 @@ mod health;
 mod log;
 mod machine;
 mod poller;
+mod tally;
+mod timings;
 mod waiters;
 mod writer;
 
@@ -20,6 +22,8 @@ pub use driver::{Driver, DriverError, Inbox};
 pub use health::{Health, State, View};
 pub use machine::{Effect, Input, Machine, Settings, Verdict};
 pub use poller::PollReport;
+pub use tally::{ByTypeAndSource, Tally};
+pub use timings::{Taken, Timings};
 
 #[cfg(test)]
 mod tests;

@@ -241,6 +241,7 @@ impl Outbox {
             Attempt::Failed { reason, .. } => self.health.failed(now, reason),
             Attempt::Refused { reason } => {
                 self.health.failed(now, reason);
+                self.health.refused_attempts += 1;
                 self.refuse(reason);
             }
         }

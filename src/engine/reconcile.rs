@@ -38,7 +38,7 @@ impl Rules {
     }
 
     /// When the lead of something that starts then begins, UTC.
-    pub(super) fn lead_start(&self, start: DateTime<Utc>) -> DateTime<Utc> {
+    pub(crate) fn lead_start(&self, start: DateTime<Utc>) -> DateTime<Utc> {
         TimeDelta::from_std(self.pre_curtail)
             .ok()
             .and_then(|lead| start.checked_sub_signed(lead))

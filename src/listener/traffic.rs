@@ -1,8 +1,18 @@
-//! How many webhooks came, and how they were answered.
+//! How many webhooks came, how they were answered, and how long that took.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+
+use crate::histogram::Histogram;
+
+/// Bounds for how long an answer took, in seconds. The deadline is 5 s unless
+/// the operator has set another.
+const ANSWER: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0,
+];
 
 /// How a webhook was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +27,50 @@ pub enum Answered {
     Failed,
 }
 
+impl Answered {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Ignored, Self::Rejected, Self::Failed];
+
+    /// The name used in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Those that were answered in one way.
+#[derive(Debug)]
+struct Share {
+    count: AtomicU64,
+    seconds: Mutex<Histogram>,
+}
+
+impl Share {
+    fn seconds(&self) -> MutexGuard<'_, Histogram> {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            seconds: Mutex::new(Histogram::new(ANSWER)),
+        }
+    }
+}
+
 /// Counts webhooks since the start.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    accepted: AtomicU64,
-    ignored: AtomicU64,
-    rejected: AtomicU64,
-    failed: AtomicU64,
+    accepted: Share,
+    ignored: Share,
+    rejected: Share,
+    failed: Share,
     /// Microseconds since 1970; 0 before the first.
     last_at: AtomicI64,
 }
@@ -31,27 +78,31 @@ pub struct Traffic {
 impl Traffic {
     /// Counts one that came at `now`.
     pub fn count(&self, answered: Answered, now: DateTime<Utc>) {
-        self.counter(answered).fetch_add(1, Ordering::Relaxed);
+        self.share(answered).count.fetch_add(1, Ordering::Relaxed);
         self.last_at
             .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
     }
 
+    /// Notes how long one took, from the whole body to the answer. One that was
+    /// turned away before its body was read took no time.
+    pub fn took(&self, answered: Answered, time: Duration) {
+        self.share(answered).seconds().observe(time.as_secs_f64());
+    }
+
     /// How many were answered so.
     pub fn counted(&self, answered: Answered) -> u64 {
-        self.counter(answered).load(Ordering::Relaxed)
+        self.share(answered).count.load(Ordering::Relaxed)
+    }
+
+    /// How many seconds those took that were answered so.
+    pub fn seconds(&self, answered: Answered) -> Histogram {
+        self.share(answered).seconds().clone()
     }
 
     /// How many came.
     pub fn received(&self) -> u64 {
-        [
-            Answered::Accepted,
-            Answered::Ignored,
-            Answered::Rejected,
-            Answered::Failed,
-        ]
-        .map(|outcome| self.counted(outcome))
-        .iter()
-        .sum()
+        let counted = Answered::ALL.map(|outcome| self.counted(outcome));
+        counted.iter().sum()
     }
 
     /// When the last one came, UTC.
@@ -62,7 +113,7 @@ impl Traffic {
         }
     }
 
-    fn counter(&self, answered: Answered) -> &AtomicU64 {
+    fn share(&self, answered: Answered) -> &Share {
         match answered {
             Answered::Accepted => &self.accepted,
             Answered::Ignored => &self.ignored,

@@ -36,6 +36,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             unreadable: 0,
             rewinds: 0,
             store_error: None,
+            tally: Arc::default(),
         }),
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Effect, Input, Machine, Verdict, View};
+use super::{Effect, Input, Machine, Timings, Verdict, View};
 use crate::clock::Clock;
 use crate::delivery::Sink;
 use crate::model::{DispatchId, Event};
@@ -77,7 +77,9 @@ pub struct Driver<A, C> {
     machine: Machine<Waiter>,
     api: Arc<A>,
     store: StoreHandle,
-    clock: C,
+    clock: Arc<C>,
+    /// How long what it does takes.
+    timings: Arc<Timings>,
     inbox: mpsc::UnboundedReceiver<Input<Waiter>>,
     /// Keeps the inbox open when nobody else does.
     sender: Inbox,
@@ -104,7 +106,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
             machine,
             api: Arc::new(api),
             store,
-            clock,
+            clock: Arc::new(clock),
+            timings: Arc::default(),
             inbox,
             sender: Inbox(sender),
             views,
@@ -122,6 +125,11 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// Where to see how it stands.
     pub fn view(&self) -> watch::Receiver<View> {
         self.views.subscribe()
+    }
+
+    /// Where to see how long the API and the disk take.
+    pub fn timings(&self) -> Arc<Timings> {
+        Arc::clone(&self.timings)
     }
 
     /// Where to hear of events as they happen. Who is slow misses some.
@@ -170,15 +178,24 @@ impl<A: Api, C: Clock> Driver<A, C> {
         match effect {
             Effect::Ask { asked, question } => {
                 let api = Arc::clone(&self.api);
+                let (clock, timings) = (Arc::clone(&self.clock), self.timings());
                 self.tasks.spawn(async move {
+                    let kind = question.kind();
+                    let begun = clock.now().mono;
                     let result = api.ask(question).await;
+                    timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
                     Input::Told { asked, result }
                 });
             }
             Effect::Commit(batch) => {
                 let store = self.store.clone();
-                self.tasks
-                    .spawn(async move { Input::Committed(store.commit(batch).await) });
+                let (clock, timings) = (Arc::clone(&self.clock), self.timings());
+                self.tasks.spawn(async move {
+                    let begun = clock.now().mono;
+                    let result = store.commit(batch).await;
+                    timings.committed(&result, clock.now().mono.saturating_sub(begun));
+                    Input::Committed(result)
+                });
             }
             Effect::Reply { waiter, verdict } => {
                 // A caller that has hung up is told nothing.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::PollReport;
+use super::{PollReport, Tally};
 use crate::clock::Mono;
 use crate::delivery::SinkHealth;
 use crate::engine::{Schedule, SitePlan};
@@ -61,6 +61,8 @@ pub struct Health {
     pub rewinds: u64,
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
+    /// What was done since the start.
+    pub tally: Arc<Tally>,
 }
 
 impl Health {

@@ -18,6 +18,7 @@ use super::fetcher::Fetcher;
 use super::heals::Heals;
 use super::health::{Health, View};
 use super::poller::Poller;
+use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
 use super::writer::{Committed, Job, UnderWay};
 use crate::clock::{Mono, Now};
@@ -190,6 +191,8 @@ pub struct Machine<W> {
     write_not_before: Mono,
     forget_at: Mono,
     counts: Counts,
+    /// Shared with the readers' views, and copied only while one is held.
+    tally: Arc<Tally>,
     problems: String,
     last_now: Now,
     stopping: bool,
@@ -236,6 +239,7 @@ impl<W> Machine<W> {
             write_not_before: Mono::ZERO,
             forget_at: now.mono + FIRST_FORGET,
             counts: Counts::default(),
+            tally: Arc::default(),
             problems: String::new(),
             last_now: now,
             stopping: false,
@@ -316,6 +320,7 @@ impl<W> Machine<W> {
                 unreadable: self.counts.unreadable,
                 rewinds: self.counts.rewinds,
                 store_error: self.store_error.clone(),
+                tally: Arc::clone(&self.tally),
             }),
         }
     }

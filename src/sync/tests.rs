@@ -1,5 +1,7 @@
 //! Statements about the machine, stepped by hand.
 
+mod tally;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +58,19 @@ fn numbered(number: i64, dispatch: Dispatch) -> Dispatch {
     }
 }
 
+fn settings(rate: u32) -> Settings {
+    Settings {
+        poll_interval: INTERVAL,
+        webhook_deadline: DEADLINE,
+        api_rate: NonZeroU32::new(rate).unwrap(),
+        rules: Rules {
+            retain: Duration::from_secs(3600 * 24 * 30),
+            pre_curtail: Duration::ZERO,
+            curtail_on_test: false,
+        },
+    }
+}
+
 /// A machine, what it wants to have done, and what it said.
 struct World {
     machine: Machine<&'static str>,
@@ -76,18 +91,8 @@ impl World {
     fn with(rate: u32, store: &MemoryStore) -> Self {
         let mut store = store.reopened();
         let stored = store.load().unwrap();
-        let settings = Settings {
-            poll_interval: INTERVAL,
-            webhook_deadline: DEADLINE,
-            api_rate: NonZeroU32::new(rate).unwrap(),
-            rules: Rules {
-                retain: Duration::from_secs(3600 * 24 * 30),
-                pre_curtail: Duration::ZERO,
-                curtail_on_test: false,
-            },
-        };
         Self {
-            machine: Machine::new(settings, stored, Vec::<Outbox>::new(), at(0), 7),
+            machine: Machine::new(settings(rate), stored, Vec::<Outbox>::new(), at(0), 7),
             store,
             now: 0,
             asked: Vec::new(),

@@ -9,7 +9,9 @@ use url::Url;
 
 use super::transport::{SHORT_BODY, Transport, body};
 use super::wire::read_error;
-use super::{Api, ApiError, ApiKey, ClientError, Question, Told, read_dispatch_answer, read_list};
+use super::{
+    Api, ApiError, ApiKey, ClientError, Question, Signals, Told, read_dispatch_answer, read_list,
+};
 use crate::clock::Clock;
 use crate::engine::Answer;
 use crate::model::DispatchId;
@@ -52,6 +54,11 @@ impl<C: Clock> Client<C> {
             transport: Transport::new(settings, key, READ_TIMEOUT, clock)?,
             max_body: settings.max_body,
         })
+    }
+
+    /// What the answers tell in passing.
+    pub fn signals(&self) -> Arc<Signals> {
+        self.transport.signals()
     }
 
     async fn list(&self) -> Result<Told, ApiError> {

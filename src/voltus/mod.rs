@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod key;
 mod problems;
+mod signals;
 mod transport;
 mod webhook;
 mod wire;
@@ -19,6 +20,7 @@ pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError};
 pub use key::{ApiKey, KeyError};
 pub use problems::Problems;
+pub use signals::Signals;
 pub(crate) use webhook::listener_end;
 pub use webhook::{InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
 pub use wire::{read_dispatch_answer, read_list};
@@ -30,6 +32,16 @@ pub enum Question {
     List,
     /// `GET /dispatches/{id}`
     Dispatch(DispatchId),
+}
+
+impl Question {
+    /// The name used in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Dispatch(_) => "dispatch",
+        }
+    }
 }
 
 /// What the API told us.

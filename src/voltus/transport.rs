@@ -9,7 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::wire::read_error;
-use super::{ApiError, ApiKey, ClientError, ClientSettings};
+use super::{ApiError, ApiKey, ClientError, ClientSettings, Signals};
 use crate::clock::Clock;
 use crate::http::{BodyError, bounded_client, describe, read_body};
 use crate::retry::retry_after;
@@ -28,6 +28,7 @@ pub(super) struct Transport<C> {
     /// The base with the version behind it.
     root: Url,
     key: Arc<ApiKey>,
+    signals: Arc<Signals>,
     clock: C,
 }
 
@@ -50,6 +51,7 @@ impl<C: Clock> Transport<C> {
             http,
             root,
             key,
+            signals: Arc::default(),
             clock,
         })
     }
@@ -75,7 +77,14 @@ impl<C: Clock> Transport<C> {
         if let Some(body) = body {
             request = request.json(body);
         }
-        request.send().await.map_err(transport)
+        let response = request.send().await.map_err(transport)?;
+        self.signals.note(response.headers(), self.clock.now().wall);
+        Ok(response)
+    }
+
+    /// What its answers tell in passing.
+    pub fn signals(&self) -> Arc<Signals> {
+        Arc::clone(&self.signals)
     }
 
     /// The clock that it goes by.

@@ -23,6 +23,7 @@ mod footprint;
 mod harness;
 mod healing;
 mod listener;
+mod metrics;
 mod secrets;
 mod sites;
 mod status;

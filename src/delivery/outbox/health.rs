@@ -20,8 +20,13 @@ pub struct SinkHealth {
     pub oldest_pending: Option<DateTime<Utc>>,
     /// How many were delivered since the start.
     pub delivered: u64,
-    /// How many attempts failed since the start.
+    /// How many attempts delivered them since the start.
+    pub delivered_attempts: u64,
+    /// How many attempts failed since the start, those that were refused
+    /// among them.
     pub failed_attempts: u64,
+    /// How many attempts were refused since the start.
+    pub refused_attempts: u64,
     /// Why the last attempt failed, if it did.
     pub last_error: Option<String>,
     /// Whether it has been failing for five minutes.
@@ -38,7 +43,9 @@ impl SinkHealth {
             pending: 0,
             oldest_pending: None,
             delivered: 0,
+            delivered_attempts: 0,
             failed_attempts: 0,
+            refused_attempts: 0,
             last_error: None,
             failing: false,
             refused: false,
@@ -48,6 +55,7 @@ impl SinkHealth {
 
     pub(super) fn succeeded(&mut self, events: usize) {
         self.delivered += events as u64;
+        self.delivered_attempts += 1;
         if self.failing_since.take().is_some() {
             tracing::info!(sink = self.name, "events are delivered again");
         }

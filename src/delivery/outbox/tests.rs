@@ -420,7 +420,10 @@ fn a_receiver_that_refuses_gets_nothing_until_a_restart() {
     world.sends_one("dispatch.created a 1", &gone);
     world.wait();
     world.sends_nothing();
-    assert_eq!(world.outbox.health().pending, 1);
+    let health = world.outbox.health();
+    assert_eq!(health.pending, 1);
+    assert_eq!(health.delivered_attempts, 0);
+    assert_eq!((health.failed_attempts, health.refused_attempts), (1, 1));
 }
 
 #[test]

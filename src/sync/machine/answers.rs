@@ -156,5 +156,6 @@ impl<W> Machine<W> {
         }
         let random = self.random.random();
         self.poller.failed(now, random, error, told_to_wait);
+        self.tally_poll(false);
     }
 }

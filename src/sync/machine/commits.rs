@@ -1,5 +1,6 @@
 //! What is written together, and what follows when it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -117,6 +118,10 @@ impl<W> Machine<W> {
 
     /// What a batch was gathered for has come true.
     fn settle(&mut self, done: UnderWay, now: Now) {
+        if !done.changes.is_empty() || !done.site_changes.is_empty() {
+            let rules = &self.settings.rules;
+            Arc::make_mut(&mut self.tally).commit(&done, &self.committed, rules, now.wall);
+        }
         self.committed = done.next;
         log::changes(&done.changes);
         log::sites(&done.site_changes);
@@ -184,5 +189,13 @@ impl<W> Machine<W> {
         }
         let random = self.random.random();
         self.poller.succeeded(now, random);
+        self.tally_poll(true);
+    }
+
+    /// Counts the poll that has just ended.
+    pub(super) fn tally_poll(&mut self, succeeded: bool) {
+        if let Some(report) = &self.poller.last {
+            Arc::make_mut(&mut self.tally).poll(succeeded, report.duration);
+        }
     }
 }

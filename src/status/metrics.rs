@@ -1,0 +1,114 @@
+//! `GET /metrics`
+//!
+//! Each part of the daemon keeps its own counts: the machine in the health that
+//! it publishes, the driver in its timings, the client in its signals, the
+//! listener in its traffic. They know nothing of metrics. Here they are read
+//! when somebody scrapes, so a scrape shows one committed state (rule R13), and
+//! nothing has to be kept in step.
+//!
+//! A scrape walks the whole schedule once, so it is done away from the threads
+//! that serve others.
+
+mod accept;
+mod delivery;
+mod page;
+mod process;
+mod schedule;
+mod sync;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+use warp::reply::Response;
+
+use super::Status;
+use crate::clock::{Clock, Now};
+use crate::http::refusal;
+use crate::listener::Traffic;
+use crate::sync::{Taken, View};
+use crate::voltus::Signals;
+
+use accept::Format;
+use page::Page;
+use process::Process;
+
+/// What every name starts with, but those that are the same everywhere.
+const PREFIX: &str = "dispatchd";
+
+impl<C: Clock + Clone> Status<C> {
+    /// The metrics, in the format that `headers` ask for.
+    pub(super) async fn metrics(&self, headers: &HeaderMap) -> Response {
+        let format = Format::wanted(headers);
+        let scrape = Scrape {
+            now: self.clock.now(),
+            view: self.view.borrow().clone(),
+            traffic: Arc::clone(&self.traffic),
+            taken: self.timings.taken(),
+            signals: Arc::clone(&self.signals),
+        };
+        match tokio::task::spawn_blocking(move || scrape.write(format)).await {
+            Ok(Ok(text)) => reply(text, format),
+            Ok(Err(error)) => failed(&error),
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+fn reply(text: String, format: Format) -> Response {
+    let mut reply = Response::new(text.into());
+    for (name, value) in [
+        (CONTENT_TYPE, format.content_type()),
+        (CACHE_CONTROL, "no-cache"),
+        (VARY, "accept"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        reply.headers_mut().insert(name, value);
+    }
+    reply
+}
+
+fn failed(error: &dyn fmt::Display) -> Response {
+    tracing::error!(%error, "the metrics could not be written");
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
+}
+
+/// What one scrape shows.
+#[derive(Debug)]
+struct Scrape {
+    now: Now,
+    view: View,
+    traffic: Arc<Traffic>,
+    taken: Taken,
+    signals: Arc<Signals>,
+}
+
+impl Scrape {
+    fn write(self, format: Format) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process::read()));
+        registry
+            .sub_registry_with_prefix(PREFIX)
+            .register_collector(Box::new(self));
+        format.write(&registry)
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::new(encoder);
+        sync::health(&mut page, &self.view.health, self.now)?;
+        sync::webhooks(&mut page, &self.traffic)?;
+        sync::polls(&mut page, &self.view.health)?;
+        sync::requests(&mut page, &self.taken, &self.signals)?;
+        sync::commits(&mut page, &self.taken)?;
+        schedule::standing(&mut page, &self.view, self.now.wall)?;
+        schedule::doings(&mut page, &self.view.health)?;
+        delivery::sinks(&mut page, &self.view.sinks, self.now.wall)
+    }
+}

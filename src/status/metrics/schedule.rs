@@ -1,0 +1,128 @@
+//! What the schedule holds, and what was done about it.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::page::{Metric, Page, one};
+use crate::engine::SiteMode;
+use crate::model::Phase;
+use crate::sync::{ByTypeAndSource, Health, View};
+
+const DISPATCHES: Metric = Metric::plain(
+    "schedule_dispatches",
+    "Dispatches in the schedule by phase: scheduled, active, ended, cancelled.",
+);
+const OPEN: Metric = Metric::seconds(
+    "open_dispatch_age",
+    "How long ago the oldest active dispatch without an end started; 0 if there is none. Its sites stay curtailed until the API tells an end.",
+);
+const SITES: Metric = Metric::plain(
+    "sites",
+    "Sites that dispatches name, by what they must do now: curtailed, normal.",
+);
+
+const CHANGES: Metric = Metric::plain(
+    "changes",
+    "Changes of dispatches that were committed, by type (created, updated, started, ended, cancelled) and by what brought them: webhook, poll, timer.",
+);
+const COMMANDS: Metric = Metric::plain(
+    "site_commands",
+    "Commands to sites that were committed, by type (curtail, adjust, release) and by what brought them: webhook, poll, timer.",
+);
+const LATENESS: Metric = Metric::seconds(
+    "command_lateness",
+    "How late what came due by itself was committed, by type: a start after its time, an end after its time, a command to a site after the start less the lead, or after the end, that it is for. What came due while the daemon was down is late by that. Delivery comes on top.",
+);
+const HEALS: Metric = Metric::plain(
+    "heals",
+    "Changes that the poller found and no accepted webhook had brought, the first poll aside.",
+);
+const MISSED: Metric = Metric::plain(
+    "missed_webhooks",
+    "Those of the heals for whose dispatch no webhook came within 60 s around. Stays 0 while no webhook ever came.",
+);
+const UNSEEN: Metric = Metric::seconds(
+    "heal_delay",
+    "For each heal, the time from the last answer of the API that did not show the change to the commit of the change: the longest that it can have gone unseen. When it was made is not known.",
+);
+const OUTDATED: Metric = Metric::plain(
+    "outdated_answers",
+    "Dispatches in answers of the API that came too late: a newer answer had been taken already.",
+);
+const UNREADABLE: Metric = Metric::plain(
+    "unreadable_dispatches",
+    "Dispatches in answers of the API that could not be read, counted with each answer anew. Their last good state is kept.",
+);
+const REWINDS: Metric = Metric::plain(
+    "rewinds",
+    "Times that a dispatch with a lower modification number was taken over, as after a restore of the API from a backup.",
+);
+
+const PHASES: [Phase; 4] = [
+    Phase::Scheduled,
+    Phase::Active,
+    Phase::Ended,
+    Phase::Cancelled,
+];
+
+/// What stands now. Looks at every dispatch and site once.
+pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> fmt::Result {
+    let mut counts = PHASES.map(|phase| (phase, 0_u64));
+    let mut oldest: Option<DateTime<Utc>> = None;
+    for entry in view.schedule.entries() {
+        for (phase, count) in &mut counts {
+            *count += u64::from(entry.phase == *phase);
+        }
+        if entry.phase == Phase::Active && entry.dispatch.end_time.is_none() {
+            let start = entry.dispatch.start_time;
+            oldest = Some(oldest.map_or(start, |oldest| oldest.min(start)));
+        }
+    }
+    page.gauge(
+        &DISPATCHES,
+        counts.map(|(phase, count)| ([("phase", phase.name())], count)),
+    )?;
+    page.gauge(&OPEN, one(oldest.map_or(0.0, |start| age(start, now))))?;
+
+    let sites = view.plan.sites();
+    let curtailed = sites.filter(|site| site.is_curtailed()).count() as u64;
+    let normal = (view.plan.len() as u64).saturating_sub(curtailed);
+    page.gauge(
+        &SITES,
+        [
+            ([("state", SiteMode::Curtailed.name())], curtailed),
+            ([("state", SiteMode::Normal.name())], normal),
+        ],
+    )
+}
+
+/// What was done since the start.
+pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
+    let tally = &health.tally;
+    page.counter(&CHANGES, by_type_and_source(&tally.changes))?;
+    page.counter(&COMMANDS, by_type_and_source(&tally.commands))?;
+    let late = tally.lateness.iter();
+    page.histogram(
+        &LATENESS,
+        late.map(|(kind, seconds)| ([("type", *kind)], seconds)),
+    )?;
+    page.counter(&HEALS, one(health.heals))?;
+    page.counter(&MISSED, one(health.missed_webhooks))?;
+    page.histogram(&UNSEEN, one(()).map(|(labels, ())| (labels, &tally.unseen)))?;
+    page.counter(&OUTDATED, one(health.outdated))?;
+    page.counter(&UNREADABLE, one(health.unreadable))?;
+    page.counter(&REWINDS, one(health.rewinds))
+}
+
+type TypeAndSource = [(&'static str, &'static str); 2];
+
+fn by_type_and_source(counts: &ByTypeAndSource) -> impl Iterator<Item = (TypeAndSource, u64)> {
+    counts
+        .iter()
+        .map(|((kind, source), count)| ([("type", *kind), ("source", *source)], *count))
+}
+
+fn age(since: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
+    (now - since).max(TimeDelta::zero()).as_seconds_f64()
+}

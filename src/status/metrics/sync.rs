@@ -1,0 +1,151 @@
+//! How the daemon hears of the world: webhooks, polls, requests, the disk.
+
+use std::fmt;
+
+use super::page::{Metric, Page, one};
+use crate::clock::Now;
+use crate::listener::{Answered, Traffic};
+use crate::sync::{Health, State, Taken};
+use crate::voltus::Signals;
+
+const BUILD: Metric = Metric::plain("build", "The version that runs.");
+const READY: Metric = Metric::plain(
+    "ready",
+    "Whether the schedule can be trusted, as /readyz says: 1 if a poll has succeeded within three intervals and the store takes writes.",
+);
+const STALE: Metric = Metric::plain(
+    "stale",
+    "1 while no poll has succeeded for three intervals: the schedule may be wrong.",
+);
+const WRITABLE: Metric = Metric::plain(
+    "store_writable",
+    "1 while the state file takes writes. While it does not, webhooks are answered 503.",
+);
+
+const WEBHOOKS: Metric = Metric::plain(
+    "webhooks",
+    "Webhooks by outcome: accepted (200), ignored (200, about something that is no dispatch), rejected (4xx), failed (503: it is sent again).",
+);
+const WEBHOOK_TIME: Metric = Metric::seconds(
+    "webhook",
+    "How long webhooks waited for their answer, from the whole body on, by outcome.",
+);
+const WEBHOOK_LAST: Metric = Metric::seconds(
+    "webhook_last_timestamp",
+    "When a webhook last came, of whatever outcome. Left out before the first one.",
+);
+
+const POLLS: Metric = Metric::plain("polls", "Polls by outcome: succeeded, failed.");
+const POLL_TIME: Metric = Metric::seconds(
+    "poll",
+    "How long polls took, from the question to the commit, by outcome.",
+);
+const POLL_INTERVAL: Metric = Metric::seconds("poll_interval", "The time between two polls.");
+const POLL_SUCCESS: Metric = Metric::seconds(
+    "poll_last_success_timestamp",
+    "When a poll last succeeded, also before this start. 0 if none ever did.",
+);
+
+const REQUESTS: Metric = Metric::plain(
+    "api_requests",
+    "Requests to the API by kind (list, dispatch) and by how they ended: a status, a class of statuses, or what went wrong.",
+);
+const REQUEST_TIME: Metric = Metric::seconds(
+    "api_request",
+    "How long requests to the API took, body and all, by kind.",
+);
+const REMAINING: Metric = Metric::plain(
+    "api_ratelimit_remaining",
+    "x-ratelimit-remaining of the API's newest answer. Left out until it told any.",
+);
+const SKEW: Metric = Metric::seconds(
+    "clock_skew",
+    "The Date of the API's newest answer less the wall clock when it came. The API tells whole seconds, so clocks that agree show -1 to 0. Left out until it told any.",
+);
+
+const COMMITS: Metric = Metric::plain("store_commits", "Commits by outcome: ok, failed.");
+const COMMIT_TIME: Metric = Metric::seconds(
+    "store_commit",
+    "How long commits took until they were safe on disk, those that failed too.",
+);
+
+/// Whether it can be relied on.
+pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
+    let state = health.state(now.mono);
+    let writable = health.store_error.is_none();
+    page.info(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))])?;
+    page.gauge(&READY, one(flag(state == State::Fresh && writable)))?;
+    page.gauge(&STALE, one(flag(state == State::Stale)))?;
+    page.gauge(&WRITABLE, one(flag(writable)))
+}
+
+/// What the listener did.
+pub(super) fn webhooks(page: &mut Page<'_>, traffic: &Traffic) -> fmt::Result {
+    let labels = |answered: Answered| [("outcome", answered.name())];
+    let counts = Answered::ALL.map(|answered| (labels(answered), traffic.counted(answered)));
+    page.counter(&WEBHOOKS, counts)?;
+    let seconds = Answered::ALL.map(|answered| (labels(answered), traffic.seconds(answered)));
+    page.histogram(
+        &WEBHOOK_TIME,
+        seconds.iter().map(|(labels, seconds)| (*labels, seconds)),
+    )?;
+    let last = traffic.last_at().map(unix_seconds);
+    page.gauge(&WEBHOOK_LAST, last.into_iter().flat_map(one))
+}
+
+/// What the poller did.
+pub(super) fn polls(page: &mut Page<'_>, health: &Health) -> fmt::Result {
+    page.counter(
+        &POLLS,
+        [
+            ([("outcome", "succeeded")], health.polls_succeeded),
+            ([("outcome", "failed")], health.polls_failed),
+        ],
+    )?;
+    let times = health.tally.polls.iter();
+    page.histogram(
+        &POLL_TIME,
+        times.map(|(outcome, seconds)| ([("outcome", *outcome)], seconds)),
+    )?;
+    page.gauge(&POLL_INTERVAL, one(health.poll_interval.as_secs_f64()))?;
+    let success = health.last_success.map_or(0.0, unix_seconds);
+    page.gauge(&POLL_SUCCESS, one(success))
+}
+
+/// What was asked of the API.
+pub(super) fn requests(page: &mut Page<'_>, taken: &Taken, signals: &Signals) -> fmt::Result {
+    let counts = taken.requests.iter();
+    page.counter(
+        &REQUESTS,
+        counts.map(|((kind, status), count)| ([("kind", *kind), ("status", *status)], *count)),
+    )?;
+    let times = taken.request_seconds.iter();
+    page.histogram(
+        &REQUEST_TIME,
+        times.map(|(kind, seconds)| ([("kind", *kind)], seconds)),
+    )?;
+    page.gauge(&REMAINING, signals.remaining().into_iter().flat_map(one))?;
+    let skew = signals.clock_skew().map(|skew| skew.as_seconds_f64());
+    page.gauge(&SKEW, skew.into_iter().flat_map(one))
+}
+
+/// What was written to disk.
+pub(super) fn commits(page: &mut Page<'_>, taken: &Taken) -> fmt::Result {
+    let counts = taken.commits.iter();
+    page.counter(
+        &COMMITS,
+        counts.map(|(outcome, count)| ([("outcome", *outcome)], *count)),
+    )?;
+    page.histogram(
+        &COMMIT_TIME,
+        one(()).map(|(labels, ())| (labels, &taken.commit_seconds)),
+    )
+}
+
+fn flag(holds: bool) -> u64 {
+    u64::from(holds)
+}
+
+fn unix_seconds(at: chrono::DateTime<chrono::Utc>) -> f64 {
+    (at - chrono::DateTime::UNIX_EPOCH).as_seconds_f64()
+}

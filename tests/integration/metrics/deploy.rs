@@ -1,0 +1,199 @@
+//! The alerts and the dashboard ask for metrics that there are.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::exposition::Exposition;
+use super::queries::{Query, Selector};
+use super::{read, well_used};
+
+/// What Prometheus itself adds.
+const ITS_OWN: [&str; 2] = ["job", "instance"];
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(path)
+}
+
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(deploy(path)).unwrap()
+}
+
+/// The expressions of the alerts. Each is on one line.
+fn alerts() -> Vec<String> {
+    let text = text_of("prometheus/alerts.yml");
+    let lines = text.lines().map(str::trim_start);
+    let found: Vec<String> = lines
+        .filter_map(|line| line.strip_prefix("expr: "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(found.len(), text.matches("- alert: ").count());
+    found
+}
+
+/// The expressions of the dashboard.
+fn panels() -> Vec<String> {
+    fn gather(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(
+                    fields
+                        .get("expr")
+                        .and_then(Value::as_str)
+                        .map(str::to_owned),
+                );
+                fields.values().for_each(|value| gather(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| gather(value, found)),
+            _ => {}
+        }
+    }
+    let dashboard = serde_json::from_str(&text_of("grafana/dashboard.json")).unwrap();
+    let mut found = Vec::new();
+    gather(&dashboard, &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+fn check(query: &str, metrics: &Exposition) {
+    let read = Query::read(query);
+    assert!(!read.selectors.is_empty(), "{query}");
+    let mut labels: BTreeSet<&str> = ITS_OWN.into();
+    for selector in &read.selectors {
+        if selector.name == "up" {
+            continue;
+        }
+        check_selector(selector, metrics, query);
+        let series = metrics.series(&selector.name);
+        labels.extend(series.flat_map(|sample| sample.labels.keys().map(String::as_str)));
+    }
+    for label in &read.grouped_by {
+        assert!(labels.contains(label.as_str()), "{label} in {query}");
+    }
+}
+
+fn check_selector(selector: &Selector, metrics: &Exposition, query: &str) {
+    let name = &selector.name;
+    assert!(
+        metrics.series(name).next().is_some(),
+        "{name} does not exist: {query}"
+    );
+    for (label, operator, wanted) in &selector.matchers {
+        if ITS_OWN.contains(&label.as_str()) {
+            continue;
+        }
+        let values: BTreeSet<&str> = metrics
+            .series(name)
+            .filter_map(|sample| sample.labels.get(label).map(String::as_str))
+            .collect();
+        let wanted: Vec<String> = match operator.as_str() {
+            "=" => vec![wanted.clone()],
+            // In the alerts: a bound as either format writes it.
+            "=~" => wanted
+                .split('|')
+                .map(|one| one.replace("(\\\\.0)?", ""))
+                .collect(),
+            other => panic!("{other} in {query}"),
+        };
+        for wanted in &wanted {
+            assert!(
+                values.contains(wanted.as_str()),
+                "{label} {wanted}: {query}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_ask_for_what_there_is() {
+    let (_world, daemon) = well_used().await;
+    let (metrics, _) = read(&daemon).await;
+    for query in alerts().iter().chain(&panels()) {
+        check(query, &metrics);
+    }
+    // Metrics that the words of an alert send the operator to.
+    let text = text_of("prometheus/alerts.yml");
+    for (at, _) in text.match_indices("dispatchd_") {
+        let name: &str = &text[at..];
+        let end = name.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let name = &name[..end.unwrap()];
+        let known = metrics.types.contains_key(name) || metrics.series(name).next().is_some();
+        assert!(known, "{name} does not exist");
+    }
+}
+
+#[test]
+fn every_alert_says_what_to_do_and_has_a_test() {
+    let alerts = text_of("prometheus/alerts.yml");
+    let tests = text_of("prometheus/alerts_test.yml");
+    for alert in alerts.split("- alert: ").skip(1) {
+        let (name, body) = alert.split_once('\n').unwrap();
+        for part in ["severity: ", "summary: ", "description: ", "runbook: "] {
+            assert_eq!(body.matches(part).count(), 1, "{part} of {name}");
+        }
+        let expected = format!("alertname=\"{name}\"");
+        assert!(tests.contains(&expected), "{name} has no test");
+    }
+}
+
+/// What promtool says to `arguments`. `None` where it is not installed.
+fn promtool(arguments: &[&str], folder: &Path) -> Option<()> {
+    let mut command = Command::new("promtool");
+    let ran = match command.args(arguments).current_dir(folder).output() {
+        Ok(ran) => ran,
+        Err(error) => {
+            println!("left out, for there is no promtool: {arguments:?} ({error})");
+            return None;
+        }
+    };
+    assert!(ran.status.success(), "{arguments:?}: {ran:?}");
+    Some(())
+}
+
+#[test]
+fn promtool_accepts_the_alerts_and_runs_their_tests() {
+    let folder = deploy("prometheus");
+    promtool(&["check", "rules", "alerts.yml"], &folder);
+    promtool(&["test", "rules", "alerts_test.yml"], &folder);
+}
+
+#[test]
+fn promtool_accepts_the_queries_of_the_dashboard() {
+    let rules: Vec<Value> = panels()
+        .iter()
+        .enumerate()
+        .map(|(number, query)| {
+            let query = query.replace("$__rate_interval", "5m");
+            serde_json::json!({"record": format!("panel:{number}"), "expr": query})
+        })
+        .collect();
+    // JSON is YAML.
+    let rules = serde_json::json!({"groups": [{"name": "panels", "rules": rules}]});
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules.yml"), rules.to_string()).unwrap();
+    promtool(&["check", "rules", "rules.yml"], folder.path());
+}
+
+#[tokio::test]
+async fn promtool_has_nothing_to_say_against_the_metrics() {
+    let (_world, daemon) = well_used().await;
+    let (_, text) = read(&daemon).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("metrics.txt");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new("promtool");
+    let command = command.args(["check", "metrics"]);
+    match command.stdin(std::fs::File::open(file).unwrap()).output() {
+        Ok(ran) => {
+            let said =
+                [ran.stdout, ran.stderr].map(|out| String::from_utf8_lossy(&out).into_owned());
+            assert!(ran.status.success(), "{said:?}");
+            assert_eq!(said, ["", ""]);
+        }
+        Err(error) => println!("left out, for there is no promtool: check metrics ({error})"),
+    }
+}
