@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+mod demo;
 mod logging;
 mod run;
 mod sandbox;
+mod simulate;
 mod stop;
 
 use std::process::ExitCode;
@@ -27,6 +29,12 @@ enum Commands {
     Run(Box<RunOptions>),
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),
+    /// Sandbox and daemon in one process: webhooks are lost, the poller heals
+    /// that, and the terminal tells it
+    Demo(demo::DemoOptions),
+    /// Runs the core in simulated worlds full of faults, one for each seed
+    #[command(hide = true)]
+    Simulate(simulate::SimulateOptions),
 }
 
 /// How a command failed.
@@ -68,6 +76,8 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
     match command {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
+        Commands::Demo(options) => demo::run(&options),
+        Commands::Simulate(options) => simulate::simulate(&options),
     }
 }
 

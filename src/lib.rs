@@ -24,6 +24,8 @@
 //! | [`listener`] | the webhook endpoint |
 //! | [`status`] | what operators ask |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`demo`] | sandbox and daemon in a story of lost webhooks |
+//! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
 //! | [`http`] | what all listeners share |
 //! | [`retry`] | when to try again |
 //! | [`clock`] | the only reader of the system's clocks |
@@ -33,12 +35,14 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod demo;
 pub mod engine;
 pub mod http;
 pub mod listener;
 pub mod model;
 pub mod retry;
 pub mod sandbox;
+pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod sync;

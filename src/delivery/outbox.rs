@@ -366,13 +366,18 @@ impl Outbox {
         }
     }
 
-    /// When something is due by itself.
+    /// When a lane that failed may go again.
     pub fn next_due(&self) -> Option<Mono> {
         let retry = self.waiting.first().map(|(at, _)| *at);
-        let write = self.ledger.waits_since().map(|at| at + WRITE_WITHIN);
-        match (retry.filter(|_| !self.refused), write) {
-            (Some(retry), Some(write)) => Some(retry.min(write)),
-            (one, other) => one.or(other),
+        retry.filter(|_| !self.refused)
+    }
+
+    /// When something must be written down.
+    pub fn write_due(&self) -> Option<Mono> {
+        if self.to_arm.is_empty() {
+            self.ledger.waits_since().map(|at| at + WRITE_WITHIN)
+        } else {
+            Some(Mono::ZERO)
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::reconcile::Step;
 use super::sight::remember_sight;
 use crate::model::{Absence, Asked, DispatchId, Entry, Source};
+use crate::simulation::defects::{self, Defect};
 
 /// How many polls' look-ups must say 404 before a dispatch counts as withdrawn.
 const GONE_ENOUGH: u32 = 2;
@@ -47,7 +48,7 @@ impl Step<'_> {
         };
         let mut entry = Entry::clone(&known);
         let gone = absence.gone + 1;
-        if gone < GONE_ENOUGH {
+        if gone < GONE_ENOUGH && !defects::is(Defect::OneNotFoundIsEnough) {
             entry.absence = Some(Absence {
                 asked,
                 gone,

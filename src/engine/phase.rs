@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::{CancelReason, Dispatch, Entry, Phase};
+use crate::simulation::defects::{self, Defect};
 
 /// Which of a dispatch's times have been seen to pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +27,9 @@ impl Passed {
     /// clock may have fallen back (rule R4).
     pub fn since(before: &Entry, dispatch: &Dispatch, now: DateTime<Utc>) -> Self {
         let fresh = Self::at(dispatch, now);
+        if defects::is(Defect::LatchForgotten) {
+            return fresh;
+        }
         let start_kept = before.started && dispatch.start_time <= before.dispatch.start_time;
         let end_kept = before.ended
             && match (dispatch.end_time, before.dispatch.end_time) {

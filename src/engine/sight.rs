@@ -9,6 +9,7 @@ use super::reconcile::{Shape, Step};
 use crate::model::{
     Absence, Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Phase, Source,
 };
+use crate::simulation::defects::{self, Defect};
 
 /// How a dispatch that was seen stands to the one that is known (rule R2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ enum Standing {
 }
 
 fn standing(known: &Entry, seen: &Dispatch, asked: Asked) -> Standing {
-    let later = asked > known.asked;
+    let later = asked > known.asked || defects::is(Defect::OlderAnswerWins);
     if known.cancel_reason == Some(CancelReason::Withdrawn) && !later {
         // It may carry a higher number and still be from before it was gone.
         return Standing::Outdated;
@@ -54,7 +55,7 @@ impl Step<'_> {
             Standing::Lower => {
                 let confirmed =
                     shape == Shape::LookUp && known.rewind.is_some_and(|first| asked > first);
-                if confirmed {
+                if confirmed || defects::is(Defect::RewindBelieved) {
                     self.outcome.rewinds += 1;
                     self.accept(&known, dispatch, asked, source);
                 } else {

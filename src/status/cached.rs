@@ -8,7 +8,7 @@ use crate::http::refusal;
 
 /// From this many items on, an answer is written away from the threads that
 /// serve others.
-pub(super) const MANY: usize = 500;
+const MANY: usize = 500;
 
 /// What a client said it has.
 #[derive(Debug, Clone)]

@@ -252,14 +252,22 @@ impl<W> Machine<W> {
         std::mem::take(&mut self.effects)
     }
 
-    /// When to step again if nothing happens before.
+    /// When to step again if nothing happens before. Later than the last step:
+    /// what is overdue waits for something that is considered by itself, a
+    /// token or the end of a commit.
     pub fn next_wake(&self) -> Mono {
         let now = self.last_now;
         let mut wake = now.mono + LOOK_AT_CLOCK;
-        let mut consider = |at: Option<Mono>| wake = wake.min(at.unwrap_or(Mono::MAX));
+        let mut consider = |at: Option<Mono>| {
+            let ahead = at.filter(|at| *at > now.mono);
+            wake = wake.min(ahead.unwrap_or(Mono::MAX));
+        };
         consider(self.waiters.first_deadline());
         consider(self.budget.next_token());
         consider(self.poller.due().map(|due| due.max(self.paused_until)));
+        for outbox in &self.outboxes {
+            consider(outbox.next_due());
+        }
         if self.writing.is_none() {
             let due = self.committed.next_due();
             let due = due.map(|due| now.mono + (due - now.wall).to_std().unwrap_or_default());
@@ -267,16 +275,10 @@ impl<W> Machine<W> {
             if !self.committed.sync.stale {
                 consider(Some(self.stale_at().max(self.write_not_before)));
             }
-        }
-        for outbox in &self.outboxes {
-            consider(outbox.next_due());
-            if self.writing.is_none() && outbox.must_write(now.mono) {
-                consider(Some(self.write_not_before));
+            for outbox in &self.outboxes {
+                let due = outbox.write_due();
+                consider(due.map(|due| due.max(self.write_not_before)));
             }
-        }
-        if self.budget.next_token().is_some() {
-            // What is due waits for that token.
-            wake = wake.max(now.mono + Duration::from_millis(1));
         }
         wake
     }
@@ -437,3 +439,6 @@ fn unavailable(reason: &str) -> Verdict {
         retry_after: Duration::from_secs(1),
     }
 }
+
+#[cfg(test)]
+mod tests;

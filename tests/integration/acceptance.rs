@@ -41,8 +41,7 @@ impl Played {
             Webhooks::Working => "1h",
             Webhooks::Lost => "150ms",
         };
-        let daemon = world.setup().polling(interval).start().await;
-        daemon.wait_until_ready().await;
+        let daemon = world.setup().polling(interval).ready().await;
         world.sandbox.add_webhook(daemon.webhook_url());
         if webhooks == Webhooks::Lost {
             world.faults(json!({"drop_webhooks": 1.0}));

@@ -97,8 +97,7 @@ fn bad_answers() -> Vec<(&'static str, RawAnswer, &'static str)> {
 #[tokio::test]
 async fn a_bad_list_changes_nothing_and_the_next_good_one_is_taken() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.known(&daemon, "known").await;
     let revision = daemon.revision().await;
     for (number, (name, answer, word)) in bad_answers().into_iter().enumerate() {
@@ -120,8 +119,7 @@ async fn a_bad_list_changes_nothing_and_the_next_good_one_is_taken() {
 async fn a_bad_answer_by_id_is_answered_503_and_changes_nothing() {
     use dispatchd::sandbox::Question;
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.known(&daemon, "d").await;
     let revision = daemon.revision().await;
     let other = dispatch("other", 9, in_ms(60_000), None).to_string();
@@ -154,8 +152,7 @@ async fn a_bad_answer_by_id_is_answered_503_and_changes_nothing() {
 async fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
     let world = World::new().await;
     let setup = world.setup().polling("200ms");
-    let daemon = setup.with("--webhook-deadline", "500ms").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = setup.with("--webhook-deadline", "500ms").ready().await;
     world.known(&daemon, "known").await;
     let revision = daemon.revision().await;
     let mut slow_down = RawAnswer::json(
@@ -195,8 +192,7 @@ async fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
 async fn the_key_does_not_travel_with_a_redirect() {
     let world = World::new().await;
     let elsewhere = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     for status in [
         StatusCode::FOUND,
         StatusCode::TEMPORARY_REDIRECT,
@@ -240,8 +236,7 @@ async fn a_rotated_key_is_read_from_its_file_without_a_restart() {
 #[tokio::test]
 async fn a_dispatch_that_cannot_be_read_harms_no_other_and_keeps_its_last_state() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.known(&daemon, "was-good").await;
     let before = daemon.entry("was-good").await.unwrap();
     world.put(json!({"id": "was-good", "start_time": "noon"}));
@@ -279,8 +274,7 @@ async fn a_dispatch_that_cannot_be_read_harms_no_other_and_keeps_its_last_state(
 async fn a_list_longer_than_allowed_is_refused() {
     let world = World::new().await;
     let setup = world.setup().with("--api-max-body", "4096");
-    let daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let daemon = setup.ready().await;
     world.known(&daemon, "d").await;
     world.list_answers(Some(ok(" ".repeat(5000))));
     let error = fail_poll(&daemon).await;
@@ -292,8 +286,7 @@ async fn a_list_longer_than_allowed_is_refused() {
 #[tokio::test]
 async fn an_api_that_trickles_holds_up_no_webhook() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.list_answers(Some(ok("{").ending(Ending::Hangs)));
     let polling = daemon.poll();
     let telling = async {

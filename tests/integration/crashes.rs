@@ -129,8 +129,7 @@ async fn a_restart_restores_revision_and_history() {
     let setup = world.setup();
     for end in [Signal::TERM, Signal::KILL] {
         world.sandbox.down(false);
-        let mut daemon = setup.start().await;
-        daemon.wait_until_ready().await;
+        let mut daemon = setup.ready().await;
         let id = format!("d{}", end.as_raw());
         world.known(&daemon, &id).await;
         world.put(dispatch(&id, 2, in_ms(1_800_000), None));
@@ -154,8 +153,7 @@ async fn a_restart_restores_revision_and_history() {
 async fn a_restart_catches_up_with_starts_and_ends_that_passed() {
     let world = World::new().await;
     let setup = world.setup();
-    let mut daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let mut daemon = setup.ready().await;
     let (start, end) = (in_ms(1500), in_ms(2500));
     world.put(dispatch("running", 0, in_ms(-1000), Some(end)));
     world.put(dispatch("missed", 0, start, Some(end)));
@@ -207,8 +205,7 @@ async fn an_event_keeps_its_id_when_it_is_delivered_again() {
     let mut ids: BTreeMap<(String, String), String> = BTreeMap::new();
     world.put(dispatch("d", 0, in_ms(-1000), None));
     for _ in 0..3 {
-        let mut daemon = setup.start().await;
-        daemon.wait_until_ready().await;
+        let mut daemon = setup.ready().await;
         daemon.wait_until_delivered().await;
         daemon.kill();
         for heard in daemon.events() {

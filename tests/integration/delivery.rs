@@ -62,6 +62,27 @@ async fn a_receiver_that_fails_is_slow_and_comes_back_gets_everything_in_order()
 }
 
 #[tokio::test]
+async fn a_subject_that_hangs_holds_up_no_other_and_is_tried_again() {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    let daemon = world.setup().sink(receiver.sink()).start().await;
+    receiver.behave(Manner::Hangs);
+    world.known(&daemon, "a").await;
+    wait_until("the receiver hangs", async || receiver.asked() == 1).await;
+    receiver.behave(Manner::Takes);
+    world.known(&daemon, "b").await;
+    wait_until("the other one is told", async || {
+        receiver.types_of("b") == ["dispatch.created"]
+    })
+    .await;
+    assert!(receiver.types_of("a").is_empty());
+    wait_until("the first one is tried again", async || {
+        receiver.types_of("a") == ["dispatch.created"]
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_receiver_that_was_down_for_a_whole_dispatch_gets_no_curtail_for_it() {
     let world = World::new().await;
     let receiver = Receiver::new().await;

@@ -52,7 +52,7 @@ fn given_of(world: &World, kind: &str, subject: &str) -> Vec<Value> {
 #[tokio::test]
 async fn an_empty_or_garbled_list_deletes_nothing() {
     let world = World::new().await;
-    let daemon = world.setup().polling("100ms").start().await;
+    let daemon = world.setup().polling("100ms").ready().await;
     for id in ["a", "b", "c"] {
         world.known(&daemon, id).await;
     }
@@ -73,7 +73,7 @@ async fn an_empty_or_garbled_list_deletes_nothing() {
 #[tokio::test]
 async fn a_dispatch_that_left_the_list_is_looked_up_first() {
     let world = World::new().await;
-    let daemon = world.setup().polling("100ms").start().await;
+    let daemon = world.setup().polling("100ms").ready().await;
     world.known(&daemon, "d").await;
     let look_ups = world.look_ups("d").len();
     world.sandbox.hide_from_list("d", true);
@@ -91,8 +91,7 @@ async fn a_dispatch_that_left_the_list_is_looked_up_first() {
 #[tokio::test]
 async fn of_two_updates_within_one_second_the_newer_stays() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.sandbox.add_webhook(daemon.webhook_url());
     world.known(&daemon, "d").await;
     // Answers are on their way for a while and tell what was true before.
@@ -123,8 +122,7 @@ async fn of_two_updates_within_one_second_the_newer_stays() {
 #[tokio::test]
 async fn an_older_answer_that_comes_late_changes_nothing() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     let unnumbered = |start| {
         let mut unnumbered = dispatch("d", 0, start, None);
         unnumbered
@@ -161,8 +159,7 @@ async fn an_older_answer_that_comes_late_changes_nothing() {
 async fn a_restart_does_not_go_back_to_an_older_list() {
     let world = World::new().await;
     let setup = world.setup().polling("200ms");
-    let mut daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let mut daemon = setup.ready().await;
     // A replica that is behind answers for the list from now on.
     let old = dispatch("d", 1, in_ms(3_600_000), None);
     let list = json!({"dispatches": [old], "page": 0, "perPage": 0}).to_string();
@@ -172,8 +169,7 @@ async fn a_restart_does_not_go_back_to_an_older_list() {
     daemon.wait_for_event(&site_of("d"), "site.curtail").await;
     daemon.kill();
 
-    let daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let daemon = setup.ready().await;
     world.wait_for_polls(4).await;
     let entry = daemon.entry("d").await.unwrap();
     assert_eq!((number_of(&entry), &entry["phase"]), (2, &json!("active")));
@@ -188,7 +184,7 @@ async fn a_restart_does_not_go_back_to_an_older_list() {
 #[tokio::test]
 async fn numbers_that_rewind_are_taken_over_and_told() {
     let world = World::new().await;
-    let daemon = world.setup().polling("100ms").start().await;
+    let daemon = world.setup().polling("100ms").ready().await;
     world.put(dispatch("d", 7, in_ms(3_600_000), None));
     assert_eq!(daemon.webhook("d").await.status, 200);
     let restored = in_ms(5_400_000);
@@ -210,8 +206,7 @@ async fn numbers_that_rewind_are_taken_over_and_told() {
 async fn a_hanging_api_times_out_and_things_go_on() {
     let world = World::new().await;
     let setup = world.setup().polling("500ms");
-    let daemon = setup.with("--webhook-deadline", "500ms").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = setup.with("--webhook-deadline", "500ms").ready().await;
     let half = RawAnswer::json(StatusCode::OK, r#"{"dispatches": ["#);
     world.list_answers(Some(half.ending(Ending::Hangs)));
     world.wait_for_polls(1).await;
@@ -241,7 +236,7 @@ async fn a_command_that_failed_is_tried_again_also_after_a_restart() {
     let works = world.path("works");
     let program = program(&world, &format!("test -e {}", works.display()));
     let setup = world.setup().sink(format!("exec:{}", program.display()));
-    let mut daemon = setup.start().await;
+    let mut daemon = setup.ready().await;
     world.put(dispatch("d", 0, in_ms(-1000), None));
     assert_eq!(daemon.webhook("d").await.status, 200);
     let curtails = || given_of(&world, "site.curtail", &site_of("d"));
@@ -273,7 +268,7 @@ async fn a_handler_that_fails_for_one_dispatch_holds_up_no_other() {
     let daemon = world
         .setup()
         .sink(format!("exec:{}", program.display()))
-        .start()
+        .ready()
         .await;
     for id in ["bad", "good", "fine"] {
         world.put(dispatch(id, 0, in_ms(60_000), None));
@@ -297,7 +292,7 @@ async fn a_handler_that_fails_for_one_dispatch_holds_up_no_other() {
 #[tokio::test]
 async fn blindness_ends_by_itself() {
     let world = World::new().await;
-    let daemon = world.setup().polling("200ms").start().await;
+    let daemon = world.setup().polling("200ms").ready().await;
     for _ in 0..2 {
         daemon.wait_until_ready().await;
         world.faults(json!({"api_error_rate": 1.0, "api_error_status": 503}));
@@ -315,8 +310,7 @@ async fn blindness_ends_by_itself() {
 #[tokio::test]
 async fn polls_are_spread_by_a_tenth_of_the_interval() {
     let world = World::new().await;
-    let daemon = world.setup().polling("10m").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("10m").ready().await;
     let mut waits = Vec::new();
     for _ in 0..30 {
         assert_eq!(daemon.poll().await.status, 200);
@@ -341,8 +335,7 @@ async fn polls_are_spread_by_a_tenth_of_the_interval() {
 #[tokio::test]
 async fn a_large_payload_is_refused_and_takes_no_memory() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     let before = daemon.memory("VmRSS");
     let body = bytes::Bytes::from(vec![b'x'; 8 * 1024 * 1024]);
     let posts = (0..8).map(|_| {
@@ -363,8 +356,7 @@ async fn a_large_payload_is_refused_and_takes_no_memory() {
 #[tokio::test]
 async fn duplicated_and_overtaking_webhooks_end_on_the_newest_state() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.sandbox.add_webhook(daemon.webhook_url());
     world.faults(json!({"duplicate_webhooks": 1.0, "webhook_delay_ms": [0, 300]}));
     for number in 0..10 {

@@ -30,8 +30,7 @@ async fn a_thousand_dispatches_of_twenty_sites_fit_into_100_mb() {
     for number in 0..1000 {
         world.put(large_dispatch(number));
     }
-    let daemon = world.setup().polling("2s").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("2s").ready().await;
     let schedule = daemon.health().await["schedule"].clone();
     assert_eq!(schedule["scheduled"], 1000);
     daemon.wait_until_delivered().await;

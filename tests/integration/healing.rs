@@ -13,7 +13,7 @@ fn time(value: &Value) -> DateTime<Utc> {
 #[tokio::test]
 async fn a_new_dispatch_is_in_the_schedule_when_its_webhook_is_answered() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
+    let daemon = world.setup().ready().await;
     for number in 0..20 {
         let id = format!("d{number}");
         world.put(dispatch(&id, 0, in_ms(60_000), None));
@@ -32,8 +32,7 @@ async fn a_new_dispatch_is_in_the_schedule_when_its_webhook_is_answered() {
 #[tokio::test]
 async fn a_dispatch_without_a_webhook_is_there_within_two_poll_intervals() {
     let world = World::new().await;
-    let daemon = world.setup().polling("1s").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("1s").ready().await;
     let put = now();
     world.put(dispatch("quiet", 0, in_ms(60_000), None));
     let entry = daemon.wait_for_phase("quiet", "scheduled").await;
@@ -46,8 +45,7 @@ async fn a_dispatch_without_a_webhook_is_there_within_two_poll_intervals() {
 async fn more_webhooks_than_the_budget_allows_are_answered_by_one_list() {
     let world = World::new().await;
     // Five at once, of which one is kept for a poll.
-    let daemon = world.setup().with("--api-rate", "20").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().with("--api-rate", "20").ready().await;
     let ids: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
     for id in &ids {
         world.put(dispatch(id, 0, in_ms(60_000), None));
@@ -65,8 +63,7 @@ async fn more_webhooks_than_the_budget_allows_are_answered_by_one_list() {
 async fn heals_are_the_changes_that_no_webhook_brought() {
     let world = World::new().await;
     world.put(dispatch("first", 0, in_ms(60_000), None));
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     let heals = async || daemon.health().await["sync"]["heals"].as_u64().unwrap();
     assert_eq!(heals().await, 0, "the first poll heals nothing");
 
@@ -86,8 +83,7 @@ async fn heals_are_the_changes_that_no_webhook_brought() {
 #[tokio::test]
 async fn an_end_that_comes_while_the_api_is_down_is_kept_within_250_ms() {
     let world = World::new().await;
-    let daemon = world.setup().polling("500ms").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("500ms").ready().await;
     let ids: Vec<String> = (0..5).map(|number| format!("d{number}")).collect();
     let first_end = in_ms(2500);
     for (id, place) in ids.iter().zip(0..) {
@@ -116,8 +112,7 @@ async fn an_end_that_comes_while_the_api_is_down_is_kept_within_250_ms() {
 #[tokio::test]
 async fn the_daemon_says_when_it_is_blind_and_when_it_sees_again() {
     let world = World::new().await;
-    let daemon = world.setup().polling("400ms").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("400ms").ready().await;
     world.put(dispatch("d", 0, in_ms(1500), Some(in_ms(2500))));
     assert_eq!(daemon.webhook("d").await.status, 200);
     assert_eq!(daemon.health().await["sync"]["state"], "fresh");
@@ -155,8 +150,7 @@ async fn the_daemon_says_when_it_is_blind_and_when_it_sees_again() {
 #[tokio::test]
 async fn whoever_asks_for_a_poll_is_answered_after_it() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.put(dispatch("d", 0, in_ms(60_000), None));
     let polled = daemon.poll().await;
     assert_eq!(

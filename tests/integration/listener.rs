@@ -10,13 +10,7 @@ use http::StatusCode;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Daemon, Raw, World, ask, dispatch, hint, in_ms, wait_until};
-
-async fn daemon(world: &World) -> Daemon {
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
-    daemon
-}
+use crate::harness::{Answer, Raw, World, ask, dispatch, hint, in_ms, wait_until};
 
 /// It is to come again, and is told when.
 fn assert_come_again(answer: &Answer) {
@@ -28,7 +22,7 @@ fn assert_come_again(answer: &Answer) {
 #[tokio::test]
 async fn the_handshake_is_answered_200() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let body = json!({"event": {"name": ""}, "resource": ""});
     assert_eq!(daemon.post(body.to_string()).await.status, 200);
     let registration =
@@ -41,7 +35,7 @@ async fn the_handshake_is_answered_200() {
 #[tokio::test]
 async fn a_dispatch_that_nobody_knows_is_answered_404() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     assert_eq!(daemon.webhook("nobody").await.status, 404);
     assert_eq!(world.look_ups("nobody").len(), 1);
     assert_eq!(daemon.phase("nobody").await, "");
@@ -50,7 +44,7 @@ async fn a_dispatch_that_nobody_knows_is_answered_404() {
 #[tokio::test]
 async fn a_dispatch_gone_from_the_api_is_settled_only_once_it_is_over_here() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     world.put(dispatch("over", 0, in_ms(-2000), Some(in_ms(-1000))));
     assert_eq!(daemon.webhook("over").await.status, 200);
     world.known(&daemon, "live").await;
@@ -74,7 +68,7 @@ async fn a_dispatch_gone_from_the_api_is_settled_only_once_it_is_over_here() {
 #[tokio::test]
 async fn a_failed_fetch_is_answered_503_and_a_poll_follows_at_once() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     world.put(dispatch("d", 0, in_ms(60_000), None));
     let broken = RawAnswer::json(StatusCode::INTERNAL_SERVER_ERROR, "{}");
     world.sandbox.override_answer(Question::ById, Some(broken));
@@ -91,8 +85,7 @@ async fn a_failed_fetch_is_answered_503_and_a_poll_follows_at_once() {
 async fn the_deadline_ends_the_wait_and_not_the_work() {
     let world = World::new().await;
     let setup = world.setup().with("--webhook-deadline", "300ms");
-    let daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let daemon = setup.ready().await;
     world.put(dispatch("d", 0, in_ms(60_000), None));
     world.faults(json!({"api_delay_ms": 3000}));
     let answer = tokio::time::timeout(Duration::from_millis(2000), daemon.webhook("d")).await;
@@ -105,7 +98,7 @@ async fn the_deadline_ends_the_wait_and_not_the_work() {
 #[tokio::test]
 async fn whatever_the_event_is_called_the_dispatch_is_looked_at() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     for (number, name) in ["dispatch.delete", "something.new", "", "\u{1f600}"]
         .iter()
         .enumerate()
@@ -123,7 +116,7 @@ async fn whatever_the_event_is_called_the_dispatch_is_looked_at() {
 #[tokio::test]
 async fn another_kind_of_resource_is_ignored_and_counted() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let requests = world.sandbox.requests().len();
     let answer = daemon.post(hint("/2022-04-15/sites/abc")).await;
     assert_eq!(answer.status, 200);
@@ -142,7 +135,7 @@ async fn another_kind_of_resource_is_ignored_and_counted() {
 #[tokio::test]
 async fn what_is_no_webhook_is_answered_400_and_asks_the_api_nothing() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let requests = world.sandbox.requests().len();
     let long = format!("/2022-04-15/dispatches/{}", "x".repeat(65));
     let resources = [
@@ -193,7 +186,7 @@ async fn what_is_no_webhook_is_answered_400_and_asks_the_api_nothing() {
 #[tokio::test]
 async fn a_body_over_64_kib_is_answered_413() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let mut fits = hint("/2022-04-15/sites/a");
     fits.extend(std::iter::repeat_n(' ', BODY_MAX - fits.len()));
     assert_eq!(daemon.post(fits.clone()).await.status, 200);
@@ -211,7 +204,7 @@ async fn a_body_over_64_kib_is_answered_413() {
 #[tokio::test]
 async fn a_body_that_is_only_announced_is_refused_before_it_comes() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     for more in [
         "Content-Length: 65537",
         "Content-Length: 99999999999",
@@ -231,7 +224,7 @@ async fn a_body_that_is_only_announced_is_refused_before_it_comes() {
 #[tokio::test]
 async fn there_is_one_path_and_one_method() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let request = |method: Method, path: &str| {
         let url = format!("http://{}{path}", daemon.listener);
         ask(daemon
@@ -289,7 +282,7 @@ async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
     // Each of them costs this process a file, and other tests run beside.
     rlimit::increase_nofile_limit(16_384).unwrap();
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let mut peers = join_all((0..1024).map(|_| Raw::connect(daemon.listener))).await;
     let body = json!({"event": {"name": ""}, "resource": ""}).to_string();
     let request = format!(
@@ -314,7 +307,7 @@ async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
 async fn connections_that_say_nothing_do_not_delay_a_webhook() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     let mut peers = join_all((0..300).map(|_| Raw::connect(daemon.listener))).await;
     for (number, peer) in peers.iter_mut().enumerate() {
         match number % 3 {
@@ -334,7 +327,7 @@ async fn connections_that_say_nothing_do_not_delay_a_webhook() {
 #[tokio::test]
 async fn answers_say_nothing_of_the_configuration() {
     let world = World::new().await;
-    let daemon = daemon(&world).await;
+    let daemon = world.setup().ready().await;
     world.sandbox.down(true);
     let answer = daemon.webhook("d").await;
     assert_come_again(&answer);

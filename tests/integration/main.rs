@@ -12,6 +12,7 @@
 )]
 
 mod acceptance;
+mod attacks;
 mod bad_api;
 mod crashes;
 mod delivery;

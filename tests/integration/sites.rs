@@ -24,7 +24,7 @@ async fn a_test_dispatch_curtails_only_if_it_is_told_to() {
     for (on_test, curtailed) in [("false", 0), ("true", 1)] {
         let world = World::new().await;
         let setup = world.setup().variable("DISPATCHD_CURTAIL_ON_TEST", on_test);
-        let daemon = setup.start().await;
+        let daemon = setup.ready().await;
         let mut test = dispatch("t", 0, in_ms(-1000), None);
         test["test"] = true.into();
         tell(&world, &daemon, test).await;
@@ -44,7 +44,7 @@ async fn a_test_dispatch_curtails_only_if_it_is_told_to() {
 #[tokio::test]
 async fn a_site_is_curtailed_ahead_of_the_start_by_the_lead() {
     let world = World::new().await;
-    let daemon = world.setup().with("--pre-curtail", "1500ms").start().await;
+    let daemon = world.setup().with("--pre-curtail", "1500ms").ready().await;
     let start = in_ms(3000);
     tell(&world, &daemon, dispatch("d", 0, start, Some(in_ms(5000)))).await;
     let curtail = daemon.wait_for_event(&site_of("d"), "site.curtail").await;
@@ -58,7 +58,7 @@ async fn a_site_is_curtailed_ahead_of_the_start_by_the_lead() {
 #[tokio::test]
 async fn a_site_of_two_dispatches_is_held_by_the_larger_until_the_last_lets_go() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
+    let daemon = world.setup().ready().await;
     tell(&world, &daemon, sharing("small", 0, 3_600_000, 10)).await;
     tell(&world, &daemon, sharing("large", 0, 7_200_000, 25)).await;
     daemon.wait_until_delivered().await;
@@ -92,7 +92,7 @@ async fn a_site_of_two_dispatches_is_held_by_the_larger_until_the_last_lets_go()
 #[tokio::test]
 async fn a_dispatch_whose_end_moves_later_begins_again() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
+    let daemon = world.setup().ready().await;
     tell(&world, &daemon, sharing("d", 0, -1, 10)).await;
     assert_eq!(daemon.phase("d").await, "ended");
     tell(&world, &daemon, sharing("d", 1, 3_600_000, 10)).await;
@@ -112,7 +112,7 @@ async fn a_dispatch_whose_end_moves_later_begins_again() {
 #[tokio::test]
 async fn events_are_cloudevents_with_a_sequence_that_grows() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
+    let daemon = world.setup().ready().await;
     for number in 0..5 {
         tell(
             &world,

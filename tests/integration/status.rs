@@ -7,8 +7,7 @@ use crate::harness::{Answer, Daemon, World, ask, dispatch, in_ms, wait_until};
 
 /// A daemon with one dispatch of each phase, each with a site of its own.
 async fn one_of_each(world: &World) -> Daemon {
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     let hour = 3_600_000;
     world.put(dispatch("scheduled", 0, in_ms(hour), Some(in_ms(2 * hour))));
     world.put(dispatch("active", 0, in_ms(-hour), None));
@@ -190,8 +189,7 @@ async fn the_revision_is_the_etag() {
 #[tokio::test]
 async fn the_revision_stays_while_nothing_changes() {
     let world = World::new().await;
-    let daemon = world.setup().polling("100ms").start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().polling("100ms").ready().await;
     world.known(&daemon, "d").await;
     let before = daemon.schedule().await;
     world.wait_for_polls(8).await;
@@ -209,9 +207,8 @@ async fn pages_of_other_sites_and_other_names_are_refused() {
     let daemon = world
         .setup()
         .with("--status-host", "ops.example")
-        .start()
+        .ready()
         .await;
-    daemon.wait_until_ready().await;
     let port = daemon.status.port();
     let asked = |path: &str, header: &'static str, value: String| {
         ask(daemon
@@ -316,8 +313,7 @@ async fn the_daemon_is_not_ready_before_a_poll_has_succeeded() {
 #[tokio::test]
 async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
     let world = World::new().await;
-    let daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let daemon = world.setup().ready().await;
     world.known(&daemon, "before").await;
     let revision = daemon.revision().await;
     std::fs::rename(world.path("state.db"), world.path("elsewhere.db")).unwrap();

@@ -9,7 +9,9 @@ use assert_cmd::Command;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Setup, World, ask, dispatch, hint, in_ms, site_of, wait_for, wait_until};
+use crate::harness::{
+    Process, Setup, World, ask, dispatch, hint, in_ms, site_of, wait_for, wait_until,
+};
 
 /// Runs the program to its end. One that wrongly starts is ended.
 fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -217,6 +219,12 @@ fn help_and_version_end_with_0_and_no_command_with_2() {
     assert_eq!(run(folder.path(), &[], &[]).status.code(), Some(2));
     let said = refusal(&run(folder.path(), &["fly"], &[]));
     assert!(said.contains("fly"), "{said}");
+    let said = refusal(&run(
+        folder.path(),
+        &["sandbox", "--drop-webhooks", "2"],
+        &[],
+    ));
+    assert!(said.contains("--drop-webhooks"), "{said}");
 }
 
 /// Starts a daemon on a file that it must not touch, and gives its one line.
@@ -257,8 +265,7 @@ async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
     refused("not a state file").await;
     std::fs::remove_file(&file).unwrap();
 
-    let mut daemon = setup.start().await;
-    daemon.wait_until_ready().await;
+    let mut daemon = setup.ready().await;
     refused("another dispatchd").await;
     assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
 
@@ -287,7 +294,7 @@ async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
 async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = World::new().await;
-        let mut daemon = world.setup().start().await;
+        let mut daemon = world.setup().ready().await;
         world.put(dispatch("d", 0, in_ms(-1000), None));
         assert_eq!(daemon.webhook("d").await.status, 200);
         daemon.wait_for_event(&site_of("d"), "site.curtail").await;
@@ -299,8 +306,7 @@ async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
 #[tokio::test]
 async fn a_webhook_that_is_under_way_is_answered_before_the_end() {
     let world = World::new().await;
-    let mut daemon = world.setup().start().await;
-    daemon.wait_until_ready().await;
+    let mut daemon = world.setup().ready().await;
     world.put(dispatch("d", 0, in_ms(60_000), None));
     world.faults(json!({"api_delay_ms": 1000}));
     let body = hint("/2022-04-15/dispatches/d");
@@ -330,4 +336,32 @@ async fn a_port_that_is_taken_is_a_failure_at_run_time() {
         let said = wait_for("a last word", async || process.log().pop()).await;
         assert!(said.contains(&format!("{option} {address}")), "{said}");
     }
+}
+
+#[tokio::test]
+async fn the_sandbox_runs_by_itself_and_takes_faults() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dispatchd"));
+    command
+        .env_clear()
+        .args(["sandbox", "--listen", "127.0.0.1:0"]);
+    command.args(["--api-key", "k", "--drop-webhooks", "0.5"]);
+    let mut sandbox = Process::spawn(&mut command);
+    let url = wait_for("the sandbox says where it is", async || {
+        let log = sandbox.log();
+        let line = log.iter().find(|line| line.contains("answers at"))?;
+        Some(line.rsplit_once(' ')?.1.to_owned())
+    })
+    .await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let faults = http.put(format!("{url}/control/faults"));
+    let faults = ask(faults.json(&json!({"api_delay_ms": 1}))).await.json;
+    assert_eq!(
+        (&faults["drop_webhooks"], &faults["api_delay_ms"]),
+        (&json!(0.5), &json!(1))
+    );
+    let list = http.get(format!("{url}/2022-04-15/dispatches"));
+    assert_eq!(ask(list.try_clone().unwrap()).await.status, 401);
+    let list = ask(list.header("x-voltus-api-key", "k")).await;
+    assert_eq!(list.json["dispatches"][0]["id"], "asdf");
+    assert_eq!(sandbox.stop(Signal::TERM).await.code(), Some(0));
 }

@@ -169,8 +169,12 @@ impl Lane {
     /// Notes the command as attempted. Gives what is to be written down.
     pub fn arm(&mut self) -> Option<Told> {
         let event = self.events.front()?;
-        self.armed_over = Some(self.told);
-        self.told = Some(attempted(event, self.told));
+        // What was to be told may have been superseded, by something that need
+        // not be told, while another commit was under way.
+        if command(event, self.told).is_some() {
+            self.armed_over = Some(self.told);
+            self.told = Some(attempted(event, self.told));
+        }
         self.told
     }
 

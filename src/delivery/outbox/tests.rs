@@ -341,6 +341,24 @@ fn a_command_superseded_before_it_was_attempted_is_taken_back() {
 }
 
 #[test]
+fn a_release_that_need_not_be_told_is_not_written_down_as_attempted() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    // A commit is under way, so nothing can be written down yet. It brings the
+    // release.
+    assert!(world.outbox.start(world.now).is_empty());
+    world.position += 1;
+    world.outbox.offer([&event(2, RELEASE, "s")]);
+    world.commit();
+    assert!(world.stored.told.is_empty());
+    world.sends_nothing();
+    // Nor is the next one, whose curtailment is never attempted either.
+    world.position += 2;
+    world.restart(&[event(3, CURTAIL, "s"), event(4, RELEASE, "s")]);
+    world.sends_nothing();
+}
+
+#[test]
 fn after_a_crash_an_attempted_curtail_is_released() {
     let mut world = World::new(1);
     world.happens(CURTAIL, "s");

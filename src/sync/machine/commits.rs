@@ -27,7 +27,10 @@ impl<W> Machine<W> {
         }
         let may_start = now.mono >= self.write_not_before;
         let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
-        let stale = !self.committed.sync.stale && now.mono >= self.stale_at();
+        // A poll that waits to be written ends the blindness.
+        let polled = self.queue.iter().any(|job| job.poll.is_some());
+        let blind = now.mono >= self.stale_at() && !polled;
+        let stale = blind && !self.committed.sync.stale;
         let forget = now.mono >= self.forget_at;
         let probe = self.store_error.is_some();
         let delivered = self

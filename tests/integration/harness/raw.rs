@@ -50,6 +50,14 @@ impl Raw {
         head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
+    /// Waits until the other side closes the connection, whatever it says first.
+    pub async fn end(&mut self) {
+        let mut said = Vec::new();
+        // A reset is an end as well.
+        let ending = self.0.read_to_end(&mut said);
+        let _ = timeout(2 * PATIENCE, ending).await.expect("an end in time");
+    }
+
     /// The head of the next answer. Empty if the connection closes instead.
     pub async fn head(&mut self) -> String {
         let mut answer = Vec::new();

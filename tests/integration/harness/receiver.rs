@@ -1,6 +1,7 @@
 //! An HTTP receiver that can be told to behave badly.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct Receiver {
     address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
     taken: Arc<Mutex<Vec<Heard>>>,
+    asked: Arc<AtomicUsize>,
     _stop: Arc<DropGuard>,
 }
 
@@ -48,10 +50,13 @@ impl Receiver {
             address: listener.local_addr().unwrap(),
             manner: Arc::new(Mutex::new(Manner::Takes)),
             taken: Arc::default(),
+            asked: Arc::default(),
             _stop: Arc::new(stop.clone().drop_guard()),
         };
         let (manner, taken) = (Arc::clone(&receiver.manner), Arc::clone(&receiver.taken));
+        let asked = Arc::clone(&receiver.asked);
         let route = warp::body::bytes().then(move |body: Bytes| {
+            asked.fetch_add(1, Ordering::Relaxed);
             let manner = *locked(&manner);
             let taken = Arc::clone(&taken);
             async move { receive(manner, &taken, &body).await }
@@ -64,6 +69,11 @@ impl Receiver {
     /// A sink that sends here.
     pub fn sink(&self) -> String {
         format!("http://{}/in", self.address)
+    }
+
+    /// How often it was asked so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// How it behaves from now on.

@@ -75,6 +75,13 @@ impl Setup {
         Process::spawn(&mut command)
     }
 
+    /// A daemon whose first poll has succeeded, so that it brings no more news.
+    pub async fn ready(&self) -> Daemon {
+        let daemon = self.start().await;
+        daemon.wait_until_ready().await;
+        daemon
+    }
+
     /// A daemon that answers.
     pub async fn start(&self) -> Daemon {
         let mut process = self.spawn();

@@ -1,0 +1,318 @@
+//! What receivers get: everything, in order, and nothing stale (rule R6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Durable;
+use crate::delivery::{Attempt, Sink, Start};
+use crate::model::Event;
+use crate::simulation::receivers::Receiver;
+use crate::simulation::scenario::Knobs;
+use crate::simulation::violation::{Checked, must};
+
+/// The lanes and attempts of all sinks.
+#[derive(Debug)]
+pub(in crate::simulation) struct Deliveries {
+    sinks: Vec<Lanes>,
+}
+
+#[derive(Debug)]
+struct Lanes {
+    batch: usize,
+    refused: bool,
+    under_way: BTreeMap<u64, Vec<Event>>,
+    /// The positions that have arrived, by lane.
+    arrived: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    /// The type under which each event went out.
+    types: BTreeMap<u64, Arc<str>>,
+    /// What was last attempted of each site.
+    attempted: BTreeMap<Arc<str>, Tried>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    sequence: u64,
+    /// Curtailment was attempted, and no release was confirmed since.
+    owes_release: bool,
+    /// The release that was confirmed last.
+    released: u64,
+}
+
+impl Deliveries {
+    pub(super) fn new(knobs: &Knobs) -> Self {
+        let lanes = |batch: &usize| Lanes {
+            batch: *batch,
+            refused: false,
+            under_way: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            types: BTreeMap::new(),
+            attempted: BTreeMap::new(),
+        };
+        Self {
+            sinks: knobs.batches.iter().map(lanes).collect(),
+        }
+    }
+
+    /// The daemon is no more. The next one cannot know whether what is written
+    /// down as attempted was: it must take it for done.
+    pub(super) fn daemon_gone(&mut self, durable: &Durable) {
+        for (sink, lanes) in self.sinks.iter_mut().enumerate() {
+            lanes.under_way.clear();
+            lanes.refused = false;
+            let written = durable
+                .told
+                .iter()
+                .filter(|((name, _), told)| told.curtailed && **name == *format!("sink{sink}"));
+            for ((_, site), told) in written {
+                let tried = lanes.attempted.entry(Arc::clone(site)).or_insert(Tried {
+                    sequence: told.position,
+                    owes_release: true,
+                    released: 0,
+                });
+                tried.owes_release = true;
+            }
+        }
+    }
+
+    /// The sinks that want no more until a restart.
+    pub fn refused(&self) -> BTreeSet<usize> {
+        let all = self.sinks.iter().enumerate();
+        all.filter(|(_, lanes)| lanes.refused)
+            .map(|(sink, _)| sink)
+            .collect()
+    }
+
+    /// An attempt starts.
+    pub fn starts(
+        &mut self,
+        sink: usize,
+        receiver: &Receiver,
+        start: &Start,
+        durable: &Durable,
+        now: Duration,
+    ) -> Checked {
+        let Some(lanes) = self.sinks.get_mut(sink) else {
+            return Ok(());
+        };
+        must(!lanes.refused, now, "whoever refuses is left alone", || {
+            format!("sink{sink} got attempt {}", start.attempt)
+        })?;
+        let size = start.events.len();
+        must(
+            (1..=lanes.batch).contains(&size),
+            now,
+            "a batch is no larger than the sink takes",
+            || format!("{size} events for sink{sink}"),
+        )?;
+        for event in &start.events {
+            let lane = event.lane();
+            let busy = lanes.under_way.values().flatten();
+            let busy = busy.map(Event::lane).any(|under_way| under_way == lane);
+            must(!busy, now, "one attempt a subject at a time", || {
+                format!("sink{sink}, {lane}")
+            })?;
+            lanes.is_the_same(sink, event, durable, now)?;
+            if event.family() == "site" {
+                lanes.command(sink, receiver, event, durable, now)?;
+            }
+        }
+        lanes.under_way.insert(start.attempt, start.events.clone());
+        Ok(())
+    }
+
+    /// The daemon is told what came of an attempt.
+    pub(super) fn attempted(&mut self, sink: usize, attempt: u64, result: &Attempt) {
+        let Some(lanes) = self.sinks.get_mut(sink) else {
+            return;
+        };
+        let events = lanes.under_way.remove(&attempt).unwrap_or_default();
+        match result {
+            Attempt::Delivered => {
+                for event in events.iter().filter(|event| is_release(event)) {
+                    if let Some(tried) = lanes.attempted.get_mut(&event.subject) {
+                        tried.owes_release = false;
+                        tried.released = event.sequence;
+                    }
+                }
+            }
+            Attempt::Failed { .. } => {}
+            Attempt::Refused { .. } => lanes.refused = true,
+        }
+    }
+
+    /// An event reaches a receiver.
+    pub fn arrives(
+        &mut self,
+        sink: usize,
+        receiver: &Receiver,
+        event: &Event,
+        now: Duration,
+    ) -> Checked {
+        let Some(lanes) = self.sinks.get_mut(sink) else {
+            return Ok(());
+        };
+        if &*event.event_type == "site.adjust" {
+            let position = event.position;
+            let late = lanes
+                .attempted
+                .get(&event.subject)
+                .is_some_and(|tried| tried.sequence > position);
+            must(
+                late || receiver.curtails(&event.subject),
+                now,
+                "only a site that was told to curtail is told to adjust",
+                || format!("sink{sink}, {}, event {position}", event.subject),
+            )?;
+        }
+        let arrived = lanes.arrived.entry(event.lane()).or_default();
+        arrived.insert(event.position);
+        Ok(())
+    }
+
+    /// Whether what arrives came behind all that was before it in its lane.
+    pub fn in_order(
+        &self,
+        sink: usize,
+        event: &Event,
+        durable: &Durable,
+        now: Duration,
+    ) -> Checked {
+        let lane = event.lane();
+        if event.family() == "site" || durable.dropped.contains(&lane) {
+            return Ok(());
+        }
+        let arrived = self
+            .sinks
+            .get(sink)
+            .and_then(|lanes| lanes.arrived.get(&lane));
+        let positions = durable.lanes.get(&lane).map_or(&[][..], |all| all);
+        let missing = positions
+            .iter()
+            .take_while(|position| **position < event.position)
+            .find(|position| arrived.is_none_or(|arrived| !arrived.contains(position)));
+        must(
+            missing.is_none(),
+            now,
+            "dispatch events arrive in order, without gaps",
+            || format!("sink{sink}, {lane}: {} before {missing:?}", event.position),
+        )
+    }
+
+    /// Once all is quiet, all has arrived.
+    pub(super) fn settled(
+        &self,
+        receivers: &[Receiver],
+        durable: &Durable,
+        now: Duration,
+    ) -> Checked {
+        for (sink, (lanes, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
+            if lanes.refused {
+                continue;
+            }
+            for (lane, positions) in &durable.lanes {
+                if lane.starts_with("site/") || durable.dropped.contains(lane) {
+                    continue;
+                }
+                let arrived = lanes.arrived.get(lane).map_or(0, BTreeSet::len);
+                must(
+                    arrived == positions.len(),
+                    now,
+                    "every dispatch event is delivered",
+                    || format!("sink{sink}, {lane}: {arrived} of {}", positions.len()),
+                )?;
+            }
+            for (site, tried) in &lanes.attempted {
+                let normal = durable.newest_of_site(site).is_some_and(is_release);
+                must(
+                    !(normal && tried.owes_release) && receiver.curtails(site) != normal,
+                    now,
+                    "a curtailment that was attempted is released",
+                    || format!("sink{sink}, {site}: {tried:?}, normal: {normal}"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lanes {
+    /// An event is what was committed, and the same each time.
+    fn is_the_same(
+        &mut self,
+        sink: usize,
+        event: &Event,
+        durable: &Durable,
+        now: Duration,
+    ) -> Checked {
+        let same = durable
+            .events
+            .get(&event.position)
+            .is_some_and(|committed| {
+                committed.id == event.id
+                    && committed.subject == event.subject
+                    && committed.data.get() == event.data.get()
+                    && (event.family() == "site" || committed.event_type == event.event_type)
+            });
+        must(same, now, "only what is committed is delivered", || {
+            format!("sink{sink}: {event:?}")
+        })?;
+        let event_type = Arc::clone(&event.event_type);
+        let before = self.types.insert(event.position, Arc::clone(&event_type));
+        must(
+            before.as_ref().is_none_or(|before| *before == event_type),
+            now,
+            "an event is the same on every redelivery",
+            || format!("sink{sink}: {} was {before:?}, is {event_type}", event.id),
+        )
+    }
+
+    /// A site command fits what must be now and what the receiver was told.
+    fn command(
+        &mut self,
+        sink: usize,
+        receiver: &Receiver,
+        event: &Event,
+        durable: &Durable,
+        now: Duration,
+    ) -> Checked {
+        let site = &event.subject;
+        let newest = durable.newest_of_site(site);
+        must(
+            newest.is_some_and(|newest| {
+                newest.position == event.position && is_release(newest) == is_release(event)
+            }),
+            now,
+            "a site is told what must be now",
+            || format!("sink{sink}: {} {site} {}", event.sequence, event.event_type),
+        )?;
+        let name = Arc::from(receiver.stub.name());
+        let written = durable.told.get(&(name, Arc::clone(site)));
+        must(
+            written.is_some_and(|told| told.position == event.position),
+            now,
+            "a command is written down before it is attempted",
+            || format!("sink{sink}, {site}: {written:?} for {}", event.position),
+        )?;
+        let before = self.attempted.get(site).copied();
+        if is_release(event) {
+            must(
+                before.is_some_and(|tried| tried.owes_release || tried.released == event.sequence),
+                now,
+                "whoever was never told to curtail is not released",
+                || format!("sink{sink}, {site}, event {}", event.position),
+            )?;
+        }
+        let tried = Tried {
+            sequence: event.sequence,
+            owes_release: !is_release(event) || before.is_some_and(|tried| tried.owes_release),
+            released: before.map_or(0, |tried| tried.released),
+        };
+        self.attempted.insert(Arc::clone(site), tried);
+        Ok(())
+    }
+}
+
+fn is_release(event: &Event) -> bool {
+    &*event.event_type == "site.release"
+}

@@ -1,0 +1,160 @@
+//! What is on disk, kept a second time; and that nothing else is seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StepEnd;
+use crate::model::{DispatchId, Entry, Event};
+use crate::simulation::violation::{Checked, must};
+use crate::store::{Batch, SyncRecord, Told};
+
+/// The state that all commits together have made.
+#[derive(Debug, Default)]
+pub(in crate::simulation) struct Durable {
+    pub entries: BTreeMap<DispatchId, Arc<Entry>>,
+    pub revision: u64,
+    pub sync: SyncRecord,
+    /// Every event that ever was committed, by position.
+    pub events: BTreeMap<u64, Event>,
+    /// The positions of each lane, in order.
+    pub lanes: BTreeMap<Arc<str>, Vec<u64>>,
+    /// Lanes some of whose events were dropped for their age.
+    pub dropped: BTreeSet<Arc<str>>,
+    /// What is written down as attempted, by sink and site.
+    pub told: BTreeMap<(Arc<str>, Arc<str>), Told>,
+    position: u64,
+    /// The term whose commits were last seen.
+    term: u64,
+}
+
+impl Durable {
+    /// A batch is about to be written.
+    pub fn may_follow(&self, batch: &Batch, now: Duration) -> Checked {
+        let fits = batch.expected_revision == self.revision && batch.revision >= self.revision;
+        must(fits, now, "a commit follows the one before", || {
+            format!(
+                "revision {} on top of {}, but {} is on disk",
+                batch.revision, batch.expected_revision, self.revision
+            )
+        })?;
+        must(batch.term >= self.term, now, "terms only grow", || {
+            format!("term {} after {}", batch.term, self.term)
+        })
+    }
+
+    /// A batch was written.
+    pub fn written(&mut self, batch: &Batch, stored: &Batch, now: Duration) -> Checked {
+        self.term = batch.term;
+        for entry in &batch.entries {
+            self.keeps_its_phase(entry, now)?;
+            self.entries.insert(entry.id().clone(), Arc::clone(entry));
+        }
+        for id in &batch.pruned {
+            self.entries.remove(id);
+            self.dropped.insert(format!("dispatch/{id}").into());
+        }
+        self.revision = batch.revision;
+        for event in &batch.events {
+            must(
+                event.position == self.position + 1 && event.sequence == event.position,
+                now,
+                "events are numbered one by one",
+                || format!("{} after {}", event.position, self.position),
+            )?;
+            self.position = event.position;
+            self.alternates(event, now)?;
+            self.lanes
+                .entry(event.lane())
+                .or_default()
+                .push(event.position);
+            self.events.insert(event.position, event.clone());
+        }
+        if let Some(before) = batch.forget_before {
+            let old = self.events.values().filter(|event| event.time < before);
+            let lanes = old
+                .map(Event::lane)
+                .filter(|lane| lane.starts_with("sync/"));
+            self.dropped.extend(lanes);
+        }
+        if let Some(sync) = batch.sync {
+            self.sync = sync;
+        }
+        for record in &stored.sinks {
+            for (site, told) in &record.told {
+                let key = (Arc::clone(&record.sink), Arc::clone(site));
+                match told {
+                    Some(told) => self.told.insert(key, *told),
+                    None => self.told.remove(&key),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest event of a site.
+    pub fn newest_of_site(&self, site: &str) -> Option<&Event> {
+        let last = self.lanes.get(&*format!("site/{site}"))?.last()?;
+        self.events.get(last)
+    }
+
+    /// A start or an end that came is undone by an update alone (rule R4).
+    fn keeps_its_phase(&self, entry: &Entry, now: Duration) -> Checked {
+        let Some(before) = self.entries.get(entry.id()) else {
+            return Ok(());
+        };
+        let (was, is) = (&before.dispatch, &entry.dispatch);
+        let start_undone = before.started && !entry.started && is.start_time <= was.start_time;
+        let end_undone = before.ended
+            && !entry.ended
+            && is.end_time.is_some()
+            && was.end_time.is_some()
+            && is.end_time <= was.end_time;
+        must(
+            !start_undone && !end_undone,
+            now,
+            "no clock undoes a start or an end",
+            || format!("{}: {:?} after {:?}", entry.id(), entry.phase, before.phase),
+        )
+    }
+
+    /// `sync.stale` and `sync.recovered` take turns (rule R10).
+    fn alternates(&self, event: &Event, now: Duration) -> Checked {
+        if event.family() != "sync" {
+            return Ok(());
+        }
+        let last = self
+            .lanes
+            .get("sync/dispatchd")
+            .and_then(|lane| lane.last());
+        let last = last.and_then(|last| self.events.get(last));
+        let was_stale = last.is_some_and(|last| &*last.event_type == "sync.stale");
+        let is_stale = &*event.event_type == "sync.stale";
+        must(
+            was_stale != is_stale,
+            now,
+            "stale and recovered take turns",
+            || format!("{} twice", event.event_type),
+        )
+    }
+
+    /// Readers see what is committed, and nothing else (rule R13).
+    pub fn seen(&self, end: &StepEnd<'_>) -> Checked {
+        let schedule = &end.view.schedule;
+        must(
+            schedule.revision() == self.revision,
+            end.now,
+            "readers see what is committed",
+            || format!("revision {} of {}", schedule.revision(), self.revision),
+        )?;
+        let same = schedule.len() == self.entries.len()
+            && schedule.entries().all(|entry| {
+                self.entries.get(entry.id()).is_some_and(|kept| {
+                    kept.phase == entry.phase && kept.dispatch == entry.dispatch
+                })
+            });
+        must(same, end.now, "readers see what is committed", || {
+            "entries are not those on disk".into()
+        })
+    }
+}

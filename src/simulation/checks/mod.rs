@@ -1,0 +1,235 @@
+//! What must hold at every step. One file a group of rules.
+
+mod answers;
+mod clockwork;
+mod deliveries;
+mod durable;
+mod promises;
+mod requests;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use self::answers::Answers;
+use self::clockwork::Clockwork;
+pub(super) use self::clockwork::site_is;
+pub(super) use self::deliveries::Deliveries;
+pub(super) use self::durable::Durable;
+use self::promises::Promises;
+use self::requests::Requests;
+use super::receivers::Receiver;
+use super::scenario::Knobs;
+use super::violation::{Checked, must};
+use crate::clock::Mono;
+use crate::delivery::{Attempt, Start};
+use crate::model::{Asked, Event};
+use crate::store::Batch;
+use crate::sync::{Input, Verdict, View};
+use crate::voltus::{ApiError, Question, Told};
+
+/// The watchers of one run. They see what passes between daemon and world,
+/// before any deliberate defect has touched it.
+pub(super) struct Checks {
+    pub durable: Durable,
+    pub deliveries: Deliveries,
+    pub promises: Promises,
+    answers: Answers,
+    requests: Requests,
+    clockwork: Clockwork,
+    /// What the commit that ended last had, to be shown.
+    to_show: Vec<Event>,
+    writing: Vec<Event>,
+}
+
+/// How things stand after a step.
+pub(super) struct StepEnd<'a> {
+    pub now: Duration,
+    pub wall: DateTime<Utc>,
+    pub mono: Mono,
+    /// When the machine wants to be stepped next.
+    pub wake: Mono,
+    pub writing: bool,
+    pub stopping: bool,
+    pub view: &'a View,
+}
+
+impl Checks {
+    /// Watchers of a run with these knobs.
+    pub fn new(knobs: &Knobs) -> Self {
+        Self {
+            durable: Durable::default(),
+            deliveries: Deliveries::new(knobs),
+            promises: Promises::new(knobs),
+            answers: Answers::default(),
+            requests: Requests::new(knobs),
+            clockwork: Clockwork::new(knobs),
+            to_show: Vec::new(),
+            writing: Vec::new(),
+        }
+    }
+
+    /// A daemon starts.
+    pub fn booted(&mut self, now: Duration) {
+        self.answers = Answers::default();
+        self.requests.booted(now);
+        self.clockwork.booted(now, self.durable.sync.stale);
+    }
+
+    /// The daemon is no more.
+    pub fn gone(&mut self) {
+        self.to_show.clear();
+        self.deliveries.daemon_gone(&self.durable);
+        self.promises.daemon_gone();
+        self.requests.daemon_gone();
+    }
+
+    /// The daemon gets no processor until then.
+    pub fn held(&mut self, now: Duration, until: Duration) {
+        self.promises.held(now, until);
+        self.requests.held(now, until);
+        self.clockwork.held_until(until);
+    }
+
+    /// How long the API may still be left alone.
+    pub fn paused_for(&self, now: Duration) -> Duration {
+        self.requests.paused_for(now)
+    }
+
+    /// A question goes out.
+    pub fn asked(&mut self, asked: Asked, question: &Question, now: Duration) -> Checked {
+        self.promises.asked(asked, now);
+        self.requests.asked(question, now)
+    }
+
+    /// An answer comes in.
+    pub fn told(
+        &mut self,
+        asked: Asked,
+        question: &Question,
+        result: &Result<Told, ApiError>,
+        now: Duration,
+    ) {
+        self.requests.told(question, result, now);
+        if let Ok(told) = result {
+            self.answers.told(asked, question, told);
+            self.promises.told(asked, told);
+        }
+    }
+
+    /// An attempt starts.
+    pub fn starts(
+        &mut self,
+        sink: usize,
+        receiver: &Receiver,
+        start: &Start,
+        now: Duration,
+    ) -> Checked {
+        self.deliveries
+            .starts(sink, receiver, start, &self.durable, now)
+    }
+
+    /// An event reaches a receiver.
+    pub fn arrives(
+        &mut self,
+        sink: usize,
+        receiver: &Receiver,
+        event: &Event,
+        now: Duration,
+    ) -> Checked {
+        self.deliveries.in_order(sink, event, &self.durable, now)?;
+        self.deliveries.arrives(sink, receiver, event, now)
+    }
+
+    /// What an attempt came to.
+    pub fn attempted(&mut self, sink: usize, attempt: u64, result: &Attempt) {
+        self.deliveries.attempted(sink, attempt, result);
+    }
+
+    /// The machine is about to be stepped with these inputs.
+    pub fn stepping(&mut self, inputs: &[Input<u64>], now: Duration) {
+        self.promises.taken_in(inputs, now);
+    }
+
+    /// A commit begins.
+    pub fn commit_begun(&mut self, batch: &Batch, now: Duration) -> Checked {
+        self.answers.commit_begun();
+        self.writing.clone_from(&batch.events);
+        self.durable.may_follow(batch, now)
+    }
+
+    /// A batch is on disk, whether or not anybody will be told. `stored` is
+    /// what a defect has made of it.
+    pub fn written(&mut self, batch: &Batch, stored: &Batch, now: Duration) -> Checked {
+        self.answers.may_write(batch, &self.durable, now)?;
+        self.durable.written(batch, stored, now)
+    }
+
+    /// The machine will be told how the commit ended.
+    pub fn commit_ended(&mut self, ok: bool, now: Duration) {
+        let list = self.answers.commit_ended(ok);
+        if ok {
+            self.to_show.append(&mut self.writing);
+        }
+        self.list_ended(list, ok, now);
+        self.clockwork.commit_ended(ok, now);
+    }
+
+    fn list_ended(&mut self, was_there: bool, ok: bool, now: Duration) {
+        if was_there {
+            self.requests.list_ended(now);
+            if ok {
+                self.clockwork.poll_succeeded(now);
+            }
+        }
+    }
+
+    /// Events are shown to those who listen.
+    pub fn shown(&mut self, events: &[Event], now: Duration) -> Checked {
+        let expected: Vec<u64> = self.to_show.drain(..).map(|event| event.position).collect();
+        let shown: Vec<u64> = events.iter().map(|event| event.position).collect();
+        must(
+            expected == shown,
+            now,
+            "what is shown was committed, once and in order",
+            || format!("shown {shown:?}, committed {expected:?}"),
+        )
+    }
+
+    /// Somebody is answered.
+    pub fn replied(
+        &mut self,
+        waiter: u64,
+        verdict: &Verdict,
+        wall: DateTime<Utc>,
+        now: Duration,
+    ) -> Checked {
+        self.promises
+            .replied(waiter, verdict, &self.durable, wall, now)
+    }
+
+    /// The machine has been stepped.
+    pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
+        if !end.writing {
+            let list = self.answers.settled();
+            self.list_ended(list, true, end.now);
+        }
+        must(
+            self.to_show.is_empty(),
+            end.now,
+            "what is committed is shown",
+            || format!("{} events were not", self.to_show.len()),
+        )?;
+        self.durable.seen(end)?;
+        self.promises.stepped(end.now)?;
+        if !end.stopping {
+            self.requests.stepped(end.now)?;
+        }
+        self.clockwork.stepped(end, &self.durable)
+    }
+
+    /// All that was to be delivered was.
+    pub fn settled(&self, receivers: &[Receiver], now: Duration) -> Checked {
+        self.deliveries.settled(receivers, &self.durable, now)
+    }
+}

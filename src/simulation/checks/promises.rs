@@ -1,0 +1,217 @@
+//! A 200 is a promise, and everybody is answered in time, once (rule R5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Durable;
+use crate::engine::{Answer, Reading};
+use crate::model::{Asked, Dispatch, DispatchId, Entry};
+use crate::simulation::scenario::Knobs;
+use crate::simulation::violation::{Checked, Violation, must};
+use crate::sync::{Input, Verdict};
+use crate::voltus::Told;
+
+/// How late an answer may be.
+const GRANULARITY: Duration = Duration::from_secs(1);
+
+/// The longest that somebody who asks for a poll waits.
+const POLL_PATIENCE: Duration = Duration::from_secs(65);
+
+#[derive(Debug)]
+struct Waiter {
+    /// `None` for one who asked for a poll.
+    id: Option<DispatchId>,
+    came: Option<Duration>,
+    /// When its time began to run.
+    taken_in: Option<Duration>,
+}
+
+/// Those who wait, and what the API said since they came.
+#[derive(Debug)]
+pub(in crate::simulation) struct Promises {
+    deadline: Duration,
+    retain: Option<TimeDelta>,
+    waiters: BTreeMap<u64, Waiter>,
+    answered: BTreeSet<u64>,
+    asked_at: BTreeMap<Asked, Duration>,
+    told: Vec<(Duration, Asked, Answer)>,
+    held_until: Duration,
+}
+
+impl Promises {
+    pub(super) fn new(knobs: &Knobs) -> Self {
+        Self {
+            deadline: knobs.settings.webhook_deadline,
+            retain: TimeDelta::from_std(knobs.settings.rules.retain).ok(),
+            waiters: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            asked_at: BTreeMap::new(),
+            told: Vec::new(),
+            held_until: Duration::ZERO,
+        }
+    }
+
+    /// Somebody waits: for a dispatch, or for a poll.
+    pub fn waits(&mut self, waiter: u64, id: Option<DispatchId>) {
+        let waits = Waiter {
+            id,
+            came: None,
+            taken_in: None,
+        };
+        self.waiters.insert(waiter, waits);
+    }
+
+    pub(super) fn taken_in(&mut self, inputs: &[Input<u64>], now: Duration) {
+        for input in inputs {
+            if let Input::Webhook { waiter, .. } | Input::Poll { waiter } = input
+                && let Some(waiter) = self.waiters.get_mut(waiter)
+            {
+                waiter.came = Some(now);
+                waiter.taken_in = Some(now);
+            }
+        }
+    }
+
+    pub(super) fn daemon_gone(&mut self) {
+        self.waiters.clear();
+        self.asked_at.clear();
+        self.told.clear();
+    }
+
+    /// The daemon gets no processor until then. A deadline may move with it:
+    /// the clock that it goes by may sleep.
+    pub(super) fn held(&mut self, now: Duration, until: Duration) {
+        self.held_until = self.held_until.max(until);
+        for waiter in self.waiters.values_mut() {
+            waiter.taken_in = waiter.taken_in.map(|at| at + (until - now));
+        }
+    }
+
+    pub(super) fn asked(&mut self, asked: Asked, now: Duration) {
+        self.asked_at.insert(asked, now);
+    }
+
+    pub(super) fn told(&mut self, asked: Asked, told: &Told) {
+        if let Some(at) = self.asked_at.remove(&asked) {
+            self.told.push((at, asked, told.answer.clone()));
+        }
+    }
+
+    pub(super) fn replied(
+        &mut self,
+        waiter: u64,
+        verdict: &Verdict,
+        durable: &Durable,
+        wall: DateTime<Utc>,
+        now: Duration,
+    ) -> Checked {
+        let known = self.waiters.remove(&waiter);
+        must(
+            known.is_some() && self.answered.insert(waiter),
+            now,
+            "everybody is answered once",
+            || format!("waiter {waiter} was answered again"),
+        )?;
+        let Some(Waiter {
+            id,
+            came: Some(came),
+            taken_in: Some(taken_in),
+        }) = known
+        else {
+            return Ok(());
+        };
+        let Some(id) = id else {
+            let polled = self
+                .told
+                .iter()
+                .any(|(at, _, answer)| *at >= came && matches!(answer, Answer::List(_)));
+            return must(
+                polled || *verdict != Verdict::Settled,
+                now,
+                "who asks for a poll is answered after it",
+                || format!("waiter {waiter} came at {came:?}"),
+            );
+        };
+        let late = now.saturating_sub(taken_in + self.deadline);
+        must(
+            late <= GRANULARITY || now <= self.held_until + GRANULARITY,
+            now,
+            "everybody is answered within the deadline",
+            || format!("waiter {waiter} came at {came:?}"),
+        )?;
+        let since: Vec<_> = self.told.iter().filter(|(at, ..)| *at >= came).collect();
+        let entry = durable.entries.get(&id).map(|entry| &**entry);
+        let kept = match verdict {
+            Verdict::Settled => since
+                .iter()
+                .any(|(_, asked, answer)| self.is_kept(&id, *asked, answer, entry, wall)),
+            Verdict::Unknown => {
+                let gone = |answer: &Answer| *answer == Answer::Gone(id.clone());
+                entry.is_none() && since.iter().any(|(.., answer)| gone(answer))
+            }
+            Verdict::Unavailable { .. } | Verdict::Busy => true,
+        };
+        must(kept, now, "a 200 is given for what is on disk", || {
+            format!("{verdict:?} for {id} to waiter {waiter}, on disk {entry:?}")
+        })
+    }
+
+    /// Whether what an answer says of the dispatch is on disk, or something
+    /// newer.
+    fn is_kept(
+        &self,
+        id: &DispatchId,
+        asked: Asked,
+        answer: &Answer,
+        entry: Option<&Entry>,
+        wall: DateTime<Utc>,
+    ) -> bool {
+        let is_kept = |dispatch: &Dispatch| match entry {
+            Some(entry) => {
+                let numbers = (
+                    entry.dispatch.modification_number,
+                    dispatch.modification_number,
+                );
+                *entry.dispatch == *dispatch
+                    || matches!(numbers, (Some(ours), Some(theirs)) if ours > theirs)
+                    || entry.asked > asked
+            }
+            // What was over for long at first sight is not stored.
+            None => match (self.retain, dispatch.end_time) {
+                (Some(retain), Some(end)) => end + retain <= wall + TimeDelta::seconds(1),
+                _ => false,
+            },
+        };
+        match answer {
+            Answer::Gone(gone) => gone == id && entry.is_some_and(|entry| entry.phase.is_over()),
+            Answer::Found(Reading::Dispatch(found)) => found.id == *id && is_kept(found),
+            Answer::Found(Reading::Unreadable { .. }) => false,
+            Answer::List(list) => list.readings.iter().any(|reading| match reading {
+                Reading::Dispatch(shown) => shown.id == *id && is_kept(shown),
+                Reading::Unreadable { .. } => false,
+            }),
+        }
+    }
+
+    pub(super) fn stepped(&self, now: Duration) -> Checked {
+        for (waiter, waits) in &self.waiters {
+            let patience = match waits.id {
+                Some(_) => self.deadline,
+                None => POLL_PATIENCE,
+            };
+            if let Some(came) = waits.taken_in
+                && now >= came + patience
+                && now > self.held_until + GRANULARITY
+            {
+                return Err(Violation {
+                    rule: "everybody is answered within the deadline",
+                    detail: format!("waiter {waiter} came at {came:?} and waits still"),
+                    at: now,
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The API budget, its pauses, and that polls go on (rule R9).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::simulation::scenario::Knobs;
+use crate::simulation::violation::{Checked, must};
+use crate::voltus::{ApiError, Question, Told};
+
+/// A minute, less what a limiter may lose by counting whole nanoseconds.
+const MINUTE: Duration = Duration::from_millis(59_999);
+
+/// Failed polls are retried at least this often.
+const RETRY_WITHIN: Duration = Duration::from_secs(5);
+
+/// The requests of one term.
+#[derive(Debug)]
+pub(super) struct Requests {
+    rate: usize,
+    interval: Duration,
+    /// How long a token may take to come.
+    token: Duration,
+    recent: VecDeque<Duration>,
+    /// The API asked to be left alone until then.
+    paused_until: Duration,
+    /// It said that we are too fast, and not for how long.
+    slowed_until: Duration,
+    list_under_way: bool,
+    last_list: Option<Duration>,
+    /// When the next poll must have gone out.
+    poll_by: Duration,
+    excused_until: Duration,
+    held_until: Duration,
+}
+
+impl Requests {
+    pub fn new(knobs: &Knobs) -> Self {
+        let rate = knobs.settings.api_rate.get();
+        let steady = rate - rate / 4;
+        Self {
+            rate: usize::try_from(rate).unwrap_or(usize::MAX),
+            interval: knobs.settings.poll_interval,
+            token: MINUTE / steady.max(1),
+            recent: VecDeque::new(),
+            paused_until: Duration::ZERO,
+            slowed_until: Duration::ZERO,
+            list_under_way: false,
+            last_list: None,
+            poll_by: Duration::ZERO,
+            excused_until: Duration::ZERO,
+            held_until: Duration::ZERO,
+        }
+    }
+
+    pub fn booted(&mut self, now: Duration) {
+        self.daemon_gone();
+        self.poll_by = now;
+    }
+
+    pub fn daemon_gone(&mut self) {
+        self.excused_until = Duration::ZERO;
+        self.held_until = Duration::ZERO;
+        self.recent.clear();
+        self.paused_until = Duration::ZERO;
+        self.slowed_until = Duration::ZERO;
+        self.list_under_way = false;
+        self.last_list = None;
+    }
+
+    /// The daemon gets no processor until then, and its clock may sleep.
+    pub fn held(&mut self, now: Duration, until: Duration) {
+        let due = self.poll_by.max(self.paused_until).max(self.slowed_until);
+        let ahead = due.max(self.excused_until).saturating_sub(now);
+        self.excused_until = until + ahead;
+        self.held_until = until;
+    }
+
+    pub fn paused_for(&self, now: Duration) -> Duration {
+        self.paused_until.saturating_sub(now)
+    }
+
+    pub fn asked(&mut self, question: &Question, now: Duration) -> Checked {
+        must(
+            now >= self.paused_until,
+            now,
+            "nothing is asked while the API is to be left alone",
+            || format!("{question:?}, paused until {:?}", self.paused_until),
+        )?;
+        if *question == Question::List {
+            self.list_under_way = true;
+            self.last_list = Some(now);
+        }
+        while self.recent.front().is_some_and(|at| *at + MINUTE <= now) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        let spent = self.recent.len();
+        must(
+            spent <= self.rate,
+            now,
+            "the API budget is kept in every minute",
+            || format!("{spent} requests within a minute, {} allowed", self.rate),
+        )
+    }
+
+    pub fn told(&mut self, question: &Question, result: &Result<Told, ApiError>, now: Duration) {
+        let Err(error) = result else {
+            return;
+        };
+        // It learns of it once it gets to run.
+        let now = now.max(self.held_until);
+        if let Some(wait) = error.retry_after() {
+            self.paused_until = self.paused_until.max(now + wait);
+        } else if matches!(error, ApiError::TooFast { .. }) {
+            self.slowed_until = now + self.interval.max(RETRY_WITHIN);
+        }
+        if *question == Question::List {
+            self.list_ended(now);
+        }
+    }
+
+    /// A poll has ended, well or badly.
+    pub fn list_ended(&mut self, now: Duration) {
+        self.list_under_way = false;
+        self.poll_by = now + self.interval.mul_f64(1.1).max(RETRY_WITHIN);
+    }
+
+    pub fn stepped(&self, now: Duration) -> Checked {
+        let due = self
+            .poll_by
+            .max(self.paused_until)
+            .max(self.slowed_until)
+            .max(self.excused_until);
+        // The next token after a poll is kept for the poll that follows.
+        let kept = self
+            .last_list
+            .map_or(Duration::ZERO, |last| last + self.token);
+        // The clock is looked at every second.
+        let by = due.max(kept) + Duration::from_secs(1);
+        must(
+            self.list_under_way || now <= by,
+            now,
+            "a due poll goes out",
+            || format!("it was due at {due:?}"),
+        )
+    }
+}

@@ -1,0 +1,134 @@
+//! The daemon under simulation: one start of it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::clock::{Mono, Now};
+use crate::delivery::{Sink, restore};
+use crate::store::{MemoryStore, Store, StoreError};
+use crate::sync::{Effect, Input, Machine, Settings};
+
+/// How long a driver that is told to end waits for what is under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One start of the daemon, from boot to end or crash.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    machine: Machine<u64>,
+    /// The receivers that its outboxes are for.
+    pub sinks: Vec<usize>,
+    /// Which start it is.
+    pub term: u64,
+    /// When it started, on the run's clock.
+    born: Duration,
+    /// How long the machine slept since.
+    asleep: Duration,
+    /// What it has not been told yet.
+    pub inbox: Vec<Input<u64>>,
+    /// It gets no processor before.
+    pub not_before: Duration,
+    /// Whether a commit is under way.
+    pub writing: bool,
+    stopping_since: Option<Duration>,
+    stepped: bool,
+}
+
+impl Daemon {
+    /// Starts on what the store holds.
+    pub fn boot(
+        store: &MemoryStore,
+        sinks: &[(usize, &dyn Sink)],
+        settings: &Settings,
+        now: Duration,
+        wall: DateTime<Utc>,
+        seed: u64,
+    ) -> Result<Self, StoreError> {
+        let stored = store.clone().load()?;
+        let clocks = Now {
+            wall,
+            mono: Mono::ZERO,
+        };
+        let mut reader = store.clone();
+        let outboxes = restore(
+            sinks.iter().map(|(_, sink)| *sink),
+            &stored,
+            &mut reader,
+            clocks,
+        )?;
+        let term = stored.term;
+        Ok(Self {
+            machine: Machine::new(settings.clone(), stored, outboxes, clocks, seed ^ term),
+            sinks: sinks.iter().map(|(sink, _)| *sink).collect(),
+            term,
+            born: now,
+            asleep: Duration::ZERO,
+            inbox: Vec::new(),
+            not_before: now,
+            writing: false,
+            stopping_since: None,
+            stepped: false,
+        })
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine<u64> {
+        &self.machine
+    }
+
+    /// Its clock that never jumps.
+    pub fn mono(&self, now: Duration) -> Mono {
+        now.saturating_sub(self.born).saturating_sub(self.asleep)
+    }
+
+    /// When it is to be stepped next, on the run's clock.
+    pub fn next_step(&self, now: Duration) -> Duration {
+        let due = if self.inbox.is_empty() && self.stepped {
+            self.born + self.asleep + self.machine.next_wake()
+        } else {
+            now
+        };
+        due.max(self.not_before).max(now)
+    }
+
+    /// Lets it do what is to be done.
+    pub fn step(&mut self, now: Duration, wall: DateTime<Utc>) -> Vec<Effect<u64>> {
+        let clocks = Now {
+            wall,
+            mono: self.mono(now),
+        };
+        let inputs = std::mem::take(&mut self.inbox);
+        self.stepped = true;
+        self.machine.step(clocks, inputs)
+    }
+
+    /// It gets no processor until `until`. If the machine sleeps, the clock
+    /// that never jumps stands still.
+    pub fn hold(&mut self, now: Duration, until: Duration, sleeps: bool) {
+        let from = self.not_before.max(now);
+        if until <= from {
+            return;
+        }
+        self.not_before = until;
+        if sleeps {
+            self.asleep += until - from;
+        }
+    }
+
+    /// It is told to end.
+    pub fn stop(&mut self, now: Duration) {
+        self.machine.stop();
+        self.stopping_since.get_or_insert(now);
+    }
+
+    /// Whether it was told to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping_since.is_some()
+    }
+
+    /// Whether it has ended, as it was told to.
+    pub fn has_ended(&self, now: Duration) -> bool {
+        self.stopping_since
+            .is_some_and(|since| self.machine.is_at_rest() || now >= since + PATIENCE)
+    }
+}

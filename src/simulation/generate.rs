@@ -1,0 +1,257 @@
+//! From a seed to a scenario.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::dice::Dice;
+use super::scenario::{
+    ApiFault, DiskFault, Edit, Incident, Knobs, Plan, Scenario, SinkFault, Timed, WebhookFault,
+};
+use crate::engine::Rules;
+use crate::sync::Settings;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The scenario of `seed`.
+pub(super) fn generate(seed: u64) -> Scenario {
+    let dice = Dice::new(seed);
+    let knobs = knobs(&mut dice.roll("knobs", &[]));
+    let mut random = dice.roll("scenario", &[]);
+    let polls = random.random_range(6..30);
+    let lasts = (knobs.settings.poll_interval * polls)
+        .clamp(Duration::from_secs(30), Duration::from_secs(240));
+    let dispatches = random.random_range(1..=5);
+    let mut incidents = Vec::new();
+    for dispatch in 0..dispatches {
+        life(dispatch, lasts, &mut random, &mut incidents);
+    }
+    for _ in 0..random.random_range(0..=14) {
+        let at = lasts.mul_f64(random.random::<f64>());
+        let what = trouble(dispatches, knobs.batches.len(), &mut random);
+        incidents.push((at, what));
+    }
+    let mut incidents: Vec<Timed> = (0u64..)
+        .zip(incidents)
+        .map(|(number, (at, what))| Timed {
+            at: Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(0)),
+            number,
+            what,
+        })
+        .collect();
+    incidents.sort_by_key(|timed| (timed.at, timed.number));
+    Scenario {
+        seed,
+        knobs,
+        incidents,
+        quiet_from: lasts,
+        crash_at_write: None,
+    }
+}
+
+fn pick<T: Clone>(random: &mut SmallRng, from: &[T], otherwise: T) -> T {
+    let index = random.random_range(0..from.len().max(1));
+    from.get(index).cloned().unwrap_or(otherwise)
+}
+
+fn knobs(random: &mut SmallRng) -> Knobs {
+    let seconds = Duration::from_secs;
+    let poll_interval = pick(random, &[1, 2, 5, 5, 10, 10, 30], 10);
+    let polls_a_minute = 60 / poll_interval;
+    let rate = pick(random, &[4, 12, 60, 240, 240], 240)
+        .max(u32::try_from(polls_a_minute * 3).unwrap_or(60));
+    let sinks = random.random_range(1..=3);
+    Knobs {
+        settings: Settings {
+            poll_interval: seconds(poll_interval),
+            webhook_deadline: seconds(pick(random, &[1, 5, 5, 20], 5)),
+            api_rate: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
+            rules: Rules {
+                retain: pick(random, &[DAY * 30, DAY * 30, DAY * 30, seconds(60)], DAY),
+                pre_curtail: seconds(pick(random, &[0, 0, 5, 20], 0)),
+                curtail_on_test: random.random_bool(0.3),
+            },
+        },
+        batches: (0..sinks)
+            .map(|_| pick(random, &[1, 1, 5, 100], 1))
+            .collect(),
+        list_window: pick(random, &[DAY, DAY, seconds(30)], DAY),
+        numbered: pick(random, &[1.0, 1.0, 1.0, 0.5, 0.0], 1.0),
+        latency: Duration::from_millis(pick(random, &[20, 200, 900], 200)),
+        lost: pick(random, &[0.0, 0.1, 0.5, 1.0], 0.1),
+    }
+}
+
+/// What the upstream does with one dispatch.
+fn life(
+    dispatch: usize,
+    lasts: Duration,
+    random: &mut SmallRng,
+    incidents: &mut Vec<(Duration, Incident)>,
+) {
+    let mut at = lasts.mul_f64(random.random::<f64>() * 0.7);
+    let plan = Plan {
+        start: pick(random, &[-30, -1, 0, 3, 10, 20, 60], 10) + random.random_range(0..5),
+        length: pick(
+            random,
+            &[
+                None,
+                Some(5),
+                Some(15),
+                Some(30),
+                Some(90),
+                Some(0),
+                Some(-5),
+            ],
+            None,
+        )
+        .map(|length| length + random.random_range(0..5)),
+        authorized: random.random_bool(0.95),
+        test: random.random_bool(0.15),
+        sites: random.random_range(1..16),
+    };
+    incidents.push((at, Incident::Create { dispatch, plan }));
+    for _ in 0..random.random_range(0..=5) {
+        at += Duration::from_secs_f64(random.random_range(0.1..30.0));
+        if at >= lasts {
+            break;
+        }
+        let what = match random.random_range(0..12) {
+            0..3 => {
+                let end = pick(
+                    random,
+                    &[None, Some(-5), Some(0), Some(10), Some(30)],
+                    Some(0),
+                );
+                Incident::Change {
+                    dispatch,
+                    edit: Edit::End(end),
+                }
+            }
+            3 => {
+                let by = pick(random, &[-30, -5, 5, 30, 60], 5);
+                Incident::Change {
+                    dispatch,
+                    edit: Edit::MoveStart(by),
+                }
+            }
+            4 | 5 => {
+                let authorized = random.random_bool(0.4);
+                Incident::Change {
+                    dispatch,
+                    edit: Edit::Authorized(authorized),
+                }
+            }
+            6 => {
+                let sites = random.random_range(0..16);
+                Incident::Change {
+                    dispatch,
+                    edit: Edit::Sites(sites),
+                }
+            }
+            7 => Incident::Change {
+                dispatch,
+                edit: Edit::Commitments,
+            },
+            8 => Incident::Change {
+                dispatch,
+                edit: Edit::Metadata,
+            },
+            9 | 10 => Incident::Remove { dispatch },
+            _ => Incident::PutBack { dispatch },
+        };
+        incidents.push((at, what));
+    }
+}
+
+fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
+    let lasts = Duration::from_millis(pick(random, &[500, 3_000, 10_000, 40_000, 100_000], 3_000))
+        .mul_f64(random.random_range(0.5..1.5));
+    let down = Duration::from_millis(pick(random, &[0, 200, 2_000, 20_000], 200));
+    let by = Duration::from_secs(pick(random, &[2, 8, 30, 120], 8));
+    let retry_after = Duration::from_secs(pick(random, &[0, 2, 10, 40], 2));
+    match random.random_range(0..24) {
+        0..6 => {
+            let fault = match random.random_range(0..14) {
+                0 => ApiFault::Down,
+                1 => ApiFault::Errors,
+                2 => ApiFault::TooFast { retry_after: None },
+                3 => ApiFault::TooFast {
+                    retry_after: Some(retry_after),
+                },
+                4 => ApiFault::Unavailable { retry_after },
+                5 | 6 => ApiFault::Stale { by },
+                7 => ApiFault::EmptyList,
+                8 => ApiFault::Holes,
+                9 => ApiFault::Vanish,
+                10 => ApiFault::Garbled,
+                11 => ApiFault::Nameless,
+                12 => ApiFault::Another,
+                _ => ApiFault::Slow,
+            };
+            Incident::Api { fault, lasts }
+        }
+        6 | 7 => {
+            let fault = pick(
+                random,
+                &[
+                    WebhookFault::Lost,
+                    WebhookFault::Late,
+                    WebhookFault::Doubled,
+                ],
+                WebhookFault::Lost,
+            );
+            Incident::Webhooks { fault, lasts }
+        }
+        8..13 => {
+            let fault = match random.random_range(0..12) {
+                0 | 1 => SinkFault::Down,
+                2..5 => SinkFault::Unknown,
+                5 | 6 => SinkFault::Late,
+                7 | 8 => SinkFault::Slow,
+                9 | 10 => SinkFault::Busy,
+                _ => SinkFault::Refuses,
+            };
+            let sink = random.random_range(0..sinks.max(1));
+            Incident::Sink { sink, fault, lasts }
+        }
+        13 => Incident::Disk {
+            fault: DiskFault::Full,
+            lasts,
+        },
+        14 => Incident::Disk {
+            fault: DiskFault::Slow,
+            lasts,
+        },
+        15 => Incident::Crash { down },
+        16 | 17 => Incident::CrashAtCommit {
+            written: random.random_bool(0.6),
+            down,
+        },
+        18 => Incident::CrashStorm { lasts },
+        19 => Incident::Restart {
+            down,
+            without: random
+                .random_bool(0.5)
+                .then(|| random.random_range(0..sinks.max(1))),
+        },
+        20 => match random.random_range(0..4) {
+            0 => Incident::JumpAhead { by },
+            1 => Incident::FallBack { by, lasts },
+            2 => Incident::Suspend { lasts: by },
+            _ => Incident::Stall { lasts: by },
+        },
+        21 if random.random_bool(0.3) => Incident::Flood {
+            webhooks: pick(random, &[5, 40, 150], 5),
+        },
+        21 => Incident::PollByHand,
+        22 => Incident::RestoreAll { back: by },
+        _ => {
+            let known = random.random_bool(0.5);
+            let dispatch = known.then(|| random.random_range(0..dispatches.max(1)));
+            Incident::Junk { dispatch }
+        }
+    }
+}

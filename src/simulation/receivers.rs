@@ -1,0 +1,152 @@
+//! The simulated receivers: what arrives, what they believe, what they answer.
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::dice::Dice;
+use super::faults::Faults;
+use super::scenario::SinkFault;
+use crate::delivery::{Attempt, Sink};
+use crate::model::Event;
+
+/// One receiver.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub stub: Stub,
+    pub faults: Faults<SinkFault>,
+    /// What it last obeyed, by site.
+    beliefs: BTreeMap<Arc<str>, Event>,
+    attempts: u64,
+}
+
+/// What becomes of an attempt.
+#[derive(Debug)]
+pub(super) struct Fate {
+    /// When the receiver acts, if it does.
+    pub acts_after: Option<Duration>,
+    /// When the daemon learns what came of it.
+    pub ends_after: Duration,
+    /// What it learns.
+    pub result: Attempt,
+}
+
+impl Receiver {
+    /// The receiver with this number.
+    pub fn new(sink: usize, batch: usize) -> Self {
+        Self {
+            stub: Stub {
+                name: format!("sink{sink}"),
+                batch,
+            },
+            faults: Faults::default(),
+            beliefs: BTreeMap::new(),
+            attempts: 0,
+        }
+    }
+
+    /// Decides what becomes of an attempt that starts now.
+    pub fn fate(&mut self, events: &[Event], now: Duration, dice: Dice) -> Fate {
+        self.attempts += 1;
+        let first = events.first().map_or(0, |event| event.position);
+        let mut random = dice.roll(&self.stub.name, &[first, self.attempts]);
+        let usual = Duration::from_millis(random.random_range(1..80));
+        let mut fate = Fate {
+            acts_after: Some(usual.mul_f64(random.random())),
+            ends_after: usual,
+            result: Attempt::Delivered,
+        };
+        let failed = |retry_after| Attempt::Failed {
+            reason: "simulated".into(),
+            retry_after,
+        };
+        for (_, fault) in self.faults.at(now) {
+            match fault {
+                SinkFault::Down => {
+                    fate.acts_after = None;
+                    fate.result = failed(None);
+                }
+                SinkFault::Unknown if random.random_bool(0.7) => fate.result = failed(None),
+                SinkFault::Late if random.random_bool(0.7) => {
+                    let late = Duration::from_secs_f64(random.random_range(0.1..40.0));
+                    fate.acts_after = fate.acts_after.map(|_| fate.ends_after + late);
+                    fate.result = failed(None);
+                }
+                SinkFault::Slow => {
+                    let more = Duration::from_secs_f64(random.random_range(0.1..15.0));
+                    fate.ends_after += more;
+                    fate.acts_after = fate.acts_after.map(|acts| acts + more.mul_f64(0.7));
+                }
+                SinkFault::Busy if random.random_bool(0.5) => {
+                    fate.acts_after = None;
+                    let wait = random.random_bool(0.5).then(|| Duration::from_secs(3));
+                    fate.result = failed(wait);
+                }
+                SinkFault::Refuses => {
+                    fate.acts_after = None;
+                    fate.result = Attempt::Refused {
+                        reason: "simulated".into(),
+                    };
+                }
+                _ => {}
+            }
+        }
+        fate
+    }
+
+    /// An event arrives. What is older than what it obeyed last it drops, as a
+    /// controller does.
+    pub fn act(&mut self, event: &Event) {
+        if event.family() != "site" {
+            return;
+        }
+        let obeyed = self.beliefs.get(&event.subject);
+        if obeyed.is_none_or(|obeyed| event.sequence >= obeyed.sequence) {
+            let site = Arc::clone(&event.subject);
+            self.beliefs.insert(site, event.clone());
+        }
+    }
+
+    /// Whether it takes the site for curtailed.
+    pub fn curtails(&self, site: &str) -> bool {
+        self.beliefs.get(site).is_some_and(curtails)
+    }
+
+    /// The commands by which it takes sites for curtailed.
+    pub fn curtailed(&self) -> impl Iterator<Item = &Event> {
+        self.beliefs.values().filter(|event| curtails(event))
+    }
+}
+
+fn curtails(event: &Event) -> bool {
+    &*event.event_type != "site.release"
+}
+
+/// What the daemon needs to know of a receiver at its start.
+#[derive(Debug)]
+pub(super) struct Stub {
+    name: String,
+    batch: usize,
+}
+
+impl Sink for Stub {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Never called: attempts are effects of the machine.
+    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(ready(Attempt::Failed {
+            reason: "simulated".into(),
+            retry_after: None,
+        }))
+    }
+}

@@ -1,0 +1,268 @@
+//! What happens in one run: a list of incidents, each at its time.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sync::Settings;
+
+/// One run, before it is run. All else follows from it and the seed.
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    /// Where every chance comes from.
+    pub seed: u64,
+    /// How the world and the daemon are set up.
+    pub knobs: Knobs,
+    /// What happens, by time.
+    pub incidents: Vec<Timed>,
+    /// From then on nothing goes wrong any more.
+    pub quiet_from: Duration,
+    /// The daemon dies at its commit with this number, which is then on disk or
+    /// not.
+    pub crash_at_write: Option<(u64, bool)>,
+}
+
+/// How the world and the daemon are set up.
+#[derive(Debug, Clone)]
+pub(super) struct Knobs {
+    /// The daemon's own settings.
+    pub settings: Settings,
+    /// The most events that each receiver takes at once.
+    pub batches: Vec<usize>,
+    /// How long the list shows what is over.
+    pub list_window: Duration,
+    /// The share of versions that carry a modification number.
+    pub numbered: f64,
+    /// The longest that the API takes when nothing is wrong.
+    pub latency: Duration,
+    /// The share of webhooks that are lost though nothing is wrong.
+    pub lost: f64,
+}
+
+/// An incident and its time.
+#[derive(Debug, Clone)]
+pub(super) struct Timed {
+    /// When, since the begin.
+    pub at: Duration,
+    /// Its number for the dice. Stays when others are taken out.
+    pub number: u64,
+    /// What.
+    pub what: Incident,
+}
+
+/// Something that happens to the world.
+#[derive(Debug, Clone)]
+pub(super) enum Incident {
+    /// The upstream makes a dispatch.
+    Create { dispatch: usize, plan: Plan },
+    /// The upstream changes one.
+    Change { dispatch: usize, edit: Edit },
+    /// One is gone from the upstream.
+    Remove { dispatch: usize },
+    /// One that was gone is back as it was.
+    PutBack { dispatch: usize },
+    /// The upstream is restored from a backup that is this old.
+    RestoreAll { back: Duration },
+    /// A webhook comes for no reason, for a dispatch or for an id that never was.
+    Junk { dispatch: Option<usize> },
+    /// So many webhooks come at once, most of them for ids that never were.
+    Flood { webhooks: u64 },
+    /// Somebody asks for a poll.
+    PollByHand,
+    /// The API does this for a while.
+    Api { fault: ApiFault, lasts: Duration },
+    /// Webhooks suffer this for a while.
+    Webhooks {
+        fault: WebhookFault,
+        lasts: Duration,
+    },
+    /// A receiver does this for a while.
+    Sink {
+        sink: usize,
+        fault: SinkFault,
+        lasts: Duration,
+    },
+    /// The disk does this for a while.
+    Disk { fault: DiskFault, lasts: Duration },
+    /// The daemon dies at once.
+    Crash { down: Duration },
+    /// The daemon dies at its next commit, which is then on disk or not.
+    CrashAtCommit { written: bool, down: Duration },
+    /// The daemon dies at most commits for a while.
+    CrashStorm { lasts: Duration },
+    /// The daemon is told to end, and is started again, perhaps without one of
+    /// its sinks.
+    Restart {
+        down: Duration,
+        without: Option<usize>,
+    },
+    /// The wall clock jumps ahead for good.
+    JumpAhead { by: Duration },
+    /// The wall clock falls back, and is put right later.
+    FallBack { by: Duration, lasts: Duration },
+    /// The machine sleeps: the clock that never jumps stands still.
+    Suspend { lasts: Duration },
+    /// The daemon gets no processor for a while.
+    Stall { lasts: Duration },
+}
+
+/// A dispatch as it is first made.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Seconds from now to the start. Negative: it has begun.
+    pub start: i64,
+    /// Seconds from the start to the end, if that is known.
+    pub length: Option<i64>,
+    pub authorized: bool,
+    pub test: bool,
+    /// The sites, one a bit.
+    pub sites: u8,
+}
+
+/// A change to a dispatch.
+#[derive(Debug, Clone)]
+pub(super) enum Edit {
+    /// The start moves by so many seconds.
+    MoveStart(i64),
+    /// The end is so many seconds from now; `None`: it is open.
+    End(Option<i64>),
+    Authorized(bool),
+    Sites(u8),
+    /// Other commitments.
+    Commitments,
+    /// Something that bears on nothing.
+    Metadata,
+}
+
+/// What the API does wrong.
+#[derive(Debug, Clone)]
+pub(super) enum ApiFault {
+    /// Nothing is answered.
+    Down,
+    /// Half of the answers are errors.
+    Errors,
+    /// 429.
+    TooFast { retry_after: Option<Duration> },
+    /// 503 with `Retry-After`.
+    Unavailable { retry_after: Duration },
+    /// Answers are from a cache so old.
+    Stale { by: Duration },
+    /// The list is empty.
+    EmptyList,
+    /// The list lacks some that are there.
+    Holes,
+    /// Some are gone from list and look-up.
+    Vanish,
+    /// Some cannot be read.
+    Garbled,
+    /// The list has elements without an id.
+    Nameless,
+    /// Look-ups are answered about another dispatch.
+    Another,
+    /// Answers take up to half a minute.
+    Slow,
+}
+
+/// What becomes of webhooks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum WebhookFault {
+    Lost,
+    Late,
+    Doubled,
+}
+
+/// What a receiver does wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SinkFault {
+    /// Nothing arrives.
+    Down,
+    /// It acts, and the answer is lost.
+    Unknown,
+    /// It acts long after the attempt has failed.
+    Late,
+    /// It takes long.
+    Slow,
+    /// It fails half of the time, and says when to come back.
+    Busy,
+    /// It wants no more.
+    Refuses,
+}
+
+/// What the disk does wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum DiskFault {
+    /// Nothing can be written.
+    Full,
+    /// Writing takes seconds.
+    Slow,
+}
+
+impl Incident {
+    /// Its name in reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "dispatch created",
+            Self::Change { edit, .. } => match edit {
+                Edit::MoveStart(_) => "start moved",
+                Edit::End(_) => "end set",
+                Edit::Authorized(_) => "authorization changed",
+                Edit::Sites(_) => "sites changed",
+                Edit::Commitments => "commitments changed",
+                Edit::Metadata => "metadata changed",
+            },
+            Self::Remove { .. } => "dispatch removed",
+            Self::PutBack { .. } => "dispatch put back",
+            Self::RestoreAll { .. } => "upstream restored from a backup",
+            Self::Junk { .. } => "junk webhook",
+            Self::Flood { .. } => "flood of webhooks",
+            Self::PollByHand => "poll by hand",
+            Self::Api { fault, .. } => match fault {
+                ApiFault::Down => "API down",
+                ApiFault::Errors => "API errors",
+                ApiFault::TooFast { retry_after: None } => "429",
+                ApiFault::TooFast { .. } => "429 with Retry-After",
+                ApiFault::Unavailable { .. } => "503 with Retry-After",
+                ApiFault::Stale { .. } => "stale answers",
+                ApiFault::EmptyList => "empty list",
+                ApiFault::Holes => "list with holes",
+                ApiFault::Vanish => "ids vanish",
+                ApiFault::Garbled => "unreadable dispatches",
+                ApiFault::Nameless => "nameless dispatches",
+                ApiFault::Another => "wrong answers",
+                ApiFault::Slow => "API slow",
+            },
+            Self::Webhooks { fault, .. } => match fault {
+                WebhookFault::Lost => "webhooks lost",
+                WebhookFault::Late => "webhooks late",
+                WebhookFault::Doubled => "webhooks doubled",
+            },
+            Self::Sink { fault, .. } => match fault {
+                SinkFault::Down => "receiver down",
+                SinkFault::Unknown => "receiver acts, answer lost",
+                SinkFault::Late => "receiver acts late",
+                SinkFault::Slow => "receiver slow",
+                SinkFault::Busy => "receiver busy",
+                SinkFault::Refuses => "receiver refuses",
+            },
+            Self::Disk { fault, .. } => match fault {
+                DiskFault::Full => "disk full",
+                DiskFault::Slow => "disk slow",
+            },
+            Self::Crash { .. } => "crash",
+            Self::CrashAtCommit { written: true, .. } => "crash after the write",
+            Self::CrashAtCommit { .. } => "crash before the write",
+            Self::CrashStorm { .. } => "crashes at every write",
+            Self::Restart { without: None, .. } => "restart",
+            Self::Restart { .. } => "restart without a sink",
+            Self::JumpAhead { .. } => "clock jumps ahead",
+            Self::FallBack { .. } => "clock falls back",
+            Self::Suspend { .. } => "suspend",
+            Self::Stall { .. } => "stall",
+        }
+    }
+}
+
+impl fmt::Display for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>9.3} {:?}", self.at.as_secs_f64(), self.what)
+    }
+}

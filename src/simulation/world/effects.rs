@@ -1,0 +1,165 @@
+//! What the daemon wants done, done.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Coming, World};
+use crate::delivery::{Attempt, Start};
+use crate::simulation::scenario::DiskFault;
+use crate::simulation::violation::{Checked, must};
+use crate::store::Batch;
+use crate::sync::{Effect, Verdict};
+
+impl World {
+    pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {
+        match effect {
+            Effect::Ask { asked, question } => {
+                self.trace
+                    .line(self.now, || format!("  asks {asked}: {question:?}"));
+                self.checks.asked(asked, &question, self.now)?;
+                let prepared =
+                    self.api
+                        .prepare(&question, self.now, self.dice, &self.scenario.knobs);
+                self.questions.insert(asked, question);
+                let asked_at = self.now;
+                self.enter(
+                    self.now + prepared.delay,
+                    Coming::Answer {
+                        term,
+                        asked,
+                        asked_at,
+                        prepared,
+                    },
+                );
+                Ok(())
+            }
+            Effect::Commit(batch) => self.commit(term, batch),
+            Effect::Reply { waiter, verdict } => self.reply(waiter, &verdict),
+            Effect::Show(events) => self.checks.shown(&events, self.now),
+            Effect::Attempt { sink, start } => {
+                let sinks = self.daemon.as_ref().map(|daemon| &daemon.sinks);
+                match sinks.and_then(|sinks| sinks.get(sink)).copied() {
+                    Some(sink) => self.attempt(term, sink, start),
+                    None => Err(self.broken("only known sinks are served", &sink.to_string())),
+                }
+            }
+            Effect::End(error) => {
+                Err(self.broken("only one that is replaced ends", &error.to_string()))
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, term: u64, batch: Box<Batch>) -> Checked {
+        self.commits += 1;
+        self.counts.add("commit", 1);
+        self.trace.line(self.now, || {
+            let events: Vec<String> = batch
+                .events
+                .iter()
+                .map(|event| format!("{} {} {}", event.sequence, event.event_type, event.subject))
+                .collect();
+            format!(
+                "  commits revision {}: {}",
+                batch.revision,
+                events.join(", ")
+            )
+        });
+        must(
+            self.batch.is_none(),
+            self.now,
+            "one commit at a time",
+            || "a second commit was begun".into(),
+        )?;
+        self.checks.commit_begun(&batch, self.now)?;
+        self.batch = Some(batch);
+        if let Some(daemon) = &mut self.daemon {
+            daemon.writing = true;
+        }
+        let mut random = self.dice.roll("disk", &[self.commits]);
+        if self.now < self.storm_until && random.random_bool(0.7) {
+            self.counts.add("crash at a write", 1);
+            let down = Duration::from_millis(random.random_range(0..800));
+            return self.crash(random.random_bool(0.6), down);
+        }
+        if let Some((at, written)) = self.scenario.crash_at_write
+            && at == self.commits
+        {
+            self.counts.add("crash at a write", 1);
+            return self.crash(written, Duration::from_millis(100));
+        }
+        if let Some((written, down)) = self.crash_at_commit.pop() {
+            self.counts.add("crash at a write", 1);
+            return self.crash(written, down);
+        }
+        let mut takes = Duration::from_millis(random.random_range(1..20));
+        let mut full = false;
+        for (_, fault) in self.disk_faults.at(self.now) {
+            match fault {
+                DiskFault::Full => full = true,
+                DiskFault::Slow => takes = Duration::from_secs_f64(random.random_range(0.3..4.0)),
+            }
+        }
+        self.enter(self.now + takes, Coming::Written { term, full });
+        Ok(())
+    }
+
+    pub(super) fn reply(&mut self, waiter: u64, verdict: &Verdict) -> Checked {
+        self.trace
+            .line(self.now, || format!("  replies to {waiter}: {verdict:?}"));
+        let wall = self.wall();
+        self.checks.replied(waiter, verdict, wall, self.now)?;
+        if let Some((id, number, attempt)) = self.waiting.remove(&waiter)
+            && *verdict != Verdict::Settled
+        {
+            self.resend(id, number, attempt);
+        }
+        Ok(())
+    }
+
+    pub(super) fn attempt(&mut self, term: u64, sink: usize, start: Start) -> Checked {
+        let attempt = start.attempt;
+        let Some(receiver) = self.receivers.get_mut(sink) else {
+            return Ok(());
+        };
+        self.trace.line(self.now, || {
+            let events: Vec<String> = start
+                .events
+                .iter()
+                .map(|event| format!("{} {} {}", event.sequence, event.event_type, event.subject))
+                .collect();
+            format!(
+                "  sink{sink} attempt {attempt} starts: {}",
+                events.join(", ")
+            )
+        });
+        if self.tamperer.swallows(sink, &start) {
+            let result = Attempt::Delivered;
+            let ended = Coming::Attempted {
+                term,
+                sink,
+                attempt,
+                result,
+            };
+            self.enter(self.now, ended);
+            return Ok(());
+        }
+        self.checks.starts(sink, receiver, &start, self.now)?;
+        let fate = receiver.fate(&start.events, self.now, self.dice);
+        let fate = self.tamperer.fate(&start, fate);
+        if let Some(after) = fate.acts_after {
+            let events = start.events;
+            self.enter(self.now + after, Coming::Acts { sink, events });
+        }
+        self.enter(
+            self.now + fate.ends_after,
+            Coming::Attempted {
+                term,
+                sink,
+                attempt,
+                result: fate.result,
+            },
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! What the daemon began comes to an end.
+
+use std::time::Duration;
+
+use super::World;
+use crate::engine::{Answer, Reading};
+use crate::model::{Asked, Event};
+use crate::simulation::api::Prepared;
+use crate::simulation::violation::Checked;
+use crate::store::{Batch, Store, StoreError};
+use crate::sync::Input;
+use crate::voltus::{ApiError, Told};
+
+impl World {
+    /// Puts a batch on the disk.
+    pub(super) fn write(&mut self, batch: &Batch) -> Checked {
+        let stored = self.tamperer.stored(batch);
+        if let Err(error) = self.store.commit(&stored) {
+            return Err(self.broken("the store takes every commit", &error.to_string()));
+        }
+        self.checks.written(batch, &stored, self.now)
+    }
+
+    pub(super) fn written(&mut self, term: u64, full: bool) -> Checked {
+        let current = self
+            .daemon
+            .as_ref()
+            .is_some_and(|daemon| daemon.term == term);
+        let Some(batch) = self.batch.take_if(|_| current) else {
+            return Ok(());
+        };
+        let result = if full {
+            Err(StoreError::Database {
+                doing: "be written",
+                source: rusqlite::Error::InvalidQuery,
+            })
+        } else {
+            self.write(&batch)?;
+            Ok(())
+        };
+        self.trace
+            .line(self.now, || format!("  commit ended: {}", result.is_ok()));
+        self.checks.commit_ended(result.is_ok(), self.now);
+        let result = self.tamperer.commit_ended(result);
+        if let Some(daemon) = &mut self.daemon {
+            daemon.writing = false;
+        }
+        self.tell(Input::Committed(result));
+        Ok(())
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        term: u64,
+        asked: Asked,
+        asked_at: Duration,
+        prepared: Prepared,
+    ) -> Checked {
+        if self
+            .daemon
+            .as_ref()
+            .is_none_or(|daemon| daemon.term != term)
+        {
+            return Ok(());
+        }
+        let knobs = &self.scenario.knobs;
+        let result = prepared.answer(&self.upstream, asked_at, |at| self.wall_at(at), knobs);
+        self.trace
+            .line(self.now, || format!("  told {asked}: {}", brief(&result)));
+        let Some(question) = self.questions.remove(&asked) else {
+            return Ok(());
+        };
+        self.checks.told(asked, &question, &result, self.now);
+        let result = self.tamperer.told(&question, result);
+        self.tell(Input::Told { asked, result });
+        Ok(())
+    }
+
+    pub(super) fn acts(&mut self, sink: usize, events: &[Event]) -> Checked {
+        let Some(receiver) = self.receivers.get_mut(sink) else {
+            return Ok(());
+        };
+        for event in events {
+            self.trace.line(self.now, || {
+                format!(
+                    "  sink{sink} acts: {} {} {}",
+                    event.sequence, event.event_type, event.subject
+                )
+            });
+            self.checks.arrives(sink, receiver, event, self.now)?;
+            receiver.act(event);
+        }
+        Ok(())
+    }
+}
+
+/// An answer in a line.
+fn brief(result: &Result<Told, ApiError>) -> String {
+    let reading = |reading: &Reading| match reading {
+        Reading::Dispatch(dispatch) => format!(
+            "{}#{} {}..{}{}",
+            dispatch.id,
+            dispatch.modification_number.unwrap_or(-1),
+            dispatch.start_time.format("%T"),
+            dispatch
+                .end_time
+                .map_or("open".into(), |end| end.format("%T").to_string()),
+            if dispatch.authorized { "" } else { " off" },
+        ),
+        Reading::Unreadable { id, .. } => format!("{id} unreadable"),
+    };
+    match result {
+        Err(error) => error.to_string(),
+        Ok(told) => match &told.answer {
+            Answer::List(list) => {
+                let all: Vec<String> = list.readings.iter().map(reading).collect();
+                format!("[{}], {} nameless", all.join(", "), list.nameless)
+            }
+            Answer::Found(found) => reading(found),
+            Answer::Gone(id) => format!("{id} is gone"),
+        },
+    }
+}

@@ -1,0 +1,151 @@
+//! How the daemon starts, steps and dies.
+
+use std::time::Duration;
+
+use super::{Coming, World};
+use crate::delivery::Sink;
+use crate::simulation::checks::StepEnd;
+use crate::simulation::daemon::Daemon;
+use crate::simulation::violation::{Checked, must};
+
+/// Most steps without any input in one simulated second. More is a spin.
+const STEPS_A_SECOND: u32 = 200;
+
+impl World {
+    pub(super) fn boot(&mut self) -> Checked {
+        if let Some(daemon) = &self.daemon {
+            let stopping = daemon.is_stopping();
+            // It may have got no processor meanwhile.
+            let ends_by = daemon.not_before + Duration::from_secs(6);
+            if stopping && ends_by > self.now {
+                self.enter(ends_by, Coming::Boot);
+                return Ok(());
+            }
+            return must(
+                !stopping,
+                self.now,
+                "a daemon that is told to end ends",
+                || format!("term {} still runs", daemon.term),
+            );
+        }
+        self.store = self.store.reopened();
+        let sinks: Vec<(usize, &dyn Sink)> = self
+            .receivers
+            .iter()
+            .enumerate()
+            .filter(|(sink, _)| Some(*sink) != self.absent)
+            .map(|(sink, receiver)| (sink, &receiver.stub as &dyn Sink))
+            .collect();
+        let settings = self.tamperer.settings(&self.scenario.knobs.settings);
+        let booted = Daemon::boot(
+            &self.store,
+            &sinks,
+            &settings,
+            self.now,
+            self.wall(),
+            self.scenario.seed,
+        );
+        match booted {
+            Ok(daemon) => {
+                self.trace
+                    .line(self.now, || format!("  term {} starts", daemon.term));
+                self.checks.booted(self.now);
+                self.daemon = Some(daemon);
+                Ok(())
+            }
+            Err(error) => Err(self.broken("the daemon starts on its store", &error.to_string())),
+        }
+    }
+
+    /// The daemon is told to end, and is started again a while later.
+    pub(super) fn restart(&mut self, down: Duration) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.stop(self.now);
+            let ended = self.now + Duration::from_secs(6);
+            self.enter(ended + down, Coming::Boot);
+        }
+    }
+
+    /// The daemon dies. A commit under way is on disk, or not.
+    pub(super) fn crash(&mut self, written: bool, down: Duration) -> Checked {
+        if self.daemon.is_none() {
+            return Ok(());
+        }
+        self.trace.line(self.now, || {
+            format!("  crash, torn after the write: {written}")
+        });
+        if let Some(batch) = self.batch.take()
+            && written
+        {
+            self.write(&batch)?;
+        }
+        self.gone();
+        self.enter(self.now + down, Coming::Boot);
+        Ok(())
+    }
+
+    /// The daemon is no more. Whoever waits sees the connection break.
+    pub(super) fn gone(&mut self) {
+        self.daemon = None;
+        self.batch = None;
+        self.questions.clear();
+        self.checks.gone();
+        for (id, number, attempt) in std::mem::take(&mut self.waiting).into_values() {
+            self.resend(id, number, attempt);
+        }
+    }
+
+    pub(super) fn step(&mut self) -> Checked {
+        let wall = self.wall();
+        let Some(daemon) = &mut self.daemon else {
+            return Ok(());
+        };
+        let idle = daemon.inbox.is_empty();
+        let term = daemon.term;
+        self.counts.add("step", 1);
+        self.checks.stepping(&daemon.inbox, self.now);
+        self.tamperer.inputs(&daemon.inbox);
+        let effects = daemon.step(self.now, wall);
+        let effects = self.tamperer.effects(effects);
+        self.count_idle(idle)?;
+        for effect in effects {
+            self.carry_out(term, effect)?;
+            if self.daemon.is_none() {
+                return Ok(());
+            }
+        }
+        let Some(daemon) = &self.daemon else {
+            return Ok(());
+        };
+        let view = daemon.machine().view();
+        self.checks.stepped(&StepEnd {
+            now: self.now,
+            wall,
+            mono: daemon.mono(self.now),
+            wake: daemon.machine().next_wake(),
+            writing: daemon.writing,
+            stopping: daemon.is_stopping(),
+            view: &view,
+        })?;
+        if daemon.has_ended(self.now) {
+            self.trace
+                .line(self.now, || format!("  term {term} has ended"));
+            self.gone();
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_idle(&mut self, idle: bool) -> Checked {
+        let second = self.now.as_secs();
+        if self.idle_steps.0 != second {
+            self.idle_steps = (second, 0);
+        }
+        self.idle_steps.1 += u32::from(idle);
+        must(
+            self.idle_steps.1 <= STEPS_A_SECOND,
+            self.now,
+            "the machine sleeps while there is nothing to do",
+            || format!("{STEPS_A_SECOND} steps without input in one second"),
+        )
+    }
+}
