@@ -1,0 +1,174 @@
+//! The daemon as a process: started, asked, killed.
+
+use std::fs::OpenOptions;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use crate::Fault;
+use crate::clock::elapsed;
+
+/// How long a start may take.
+const START: Duration = Duration::from_secs(30);
+
+/// How long an end that was asked for may take.
+const STOP: Duration = Duration::from_secs(25);
+
+/// Ports that no system gives to those who ask for any, so that nobody takes
+/// them while the daemon is dead.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// How the daemon is started, life after life.
+pub struct Setup {
+    pub program: PathBuf,
+    pub folder: PathBuf,
+    pub api: String,
+    pub sinks: Vec<String>,
+    pub listen: SocketAddr,
+    pub status: SocketAddr,
+}
+
+impl Setup {
+    /// The state file.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state.db")
+    }
+
+    /// What the daemon says, over all its lives.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("daemon.log")
+    }
+
+    /// Starts a life.
+    pub fn spawn(&self) -> Result<Life, Fault> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log())?;
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .env("RUST_LOG", "warn")
+            .current_dir(&self.folder)
+            .arg("run")
+            .args(["--api-url", &self.api])
+            .args(["--listen", &self.listen.to_string()])
+            .args(["--status-listen", &self.status.to_string()])
+            .args(["--state", "state.db"])
+            .args(["--poll-interval", "1s"])
+            .args(["--api-rate", "600"])
+            .args(["--webhook-deadline", "3s"])
+            .args(["--pre-curtail", "1s"])
+            .args(["--retain", &format!("{}s", crate::RETAIN.as_secs())]);
+        for sink in &self.sinks {
+            command.args(["--sink", sink]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Life {
+            child,
+            status: self.status,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(10))
+                .build()?,
+        })
+    }
+}
+
+/// Two addresses of this machine that are free.
+pub fn addresses(random: &mut SmallRng) -> Result<(SocketAddr, SocketAddr), Fault> {
+    for _ in 0..100 {
+        let port = random.random_range(PORTS);
+        let pair = (port, port + 1);
+        let [one, other] =
+            [pair.0, pair.1].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if TcpListener::bind(one).is_ok() && TcpListener::bind(other).is_ok() {
+            return Ok((one, other));
+        }
+    }
+    Err("no free ports were found".into())
+}
+
+/// One life of the daemon. It is killed when this is dropped.
+pub struct Life {
+    child: Child,
+    status: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Life {
+    /// Waits until it answers.
+    pub async fn wait_until_up(&mut self) -> Result<(), Fault> {
+        let begun = elapsed();
+        while elapsed() < begun + START {
+            self.check()?;
+            if self.get("/healthz").await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(format!("the daemon does not answer within {START:?}").into())
+    }
+
+    /// An error if it has ended by itself.
+    pub fn check(&mut self) -> Result<(), Fault> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("the daemon ended by itself: {status}").into()),
+        }
+    }
+
+    /// Asks the status listener.
+    pub async fn get(&self, path: &str) -> Result<Value, Fault> {
+        let url = format!("http://{}{path}", self.status);
+        let answer = self.http.get(url).send().await?.error_for_status()?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    /// Its resident memory, in KiB. 0 if it cannot be read.
+    pub fn memory(&self) -> u64 {
+        let read = || {
+            let file = format!("/proc/{}/status", self.child.id()?);
+            let status = std::fs::read_to_string(Path::new(&file)).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        read().unwrap_or(0)
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub async fn kill(mut self) -> Result<(), Fault> {
+        self.check()?;
+        Ok(self.child.kill().await?)
+    }
+
+    /// Asks it to end, and waits for that.
+    pub async fn stop(mut self) -> Result<(), Fault> {
+        self.check()?;
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).ok_or("the daemon has no id")?;
+        kill_process(id, Signal::TERM)?;
+        let status = tokio::time::timeout(STOP, self.child.wait())
+            .await
+            .map_err(|_| format!("the daemon does not end within {STOP:?} of SIGTERM"))??;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the daemon ended with {status} after SIGTERM").into())
+        }
+    }
+}
