@@ -102,13 +102,9 @@ impl Daemon {
         self.machine.step(clocks, inputs)
     }
 
-    /// It gets no processor until `until`. If the machine sleeps, the clock
+    /// It gets no processor between these two. If the machine sleeps, the clock
     /// that never jumps stands still.
-    pub fn hold(&mut self, now: Duration, until: Duration, sleeps: bool) {
-        let from = self.not_before.max(now);
-        if until <= from {
-            return;
-        }
+    pub fn hold(&mut self, from: Duration, until: Duration, sleeps: bool) {
         self.not_before = until;
         if sleeps {
             self.asleep += until - from;

@@ -213,48 +213,52 @@ impl Answers {
 
     /// Rule R3: 404s from the look-ups of two polls, and no sign of life since.
     fn may_withdraw(&self, id: &DispatchId, now: Duration) -> Checked {
-        let counts = |answered: &&Answered| answered.progress != Progress::Waits;
-        let seen = self
+        let taken: Vec<&Answered> = self
             .0
             .iter()
-            .filter(counts)
-            .filter(|answered| answered.names(id))
-            .map(|answered| answered.asked)
-            .max();
-        let since = |answered: &&Answered| seen.is_none_or(|seen| answered.asked > seen);
-        let lists: Vec<Asked> = self
-            .0
-            .iter()
-            .filter(counts)
-            .filter(since)
-            .filter(|answered| answered.lacks(id))
-            .map(|answered| answered.asked)
+            .filter(|answered| answered.progress != Progress::Waits)
             .collect();
-        let gone: Vec<Asked> = self
-            .0
-            .iter()
-            .filter(counts)
-            .filter(since)
-            .filter(|answered| answered.gone.as_ref() == Some(id))
-            .map(|answered| answered.asked)
-            .collect();
-        // Each 404 is from a look-up that a list of its own had led to.
-        let first = lists.iter().min();
-        let second = lists.iter().filter(|list| Some(*list) > first).min();
-        let two = led_to(first, &gone) >= 2 && led_to(second, &gone) >= 1;
+        // What came after the decision could not enter into it.
+        let decided = (1..=taken.len())
+            .filter_map(|so_far| taken.get(..so_far))
+            .any(|so_far| not_found(id, so_far) >= 2);
         must(
-            two,
+            decided,
             now,
             "nothing is withdrawn without two 404s from the look-ups of two polls",
-            || format!("{id}: lists without it {lists:?}, 404s {gone:?}, last seen {seen:?}"),
+            || format!("{id}: {taken:?}"),
         )
     }
 }
 
-/// How many look-ups came behind a list.
-fn led_to(list: Option<&Asked>, look_ups: &[Asked]) -> usize {
-    list.map_or(0, |list| {
-        let behind = look_ups.iter().filter(|look_up| *look_up > list);
-        behind.count()
-    })
+/// How many 404s speak for a dispatch's withdrawal, after these answers, which
+/// are in the order in which they came.
+///
+/// A 404 counts that follows a list without the dispatch, one that has led to
+/// no 404 yet, unless something asked after that list had shown the dispatch by
+/// then, or something asked after the 404 has shown it since.
+fn not_found(id: &DispatchId, taken: &[&Answered]) -> usize {
+    let mut led = BTreeSet::new();
+    let mut count = 0;
+    for (index, gone) in taken.iter().enumerate() {
+        let shown_since = taken
+            .iter()
+            .any(|seen| seen.names(id) && seen.asked > gone.asked);
+        if gone.gone.as_ref() != Some(id) || shown_since {
+            continue;
+        }
+        let before = taken.get(..index).unwrap_or_default();
+        let seen = before.iter().filter(|answered| answered.names(id));
+        let seen = seen.map(|answered| answered.asked).max();
+        let known = led.len();
+        led.extend(
+            before
+                .iter()
+                .filter(|list| list.lacks(id) && list.asked < gone.asked)
+                .map(|list| list.asked)
+                .filter(|list| seen.is_none_or(|seen| *list > seen)),
+        );
+        count += usize::from(led.len() > known);
+    }
+    count
 }

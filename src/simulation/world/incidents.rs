@@ -148,8 +148,12 @@ impl World {
     pub(super) fn hold(&mut self, lasts: Duration, sleeps: bool) {
         let until = self.now + lasts;
         if let Some(daemon) = &mut self.daemon {
-            daemon.hold(self.now, until, sleeps);
-            self.checks.held(self.now, until);
+            // What is held already is held a while longer, or not at all.
+            let from = daemon.not_before.max(self.now);
+            if until > from {
+                daemon.hold(from, until, sleeps);
+                self.checks.held(from, until);
+            }
         }
     }
 
