@@ -43,6 +43,7 @@ pub(super) struct Budget {
     limiter: RateLimiter<NotKeyed, InMemoryState, SetClock, NoOpMiddleware<Nanos>>,
     clock: SetClock,
     kept: bool,
+    period: Duration,
     /// When the next token is there, once one was missing.
     next_token: Option<Mono>,
 }
@@ -64,6 +65,7 @@ impl Budget {
             ),
             clock,
             kept: false,
+            period: Duration::from_secs(60) / steady.get(),
             next_token: None,
         }
     }
@@ -73,6 +75,11 @@ impl Budget {
         self.clock.set(now);
         self.next_token = None;
         self.keep();
+    }
+
+    /// How long a token takes to come, once all are spent.
+    pub fn period(&self) -> Duration {
+        self.period
     }
 
     /// Takes the token that was kept for a poll.

@@ -9,12 +9,17 @@ use crate::model::DispatchId;
 /// is for when the operator has raised it.
 const AT_ONCE: usize = 64;
 
+/// While webhooks wait, one look-up in so many goes to a check: a flood of them
+/// must not put off forever what the checks are to find out.
+const TURN: u32 = 4;
+
 /// Why a dispatch is to be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     /// Somebody waits for it.
     Webhook,
-    /// The engine has a question. Goes when no webhook needs the budget.
+    /// The engine has a question. Goes when no webhook needs the budget, or when
+    /// it is its turn.
     Check,
     /// A look-up of the same id is under way. Sharing that one would not do: it
     /// was issued too early (rule R2).
@@ -36,12 +41,22 @@ pub(super) struct Fetcher {
     webhooks: VecDeque<DispatchId>,
     checks: VecDeque<DispatchId>,
     under_way: BTreeMap<DispatchId, Vec<Ticket>>,
+    /// Look-ups for webhooks since the last check.
+    since_check: u32,
+    /// Who came last for a look-up.
+    newest: Ticket,
 }
 
 impl Fetcher {
     /// Somebody waits for a look-up of `id` that is issued from now on.
     pub fn want(&mut self, id: &DispatchId, ticket: Ticket) {
+        self.newest = self.newest.max(ticket);
         self.enter(id, Some(ticket));
+    }
+
+    /// Who came last for a look-up.
+    pub fn newest(&self) -> Ticket {
+        self.newest
     }
 
     /// The engine asks for a look-up of `id`.
@@ -79,11 +94,10 @@ impl Fetcher {
         }
     }
 
-    /// Whether somebody waits for a look-up of `id` that is not issued yet.
-    pub fn is_awaited(&self, id: &DispatchId) -> bool {
-        self.wanted
-            .get(id)
-            .is_some_and(|want| want.line == Line::Webhook)
+    /// Who has waited longest for a look-up of `id` that is not issued yet.
+    pub fn awaited_by(&self, id: &DispatchId) -> Option<Ticket> {
+        let want = self.wanted.get(id)?;
+        want.tickets.first().copied()
     }
 
     /// The id to look up next, if any may be. Ids for which nobody waits any
@@ -92,6 +106,14 @@ impl Fetcher {
         if self.under_way.len() >= AT_ONCE {
             return None;
         }
+        if self.since_check >= TURN - 1 {
+            self.next_check().or_else(|| self.next_webhook(waits))
+        } else {
+            self.next_webhook(waits).or_else(|| self.next_check())
+        }
+    }
+
+    fn next_webhook(&mut self, waits: impl Fn(Ticket) -> bool) -> Option<DispatchId> {
         while let Some(id) = self.webhooks.front() {
             if let Some(want) = self
                 .wanted
@@ -111,6 +133,10 @@ impl Fetcher {
             }
             self.webhooks.pop_front();
         }
+        None
+    }
+
+    fn next_check(&mut self) -> Option<DispatchId> {
         while let Some(id) = self.checks.front() {
             if self
                 .wanted
@@ -131,6 +157,11 @@ impl Fetcher {
             .remove(id)
             .map(|want| want.tickets)
             .unwrap_or_default();
+        self.since_check = if tickets.is_empty() {
+            0
+        } else {
+            self.since_check.saturating_add(1)
+        };
         self.under_way.insert(id.clone(), tickets);
     }
 
@@ -216,6 +247,20 @@ mod tests {
         fetcher.want(&id("b"), ticket);
         let order: Vec<_> = std::iter::from_fn(|| go(&mut fetcher)).collect();
         assert_eq!(order, [id("c"), id("b"), id("a")]);
+    }
+
+    #[test]
+    fn a_check_has_its_turn_however_many_webhooks_wait() {
+        let [ticket] = tickets();
+        let mut fetcher = Fetcher::default();
+        for number in 0..9 {
+            fetcher.want(&id(&format!("w{number}")), ticket);
+        }
+        fetcher.want_check(&id("first"));
+        fetcher.want_check(&id("second"));
+        let order: Vec<_> = std::iter::from_fn(|| go(&mut fetcher)).collect();
+        let at = |check| order.iter().position(|other| *other == id(check));
+        assert_eq!((at("first"), at("second")), (Some(3), Some(7)), "{order:?}");
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl<W> Machine<W> {
             sync: stored.sync,
             as_of: now.wall,
         };
+        let budget = Budget::new(settings.api_rate);
         Self {
             store_id: stored.id,
             term: stored.term,
@@ -226,9 +227,9 @@ impl<W> Machine<W> {
             outboxes,
             waiters: Waiters::new(),
             leave: VecDeque::new(),
-            poller: Poller::new(settings.poll_interval, now.mono),
+            poller: Poller::new(settings.poll_interval, budget.period(), now.mono),
             fetcher: Fetcher::default(),
-            budget: Budget::new(settings.api_rate),
+            budget,
             heals: Heals::default(),
             calls: BTreeMap::new(),
             asked: 0,

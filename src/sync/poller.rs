@@ -16,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// that is longer.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The shortest time between a poll and one that a failure asks for.
+/// The shortest time between a poll and one that is asked for out of turn.
 const SPACING: Duration = Duration::from_secs(1);
 
 /// A poll that is under way.
@@ -47,6 +47,8 @@ pub struct PollReport {
 #[derive(Debug)]
 pub(super) struct Poller {
     interval: Duration,
+    /// How long a token of the budget takes to come.
+    token: Duration,
     due: Mono,
     /// Not before this, whoever asks: the API is failing.
     not_before: Mono,
@@ -61,6 +63,8 @@ pub(super) struct Poller {
     /// Polls that failed.
     pub failed: u64,
     last_issued: Option<Mono>,
+    /// Everybody before this one had arrived when a poll was last issued.
+    before: Ticket,
     /// When a poll last succeeded.
     pub last_success: Option<Now>,
     /// How the last poll ended.
@@ -68,10 +72,12 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    /// A poller whose first poll is due at once.
-    pub fn new(interval: Duration, now: Mono) -> Self {
+    /// A poller whose first poll is due at once. `token` is how long a token of
+    /// the budget takes to come.
+    pub fn new(interval: Duration, token: Duration, now: Mono) -> Self {
         Self {
             interval,
+            token,
             due: now,
             not_before: Mono::ZERO,
             under_way: None,
@@ -81,21 +87,40 @@ impl Poller {
             succeeded: 0,
             failed: 0,
             last_issued: None,
+            before: Ticket::default(),
             last_success: None,
             last: None,
         }
     }
 
-    /// A failure asks for a poll at once. Many of them share one.
+    /// A failure asks for a poll. Many of them share one, and when tokens are
+    /// short they leave every other one to the look-ups.
     pub fn soon(&mut self, now: Mono) {
         if self.under_way.is_some() {
             self.again = true;
-            return;
+        } else {
+            self.advance_to(now, SPACING.max(self.token * 2));
         }
+    }
+
+    /// A poll at once: it has everything to gain.
+    pub fn at_once(&mut self, now: Mono) {
+        if self.under_way.is_none() {
+            self.advance_to(now, SPACING);
+        }
+    }
+
+    fn advance_to(&mut self, now: Mono, spacing: Duration) {
         let spaced = self
             .last_issued
-            .map_or(now, |last| last + SPACING.min(self.interval));
+            .map_or(now, |last| last + spacing.min(self.interval));
         self.due = self.due.min(spaced.max(now));
+    }
+
+    /// Whether this one came after the last poll was issued, so that the next
+    /// may answer it.
+    pub fn may_answer(&self, ticket: Ticket) -> bool {
+        ticket >= self.before
     }
 
     /// Somebody waits for a poll that is issued from now on.
@@ -127,6 +152,7 @@ impl Poller {
     pub fn issue(&mut self, asked: Asked, now: Now, before: Ticket) {
         self.again = false;
         self.last_issued = Some(now.mono);
+        self.before = before;
         self.under_way = Some(UnderWay {
             asked,
             issued: now,
@@ -204,7 +230,7 @@ mod tests {
     #[test]
     fn polls_follow_one_another_at_the_interval_with_a_tenth_of_jitter() {
         for (random, due) in [(0.0, 127), (0.5, 130), (1.0, 133)] {
-            let mut poller = Poller::new(INTERVAL, at(100).mono);
+            let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(100).mono);
             issue(&mut poller, at(100));
             assert_eq!(poller.due(), None);
             poller.succeeded(at(101), random);
@@ -214,7 +240,7 @@ mod tests {
 
     #[test]
     fn failures_ask_for_one_poll_together_and_not_too_soon() {
-        let mut poller = Poller::new(INTERVAL, at(100).mono);
+        let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(100).mono);
         issue(&mut poller, at(100));
         poller.soon(at(100).mono);
         poller.soon(at(100).mono);
@@ -229,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_failing_api_is_asked_less_and_less_and_at_least_every_interval() {
-        let mut poller = Poller::new(INTERVAL, at(0).mono);
+        let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(0).mono);
         let mut now = at(0);
         let mut pauses = Vec::new();
         for _ in 0..9 {
@@ -252,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_poll_waits_as_long_as_the_api_asked() {
-        let mut poller = Poller::new(INTERVAL, at(0).mono);
+        let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(0).mono);
         issue(&mut poller, at(0));
         poller.failed(at(0), 0.0, "slow".into(), Some(Duration::from_secs(120)));
         assert_eq!(poller.due(), Some(at(120).mono));
@@ -260,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_asks_by_hand_gets_a_poll_although_the_api_was_failing() {
-        let mut poller = Poller::new(INTERVAL, at(0).mono);
+        let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(0).mono);
         issue(&mut poller, at(0));
         poller.failed(at(0), 0.0, "down".into(), None);
         let ticket = Waiters::new().add((), Mono::ZERO);

@@ -2,7 +2,7 @@
 
 use super::{Call, Effect, Machine, Verdict};
 use crate::clock::Now;
-use crate::model::Asked;
+use crate::model::{Asked, DispatchId};
 use crate::voltus::Question;
 
 impl<W> Machine<W> {
@@ -25,13 +25,23 @@ impl<W> Machine<W> {
                 self.issue(Call::Dispatch(id), question);
                 continue;
             }
-            if self.fetcher.is_awaited(&id) {
-                // More wait than the budget allows: one list answers many.
-                self.poller.soon(now.mono);
-                self.ask_for_list(now);
-            }
+            self.share_a_list(&id, now);
             break;
         }
+    }
+
+    /// More wait than the budget allows, `first` before all others: one list may
+    /// answer all who came after the last one was issued. Whom it does not answer
+    /// waits for a look-up, and not for the next list, so lists leave tokens to
+    /// the look-ups once one of those who wait needs one.
+    fn share_a_list(&mut self, first: &DispatchId, now: Now) {
+        let first = self.fetcher.awaited_by(first);
+        if first.is_some_and(|first| self.poller.may_answer(first)) {
+            self.poller.at_once(now.mono);
+        } else if self.poller.may_answer(self.fetcher.newest()) {
+            self.poller.soon(now.mono);
+        }
+        self.ask_for_list(now);
     }
 
     fn ask_for_list(&mut self, now: Now) {

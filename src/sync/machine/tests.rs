@@ -19,6 +19,10 @@ struct Shell {
 
 impl Shell {
     fn new(api_rate: u32, sinks: &[&str]) -> Self {
+        Self::polling(INTERVAL, api_rate, sinks)
+    }
+
+    fn polling(poll_interval: Duration, api_rate: u32, sinks: &[&str]) -> Self {
         let now = Now {
             wall: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
             mono: Mono::ZERO,
@@ -29,7 +33,7 @@ impl Shell {
             .map(|name| Outbox::new(name, 1, None, 0, now))
             .collect();
         let settings = Settings {
-            poll_interval: INTERVAL,
+            poll_interval,
             webhook_deadline: Duration::from_secs(5),
             api_rate: NonZeroU32::new(api_rate).unwrap(),
             rules: Rules {
@@ -209,6 +213,42 @@ fn who_asks_for_what_the_same_commit_brings_is_not_told_that_it_is_unknown() {
         .filter(|(_, verdict)| **verdict == Verdict::Unknown)
         .collect();
     assert_eq!(unknown, []);
+}
+
+#[test]
+fn a_flood_of_webhooks_for_what_no_list_shows_leaves_tokens_to_look_ups() {
+    // A token comes every 2.2 s.
+    let mut shell = Shell::polling(Duration::from_secs(30), 36, &[]);
+    let mut questions = vec![(shell.asked(), Question::List)];
+    let (mut lists, mut look_ups) = (0, 0);
+    for waiter in 0..600 {
+        let mut inputs = vec![Input::Webhook {
+            id: id(&format!("junk{waiter}")),
+            waiter,
+        }];
+        for (asked, question) in questions.drain(..) {
+            inputs.push(match question {
+                Question::List => list(asked, &[]),
+                Question::Dispatch(id) => told(asked, Answer::Gone(id)),
+            });
+        }
+        if shell.committing().is_some() {
+            inputs.push(Input::Committed(Ok(())));
+        }
+        shell.step(100, inputs);
+        for effect in &shell.effects {
+            if let Effect::Ask { asked, question } = effect {
+                match question {
+                    Question::List => lists += 1,
+                    Question::Dispatch(_) => look_ups += 1,
+                }
+                questions.push((*asked, question.clone()));
+            }
+        }
+    }
+    // Eight at once, then 27 tokens in the minute.
+    assert!(look_ups >= 8 + 9, "{look_ups} look-ups, {lists} lists");
+    assert!(lists >= 9, "{look_ups} look-ups, {lists} lists");
 }
 
 #[test]
