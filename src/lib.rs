@@ -39,6 +39,8 @@ pub mod daemon;
 pub mod delivery;
 pub mod demo;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod histogram;
 pub mod http;
 pub mod listener;

@@ -5,7 +5,7 @@
 //! bounded, and what they are answered says nothing of the configuration.
 
 mod body;
-mod hint;
+pub(crate) mod hint;
 mod peers;
 mod traffic;
 

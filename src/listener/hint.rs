@@ -6,7 +6,7 @@ use crate::model::DispatchId;
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hint {
+pub enum Hint {
     /// Nothing: the API asks whether somebody is there, before it registers us.
     Handshake,
     /// This dispatch.
@@ -20,7 +20,7 @@ pub(super) enum Hint {
 
 /// Why a body is no webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HintError {
+pub enum HintError {
     /// It is not JSON.
     #[error("the body is not JSON")]
     NotJson,
@@ -34,7 +34,7 @@ pub(super) enum HintError {
 
 /// Reads a webhook's body. The event's name does not matter: whatever it is,
 /// the resource is looked at.
-pub(super) fn read(body: &[u8]) -> Result<Hint, HintError> {
+pub fn read(body: &[u8]) -> Result<Hint, HintError> {
     let body: Value = serde_json::from_slice(body).map_err(|_| HintError::NotJson)?;
     let name = body.get("event").and_then(|event| event.get("name"));
     let resource = body.get("resource");

@@ -156,6 +156,29 @@ fn what_was_committed_is_found_after_a_restart_and_the_term_is_another() {
 }
 
 #[test]
+fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
+    let body = include_str!("contract/odd_values.json");
+    let (list, problems) = crate::voltus::read_list(body.as_bytes()).unwrap();
+    assert_eq!(problems.count(), 0, "{problems}");
+    let Some(crate::engine::Reading::Dispatch(read)) = list.readings.into_iter().next() else {
+        panic!("a dispatch");
+    };
+    let odd = Entry {
+        dispatch: read,
+        ..entry("odd")
+    };
+    of_each(|open| {
+        let (mut store, _) = open();
+        let mut first = batch(&store.load().unwrap(), "odd");
+        first.entries = vec![Arc::new(odd.clone())];
+        store.commit(&first).unwrap();
+        drop(store);
+        let (mut store, _) = open();
+        assert_eq!(store.load().unwrap().entries, [odd.clone()]);
+    });
+}
+
+#[test]
 fn a_batch_against_another_revision_or_term_is_refused_whole() {
     of_each(|open| {
         let (mut store, mut reader) = open();

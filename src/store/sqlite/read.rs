@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Params, Row};
 
-use super::rows::{damaged, entry, event, get, json, optional_time, text, time};
+use super::rows::{damaged, entry, event, get, json, optional_time, site, text, time};
 use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
@@ -31,9 +31,7 @@ pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreEr
             (error, _) => error,
         })
     })?;
-    stored.sites = collect(connection, "SELECT state FROM sites", [], |row| {
-        json(row, "state")
-    })?;
+    stored.sites = collect(connection, "SELECT * FROM sites", [], site)?;
     stored.sinks = sinks(connection)?;
     Ok(stored)
 }

@@ -5,7 +5,8 @@ use rusqlite::Row;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::model::{Asked, Entry, Event};
+use crate::engine::SiteState;
+use crate::model::{Asked, Dispatch, Entry, Event};
 use crate::store::StoreError;
 
 /// Reads a column that holds a time.
@@ -59,8 +60,10 @@ pub(super) fn damaged(what: String) -> StoreError {
 /// Reads a row of `dispatches`.
 pub(super) fn entry(row: &Row) -> Result<Entry, StoreError> {
     let cancel_reason: Option<String> = get(row, "cancel_reason")?;
+    let dispatch: Dispatch = json(row, "dispatch")?;
+    same_id(row, dispatch.id.as_str())?;
     Ok(Entry {
-        dispatch: json(row, "dispatch")?,
+        dispatch: dispatch.into(),
         phase: word(row, "phase")?,
         cancel_reason: cancel_reason.as_deref().map(parse_word).transpose()?,
         started: get(row, "started")?,
@@ -78,6 +81,23 @@ pub(super) fn entry(row: &Row) -> Result<Entry, StoreError> {
         absence: None,
         rewind: None,
     })
+}
+
+/// Reads a row of `sites`.
+pub(super) fn site(row: &Row) -> Result<SiteState, StoreError> {
+    let state: SiteState = json(row, "state")?;
+    same_id(row, state.id.as_str())?;
+    Ok(state)
+}
+
+/// A row that is about another than it says would be written beside itself.
+fn same_id(row: &Row, told: &str) -> Result<(), StoreError> {
+    let id = text(row, "id")?;
+    if id == told {
+        Ok(())
+    } else {
+        Err(damaged(format!("row {id} tells of {told}")))
+    }
 }
 
 /// Reads a row of `events`.

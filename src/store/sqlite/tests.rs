@@ -105,6 +105,18 @@ fn a_row_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_row_that_tells_of_another_dispatch_is_damage() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "dkmq")).unwrap();
+    drop(store);
+    folder.edit("UPDATE dispatches SET id = 'other'");
+    let error = folder.open().unwrap().load().unwrap_err().to_string();
+    assert!(error.contains("dkmq") && error.contains("other"), "{error}");
+}
+
+#[test]
 fn an_empty_file_becomes_a_state_file() {
     let folder = Folder::new();
     std::fs::write(folder.path(), "").unwrap();

@@ -124,6 +124,18 @@ fn a_commitment_may_be_null_absent_or_under_its_old_name() {
 }
 
 #[test]
+fn a_commitment_is_read_to_the_last_digit() {
+    let body = r#"{"dispatches": [{"id": "d", "authorized": true, "start_time": "2026-11-24T10:00:00Z",
+        "sites": [{"id": "s", "commitment": 193.48468308761142}]}]}"#;
+    let (list, _) = read_list(body.as_bytes()).unwrap();
+    let Some(Reading::Dispatch(dispatch)) = list.readings.first() else {
+        panic!("{list:?}");
+    };
+    let commitment = dispatch.sites[0].commitment.unwrap();
+    assert_eq!(commitment.0.to_string(), "193.48468308761142");
+}
+
+#[test]
 fn of_a_site_named_twice_the_larger_commitment_counts() {
     let sites = json!([{"id": "a", "commitment": 3}, {"id": "a", "commitment": 5}, {"id": "a"}]);
     let dispatch = read(with("sites", sites));
