@@ -14,6 +14,7 @@
 mod acceptance;
 mod attacks;
 mod bad_api;
+mod certificates;
 mod commands;
 mod crashes;
 mod delivery;
