@@ -2,7 +2,8 @@
 //!
 //! It is looked at on start and every ten minutes: a registration that is gone
 //! is made again, one that lacks an event or has an old secret is replaced, the
-//! new one first, so that there is no moment without one.
+//! new one first, so that there is no moment without one. When the URL to be
+//! registered becomes another, that is seen to at once.
 //!
 //! These requests come out of the one budget as well (rule R9), before look-ups
 //! and never from the token that is kept for a poll. They are few: a look is one
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -47,11 +49,12 @@ impl Default for Pace {
     }
 }
 
-/// Keeps one URL registered.
+/// Keeps one URL registered, the newest that it is told.
 #[derive(Debug)]
 pub struct Registration<C> {
     admin: Admin<C>,
     budget: Option<Inbox>,
+    news: watch::Receiver<WebhookUrl>,
     wanted: WebhookUrl,
     /// The one that was made here. The API may write its URL in another way.
     own: Option<WebhookId>,
@@ -61,12 +64,20 @@ pub struct Registration<C> {
 }
 
 impl<C: Clock> Registration<C> {
-    /// Will keep `wanted` registered. All that is random follows from `seed`.
-    pub fn new(admin: Admin<C>, wanted: WebhookUrl, clock: C, seed: u64) -> Self {
+    /// Will keep what `wanted` holds registered. All that is random follows
+    /// from `seed`.
+    pub fn new(
+        admin: Admin<C>,
+        mut wanted: watch::Receiver<WebhookUrl>,
+        clock: C,
+        seed: u64,
+    ) -> Self {
+        let first = wanted.borrow_and_update().clone();
         Self {
             admin,
             budget: None,
-            wanted,
+            news: wanted,
+            wanted: first,
             own: None,
             clock,
             random: SmallRng::seed_from_u64(seed),
@@ -117,9 +128,15 @@ impl<C: Clock> Registration<C> {
                 }
             };
             let due = self.clock.now().mono + pause;
-            let waiting = self.clock.sleep_until(due);
-            if stop.run_until_cancelled(waiting).await.is_none() {
-                return;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep_until(due) => {}
+                // Without a sender there is no news any more.
+                Ok(()) = self.news.changed() => {
+                    self.wanted = self.news.borrow_and_update().clone();
+                    self.own = None;
+                    failures = 0;
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ mod failures;
 mod footprint;
 mod harness;
 mod healing;
+mod life;
 mod listener;
 mod metrics;
 mod secrets;
