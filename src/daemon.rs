@@ -106,7 +106,8 @@ impl Daemon {
         let driver = Driver::new(machine, api, store.clone(), sinks, clock);
 
         let traffic = Arc::new(Traffic::default());
-        let registration = registration.map(|registration| registration.within(driver.inbox()));
+        let registration =
+            registration.map(|registration| registration.within(driver.inbox(), driver.timings()));
         let listener = Listener {
             inbox: driver.inbox(),
             secret: config.webhook_secret.clone(),

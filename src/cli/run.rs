@@ -6,7 +6,9 @@ use clap::ArgMatches;
 use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
 
+use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
+use crate::clock::SystemClock;
 use crate::config::{Config, PublicUrl, RunOptions, StatePath};
 use crate::daemon::{Daemon, Reload};
 use crate::listener;
@@ -34,24 +36,43 @@ async fn serve(config: Config) -> Result<(), Failure> {
         }
     })?;
     introduce(&config, &daemon);
+    let manager = ServiceManager::of_this_process(SystemClock::new());
+    manager.ready();
     let reload = daemon.reload();
-    let reloading = reload_on(hangups, &reload, &tasks);
+    let view = daemon.view();
+    let until_stopped = async {
+        let reloading = reload_on(hangups, &reload, &manager, &tasks);
+        let reloading = stop.run_until_cancelled(reloading).await;
+        if let Some(never) = reloading {
+            match never {}
+        }
+        manager.stopping();
+        std::future::pending::<Infallible>().await
+    };
     let ended = tokio::select! {
         ended = daemon.run(stop.clone()) => ended,
-        Some(never) = stop.run_until_cancelled(reloading) => match never {},
+        never = until_stopped => match never {},
+        never = manager.follow(view) => match never {},
     };
     ended.map_err(|error| Failure::Runtime(error.to_string()))
 }
 
 /// Reads key and secrets again and polls, whenever SIGHUP comes.
-async fn reload_on(mut hangups: Signal, reload: &Reload, tasks: &TaskTracker) -> Infallible {
+async fn reload_on(
+    mut hangups: Signal,
+    reload: &Reload,
+    manager: &ServiceManager,
+    tasks: &TaskTracker,
+) -> Infallible {
     loop {
         if hangups.recv().await.is_none() {
             // The system sends no more of them.
             return std::future::pending().await;
         }
         tracing::info!("SIGHUP received");
+        manager.reloading();
         reload.read_files().await;
+        manager.ready();
         // Not waited for: the next SIGHUP may come before a slow API answers.
         let reload = reload.clone();
         tasks.spawn(async move { reload.poll().await });

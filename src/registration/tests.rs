@@ -1,7 +1,5 @@
 //! The loop against a sandbox.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

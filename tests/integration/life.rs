@@ -3,3 +3,4 @@
 
 mod ending;
 mod reload;
+mod service_manager;
