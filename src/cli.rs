@@ -13,6 +13,7 @@ mod scenario;
 mod simulate;
 mod status;
 mod stop;
+mod systemd;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

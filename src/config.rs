@@ -16,15 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use secrecy::SecretString;
 use url::Url;
 
-use crate::delivery::sinks::SinkSpec;
-use crate::voltus::{ApiKey, WebhookUrl};
+use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+use crate::secret::Secret;
+use crate::voltus::ApiKey;
 
 pub use api::{Api, ApiOptions, api_url};
+pub(crate) use checks::webhook_secret_fits;
 pub use daemon::{DaemonAccess, DaemonOptions};
 pub use options::{LogFormat, RunOptions, duration};
+pub use public_url::PublicUrl;
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]
@@ -49,14 +51,18 @@ pub struct Config {
     pub state: StatePath,
     /// Where events go.
     pub sinks: Vec<SinkSpec>,
+    /// What signs what the HTTP sinks send.
+    pub sink_secret: Option<Secret>,
+    /// The same, as the sinks hold it.
+    pub sink_secrets: SinkSecrets,
     /// How long before a start its sites are curtailed.
     pub pre_curtail: Duration,
     /// Whether test dispatches curtail sites too.
     pub curtail_on_test: bool,
     /// What webhooks must have in their path.
-    pub webhook_secret: Option<SecretString>,
-    /// The URL to keep registered, with the secret.
-    pub public_url: Option<WebhookUrl>,
+    pub webhook_secret: Option<Secret>,
+    /// The URL to keep registered.
+    pub public_url: Option<PublicUrl>,
     /// The longest that a webhook waits for its answer.
     pub webhook_deadline: Duration,
     /// Requests a second from one peer of the listener. `None` is no limit.
@@ -66,7 +72,7 @@ pub struct Config {
     /// How long what is over is kept.
     pub retain: Duration,
     /// What the status listener wants to be shown.
-    pub status_token: Option<SecretString>,
+    pub status_token: Option<Secret>,
     /// Names beside its own under which the status listener may be asked.
     pub status_hosts: Vec<String>,
 }
@@ -91,7 +97,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(option: &'static str, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
         Self {
             option,
             problem: problem.into(),

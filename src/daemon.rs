@@ -1,91 +1,35 @@
 //! The daemon: everything put together, and taken apart in order.
 
+mod error;
+mod kept;
+mod reload;
+mod stop;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatePath};
-use crate::delivery::sinks::{SinkBuildError, SinkContext, wall_clock};
-use crate::delivery::{Sink, restore};
+use crate::delivery::Sink;
+use crate::delivery::sinks::{SinkContext, wall_clock};
 use crate::engine::Rules;
 use crate::http::{Bounds, serve};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Status};
-use crate::store::{
-    Closed, MemoryStore, OpenError, SqliteStore, Store, StoreError, StoreHandle, StoreReader,
-    Stored,
-};
-use crate::sync::{Driver, DriverError, Machine, Settings};
-use crate::voltus::{Admin, Client, ClientError, ClientSettings};
+use crate::store::Closed;
+use crate::sync::{Driver, DriverError, Machine, Settings, View};
+use crate::voltus::{Admin, Client, ClientSettings};
 
-/// How long requests that are under way may take when the daemon stops.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// Why the daemon could not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The state file cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// What the state file holds cannot be used.
-    #[error("--state {path}: {source}")]
-    Stored {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// A listener got no address.
-    #[error(
-        "{option} {address}: cannot listen there: {source}; choose another address, or stop what uses it"
-    )]
-    Bind {
-        /// The option that names the address.
-        option: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The client of the API could not be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// A sink could not be made.
-    #[error("--sink: {0}")]
-    Sink(#[from] SinkBuildError),
-    /// The system refused something.
-    #[error("the system gives no {what}: {source}")]
-    System {
-        /// What was asked for.
-        what: &'static str,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The engine's task ended.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// A listener's task ended.
-    #[error("the task of {0} ended, so nothing can be relied on")]
-    Task(&'static str),
-}
-
-impl DaemonError {
-    /// Whether the operator must change something before another try.
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Open(_) | Self::Stored { .. } | Self::Sink(_))
-    }
-}
+pub use error::DaemonError;
+use kept::{Kept, stored_error};
+pub use reload::Reload;
 
 /// A daemon that is running.
 pub struct Daemon {
@@ -101,6 +45,11 @@ pub struct Daemon {
     registration: Option<JoinHandle<()>>,
     sink_tasks: TaskTracker,
     closed: Closed,
+    /// Nothing is kept: what is not delivered at the end never is.
+    in_memory: bool,
+    traffic: Arc<Traffic>,
+    view: watch::Receiver<View>,
+    reload: Reload,
 }
 
 impl Daemon {
@@ -122,13 +71,14 @@ impl Daemon {
         };
         let api = Client::new(&api_settings, Arc::clone(&config.api_key), clock)?;
         let signals = api.signals();
-        let registration = match &config.public_url {
+        let (wanted, registration) = match &config.public_url {
             Some(url) => {
                 let admin = Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?;
-                let seed = rand::random();
-                Some(Registration::new(admin, url.clone(), clock, seed))
+                let (sender, wanted) = watch::channel(url.url().clone());
+                let registration = Registration::new(admin, wanted, clock, rand::random());
+                (Some(sender), Some(registration))
             }
-            None => None,
+            None => (None, None),
         };
         let sink_tasks = TaskTracker::new();
         let stop_sinks = CancellationToken::new();
@@ -156,7 +106,8 @@ impl Daemon {
         let driver = Driver::new(machine, api, store.clone(), sinks, clock);
 
         let traffic = Arc::new(Traffic::default());
-        let registration = registration.map(|registration| registration.within(driver.inbox()));
+        let registration =
+            registration.map(|registration| registration.within(driver.inbox(), driver.timings()));
         let listener = Listener {
             inbox: driver.inbox(),
             secret: config.webhook_secret.clone(),
@@ -164,6 +115,8 @@ impl Daemon {
             traffic: Arc::clone(&traffic),
             clock,
         };
+        let reload = Reload::new(config, wanted, driver.inbox());
+        let view = driver.view();
         let status_address = local(&status_listen)?;
         let stop_listeners = CancellationToken::new();
         let status = Status {
@@ -177,7 +130,7 @@ impl Daemon {
                 stop_listeners.clone(),
             ),
             store,
-            traffic,
+            traffic: Arc::clone(&traffic),
             timings: driver.timings(),
             signals,
             started_at: now.wall,
@@ -214,6 +167,10 @@ impl Daemon {
             stop_sinks,
             sink_tasks,
             closed,
+            in_memory: config.state == StatePath::Memory,
+            traffic,
+            view,
+            reload,
         })
     }
 
@@ -227,9 +184,19 @@ impl Daemon {
         self.status_listen
     }
 
-    /// Runs until `stop`, and then takes everything apart: no new requests,
-    /// those under way are answered, what is being written is written. No site
-    /// is commanded.
+    /// What reads key and secrets again while this runs.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// How the machine is doing. It tells so every time that its loop turns.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// Runs until `stop`, and then takes everything apart within ten seconds:
+    /// no new requests, those under way are answered, what is being delivered
+    /// is delivered, what is being written is written. No site is commanded.
     ///
     /// # Errors
     /// When a part of it ended by itself.
@@ -241,45 +208,7 @@ impl Daemon {
             _ = &mut self.status => Err(DaemonError::Task("the status listener")),
             () = ended(&mut self.registration) => Err(DaemonError::Task("the webhook's registration")),
         };
-        tracing::info!("stopping: answering what is under way");
-        self.stop_listeners.cancel();
-        if ended.is_ok() {
-            let drained = async {
-                // A listener that dies now was to end anyway.
-                let _ = tokio::join!(&mut self.webhooks, &mut self.status);
-            };
-            if tokio::time::timeout(DRAIN, drained).await.is_err() {
-                tracing::warn!("some requests took too long and are cut off");
-            }
-        }
-        self.webhooks.abort();
-        self.status.abort();
-        if let Some(registration) = &self.registration {
-            registration.abort();
-        }
-        self.stop_driver.cancel();
-        let driver = self.driver.await;
-        self.stop_sinks.cancel();
-        self.sink_tasks.close();
-        if tokio::time::timeout(DRAIN, self.sink_tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("a sink did not end in time");
-        }
-        ended?;
-        match driver {
-            Ok(Ok(())) => {}
-            other => return Err(driver_ended(other)),
-        }
-        if tokio::time::timeout(DRAIN, self.closed.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the state file is still being written; what was promised is on disk");
-        }
-        tracing::info!("stopped; everything is on disk, and no site was commanded");
-        Ok(())
+        stop::take_apart(self, ended).await
     }
 }
 
@@ -329,61 +258,4 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
         what: "address of a listener",
         source,
     })
-}
-
-fn stored_error(config: &Config, source: StoreError) -> DaemonError {
-    let path = match &config.state {
-        StatePath::Memory => PathBuf::from(":memory:"),
-        StatePath::File(path) => path.clone(),
-    };
-    DaemonError::Stored { path, source }
-}
-
-/// The store of either kind, before its threads are started.
-enum Kept {
-    Memory(MemoryStore),
-    File(SqliteStore),
-}
-
-impl Kept {
-    fn open(config: &Config) -> Result<Self, DaemonError> {
-        Ok(match &config.state {
-            StatePath::Memory => {
-                let id = format!("{:016x}", rand::random::<u64>());
-                Self::Memory(MemoryStore::new(&id))
-            }
-            StatePath::File(path) => Self::File(SqliteStore::open(path, &config.origin())?),
-        })
-    }
-
-    fn load(&mut self, config: &Config) -> Result<Stored, DaemonError> {
-        match self {
-            Self::Memory(store) => store.load(),
-            Self::File(store) => store.load(),
-        }
-        .map_err(|source| stored_error(config, source))
-    }
-
-    fn restore(
-        &self,
-        sinks: &[Arc<dyn Sink>],
-        stored: &Stored,
-        now: crate::clock::Now,
-    ) -> Result<Vec<crate::delivery::Outbox>, StoreError> {
-        let reader: &mut dyn StoreReader = match self {
-            Self::Memory(store) => &mut store.clone(),
-            Self::File(store) => &mut store.reader()?,
-        };
-        restore(sinks.iter().map(|sink| &**sink), stored, reader, now)
-    }
-
-    fn start(self) -> std::io::Result<(Closed, StoreHandle)> {
-        match self {
-            Self::Memory(store) => StoreHandle::start(store.clone(), store),
-            Self::File(store) => {
-                let reader = store.reader().map_err(std::io::Error::other)?;
-                StoreHandle::start(store, reader)
-            }
-        }
-    }
 }

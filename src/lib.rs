@@ -29,6 +29,7 @@
 //! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
 //! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
+//! | [`secret`] | secrets that can be read again from their files |
 //! | [`clock`] | the only reader of the system's clocks |
 //! | [`histogram`] | counts for metrics, as plain numbers |
 
@@ -48,6 +49,7 @@ pub mod model;
 pub mod registration;
 pub mod retry;
 pub mod sandbox;
+pub mod secret;
 pub mod simulation;
 pub mod status;
 pub mod store;

@@ -24,6 +24,7 @@ use warp::{Filter, Rejection};
 
 use crate::clock::Clock;
 use crate::http::{Peer, json_reply, refusal};
+use crate::secret::Secret;
 use crate::sync::{Inbox, Verdict};
 
 use body::BodyError;
@@ -43,7 +44,7 @@ pub struct Listener<C> {
     /// Where hints go.
     pub inbox: Inbox,
     /// With it the path is longer by a slash and this.
-    pub secret: Option<SecretString>,
+    pub secret: Option<Secret>,
     /// Bounds what one peer may ask.
     pub peers: Arc<Peers>,
     /// Counts what came.
@@ -55,18 +56,20 @@ pub struct Listener<C> {
 impl<C: Clock + Clone> Listener<C> {
     /// The routes of the listener.
     pub fn routes(self) -> BoxedFilter<(Response,)> {
-        let path = Arc::new(path_with(self.secret.as_ref()));
         let listener = Arc::new(self);
-        let at_path = warp::path::full().and_then(move |full: FullPath| {
-            let right = path.as_bytes().ct_eq(full.as_str().as_bytes());
-            async move {
-                if right.into() {
-                    Ok(())
-                } else {
-                    Err(warp::reject::not_found())
+        let at_path = {
+            let listener = Arc::clone(&listener);
+            warp::path::full().and_then(move |full: FullPath| {
+                let right = listener.is_at(full.as_str());
+                async move {
+                    if right {
+                        Ok(())
+                    } else {
+                        Err(warp::reject::not_found())
+                    }
                 }
-            }
-        });
+            })
+        };
         let slow_enough = {
             let listener = Arc::clone(&listener);
             warp::header::headers_cloned()
@@ -102,6 +105,13 @@ impl<C: Clock + Clone> Listener<C> {
             .recover(recover)
             .unify()
             .boxed()
+    }
+
+    /// Whether webhooks are posted to `path`, compared in constant time.
+    fn is_at(&self, path: &str) -> bool {
+        let secret = self.secret.as_ref().map(Secret::get);
+        let right = path_with(secret.as_deref());
+        right.as_bytes().ct_eq(path.as_bytes()).into()
     }
 
     async fn answer(&self, body: Result<Vec<u8>, BodyError>) -> Response {

@@ -2,7 +2,8 @@
 //!
 //! It is looked at on start and every ten minutes: a registration that is gone
 //! is made again, one that lacks an event or has an old secret is replaced, the
-//! new one first, so that there is no moment without one.
+//! new one first, so that there is no moment without one. When the URL to be
+//! registered becomes another, that is seen to at once.
 //!
 //! These requests come out of the one budget as well (rule R9), before look-ups
 //! and never from the token that is kept for a poll. They are few: a look is one
@@ -13,15 +14,17 @@ mod decide;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::retry::backoff;
-use crate::sync::Inbox;
+use crate::sync::{Inbox, Timings};
 use crate::voltus::{Admin, ApiError, Webhook, WebhookId, WebhookUrl};
 
 pub use decide::{Action, decide};
@@ -47,11 +50,12 @@ impl Default for Pace {
     }
 }
 
-/// Keeps one URL registered.
+/// Keeps one URL registered, the newest that it is told.
 #[derive(Debug)]
 pub struct Registration<C> {
     admin: Admin<C>,
-    budget: Option<Inbox>,
+    daemon: Option<(Inbox, Arc<Timings>)>,
+    news: watch::Receiver<WebhookUrl>,
     wanted: WebhookUrl,
     /// The one that was made here. The API may write its URL in another way.
     own: Option<WebhookId>,
@@ -61,12 +65,20 @@ pub struct Registration<C> {
 }
 
 impl<C: Clock> Registration<C> {
-    /// Will keep `wanted` registered. All that is random follows from `seed`.
-    pub fn new(admin: Admin<C>, wanted: WebhookUrl, clock: C, seed: u64) -> Self {
+    /// Will keep what `wanted` holds registered. All that is random follows
+    /// from `seed`.
+    pub fn new(
+        admin: Admin<C>,
+        mut wanted: watch::Receiver<WebhookUrl>,
+        clock: C,
+        seed: u64,
+    ) -> Self {
+        let first = wanted.borrow_and_update().clone();
         Self {
             admin,
-            budget: None,
-            wanted,
+            daemon: None,
+            news: wanted,
+            wanted: first,
             own: None,
             clock,
             random: SmallRng::seed_from_u64(seed),
@@ -74,20 +86,30 @@ impl<C: Clock> Registration<C> {
         }
     }
 
-    /// Asks for the budget's leave there before each request.
+    /// Asks for the budget's leave there before each request, and has it
+    /// counted.
     #[must_use]
-    pub fn within(mut self, budget: Inbox) -> Self {
-        self.budget = Some(budget);
+    pub fn within(mut self, budget: Inbox, timings: Arc<Timings>) -> Self {
+        self.daemon = Some((budget, timings));
         self
     }
 
-    async fn leave(&self) {
-        if let Some(budget) = &self.budget
-            && !budget.leave().await
-        {
+    /// Makes a request.
+    async fn ask<T>(
+        &self,
+        request: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let Some((budget, timings)) = &self.daemon else {
+            return request.await;
+        };
+        if !budget.leave().await {
             // The daemon stops, and this with it.
-            std::future::pending::<()>().await;
+            return std::future::pending().await;
         }
+        let begun = self.clock.now().mono;
+        let result = request.await;
+        timings.registration(&result, self.clock.now().mono.saturating_sub(begun));
+        result
     }
 
     /// Looks, and sees to what is wrong, until `stop`. The listener must answer
@@ -117,22 +139,26 @@ impl<C: Clock> Registration<C> {
                 }
             };
             let due = self.clock.now().mono + pause;
-            let waiting = self.clock.sleep_until(due);
-            if stop.run_until_cancelled(waiting).await.is_none() {
-                return;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep_until(due) => {}
+                // Without a sender there is no news any more.
+                Ok(()) = self.news.changed() => {
+                    self.wanted = self.news.borrow_and_update().clone();
+                    self.own = None;
+                    failures = 0;
+                }
             }
         }
     }
 
     /// One look, and what follows from it.
     async fn look(&mut self) -> Result<(), ApiError> {
-        self.leave().await;
-        let before = self.admin.webhooks().await?;
+        let before = self.ask(self.admin.webhooks()).await?;
         let mut action = self.decide(&before);
         if action == Action::Register {
             self.register(&before).await?;
-            self.leave().await;
-            let after = self.admin.webhooks().await?;
+            let after = self.ask(self.admin.webhooks()).await?;
             self.adopt(&before, &after);
             action = self.decide(&after);
         }
@@ -154,8 +180,7 @@ impl<C: Clock> Registration<C> {
 
     async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
         let again = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
-        self.leave().await;
-        self.own = self.admin.register(&self.wanted).await?;
+        self.own = self.ask(self.admin.register(&self.wanted)).await?;
         if again {
             tracing::info!(
                 "the webhook was registered anew at {}: it lacked an event, or had another secret",
@@ -180,8 +205,7 @@ impl<C: Clock> Registration<C> {
 
     async fn delete(&self, ids: &[WebhookId]) -> Result<(), ApiError> {
         for id in ids.iter().take(DELETED_AT_ONCE) {
-            self.leave().await;
-            self.admin.delete(id).await?;
+            self.ask(self.admin.delete(id)).await?;
             tracing::info!(webhook = %id, "a former registration of the webhook was deleted");
         }
         Ok(())

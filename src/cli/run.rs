@@ -1,11 +1,16 @@
 //! `dispatchd run`
 
+use std::convert::Infallible;
+
 use clap::ArgMatches;
+use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
 
+use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
-use crate::config::{Config, RunOptions, StatePath};
-use crate::daemon::Daemon;
+use crate::clock::SystemClock;
+use crate::config::{Config, PublicUrl, RunOptions, StatePath};
+use crate::daemon::{Daemon, Reload};
 use crate::listener;
 
 /// Runs the daemon until it is told to end.
@@ -22,6 +27,7 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
 async fn serve(config: Config) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
+    let hangups = stop::hangups()?;
     let daemon = Daemon::start(&config).await.map_err(|error| {
         if error.is_configuration() {
             Failure::Usage(error.to_string())
@@ -30,10 +36,47 @@ async fn serve(config: Config) -> Result<(), Failure> {
         }
     })?;
     introduce(&config, &daemon);
-    daemon
-        .run(stop)
-        .await
-        .map_err(|error| Failure::Runtime(error.to_string()))
+    let manager = ServiceManager::of_this_process(SystemClock::new());
+    manager.ready();
+    let reload = daemon.reload();
+    let view = daemon.view();
+    let until_stopped = async {
+        let reloading = reload_on(hangups, &reload, &manager, &tasks);
+        let reloading = stop.run_until_cancelled(reloading).await;
+        if let Some(never) = reloading {
+            match never {}
+        }
+        manager.stopping();
+        std::future::pending::<Infallible>().await
+    };
+    let ended = tokio::select! {
+        ended = daemon.run(stop.clone()) => ended,
+        never = until_stopped => match never {},
+        never = manager.follow(view) => match never {},
+    };
+    ended.map_err(|error| Failure::Runtime(error.to_string()))
+}
+
+/// Reads key and secrets again and polls, whenever SIGHUP comes.
+async fn reload_on(
+    mut hangups: Signal,
+    reload: &Reload,
+    manager: &ServiceManager,
+    tasks: &TaskTracker,
+) -> Infallible {
+    loop {
+        if hangups.recv().await.is_none() {
+            // The system sends no more of them.
+            return std::future::pending().await;
+        }
+        tracing::info!("SIGHUP received");
+        manager.reloading();
+        reload.read_files().await;
+        manager.ready();
+        // Not waited for: the next SIGHUP may come before a slow API answers.
+        let reload = reload.clone();
+        tasks.spawn(async move { reload.poll().await });
+    }
 }
 
 /// What it does, in five lines.
@@ -47,7 +90,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
         daemon.listen(),
         listener::PATH
     );
-    if let Some(url) = &config.public_url {
+    if let Some(url) = config.public_url.as_ref().map(PublicUrl::url) {
         tracing::info!("the webhook is kept registered at {url}");
         if url.is_unencrypted() {
             tracing::warn!("webhooks and their secret travel unencrypted: --public-url is http");

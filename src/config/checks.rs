@@ -8,8 +8,9 @@ use clap::ArgMatches;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secrets::{choose, read};
-use super::{Config, ConfigError, Problems, RunOptions, StatePath, public_url};
+use super::{Config, ConfigError, Problem, Problems, PublicUrl, RunOptions, StatePath};
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+use crate::secret::Secret;
 
 /// No poll comes sooner after another.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,13 +42,13 @@ pub(super) fn check(
         options.status_token_file,
     );
     if let Some(Some(secret)) = &webhook_secret {
-        webhook_secret_fits(secret, &mut problems);
+        problems.take(webhook_secret_fits(&secret.get()));
     }
     let public_url = options
         .public_url
         .filter(|url| !url.expose_secret().is_empty())
         .zip(webhook_secret.as_ref())
-        .map(|(url, secret)| problems.take(public_url::read(&url, secret.as_ref())));
+        .map(|(url, secret)| problems.take(PublicUrl::read(url, secret.as_ref())));
     if options.poll_interval < SHORTEST_INTERVAL {
         problems.add("--poll-interval", "must be 100ms at least");
     }
@@ -75,10 +76,15 @@ pub(super) fn check(
     if sinks.is_empty() {
         sinks.push("stdout".to_owned());
     }
-    let sinks = sink_secret.and_then(|secret| read_sinks(&sinks, secret.as_ref(), &mut problems));
+    let sink_secrets = sink_secret
+        .as_ref()
+        .and_then(|secret| problems.take(sink_secrets(secret.as_ref())));
+    let sinks = sink_secrets
+        .as_ref()
+        .and_then(|secrets| read_sinks(&sinks, secrets, &mut problems));
 
-    match (api, sinks, webhook_secret, status_token) {
-        (Some(api), Some(sinks), Some(webhook_secret), Some(status_token))
+    match (api, sinks, sink_secrets, webhook_secret, status_token) {
+        (Some(api), Some(sinks), Some(sink_secrets), Some(webhook_secret), Some(status_token))
             if problems.0.is_empty() =>
         {
             Ok(Config {
@@ -92,6 +98,8 @@ pub(super) fn check(
                 poll_interval: options.poll_interval,
                 state: state_path(&options.state),
                 sinks,
+                sink_secret: sink_secret.flatten(),
+                sink_secrets,
                 pre_curtail: options.pre_curtail,
                 curtail_on_test: options.curtail_on_test,
                 webhook_secret,
@@ -131,33 +139,35 @@ fn listed(written: Vec<String>, variable: Option<String>) -> Vec<String> {
 }
 
 /// It stands in a path as it is, so it must need no encoding.
-fn webhook_secret_fits(secret: &SecretString, problems: &mut Problems) {
+pub(crate) fn webhook_secret_fits(secret: &SecretString) -> Result<(), Problem> {
     let fits = secret
         .expose_secret()
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
     let dots = secret.expose_secret().bytes().all(|byte| byte == b'.');
     if !fits || dots {
-        problems.add(
+        return Err(Problem::new(
             "--webhook-secret",
             "may have letters, digits and - . _ ~ only, since it stands in a path",
-        );
+        ));
     }
+    Ok(())
+}
+
+fn sink_secrets(secret: Option<&Secret>) -> Result<SinkSecrets, Problem> {
+    let Some(secret) = secret else {
+        return Ok(SinkSecrets::none());
+    };
+    SinkSecrets::signing(&secret.get())
+        .map_err(|error| Problem::new("--sink-secret", error.to_string()))
 }
 
 fn read_sinks(
     texts: &[String],
-    secret: Option<&SecretString>,
+    secrets: &SinkSecrets,
     problems: &mut Problems,
 ) -> Option<Vec<SinkSpec>> {
-    let secrets = match secret.map(SinkSecrets::signing).transpose() {
-        Ok(secrets) => secrets.unwrap_or_else(SinkSecrets::none),
-        Err(error) => {
-            problems.add("--sink-secret", error.to_string());
-            return None;
-        }
-    };
-    match SinkSpec::parse_all(texts.iter().map(String::as_str), &secrets) {
+    match SinkSpec::parse_all(texts.iter().map(String::as_str), secrets) {
         Ok(specs) => Some(specs),
         Err(errors) => {
             for error in errors {

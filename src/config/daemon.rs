@@ -53,7 +53,10 @@ impl DaemonAccess {
         );
         let token = problems.take(token.and_then(|given| read("--status-token", given)));
         match (url, token) {
-            (Some(url), Some(token)) if problems.0.is_empty() => Ok(Self { url, token }),
+            (Some(url), Some(token)) if problems.0.is_empty() => Ok(Self {
+                url,
+                token: token.map(|token| (*token.get()).clone()),
+            }),
             _ => Err(ConfigError(problems.0)),
         }
     }

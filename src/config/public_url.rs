@@ -5,17 +5,45 @@ use url::Url;
 
 use super::Problem;
 use crate::listener::{PATH, path_with};
+use crate::secret::Secret;
 use crate::voltus::{WebhookUrl, listener_end};
 
 const OPTION: &str = "--public-url";
 
+/// The URL that webhooks are to be registered at: what the operator wrote, and
+/// what comes of it with the secret.
+#[derive(Debug, Clone)]
+pub struct PublicUrl {
+    /// It may hold the secret.
+    written: SecretString,
+    url: WebhookUrl,
+}
+
+impl PublicUrl {
+    pub(super) fn read(written: SecretString, secret: Option<&Secret>) -> Result<Self, Problem> {
+        let secret = secret.map(Secret::get);
+        let url = read(&written, secret.as_deref())?;
+        Ok(Self { written, url })
+    }
+
+    /// The URL with the secret that there was at the start.
+    pub fn url(&self) -> &WebhookUrl {
+        &self.url
+    }
+
+    /// The URL with another secret.
+    ///
+    /// # Errors
+    /// When what was written ends in the former secret.
+    pub fn with_secret(&self, secret: &SecretString) -> Result<WebhookUrl, Problem> {
+        read(&self.written, Some(secret))
+    }
+}
+
 /// The URL to register: what was written, with the listener's path and the
 /// secret behind it unless they are there. What is wrong is told without
 /// repeating it, as it may hold the secret.
-pub(super) fn read(
-    text: &SecretString,
-    secret: Option<&SecretString>,
-) -> Result<WebhookUrl, Problem> {
+fn read(text: &SecretString, secret: Option<&SecretString>) -> Result<WebhookUrl, Problem> {
     const EXAMPLE: &str = "write it as https://dispatch.example.com";
     let problem = |problem: &str| Problem::new(OPTION, format!("{problem}; {EXAMPLE}"));
     let mut url = Url::parse(text.expose_secret())

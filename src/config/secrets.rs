@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Problem;
+use crate::secret::Secret;
 
 /// Where a secret comes from.
 pub(super) enum Given {
@@ -45,23 +46,12 @@ pub(super) fn choose(
 }
 
 /// The secret itself. White space around it in a file does not count.
-pub(super) fn read(
-    option: &'static str,
-    given: Option<Given>,
-) -> Result<Option<SecretString>, Problem> {
+pub(super) fn read(option: &'static str, given: Option<Given>) -> Result<Option<Secret>, Problem> {
     match given {
         None => Ok(None),
-        Some(Given::Text(text)) => Ok(Some(text)),
-        Some(Given::File(path)) => {
-            let problem = |problem| Problem { option, problem };
-            let text: SecretString = std::fs::read_to_string(&path)
-                .map_err(|error| problem(format!("{} cannot be read: {error}", path.display())))?
-                .into();
-            let trimmed = text.expose_secret().trim();
-            if trimmed.is_empty() {
-                return Err(problem(format!("{} is empty", path.display())));
-            }
-            Ok(Some(trimmed.to_owned().into()))
-        }
+        Some(Given::Text(text)) => Ok(Some(Secret::fixed(text))),
+        Some(Given::File(path)) => Secret::from_file(path)
+            .map(Some)
+            .map_err(|error| Problem::new(option, error.to_string())),
     }
 }

@@ -1,7 +1,5 @@
 //! The loop against a sandbox.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -65,7 +63,8 @@ impl Rig {
         assert_eq!(answer.status(), 200);
     }
 
-    fn keep(&self, secret: &str) {
+    /// Keeps a URL with this secret registered, until told of another.
+    fn keep(&self, secret: &str) -> watch::Sender<WebhookUrl> {
         let settings = ClientSettings {
             base: self.sandbox.url().parse().unwrap(),
             version: "2022-04-15".into(),
@@ -74,13 +73,14 @@ impl Rig {
         let clock = SystemClock::new();
         let key = Arc::new(ApiKey::fixed(&"secret".into()).unwrap());
         let admin = Admin::new(&settings, key, clock).unwrap();
-        let wanted = WebhookUrl::new(self.url(secret));
+        let (sender, wanted) = watch::channel(WebhookUrl::new(self.url(secret)));
         let mut registration = Registration::new(admin, wanted, clock, 1);
         registration.pace = Pace {
             interval: Duration::from_millis(50),
             first_pause: Duration::from_millis(10),
         };
         self.tasks.spawn(registration.run(self.stop.clone()));
+        sender
     }
 
     async fn until_registered(&self, urls: &[&str]) {
@@ -117,7 +117,7 @@ impl Rig {
 #[tokio::test]
 async fn it_is_registered_once_and_again_when_it_is_gone() {
     let rig = Rig::new().await;
-    rig.keep("s");
+    let _wanted = rig.keep("s");
     rig.until_registered(&[&rig.url("s")]).await;
     let first = rig.sandbox.webhooks();
     rig.looks(3).await;
@@ -138,7 +138,7 @@ async fn one_with_an_old_secret_or_without_an_event_is_replaced_and_others_stay(
     rig.register(&rig.url("old"), &both).await;
     rig.register(&other, &both).await;
     rig.register(&rig.url("new"), &both[..1]).await;
-    rig.keep("new");
+    let _wanted = rig.keep("new");
     rig.until_registered(&[&other, &rig.url("new")]).await;
 }
 
@@ -148,7 +148,7 @@ async fn what_fails_is_tried_again_and_stop_ends_it() {
     rig.sandbox
         .change_faults(&json!({"api_error_rate": 1.0}))
         .unwrap();
-    rig.keep("s");
+    let _wanted = rig.keep("s");
     rig.looks(3).await;
     assert!(rig.sandbox.webhooks().is_empty());
     rig.sandbox
@@ -160,4 +160,13 @@ async fn what_fails_is_tried_again_and_stop_ends_it() {
     tokio::time::timeout(PATIENCE, rig.tasks.wait())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_url_that_becomes_another_is_registered_and_the_former_one_deleted() {
+    let rig = Rig::new().await;
+    let wanted = rig.keep("old");
+    rig.until_registered(&[&rig.url("old")]).await;
+    wanted.send_replace(WebhookUrl::new(rig.url("new")));
+    rig.until_registered(&[&rig.url("new")]).await;
 }

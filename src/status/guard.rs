@@ -17,6 +17,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::http::refusal;
+use crate::secret::Secret;
 
 /// Lets requests to the status listener pass, or not. Health and readiness do
 /// not come by here.
@@ -26,12 +27,12 @@ pub struct Guard {
     address: SocketAddr,
     /// Names beside that under which it may be asked, in lower case.
     names: Vec<String>,
-    token: Option<SecretString>,
+    token: Option<Secret>,
 }
 
 impl Guard {
     /// A guard for the listener bound at `address`.
-    pub fn new(address: SocketAddr, names: &[String], token: Option<SecretString>) -> Self {
+    pub fn new(address: SocketAddr, names: &[String], token: Option<Secret>) -> Self {
         Self {
             address,
             names: names.iter().map(|name| name.to_lowercase()).collect(),
@@ -63,7 +64,7 @@ impl Guard {
     fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         if let Some(token) = &self.token {
             // Whoever knows the token was let in by the operator.
-            return if bears(headers, token) {
+            return if bears(headers, &token.get()) {
                 Ok(())
             } else {
                 Err(Refused::Token)
@@ -74,7 +75,7 @@ impl Guard {
 
     fn check_page(&self, headers: &HeaderMap) -> Result<(), Refused> {
         match &self.token {
-            Some(token) if bears(headers, token) => Ok(()),
+            Some(token) if bears(headers, &token.get()) => Ok(()),
             _ => self.check_name(headers),
         }
     }
@@ -234,7 +235,7 @@ mod tests {
         let guard = Guard::new(
             "127.0.0.1:1".parse().unwrap(),
             &[],
-            Some("t0ken".to_owned().into()),
+            Some(Secret::fixed("t0ken".into())),
         );
         let with = |value| guard.check(&headers(&[(AUTHORIZATION, value), (HOST, "elsewhere")]));
         assert_eq!(with("Bearer t0ken"), Ok(()));

@@ -18,7 +18,7 @@ use crate::voltus::Api;
 const AT_ONCE: usize = 1024;
 
 /// How long what is under way may take when the driver is told to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
@@ -138,7 +138,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     }
 
     /// Runs until `stop`, and then until what is under way has ended and is
-    /// written down, for five seconds at most.
+    /// written down, for three seconds at most.
     ///
     /// # Errors
     /// When the store has been taken over, or a task died.

@@ -39,10 +39,14 @@ const STATUSES: [&str; 13] = [
     "unreadable",
 ];
 
+/// The kind of the requests that keep the webhook registered.
+const REGISTRATION: &str = "registration";
+
 /// How long the API and the disk took since the start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
-    /// Requests by kind (`list`, `dispatch`) and by how they ended.
+    /// Requests by kind (`list`, `dispatch`, `registration`) and by how they
+    /// ended.
     pub requests: BTreeMap<(&'static str, &'static str), u64>,
     /// Seconds that requests took, body and all, by kind.
     pub request_seconds: BTreeMap<&'static str, Histogram>,
@@ -54,7 +58,7 @@ pub struct Taken {
 
 impl Default for Taken {
     fn default() -> Self {
-        let kinds = ["list", "dispatch"];
+        let kinds = ["list", "dispatch", REGISTRATION];
         let ended = |kind| STATUSES.map(|status| ((kind, status), 0));
         Self {
             requests: kinds.into_iter().flat_map(ended).collect(),
@@ -82,8 +86,26 @@ impl Timings {
         result: &Result<Told, ApiError>,
         took: Duration,
     ) {
+        let status = match result {
+            Ok(told) => match told.answer {
+                Answer::Gone(_) => "404",
+                Answer::List(_) | Answer::Found(_) => "200",
+            },
+            Err(error) => failure(error),
+        };
+        self.count(kind, status, took);
+    }
+
+    /// A request that is to keep the webhook registered took so long and ended
+    /// so.
+    pub fn registration<T>(&self, result: &Result<T, ApiError>, took: Duration) {
+        let status = result.as_ref().map_or_else(failure, |_| "2xx");
+        self.count(REGISTRATION, status, took);
+    }
+
+    fn count(&self, kind: &'static str, status: &'static str, took: Duration) {
         self.with(|taken| {
-            *taken.requests.entry((kind, status(result))).or_default() += 1;
+            *taken.requests.entry((kind, status)).or_default() += 1;
             if let Some(histogram) = taken.request_seconds.get_mut(kind) {
                 histogram.observe(took.as_secs_f64());
             }
@@ -104,23 +126,19 @@ impl Timings {
     }
 }
 
-/// How a request ended: the status where it is one that means something to us,
+/// How a request failed: the status where it is one that means something to us,
 /// its class where not, and what went wrong where there was none.
-fn status(result: &Result<Told, ApiError>) -> &'static str {
-    match result {
-        Ok(told) => match told.answer {
-            Answer::Gone(_) => "404",
-            Answer::List(_) | Answer::Found(_) => "200",
-        },
-        Err(ApiError::TooFast { .. }) => "429",
-        Err(ApiError::Status { status, .. }) => match status {
+fn failure(error: &ApiError) -> &'static str {
+    match error {
+        ApiError::TooFast { .. } => "429",
+        ApiError::Status { status, .. } => match status {
             404 => "404",
             200..=299 => "2xx",
             400..=499 => "4xx",
             500..=599 => "5xx",
             _ => "other",
         },
-        Err(error) => error.kind(),
+        error => error.kind(),
     }
 }
 

@@ -62,6 +62,11 @@ impl ApiKey {
         HeaderValue::clone(&self.header.load())
     }
 
+    /// The file that it came from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Reads the file again, if there is one. Tells whether the key is another
     /// now.
     ///

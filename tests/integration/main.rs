@@ -23,6 +23,7 @@ mod failures;
 mod footprint;
 mod harness;
 mod healing;
+mod life;
 mod listener;
 mod metrics;
 mod secrets;

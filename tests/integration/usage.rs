@@ -9,9 +9,7 @@ use assert_cmd::Command;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{
-    Process, Setup, World, ask, dispatch, hint, in_ms, site_of, wait_for, wait_until,
-};
+use crate::harness::{Process, Setup, World, ask, wait_for};
 
 /// Runs the program to its end. One that wrongly starts is ended.
 fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -288,40 +286,6 @@ async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
     newer.pragma_update(None, "user_version", 999).unwrap();
     drop(newer);
     refused("newer").await;
-}
-
-#[tokio::test]
-async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let world = World::new().await;
-        let mut daemon = world.setup().ready().await;
-        world.put(dispatch("d", 0, in_ms(-1000), None));
-        assert_eq!(daemon.webhook("d").await.status, 200);
-        daemon.wait_for_event(&site_of("d"), "site.curtail").await;
-        assert_eq!(daemon.stop(signal).await.code(), Some(0));
-        assert_eq!(daemon.types_of(&site_of("d")), ["site.curtail"]);
-    }
-}
-
-#[tokio::test]
-async fn a_webhook_that_is_under_way_is_answered_before_the_end() {
-    let world = World::new().await;
-    let mut daemon = world.setup().ready().await;
-    world.put(dispatch("d", 0, in_ms(60_000), None));
-    world.faults(json!({"api_delay_ms": 1000}));
-    let body = hint("/2022-04-15/dispatches/d");
-    let webhook = ask(daemon.http.post(daemon.webhook_url()).body(body));
-    let (answer, status) = tokio::join!(webhook, async {
-        wait_until("it is being looked at", async || {
-            world.look_ups("d").len() == 1
-        })
-        .await;
-        daemon.stop(Signal::TERM).await
-    });
-    assert_eq!((answer.status, status.code()), (200, Some(0)));
-    world.sandbox.down(true);
-    let daemon = world.setup().start().await;
-    assert_eq!(daemon.phase("d").await, "scheduled");
 }
 
 #[tokio::test]

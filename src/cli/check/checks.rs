@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{Check, Verdict};
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError, StatePath};
+use crate::config::{Config, ConfigError, PublicUrl, StatePath};
 use crate::engine::Answer;
 use crate::registration::{Action, decide};
 use crate::store::{Probe, SqliteStore};
@@ -191,7 +191,7 @@ fn registration(config: &Config, webhooks: Option<Result<Vec<Webhook>, ApiError>
         Some(Err(error)) => return failed(REGISTRATION, error.to_string()),
         None => return skipped(REGISTRATION, "the API gave no list"),
     };
-    let Some(wanted) = &config.public_url else {
+    let Some(wanted) = config.public_url.as_ref().map(PublicUrl::url) else {
         return if webhooks.is_empty() {
             skipped(
                 REGISTRATION,

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url, redirect};
@@ -57,7 +58,7 @@ pub struct HttpSink {
     url: Url,
     credentials: Option<Credentials>,
     batch: bool,
-    key: Option<Arc<SigningKey>>,
+    key: Option<Arc<ArcSwap<SigningKey>>>,
     clock: WallClock,
     client: Client,
     limits: Limits,
@@ -106,7 +107,7 @@ impl HttpSink {
             request = request.basic_auth(user.expose_secret(), Some(password.expose_secret()));
         }
         if let Some(key) = &self.key {
-            request = self.signed(request, key, id, &body);
+            request = self.signed(request, &key.load(), id, &body);
         }
         match request.body(body).send().await {
             Ok(answer) => self.judged(answer).await,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -24,7 +25,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// The secrets that all sinks share.
 #[derive(Debug, Clone, Default)]
 pub struct SinkSecrets {
-    signing: Option<Arc<SigningKey>>,
+    signing: Option<Arc<ArcSwap<SigningKey>>>,
 }
 
 impl SinkSecrets {
@@ -35,13 +36,29 @@ impl SinkSecrets {
 
     /// What the HTTP sinks send is signed with `secret`: `whsec_` and base64,
     /// or any other text, whose bytes are then the key.
+    ///
+    /// # Errors
+    /// [`SinkSecretError`].
     pub fn signing(secret: &SecretString) -> Result<Self, SinkSecretError> {
         Ok(Self {
-            signing: Some(Arc::new(SigningKey::parse(secret)?)),
+            signing: Some(Arc::new(ArcSwap::from_pointee(SigningKey::parse(secret)?))),
         })
     }
 
-    pub(super) fn key(&self) -> Option<Arc<SigningKey>> {
+    /// From now on all sinks that hold a copy sign with `secret`, if they sign
+    /// at all.
+    ///
+    /// # Errors
+    /// [`SinkSecretError`]; they sign as before.
+    pub fn replace(&self, secret: &SecretString) -> Result<(), SinkSecretError> {
+        let key = SigningKey::parse(secret)?;
+        if let Some(signing) = &self.signing {
+            signing.store(Arc::new(key));
+        }
+        Ok(())
+    }
+
+    pub(super) fn key(&self) -> Option<Arc<ArcSwap<SigningKey>>> {
         self.signing.clone()
     }
 }

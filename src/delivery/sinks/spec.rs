@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustix::fs::Access;
 use secrecy::SecretString;
 
@@ -46,7 +47,7 @@ pub(super) struct HttpTarget {
     pub(super) url: SecretString,
     pub(super) credentials: Option<Credentials>,
     pub(super) batch: bool,
-    pub(super) key: Option<Arc<SigningKey>>,
+    pub(super) key: Option<Arc<ArcSwap<SigningKey>>>,
 }
 
 /// Where an MQTT sink publishes.

@@ -12,7 +12,7 @@ mod world;
 pub use daemon::{Answer, Daemon, ask, hint};
 pub use process::{Heard, Process};
 pub use raw::Raw;
-pub use receiver::{Manner, Receiver};
+pub use receiver::{Manner, Receiver, Signed};
 pub use setup::Setup;
 pub use wait::{wait_for, wait_until};
 pub use world::{World, dispatch, in_ms, now, site_of};

@@ -86,10 +86,25 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Sends a signal and waits for the end.
-    pub async fn stop(&mut self, signal: Signal) -> ExitStatus {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         kill_process(id.unwrap(), signal).unwrap();
+    }
+
+    /// Waits until the log has a line with `words` in it, and gives the last
+    /// one.
+    pub async fn wait_for_log(&self, words: &str) -> String {
+        wait_for(&format!("{words:?} in the log"), async || {
+            let log = self.log();
+            log.into_iter().rev().find(|line| line.contains(words))
+        })
+        .await
+    }
+
+    /// Sends a signal and waits for the end.
+    pub async fn stop(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
         wait_for("the end of the process", async || self.ended()).await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dispatchd::http::{Bounds, serve};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,12 +31,20 @@ pub enum Manner {
     Hangs,
 }
 
+/// A request that bore a signature.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    pub head: HeaderMap,
+    pub body: Bytes,
+}
+
 /// A receiver. It is gone when this is dropped.
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
     taken: Arc<Mutex<Vec<Heard>>>,
+    signed: Arc<Mutex<Vec<Signed>>>,
     asked: Arc<AtomicUsize>,
     _stop: Arc<DropGuard>,
 }
@@ -50,13 +58,19 @@ impl Receiver {
             address: listener.local_addr().unwrap(),
             manner: Arc::new(Mutex::new(Manner::Takes)),
             taken: Arc::default(),
+            signed: Arc::default(),
             asked: Arc::default(),
             _stop: Arc::new(stop.clone().drop_guard()),
         };
         let (manner, taken) = (Arc::clone(&receiver.manner), Arc::clone(&receiver.taken));
-        let asked = Arc::clone(&receiver.asked);
-        let route = warp::body::bytes().then(move |body: Bytes| {
+        let (asked, signed) = (Arc::clone(&receiver.asked), Arc::clone(&receiver.signed));
+        let request = warp::header::headers_cloned().and(warp::body::bytes());
+        let route = request.then(move |head: HeaderMap, body: Bytes| {
             asked.fetch_add(1, Ordering::Relaxed);
+            if head.contains_key("webhook-signature") {
+                let body = body.clone();
+                locked(&signed).push(Signed { head, body });
+            }
             let manner = *locked(&manner);
             let taken = Arc::clone(&taken);
             async move { receive(manner, &taken, &body).await }
@@ -84,6 +98,11 @@ impl Receiver {
     /// What it has taken so far.
     pub fn taken(&self) -> Vec<Heard> {
         locked(&self.taken).clone()
+    }
+
+    /// The requests so far that bore a signature.
+    pub fn signed(&self) -> Vec<Signed> {
+        locked(&self.signed).clone()
     }
 
     /// The types of what it has taken about `subject`, redeliveries left out.

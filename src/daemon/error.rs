@@ -1,0 +1,67 @@
+//! Why the daemon does not start, or ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::delivery::sinks::SinkBuildError;
+use crate::store::{OpenError, StoreError};
+use crate::sync::DriverError;
+use crate::voltus::ClientError;
+
+/// Why the daemon could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state file cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What the state file holds cannot be used.
+    #[error("--state {path}: {source}")]
+    Stored {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A listener got no address.
+    #[error(
+        "{option} {address}: cannot listen there: {source}; choose another address, or stop what uses it"
+    )]
+    Bind {
+        /// The option that names the address.
+        option: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The client of the API could not be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A sink could not be made.
+    #[error("--sink: {0}")]
+    Sink(#[from] SinkBuildError),
+    /// The system refused something.
+    #[error("the system gives no {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The engine's task ended.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A listener's task ended.
+    #[error("the task of {0} ended, so nothing can be relied on")]
+    Task(&'static str),
+}
+
+impl DaemonError {
+    /// Whether the operator must change something before another try.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::Stored { .. } | Self::Sink(_))
+    }
+}
