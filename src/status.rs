@@ -195,7 +195,7 @@ impl<C: Clock + Clone> Status<C> {
             return unknown();
         };
         match history {
-            Ok(history) => schedule::entry(&view, entry, history),
+            Ok(history) => schedule::entry(&view, &entry, history),
             Err(error) => {
                 tracing::error!(%error, "a history could not be read");
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())

@@ -32,7 +32,7 @@ impl Step<'_> {
 
     /// The API said that it knows no such dispatch.
     pub(super) fn gone(&mut self, id: &DispatchId, asked: Asked, source: Source) {
-        let Some(known) = self.schedule.get(id).cloned() else {
+        let Some(known) = self.schedule.get(id) else {
             return;
         };
         if asked <= known.asked {
@@ -64,7 +64,7 @@ impl Step<'_> {
     /// A dispatch could not be read, but it is there.
     pub(super) fn present(&mut self, id: &DispatchId, asked: Asked) {
         if let Some(known) = self.schedule.get(id) {
-            let mut entry = Entry::clone(known);
+            let mut entry = Entry::clone(&known);
             remember_sight(&mut entry, asked);
             self.schedule.put(Arc::new(entry));
         }

@@ -11,6 +11,7 @@ mod absence;
 mod observation;
 mod phase;
 mod reconcile;
+mod roll;
 mod schedule;
 mod sight;
 mod sites;

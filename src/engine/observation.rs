@@ -23,8 +23,9 @@ pub enum Observation {
 /// What the API said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// The whole list.
-    List(List),
+    /// The whole list. One that is the very same as the last one, shared with
+    /// it, says the same again; that is cheap to take in.
+    List(Arc<List>),
     /// One dispatch, looked up by id.
     Found(Reading),
     /// The API's own word that it knows no such dispatch.
@@ -34,11 +35,62 @@ pub enum Answer {
 /// The list of dispatches, as far as it could be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct List {
-    /// Its elements whose id could be read.
-    pub readings: Vec<Reading>,
+    readings: Vec<Reading>,
+    nameless: usize,
+}
+
+impl List {
+    /// A list of elements whose id could be read, and the number of those whose
+    /// could not.
+    ///
+    /// Of a dispatch that is there twice the one with the higher number counts,
+    /// else the later one; one that can be read counts before one that cannot
+    /// (rule R11).
+    pub fn new(mut readings: Vec<Reading>, nameless: usize) -> Self {
+        // The order of those that are there twice is kept.
+        readings.sort_by(|one, other| one.id().cmp(other.id()));
+        readings.dedup_by(|later, first| {
+            let double = later.id() == first.id();
+            if double && later.replaces(first) {
+                std::mem::swap(later, first);
+            }
+            double
+        });
+        Self { readings, nameless }
+    }
+
+    /// This list, sharing with `before` what is the same: as if both were read
+    /// by somebody who remembers.
+    pub fn sharing(mut self, before: &Arc<Self>) -> Arc<Self> {
+        if self == **before {
+            return Arc::clone(before);
+        }
+        for reading in &mut self.readings {
+            if let Some(same) = before.get(reading.id()).filter(|same| *same == reading) {
+                *reading = same.clone();
+            }
+        }
+        Arc::new(self)
+    }
+
+    /// The elements whose id could be read, by id, each id once.
+    pub fn readings(&self) -> &[Reading] {
+        &self.readings
+    }
+
+    /// What the list says of this dispatch.
+    pub fn get(&self, id: &DispatchId) -> Option<&Reading> {
+        let place = self
+            .readings
+            .binary_search_by(|reading| reading.id().cmp(id));
+        place.ok().and_then(|place| self.readings.get(place))
+    }
+
     /// How many elements had no readable id. Such a list says nothing about
     /// which dispatches are absent (rule R3).
-    pub nameless: usize,
+    pub fn nameless(&self) -> usize {
+        self.nameless
+    }
 }
 
 /// One dispatch of an answer (rule R11).
@@ -61,6 +113,26 @@ impl Reading {
         match self {
             Self::Dispatch(dispatch) => &dispatch.id,
             Self::Unreadable { id, .. } => id,
+        }
+    }
+
+    /// Whether it is this very dispatch.
+    pub(super) fn shares(&self, dispatch: &Arc<Dispatch>) -> bool {
+        matches!(self, Self::Dispatch(shown) if Arc::ptr_eq(shown, dispatch))
+    }
+
+    /// Whether this one counts, and not one of the same dispatch that came before
+    /// it in the same list.
+    fn replaces(&self, first: &Self) -> bool {
+        match (first, self) {
+            (Self::Dispatch(first), Self::Dispatch(second)) => {
+                match (first.modification_number, second.modification_number) {
+                    (Some(first), Some(second)) => second >= first,
+                    _ => true,
+                }
+            }
+            (Self::Dispatch(_), Self::Unreadable { .. }) => false,
+            (Self::Unreadable { .. }, _) => true,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! (schedule, observation, now) -> (schedule, what changed).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,33 +142,39 @@ impl Step<'_> {
     }
 
     /// The whole list: what it shows, what it lacks, and what can be dropped.
-    fn list(&mut self, list: &List, asked: Asked, source: Source) {
-        self.outcome.unreadable += list.nameless as u64;
-        let shown = without_doubles(&list.readings);
-        for reading in shown.values() {
+    fn list(&mut self, list: &Arc<List>, asked: Asked, source: Source) {
+        self.outcome.unreadable += list.nameless() as u64;
+        let open = self.schedule.open(list, asked);
+        let (shown, lacking): (Vec<_>, Vec<_>) = open
+            .iter()
+            .map(|id| (id, list.get(id)))
+            .partition(|(_, reading)| reading.is_some());
+        for reading in shown.iter().filter_map(|(_, reading)| *reading) {
             self.reading(reading, asked, source, Shape::List);
         }
-        if list.nameless > 0 {
-            return;
-        }
-        let lacking: Vec<Arc<Entry>> = self
-            .schedule
-            .entries()
-            .filter(|entry| !shown.contains_key(entry.id()))
-            .cloned()
-            .collect();
-        for entry in lacking {
-            match entry.over_since {
-                None => self.missing(&entry, asked),
-                Some(since) if asked > entry.asked && self.rules.is_past(since, self.now) => {
-                    self.schedule.remove(entry.id());
-                    self.outcome.pruned.push(entry.id().clone());
-                }
-                Some(_) => {}
+        if list.nameless() == 0 {
+            for (id, _) in lacking {
+                self.lacking(id, asked);
             }
         }
         if !self.outcome.pruned.is_empty() {
             self.schedule.bump();
+        }
+        self.schedule.confirm(list, asked, self.now, &open);
+    }
+
+    /// The list does not show this dispatch.
+    fn lacking(&mut self, id: &DispatchId, asked: Asked) {
+        let Some(entry) = self.schedule.get(id) else {
+            return;
+        };
+        match entry.over_since {
+            None => self.missing(&entry, asked),
+            Some(since) if asked > entry.asked && self.rules.is_past(since, self.now) => {
+                self.schedule.remove(id);
+                self.outcome.pruned.push(id.clone());
+            }
+            Some(_) => {}
         }
     }
 
@@ -223,28 +228,4 @@ impl Step<'_> {
         let kinds = vec![ChangeKind::Cancelled(CancelReason::Withdrawn)];
         self.record(entry, Some(before), kinds, source);
     }
-}
-
-/// The readings by id. Of a dispatch that is there twice the one with the
-/// higher number counts, else the later one; one that can be read counts
-/// before one that cannot (rule R11).
-fn without_doubles(readings: &[Reading]) -> BTreeMap<&DispatchId, &Reading> {
-    let mut shown: BTreeMap<&DispatchId, &Reading> = BTreeMap::new();
-    for reading in readings {
-        let first = shown.entry(reading.id()).or_insert(reading);
-        let replaces = match (&**first, reading) {
-            (Reading::Dispatch(first), Reading::Dispatch(second)) => {
-                match (first.modification_number, second.modification_number) {
-                    (Some(first), Some(second)) => second >= first,
-                    _ => true,
-                }
-            }
-            (Reading::Dispatch(_), Reading::Unreadable { .. }) => false,
-            (Reading::Unreadable { .. }, _) => true,
-        };
-        if replaces {
-            *first = reading;
-        }
-    }
-    shown
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
-use crate::model::{DispatchId, Entry};
+use super::List;
+use super::roll::{Roll, settles, union};
+use crate::model::{Asked, DispatchId, Entry};
 
 /// The dispatches known, by id.
 ///
@@ -17,6 +19,8 @@ pub struct Schedule {
     entries: OrdMap<DispatchId, Arc<Entry>>,
     due: OrdSet<(DateTime<Utc>, DispatchId)>,
     revision: u64,
+    /// The last list, which confirms what it shows without touching it.
+    roll: Option<Roll>,
 }
 
 impl Schedule {
@@ -38,13 +42,13 @@ impl Schedule {
     }
 
     /// The entry with this id.
-    pub fn get(&self, id: &DispatchId) -> Option<&Arc<Entry>> {
-        self.entries.get(id)
+    pub fn get(&self, id: &DispatchId) -> Option<Arc<Entry>> {
+        self.entries.get(id).map(|entry| self.confirmed(entry))
     }
 
     /// All entries, by id.
-    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values()
+    pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
+        self.entries.values().map(|entry| self.confirmed(entry))
     }
 
     /// How many entries there are.
@@ -69,12 +73,15 @@ impl Schedule {
         if *due > now {
             return None;
         }
-        self.entries.get(id).cloned()
+        self.get(id)
     }
 
     /// Takes `entry` in, in place of the one with its id.
     pub(super) fn put(&mut self, entry: Arc<Entry>) {
         let id = entry.id().clone();
+        if let Some(roll) = &mut self.roll {
+            roll.set_apart(&id);
+        }
         let due = entry.next_due();
         let before = self.entries.insert(id.clone(), entry);
         let due_before = before.and_then(|before| before.next_due());
@@ -99,5 +106,73 @@ impl Schedule {
     pub(super) fn bump(&mut self) -> u64 {
         self.revision += 1;
         self.revision
+    }
+
+    /// The ids of which `list` may say anything but what the roll says already,
+    /// in their order. Of all others it says the same again.
+    pub(super) fn open(&mut self, list: &Arc<List>, asked: Asked) -> Vec<DispatchId> {
+        let Some(roll) = self.roll.as_ref().filter(|roll| asked > roll.asked) else {
+            return union(self.entries.keys(), list.readings().iter().map(|one| one.id()));
+        };
+        if roll.is(list) {
+            return roll.apart().cloned().collect();
+        }
+        let roll = roll.clone();
+        let mut open = Vec::new();
+        let mut readings = list.readings().iter().peekable();
+        let mut leaving = Vec::new();
+        for (id, entry) in &self.entries {
+            while let Some(reading) = readings.next_if(|reading| reading.id() < id) {
+                open.push(reading.id().clone());
+            }
+            let reading = readings.next_if(|reading| reading.id() == id);
+            if roll.confirms(entry) {
+                if reading.is_some_and(|reading| reading.shares(&entry.dispatch)) {
+                    continue;
+                }
+                leaving.push(Arc::clone(entry));
+            }
+            open.push(id.clone());
+        }
+        open.extend(readings.map(|reading| reading.id().clone()));
+        // They keep what the roll has confirmed of them so far.
+        for entry in leaving {
+            self.put(self.confirmed(&entry));
+        }
+        open
+    }
+
+    /// `list` was taken in: from now on it is the roll, unless it is older. It
+    /// confirms all that is as it says; `open` are those that need not be.
+    pub(super) fn confirm(
+        &mut self,
+        list: &Arc<List>,
+        asked: Asked,
+        now: DateTime<Utc>,
+        open: &[DispatchId],
+    ) {
+        if self.roll.as_ref().is_some_and(|roll| asked <= roll.asked) {
+            return;
+        }
+        let apart = open
+            .iter()
+            .filter(|id| {
+                let entry = self.entries.get(*id);
+                !entry.is_some_and(|entry| settles(list, asked, entry))
+            })
+            .cloned()
+            .collect();
+        self.roll = Some(Roll::new(Arc::clone(list), asked, now, apart));
+    }
+
+    fn confirmed(&self, entry: &Arc<Entry>) -> Arc<Entry> {
+        match &self.roll {
+            Some(roll) if roll.asked > entry.asked && roll.confirms(entry) => Arc::new(Entry {
+                asked: roll.asked,
+                last_confirmed: roll.at,
+                ..Entry::clone(entry)
+            }),
+            _ => Arc::clone(entry),
+        }
     }
 }

@@ -46,18 +46,18 @@ impl Step<'_> {
         source: Source,
         shape: Shape,
     ) {
-        let Some(known) = self.schedule.get(&dispatch.id).cloned() else {
+        let Some(known) = self.schedule.get(&dispatch.id) else {
             return self.first_sight(dispatch, asked, source);
         };
         match standing(&known, dispatch, asked) {
-            Standing::Newer => self.accept(&known, dispatch, asked, source),
+            Standing::Newer => self.accept(&known, dispatch, asked, source, shape),
             Standing::Outdated => self.outcome.outdated += 1,
             Standing::Lower => {
                 let confirmed =
                     shape == Shape::LookUp && known.rewind.is_some_and(|first| asked > first);
                 if confirmed || defects::is(Defect::RewindBelieved) {
                     self.outcome.rewinds += 1;
-                    self.accept(&known, dispatch, asked, source);
+                    self.accept(&known, dispatch, asked, source, shape);
                 } else {
                     let mut entry = Entry::clone(&known);
                     entry.rewind.get_or_insert(asked);
@@ -107,14 +107,22 @@ impl Step<'_> {
         self.record(entry, None, kinds, source);
     }
 
-    fn accept(&mut self, known: &Entry, dispatch: &Arc<Dispatch>, asked: Asked, source: Source) {
+    fn accept(
+        &mut self,
+        known: &Entry,
+        dispatch: &Arc<Dispatch>,
+        asked: Asked,
+        source: Source,
+        shape: Shape,
+    ) {
         let passed = Passed::since(known, dispatch, self.now);
         let (phase, cancel_reason) = phase(dispatch, passed);
         let mut changed = Field::differences(&known.dispatch, dispatch);
         let kinds = announcements(known.phase, phase, &mut changed);
 
         let mut entry = Entry::clone(known);
-        if !changed.is_empty() {
+        // The next list shares what it has in common with this one.
+        if !changed.is_empty() || shape == Shape::List {
             entry.dispatch = Arc::clone(dispatch);
         }
         entry.phase = phase;

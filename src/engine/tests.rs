@@ -36,12 +36,12 @@ fn dispatch(start: i64, end: Option<i64>) -> Dispatch {
         creation_time: None,
         modification_number: None,
         program: Program::default(),
-        sites: vec![Site {
+        sites: vec![Arc::new(Site {
             id: SiteId::new("s1").unwrap(),
             name: "Plant".into(),
             customer_location_id: "1".into(),
             commitment: Some(Kilowatts(12.0)),
-        }],
+        })],
         metadata: serde_json::json!({}),
     }
 }
@@ -135,10 +135,7 @@ impl World {
         self.answer(
             now,
             asked,
-            Answer::List(List {
-                readings,
-                nameless: 0,
-            }),
+            Answer::List(Arc::new(List::new(readings, 0))),
         )
     }
 
@@ -462,10 +459,7 @@ fn a_list_from_before_an_unreadable_sight_raises_no_question() {
         id: id("dkmq"),
         reason: "no start_time".into(),
     }];
-    let list = List {
-        readings,
-        nameless: 0,
-    };
+    let list = Arc::new(List::new(readings, 0));
     world.answer(1, asked, Answer::List(list));
     world.answer_list(2, late, vec![]);
     assert!(!world.asks_again());
@@ -541,10 +535,7 @@ fn a_list_with_a_nameless_element_raises_no_question_of_absence() {
     world.answer(
         1,
         asked,
-        Answer::List(List {
-            readings: vec![],
-            nameless: 1,
-        }),
+        Answer::List(Arc::new(List::new(vec![], 1))),
     );
     assert!(world.outcome.look_ups.is_empty());
     assert_eq!(world.outcome.unreadable, 1);
@@ -559,10 +550,7 @@ fn an_unreadable_dispatch_keeps_its_last_good_state() {
         id: id("dkmq"),
         reason: "no start_time".into(),
     }];
-    let list = List {
-        readings,
-        nameless: 0,
-    };
+    let list = Arc::new(List::new(readings, 0));
     assert!(world.answer(1, asked, Answer::List(list)).is_empty());
     assert!(world.outcome.look_ups.is_empty());
     assert_eq!(world.phase(), Phase::Scheduled);

@@ -1,5 +1,7 @@
 //! A dispatch as the API tells it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -49,8 +51,9 @@ pub struct Dispatch {
     pub modification_number: Option<i64>,
     /// The demand-response program that it belongs to.
     pub program: Program,
-    /// The sites that it calls on, each named once.
-    pub sites: Vec<Site>,
+    /// The sites that it calls on, each named once. Dispatches share them, for
+    /// most name the same ones again and again.
+    pub sites: Vec<Arc<Site>>,
     /// Free-form extras. An empty object when there are none.
     pub metadata: Value,
 }

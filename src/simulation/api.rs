@@ -20,6 +20,8 @@ use crate::voltus::{ApiError, Problems, Question, Told};
 #[derive(Debug, Default)]
 pub(super) struct SimulatedApi {
     pub faults: Faults<ApiFault>,
+    /// The last list that it told.
+    pub last_list: Arc<List>,
     /// How often each question was asked, for the dice.
     asked: BTreeMap<String, u64>,
 }
@@ -117,13 +119,15 @@ fn error(fault: &ApiFault, question: &Question, random: &mut SmallRng) -> Option
 }
 
 impl Prepared {
-    /// The answer, given when the question was asked.
+    /// The answer, given when the question was asked, and the list that was told
+    /// last: what is the same is shared with it.
     pub fn answer(
         self,
         upstream: &Upstream,
         asked_at: Duration,
         wall_of: impl Fn(Duration) -> DateTime<Utc>,
         knobs: &Knobs,
+        last_list: &Arc<List>,
     ) -> Result<Told, ApiError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -134,7 +138,9 @@ impl Prepared {
             wall: wall_of(at),
         };
         let answer = match &self.question {
-            Question::List => Answer::List(self.list(upstream, moment, knobs)),
+            Question::List => {
+                Answer::List(self.list(upstream, moment, knobs).sharing(last_list))
+            }
             Question::Dispatch(id) => self.look_up(upstream, id, moment),
         };
         Ok(Told {
@@ -145,20 +151,20 @@ impl Prepared {
 
     fn list(&self, upstream: &Upstream, moment: Moment, knobs: &Knobs) -> List {
         let window = TimeDelta::from_std(knobs.list_window).unwrap_or(TimeDelta::days(1));
-        let mut list = List::default();
+        let (mut readings, mut nameless) = (Vec::new(), 0);
         for dispatch in upstream.all_at(moment.at) {
             if is_listed(&dispatch, moment.wall, window) && !self.hides(&dispatch.id, true) {
-                list.readings.push(self.reading(dispatch));
+                readings.push(self.reading(dispatch));
             }
         }
         for (fault, _) in &self.wrong {
             match fault {
-                ApiFault::EmptyList => list = List::default(),
-                ApiFault::Nameless => list.nameless += 1,
+                ApiFault::EmptyList => (readings, nameless) = (Vec::new(), 0),
+                ApiFault::Nameless => nameless += 1,
                 _ => {}
             }
         }
-        list
+        List::new(readings, nameless)
     }
 
     fn look_up(&self, upstream: &Upstream, id: &DispatchId, moment: Moment) -> Answer {

@@ -56,7 +56,7 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         let listed = is_listed(dispatch, wall, window);
         let phase = oracle::phase(dispatch, wall);
         let forgotten = entry.is_none() && may_be_unknown(dispatch, listed, wall, knobs);
-        let right = entry.is_some_and(|entry| {
+        let right = entry.as_ref().is_some_and(|entry| {
             let same = *entry.dispatch == **dispatch && entry.phase == phase;
             same || (!listed && entry.phase.is_over() && phase.is_over())
         });

@@ -166,7 +166,7 @@ impl Tamperer {
             ..
         }) = &result
         {
-            self.listed = list.readings.iter().map(|one| one.id().clone()).collect();
+            self.listed = list.readings().iter().map(|one| one.id().clone()).collect();
         }
         match (result, question) {
             (Err(error), _) if self.has(Defect::RetryAfterIgnored) => {

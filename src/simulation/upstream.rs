@@ -185,7 +185,7 @@ fn site_id(site: u8) -> Option<SiteId> {
     SiteId::new(&format!("s{site}"))
 }
 
-fn sites(mask: u8, luck: Luck) -> Vec<Site> {
+fn sites(mask: u8, luck: Luck) -> Vec<Arc<Site>> {
     (0..SITES)
         .filter(|site| mask & (1 << site) != 0)
         .filter_map(|site| {
@@ -201,5 +201,6 @@ fn sites(mask: u8, luck: Luck) -> Vec<Site> {
                     .then(|| Kilowatts(f64::from(random.random_range(1..50)))),
             })
         })
+        .map(Arc::new)
         .collect()
 }

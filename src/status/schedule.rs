@@ -37,7 +37,6 @@ pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Respon
                 revision,
                 dispatches: dispatches
                     .filter(|entry| selection.takes(entry))
-                    .cloned()
                     .collect(),
             };
             json_reply(StatusCode::OK, &list)

@@ -22,12 +22,12 @@ pub(super) fn entry(id: &str) -> Entry {
             creation_time: None,
             modification_number: Some(3),
             program: Program::default(),
-            sites: vec![Site {
+            sites: vec![Arc::new(Site {
                 id: SiteId::new("s").unwrap(),
                 name: "Übung".into(),
                 customer_location_id: String::new(),
                 commitment: Some(Kilowatts(12.5)),
-            }],
+            })],
             metadata: serde_json::json!({"a": [1, null]}),
         }),
         phase: Phase::Scheduled,
@@ -160,7 +160,7 @@ fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
     let body = include_str!("contract/odd_values.json");
     let (list, problems) = crate::voltus::read_list(body.as_bytes()).unwrap();
     assert_eq!(problems.count(), 0, "{problems}");
-    let Some(crate::engine::Reading::Dispatch(read)) = list.readings.into_iter().next() else {
+    let Some(crate::engine::Reading::Dispatch(read)) = list.readings().first().cloned() else {
         panic!("a dispatch");
     };
     let odd = Entry {

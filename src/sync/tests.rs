@@ -217,10 +217,8 @@ impl World {
 
 fn list(dispatches: Vec<Dispatch>) -> Answer {
     let readings = dispatches.into_iter().map(Arc::new);
-    Answer::List(List {
-        readings: readings.map(Reading::Dispatch).collect(),
-        nameless: 0,
-    })
+    let readings = readings.map(Reading::Dispatch).collect();
+    Answer::List(Arc::new(List::new(readings, 0)))
 }
 
 fn found(dispatch: Dispatch) -> Answer {

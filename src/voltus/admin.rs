@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use super::client::{LIST_TIMEOUT, read_whole_list};
+use super::client::{LIST_TIMEOUT, SharedReader, read_whole_list};
 use super::transport::{Transport, body};
 use super::webhook::{EVENTS, read_webhook, read_webhooks};
 use super::{ApiError, ApiKey, ClientError, ClientSettings, Told, Webhook, WebhookId, WebhookUrl};
@@ -164,7 +164,7 @@ impl<C: Clock> Admin<C> {
         let list = match sent {
             Ok(response) if response.status() == StatusCode::OK => {
                 match body(response, self.max_body).await {
-                    Ok(body) => read_whole_list(body).await,
+                    Ok(body) => read_whole_list(body, &SharedReader::default()).await,
                     Err(error) => Err(error),
                 }
             }

@@ -1,7 +1,7 @@
 //! Asks the API over HTTP. One question a call; when to ask, and how often, is
 //! decided elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -10,7 +10,7 @@ use url::Url;
 use super::transport::{SHORT_BODY, Transport, body};
 use super::wire::read_error;
 use super::{
-    Api, ApiError, ApiKey, ClientError, Question, Signals, Told, read_dispatch_answer, read_list,
+    Api, ApiError, ApiKey, ClientError, ListReader, Question, Signals, Told, read_dispatch_answer,
 };
 use crate::clock::Clock;
 use crate::engine::Answer;
@@ -42,6 +42,7 @@ pub struct ClientSettings {
 pub struct Client<C> {
     transport: Transport<C>,
     max_body: u64,
+    reader: SharedReader,
 }
 
 impl<C: Clock> Client<C> {
@@ -53,6 +54,7 @@ impl<C: Clock> Client<C> {
         Ok(Self {
             transport: Transport::new(settings, key, READ_TIMEOUT, clock)?,
             max_body: settings.max_body,
+            reader: SharedReader::default(),
         })
     }
 
@@ -69,7 +71,7 @@ impl<C: Clock> Client<C> {
         if response.status() != StatusCode::OK {
             return Err(self.transport.error(response).await);
         }
-        read_whole_list(body(response, self.max_body).await?).await
+        read_whole_list(body(response, self.max_body).await?, &self.reader).await
     }
 
     async fn dispatch(&self, id: DispatchId) -> Result<Told, ApiError> {
@@ -117,9 +119,21 @@ impl<C: Clock> Api for Client<C> {
     }
 }
 
+/// What is remembered from one list to the next.
+pub(super) type SharedReader = Arc<Mutex<ListReader>>;
+
 /// Reads the answer to `GET /dispatches`.
-pub(super) async fn read_whole_list(body: Vec<u8>) -> Result<Told, ApiError> {
-    let (list, problems) = away_if_large(body, read_list).await?;
+pub(super) async fn read_whole_list(
+    body: Vec<u8>,
+    reader: &SharedReader,
+) -> Result<Told, ApiError> {
+    let reader = Arc::clone(reader);
+    let read = move |body: &[u8]| {
+        // It is changed only once a list was read to its end.
+        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.read(body)
+    };
+    let (list, problems) = away_if_large(body, read).await?;
     Ok(Told {
         answer: Answer::List(list),
         problems,

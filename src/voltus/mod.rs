@@ -23,7 +23,7 @@ pub use problems::Problems;
 pub use signals::Signals;
 pub(crate) use webhook::listener_end;
 pub use webhook::{InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
-pub use wire::{read_dispatch_answer, read_list};
+pub use wire::{ListReader, read_dispatch_answer, read_list};
 
 /// A question to the API.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! Sources disagree on some forms (see the comments below); all are read. What
 //! decides about curtailment is read strictly, the rest as well as may be.
 
-use std::collections::BTreeMap;
+mod list;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,41 +12,19 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::list::{Sites, Wrapped};
 use super::{ApiError, Problems};
 use crate::engine::{List, Reading};
 use crate::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
 
-/// The form of a list, and of an answer by id in the webhook tutorial. Page
-/// fields are to be ignored: everything comes in one answer.
-#[derive(Deserialize)]
-struct Wrapped<'a> {
-    #[serde(borrow)]
-    dispatches: Vec<&'a RawValue>,
-}
+pub use self::list::ListReader;
 
-/// Reads the answer to `GET /dispatches`.
+/// Reads an answer to `GET /dispatches` by itself.
 ///
 /// # Errors
-/// [`ApiError::Unreadable`] when it is no JSON or has no list of dispatches. A
-/// single bad dispatch is no error: it is a reading, or a problem.
-pub fn read_list(body: &[u8]) -> Result<(List, Problems), ApiError> {
-    let wrapped: Wrapped = read_object(body).map_err(unreadable)?;
-    let mut problems = Problems::default();
-    let mut list = List {
-        readings: Vec::with_capacity(wrapped.dispatches.len()),
-        nameless: 0,
-    };
-    for (index, raw) in wrapped.dispatches.into_iter().enumerate() {
-        match read_one(raw, &mut problems) {
-            Some(reading) => list.readings.push(reading),
-            None => {
-                list.nameless += 1;
-                problems
-                    .push(|| format!("dispatch number {} of the list: no usable id", index + 1));
-            }
-        }
-    }
-    Ok((list, problems))
+/// As [`ListReader::read`].
+pub fn read_list(body: &[u8]) -> Result<(Arc<List>, Problems), ApiError> {
+    ListReader::default().read(body)
 }
 
 /// Reads the answer to `GET /dispatches/{id}`.
@@ -67,9 +46,10 @@ pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Pr
         )));
     }
     let mut nameless = true;
+    let mut sites = Sites::default();
     for raw in candidates {
         let mut problems = Problems::default();
-        if let Some(reading) = read_one(raw, &mut problems) {
+        if let Some(reading) = read_one(raw, &mut sites, &mut problems) {
             nameless = false;
             if reading.id() == id {
                 return Ok((reading, problems));
@@ -141,7 +121,7 @@ struct Wire<'a> {
 }
 
 /// Reads one dispatch. `None` when not even its id can be read.
-fn read_one(raw: &RawValue, problems: &mut Problems) -> Option<Reading> {
+fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Option<Reading> {
     let OnlyId { id } = read_object(raw.get().as_bytes()).ok()?;
     let wire = read_object::<Wire>(raw.get().as_bytes())
         .map_err(|error| error.to_string())
@@ -161,7 +141,7 @@ fn read_one(raw: &RawValue, problems: &mut Problems) -> Option<Reading> {
         creation_time: wire.creation_time.and_then(read_leniently),
         modification_number,
         program: wire.program.map(read_program).unwrap_or_default(),
-        sites: read_sites(&wire.sites, &id, problems),
+        sites: read_sites(&wire.sites, sites, &id, problems),
         metadata: wire
             .metadata
             .and_then(read_leniently)
@@ -237,22 +217,29 @@ struct SiteWire {
 /// Reads the sites, in the order of their ids, so that another order upstream
 /// is no change. One that cannot be read is left out; of one named twice the
 /// larger commitment counts (rule R11).
-fn read_sites(raw: &[&RawValue], dispatch: &DispatchId, problems: &mut Problems) -> Vec<Site> {
-    let mut sites: BTreeMap<SiteId, Site> = BTreeMap::new();
-    for (index, raw) in raw.iter().enumerate() {
-        match read_site(raw) {
-            Ok(site) => {
-                if let Some(first) = sites.get_mut(&site.id) {
-                    first.commitment = larger(first.commitment, site.commitment);
-                } else {
-                    sites.insert(site.id.clone(), site);
-                }
-            }
+fn read_sites(
+    elements: &[&RawValue],
+    known: &mut Sites,
+    dispatch: &DispatchId,
+    problems: &mut Problems,
+) -> Vec<Arc<Site>> {
+    let mut sites = Vec::with_capacity(elements.len());
+    for (index, raw) in elements.iter().enumerate() {
+        match known.read(raw) {
+            Ok(site) => sites.push(site),
             Err(reason) => problems
                 .push(|| format!("dispatch {dispatch}: site number {}: {reason}", index + 1)),
         }
     }
-    sites.into_values().collect()
+    sites.sort_by(|one, other| one.id.cmp(&other.id));
+    sites.dedup_by(|later, first| {
+        let double = later.id == first.id;
+        if double && later.commitment != first.commitment {
+            Arc::make_mut(first).commitment = larger(first.commitment, later.commitment);
+        }
+        double
+    });
+    sites
 }
 
 fn read_site(raw: &RawValue) -> Result<Site, String> {

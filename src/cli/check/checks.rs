@@ -122,7 +122,7 @@ fn reachability(config: &Config, look: &Look) -> Check {
     match &look.list {
         Ok(told) => {
             let count = match &told.answer {
-                Answer::List(list) => list.readings.len() + list.nameless,
+                Answer::List(list) => list.readings().len() + list.nameless(),
                 _ => 0,
             };
             if told.problems.is_empty() {

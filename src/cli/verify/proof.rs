@@ -129,7 +129,7 @@ impl Proof {
             return Ok(BTreeSet::new());
         };
         Ok(list
-            .readings
+            .readings()
             .iter()
             .filter_map(|reading| match reading {
                 Reading::Dispatch(dispatch)

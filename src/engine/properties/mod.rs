@@ -38,18 +38,18 @@ fn play(story: &[Op]) -> Vec<Step> {
 fn entries(schedule: &Schedule) -> Vec<Entry> {
     schedule
         .entries()
-        .map(|entry| Entry::clone(entry))
+        .map(|entry| Entry::clone(&entry))
         .collect()
 }
 
 /// The entries without what is only recorded about who asked and when.
 fn decided(schedule: &Schedule) -> Vec<Entry> {
-    let unrecorded = |entry: &Arc<Entry>| Entry {
+    let unrecorded = |entry: Arc<Entry>| Entry {
         asked: Asked::default(),
         absence: None,
         rewind: None,
         last_confirmed: at(0),
-        ..unsourced(entry)
+        ..unsourced(&entry)
     };
     schedule.entries().map(unrecorded).collect()
 }
@@ -111,7 +111,7 @@ proptest! {
                     assert_eq!(&entry.dispatch, &known.dispatch, "nothing was shown");
                     continue;
                 };
-                let verdict = oracle::verdict(&steps, place, known, seen, asked);
+                let verdict = oracle::verdict(&steps, place, &known, seen, asked);
                 let replaced = *entry.dispatch == *seen && entry.asked >= asked;
                 let stayed = entry.dispatch == known.dispatch && entry.asked == known.asked;
                 match verdict {
@@ -139,8 +139,8 @@ proptest! {
             for change in &step.outcome.changes {
                 revision += 1;
                 assert_eq!((change.revision, change.at), (revision, at(step.now)));
-                let known = step.before.get(&change.id).map(|entry| &entry.dispatch);
-                assert_eq!(change.before.as_ref(), known);
+                let known = step.before.get(&change.id).map(|entry| Arc::clone(&entry.dispatch));
+                assert_eq!(change.before, known);
                 let belief = beliefs.entry(change.id.clone()).or_insert(Belief::Unknown);
                 let heard = belief.hear(&change.kind, previous.get(&change.id).copied());
                 let heard = heard.unwrap_or_else(|| panic!("{belief:?}, then {change:?}"));
@@ -239,7 +239,7 @@ proptest! {
                 }
             }
             for known in step.after.entries().filter(|entry| !entry.phase.is_over()) {
-                let lacking = oracle::newest_word(&steps, place, known) == Some(Word::Lacks);
+                let lacking = oracle::newest_word(&steps, place, &known) == Some(Word::Lacks);
                 let asked_for = step.outcome.look_ups.contains(known.id());
                 assert!(!lacking || asked_for, "{known:?}");
             }
@@ -287,7 +287,7 @@ proptest! {
         for (place, step) in steps.iter().enumerate() {
             for known in step.after.entries() {
                 let mut number = known.dispatch.modification_number;
-                if is_withdrawn(known) {
+                if is_withdrawn(&known) {
                     // A higher one may be from before it was gone.
                     number = number.map(|number| number + 1);
                 }
@@ -328,7 +328,7 @@ proptest! {
         assert_eq!(steps.len(), swapped.len());
         for (step, other) in steps.iter().zip(&swapped) {
             let bare = |schedule: &Schedule| -> Vec<Entry> {
-                schedule.entries().map(|entry| unsourced(entry)).collect()
+                schedule.entries().map(|entry| unsourced(&entry)).collect()
             };
             assert_eq!(bare(&step.after), bare(&other.after));
             let kinds = |step: &Step| -> Vec<_> {
@@ -361,7 +361,7 @@ proptest! {
                 assert!(!dropped || may, "too early: {known:?}");
                 assert!(dropped || !must, "too late: {known:?}");
             }
-            let known = |entry: &&Arc<Entry>| step.before.get(entry.id()).is_some();
+            let known = |entry: &Arc<Entry>| step.before.get(entry.id()).is_some();
             for entry in step.after.entries().filter(|entry| !known(entry)) {
                 let too_old = entry.phase.is_over() && oracle::is_long_over(&entry.dispatch, step.now);
                 assert!(!too_old, "not worth taking in: {entry:?}");

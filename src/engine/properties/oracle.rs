@@ -28,14 +28,14 @@ pub fn word<'a>(step: &'a Step, id: &DispatchId) -> Option<(Asked, Word<'a>)> {
         Answer::Gone(gone) => (gone == id).then_some(Word::Gone),
         Answer::Found(reading) => among(std::slice::from_ref(reading), id),
         Answer::List(list) => {
-            among(&list.readings, id).or((list.nameless == 0).then_some(Word::Lacks))
+            among(list.readings(), id).or((list.nameless() == 0).then_some(Word::Lacks))
         }
     };
     word.map(|word| (*asked, word))
 }
 
 /// Of a dispatch that is there twice: the higher number, else the last.
-fn among<'a>(readings: &'a [Reading], id: &DispatchId) -> Option<Word<'a>> {
+pub fn among<'a>(readings: &'a [Reading], id: &DispatchId) -> Option<Word<'a>> {
     let named: Vec<&Reading> = readings
         .iter()
         .filter(|reading| reading.id() == id)

@@ -102,7 +102,7 @@ pub fn follow_phases(steps: &[Step], mut check: impl FnMut(&Step, &Entry, &Passe
                 step.now,
                 confirmed && entry.dispatch.authorized && !withdrawn,
             );
-            check(step, entry, passed);
+            check(step, &entry, passed);
         }
     }
 }

@@ -19,14 +19,14 @@ pub fn assert_settled(world: &World, before: &Schedule, polls: usize) {
         let truth = world.upstream().tells(&id);
         let listed = world.upstream().lists(&id);
         let known = before.get(&id);
-        let was_live = known.is_some_and(|entry| !entry.phase.is_over());
+        let was_live = known.as_ref().is_some_and(|entry| !entry.phase.is_over());
         match (world.schedule.get(&id), truth) {
             (Some(entry), Some(truth)) if listed || was_live => {
                 assert_eq!(*entry.dispatch, truth);
-                assert!(!withdrawn(entry), "{id} is there");
+                assert!(!withdrawn(&entry), "{id} is there");
             }
             (Some(entry), None) if was_live && polls > 1 => {
-                assert!(withdrawn(entry), "{id} is gone");
+                assert!(withdrawn(&entry), "{id} is gone");
             }
             (None, truth) => {
                 assert!(!was_live, "{id} was dropped while it was live");
@@ -38,6 +38,6 @@ pub fn assert_settled(world: &World, before: &Schedule, polls: usize) {
     }
     phases::follow_phases(&world.steps, |step, entry, passed| {
         let right = passed.phases(step.now).contains(&entry.phase);
-        assert!(right || withdrawn(entry), "{passed:?} {entry:?}");
+        assert!(right || withdrawn(&entry), "{passed:?} {entry:?}");
     });
 }

@@ -1,5 +1,7 @@
 //! An upstream that changes.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
@@ -132,7 +134,7 @@ fn fresh(id: &DispatchId, start: i64, length: Option<i64>, authorized: bool) -> 
     }
 }
 
-fn sites(count: u8) -> Vec<Site> {
+fn sites(count: u8) -> Vec<Arc<Site>> {
     (0..count)
         .map(|number| Site {
             id: SiteId::new(&format!("s{number}")).unwrap(),
@@ -140,6 +142,7 @@ fn sites(count: u8) -> Vec<Site> {
             customer_location_id: String::new(),
             commitment: Some(Kilowatts(f64::from(count))),
         })
+        .map(Arc::new)
         .collect()
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::oracle::among;
 use super::story::{Event, Fault, Op};
 use super::upstream::{Upstream, id};
 use crate::engine::{Answer, List, Observation, Outcome, Reading, Rules, Schedule, reconcile};
@@ -62,6 +63,10 @@ pub struct World {
     now: i64,
     /// Whether every observation is given another source.
     swapped: bool,
+    /// The last list that was told: the next one shares with it what is the same.
+    last_list: Arc<List>,
+    /// The schedule of one who reads everything anew each time.
+    forgetful: Schedule,
     pub schedule: Schedule,
     pub steps: Vec<Step>,
 }
@@ -76,6 +81,8 @@ impl World {
             last: Asked { term: 1, count: 0 },
             now: 0,
             swapped,
+            last_list: Arc::default(),
+            forgetful: Schedule::default(),
             schedule: Schedule::default(),
             steps: Vec::new(),
         };
@@ -198,10 +205,11 @@ impl World {
             .map(|entry| Entry {
                 absence: None,
                 rewind: None,
-                ..Entry::clone(entry)
+                ..Entry::clone(&entry)
             })
             .collect();
         self.schedule = Schedule::restore(stored, self.schedule.revision());
+        self.forgetful = self.schedule.clone();
         self.last = Asked {
             term: self.last.term + 1,
             count: 0,
@@ -251,7 +259,11 @@ impl World {
             upstream = upstream.unnumbered();
         }
         let answer = match &question.about {
-            None => Answer::List(self.list(&upstream, moment, fault)),
+            None => {
+                let list = self.list(&upstream, moment, fault).sharing(&self.last_list);
+                self.last_list = Arc::clone(&list);
+                Answer::List(list)
+            }
             Some(id) => match upstream.tells(id) {
                 _ if matches!(fault, Fault::Gone) => Answer::Gone(id.clone()),
                 None => Answer::Gone(id.clone()),
@@ -269,7 +281,7 @@ impl World {
     }
 
     fn list(&self, upstream: &Upstream, moment: usize, fault: &Fault) -> List {
-        let mut list = List::default();
+        let (mut readings, mut nameless) = (Vec::new(), 0);
         for (place, id) in upstream.ids().enumerate() {
             let Some(dispatch) = upstream.tells(id).filter(|_| upstream.lists(id)) else {
                 continue;
@@ -278,21 +290,27 @@ impl World {
             let reading = Reading::Dispatch(Arc::new(dispatch));
             match *fault {
                 Fault::Lacks(mask) if hit(mask) => {}
-                Fault::Unreadable(mask) if hit(mask) => list.readings.push(unreadable(id)),
-                Fault::Nameless(mask) if hit(mask) => list.nameless += 1,
+                Fault::Unreadable(mask) if hit(mask) => readings.push(unreadable(id)),
+                Fault::Nameless(mask) if hit(mask) => nameless += 1,
                 Fault::Doubled { back, first } => {
                     let older = &self.moments[moment.saturating_sub(usize::from(back))];
                     let older = older.tells(id).map(Arc::new).map(Reading::Dispatch);
                     if first {
-                        list.readings.extend(older);
-                        list.readings.push(reading);
+                        readings.extend(older);
+                        readings.push(reading);
                     } else {
-                        list.readings.push(reading);
-                        list.readings.extend(older);
+                        readings.push(reading);
+                        readings.extend(older);
                     }
                 }
-                _ => list.readings.push(reading),
+                _ => readings.push(reading),
             }
+        }
+        let list = List::new(readings.clone(), nameless);
+        for reading in &readings {
+            let chosen = list.get(reading.id()).map(std::slice::from_ref);
+            let chosen = chosen.and_then(|chosen| among(chosen, reading.id()));
+            assert_eq!(chosen, among(&readings, reading.id()), "{readings:?}");
         }
         list
     }
@@ -306,6 +324,11 @@ impl World {
         }
         let before = self.schedule.clone();
         let (after, outcome) = reconcile(&before, &observation, at(self.now), &RULES);
+        let anew = afresh(&observation);
+        let (forgetful, same) = reconcile(&self.forgetful, &anew, at(self.now), &RULES);
+        assert_eq!(outcome, same, "what is shared is read as if it were new");
+        assert!(after.entries().eq(forgetful.entries()), "{after:?}");
+        self.forgetful = forgetful;
         for id in &outcome.look_ups {
             self.ask(Some(id.clone()), Source::Poll);
         }
@@ -319,6 +342,24 @@ impl World {
             after,
         });
     }
+}
+
+/// The same, and shared with nothing.
+fn afresh(observation: &Observation) -> Observation {
+    let mut observation = observation.clone();
+    let afresh = |reading: &Reading| match reading {
+        Reading::Dispatch(dispatch) => Reading::Dispatch(Arc::new(Dispatch::clone(dispatch))),
+        Reading::Unreadable { .. } => reading.clone(),
+    };
+    if let Observation::Api {
+        answer: Answer::List(list),
+        ..
+    } = &mut observation
+    {
+        let readings = list.readings().iter().map(afresh).collect();
+        *list = Arc::new(List::new(readings, list.nameless()));
+    }
+    observation
 }
 
 fn unreadable(id: &DispatchId) -> Reading {

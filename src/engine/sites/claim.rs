@@ -91,7 +91,8 @@ impl Link {
 
     /// The site as the dispatch knows it.
     pub fn site(&self) -> Option<&Site> {
-        self.claim.dispatch.sites.get(self.place as usize)
+        let site = self.claim.dispatch.sites.get(self.place as usize);
+        site.map(|site| &**site)
     }
 
     /// What of it can change how the site is curtailed. `None` if nothing can.
@@ -109,7 +110,7 @@ impl Link {
     pub fn all(claim: &Arc<Claim>) -> impl Iterator<Item = (&Site, Self)> {
         (0u32..).zip(&claim.dispatch.sites).map(|(place, site)| {
             let claim = Arc::clone(claim);
-            (site, Self { claim, place })
+            (&**site, Self { claim, place })
         })
     }
 }

@@ -96,7 +96,7 @@ impl SitePlan {
 
         let mut sites: BTreeMap<SiteId, (DateTime<Utc>, Vec<Link>)> = BTreeMap::new();
         for entry in schedule.entries() {
-            let claim = Claim::new(entry, held.contains(entry.id()), rules);
+            let claim = Claim::new(&entry, held.contains(entry.id()), rules);
             let claim = plan.put_claim(Arc::new(claim), rules);
             for (site, link) in Link::all(&claim) {
                 let (heard_of, links) = sites

@@ -74,7 +74,7 @@ impl Step<'_> {
         for (id, source) in news(outcome) {
             let before = self.planned.plan.claims.get(id);
             let after = schedule.get(id).map(|entry| {
-                Claim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
+                Claim::since(before.map(|claim| &**claim), &entry, self.now, self.rules)
             });
             self.touch(id, after, source);
         }

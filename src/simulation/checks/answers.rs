@@ -64,8 +64,8 @@ impl Answers {
         };
         let readings = match &told.answer {
             Answer::List(list) => {
-                answered.complete = list.nameless == 0;
-                &*list.readings
+                answered.complete = list.nameless() == 0;
+                list.readings()
             }
             Answer::Found(reading) => std::slice::from_ref(reading),
             Answer::Gone(id) => {

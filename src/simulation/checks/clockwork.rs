@@ -1,6 +1,7 @@
 //! Starts and ends on time, whatever else is down; stale when blind; no spin
 //! (rules R4, R7 and R10).
 
+use std::sync::Arc;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -165,7 +166,7 @@ impl Clockwork {
 
     fn phases(&self, end: &StepEnd<'_>) -> Checked {
         for entry in end.view.schedule.entries() {
-            let expected = if is_withdrawn(entry) {
+            let expected = if is_withdrawn(&entry) {
                 Phase::Cancelled
             } else {
                 oracle::phase(&entry.dispatch, end.view.as_of)
@@ -181,8 +182,8 @@ impl Clockwork {
     }
 
     fn sites(&self, end: &StepEnd<'_>) -> Checked {
-        let live = live(end);
-        let duties = oracle::duties(live, end.view.as_of, &self.rules);
+        let live: Vec<_> = live(end).collect();
+        let duties = oracle::duties(live.iter().map(|dispatch| &**dispatch), end.view.as_of, &self.rules);
         for site in end.view.plan.sites() {
             site_is(site, duties.get(&site.id), end.now)?;
         }
@@ -203,7 +204,7 @@ impl Clockwork {
         let as_of = end.view.as_of;
         let times = live(end).flat_map(|dispatch| {
             let start = dispatch.start_time;
-            match oracle::phase(dispatch, as_of) {
+            match oracle::phase(&dispatch, as_of) {
                 Phase::Scheduled if dispatch.test && !self.rules.curtail_on_test => {
                     [None, Some(start)]
                 }
@@ -223,12 +224,12 @@ impl Clockwork {
     }
 }
 
-fn live<'v>(end: &'v StepEnd<'_>) -> impl Iterator<Item = &'v Dispatch> {
+fn live(end: &StepEnd<'_>) -> impl Iterator<Item = Arc<Dispatch>> {
     end.view
         .schedule
         .entries()
         .filter(|entry| !is_withdrawn(entry))
-        .map(|entry| &*entry.dispatch)
+        .map(|entry| Arc::clone(&entry.dispatch))
 }
 
 fn is_withdrawn(entry: &Entry) -> bool {

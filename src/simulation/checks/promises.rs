@@ -191,7 +191,7 @@ impl Promises {
             Answer::Gone(gone) => gone == id && entry.is_some_and(|entry| entry.phase.is_over()),
             Answer::Found(Reading::Dispatch(found)) => found.id == *id && is_kept(found),
             Answer::Found(Reading::Unreadable { .. }) => false,
-            Answer::List(list) => list.readings.iter().any(|reading| match reading {
+            Answer::List(list) => list.readings().iter().any(|reading| match reading {
                 Reading::Dispatch(shown) => shown.id == *id && is_kept(shown),
                 Reading::Unreadable { .. } => false,
             }),

@@ -1,5 +1,6 @@
 //! What the daemon began comes to an end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
@@ -64,7 +65,16 @@ impl World {
             return Ok(());
         }
         let knobs = &self.scenario.knobs;
-        let result = prepared.answer(&self.upstream, asked_at, |at| self.wall_at(at), knobs);
+        let wall_at = |at| self.wall_at(at);
+        let last_list = &self.api.last_list;
+        let result = prepared.answer(&self.upstream, asked_at, wall_at, knobs, last_list);
+        if let Ok(Told {
+            answer: Answer::List(list),
+            ..
+        }) = &result
+        {
+            self.api.last_list = Arc::clone(list);
+        }
         self.trace
             .line(self.now, || format!("  told {asked}: {}", brief(&result)));
         let Some(question) = self.questions.remove(&asked) else {
@@ -113,8 +123,8 @@ fn brief(result: &Result<Told, ApiError>) -> String {
         Err(error) => error.to_string(),
         Ok(told) => match &told.answer {
             Answer::List(list) => {
-                let all: Vec<String> = list.readings.iter().map(reading).collect();
-                format!("[{}], {} nameless", all.join(", "), list.nameless)
+                let all: Vec<String> = list.readings().iter().map(reading).collect();
+                format!("[{}], {} nameless", all.join(", "), list.nameless())
             }
             Answer::Found(found) => reading(found),
             Answer::Gone(id) => format!("{id} is gone"),

@@ -1,6 +1,5 @@
 //! What the API told, or did not.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -57,13 +56,9 @@ impl<W> Machine<W> {
                 self.note_problems(&told);
                 let tickets = match &told.answer {
                     Answer::List(list) => {
-                        let shown: BTreeSet<&DispatchId> = list
-                            .readings
-                            .iter()
-                            .filter(|reading| matches!(reading, Reading::Dispatch(_)))
-                            .map(Reading::id)
-                            .collect();
-                        self.fetcher.answered_by_list(before, &shown)
+                        self.fetcher.answered_by_list(before, |id| {
+                            matches!(list.get(id), Some(Reading::Dispatch(_)))
+                        })
                     }
                     Answer::Found(_) | Answer::Gone(_) => Vec::new(),
                 };

@@ -118,11 +118,8 @@ fn told(asked: Asked, answer: Answer) -> Input<u64> {
 
 fn list(asked: Asked, dispatches: &[Dispatch]) -> Input<u64> {
     let readings = dispatches.iter().cloned().map(Arc::new);
-    let list = List {
-        readings: readings.map(Reading::Dispatch).collect(),
-        nameless: 0,
-    };
-    told(asked, Answer::List(list))
+    let list = List::new(readings.map(Reading::Dispatch).collect(), 0);
+    told(asked, Answer::List(Arc::new(list)))
 }
 
 fn id(text: &str) -> DispatchId {

@@ -23,7 +23,7 @@ fn with_site(dispatch: Dispatch) -> Dispatch {
         commitment: None,
     };
     Dispatch {
-        sites: vec![site],
+        sites: vec![Arc::new(site)],
         ..dispatch
     }
 }

@@ -119,7 +119,7 @@ async fn the_ids_of_a_scenario_are_found_in_any_form() {
 async fn a_look_tells_the_list_and_the_time() {
     let (sandbox, admin) = sandbox().await;
     let look = admin.look().await;
-    assert!(matches!(look.list.unwrap().answer, Answer::List(list) if list.readings.is_empty()));
+    assert!(matches!(look.list.unwrap().answer, Answer::List(list) if list.readings().is_empty()));
     let (ahead, margin) = look.ahead.unwrap();
     assert!(ahead.abs() <= margin, "{ahead} {margin}");
     let refused = super::tests::admin(&sandbox.url(), "wrong").look().await;

@@ -32,14 +32,14 @@ fn with(field: &str, value: Value) -> Value {
     dispatch
 }
 
-fn list(dispatches: &[Value]) -> (List, Problems) {
+fn list(dispatches: &[Value]) -> (Arc<List>, Problems) {
     let body = json!({"dispatches": dispatches, "page": 0, "perPage": 0});
     read_list(body.to_string().as_bytes()).unwrap()
 }
 
 /// Reads one dispatch, which must be readable.
 fn read(value: Value) -> Dispatch {
-    match list(&[value]).0.readings.remove(0) {
+    match list(&[value]).0.readings()[0].clone() {
         Reading::Dispatch(dispatch) => (*dispatch).clone(),
         Reading::Unreadable { reason, .. } => panic!("{reason}"),
     }
@@ -55,7 +55,7 @@ fn a_list_of_fields_is_not_taken_for_an_object() {
         json!(["dkmq"]),
         with("sites", json!([["s1", "Plant", "", 12]])),
     ]);
-    assert_eq!((list.nameless, list.readings.len()), (1, 1));
+    assert_eq!((list.nameless(), list.readings().len()), (1, 1));
     assert_eq!(problems.count(), 2);
 }
 
@@ -128,7 +128,7 @@ fn a_commitment_is_read_to_the_last_digit() {
     let body = r#"{"dispatches": [{"id": "d", "authorized": true, "start_time": "2026-11-24T10:00:00Z",
         "sites": [{"id": "s", "commitment": 193.48468308761142}]}]}"#;
     let (list, _) = read_list(body.as_bytes()).unwrap();
-    let Some(Reading::Dispatch(dispatch)) = list.readings.first() else {
+    let Some(Reading::Dispatch(dispatch)) = list.readings().first() else {
         panic!("{list:?}");
     };
     let commitment = dispatch.sites[0].commitment.unwrap();
@@ -154,7 +154,7 @@ fn another_order_of_sites_is_no_change() {
 fn an_unreadable_site_is_left_out_and_the_rest_holds() {
     let sites = json!([{"id": "a"}, {"name": "no id"}, 7, {"id": "b", "commitment": "much"}]);
     let (list, problems) = list(&[with("sites", sites)]);
-    let Reading::Dispatch(dispatch) = &list.readings[0] else {
+    let Reading::Dispatch(dispatch) = &list.readings()[0] else {
         panic!("unreadable");
     };
     assert_eq!(dispatch.sites.len(), 1);
@@ -177,9 +177,9 @@ fn one_unreadable_dispatch_does_not_spoil_a_list() {
         let mut good = full();
         good["id"] = json!("good");
         let (list, problems) = list(&[bad, good]);
-        assert!(matches!(list.readings[0], Reading::Unreadable { .. }));
-        assert!(matches!(list.readings[1], Reading::Dispatch(_)));
-        assert_eq!((list.nameless, problems.count()), (0, 1));
+        assert!(matches!(list.readings()[0], Reading::Unreadable { .. }));
+        assert!(matches!(list.readings()[1], Reading::Dispatch(_)));
+        assert_eq!((list.nameless(), problems.count()), (0, 1));
     }
 }
 
@@ -193,7 +193,7 @@ fn an_element_without_a_usable_id_is_nameless() {
         with("id", json!("")),
     ] {
         let (list, _) = list(&[bad]);
-        assert_eq!((list.readings.len(), list.nameless), (0, 1));
+        assert_eq!((list.readings().len(), list.nameless()), (0, 1));
     }
 }
 
@@ -217,7 +217,7 @@ fn metadata_that_is_nested_too_deep_is_dropped_and_the_dispatch_kept() {
     let body = full().to_string().replace("{\"code\":4}", &deep);
     let body = format!("{{\"dispatches\":[{body}]}}");
     let (list, _) = read_list(body.as_bytes()).unwrap();
-    assert!(matches!(list.readings[0], Reading::Dispatch(_)));
+    assert!(matches!(list.readings()[0], Reading::Dispatch(_)));
 }
 
 #[test]

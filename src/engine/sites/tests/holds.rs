@@ -2,6 +2,8 @@
 //!
 //! Times are seconds. Unless said otherwise a dispatch names site `s`.
 
+use std::sync::Arc;
+
 use super::world::{But, World, at, dispatch, lead, site, site_id};
 use crate::engine::Rules;
 use crate::model::Kilowatts;
@@ -348,7 +350,7 @@ fn what_ended_and_was_pruned_at_once_is_released() {
 #[test]
 fn names_come_from_the_dispatch_that_changed_last_and_command_nothing() {
     let named = |name, start, text: &str| {
-        dispatch(name, start, 100).but(|it| it.sites[0].name = text.into())
+        dispatch(name, start, 100).but(|it| Arc::make_mut(&mut it.sites[0]).name = text.into())
     };
     let mut world = World::new(lead(0));
     world.see(10, named("b", 10, "old"));

@@ -138,16 +138,16 @@ fn live(world: &mut World, history: &[Step], check: impl Fn(&World, i64)) -> i64
 fn expected(world: &World, name: &str, now: i64) -> SiteState {
     let rules = &world.rules;
     let lead = i64::try_from(rules.pre_curtail.as_secs()).unwrap();
-    let mut claims: Vec<&Dispatch> = world
+    let mut claims: Vec<Arc<Dispatch>> = world
         .schedule
         .entries()
         .filter(|entry| entry.cancel_reason != Some(CancelReason::Withdrawn))
-        .map(|entry| &*entry.dispatch)
+        .map(|entry| Arc::clone(&entry.dispatch))
         .filter(|it| it.authorized && (rules.curtail_on_test || !it.test))
         .filter(|it| it.sites.iter().any(|site| site.id == site_id(name)))
         .filter(|it| it.end_time.is_none_or(|end| it.start_time < end))
         .collect();
-    claims.sort_by_key(|it| (it.start_time, &it.id));
+    claims.sort_by_key(|it| (it.start_time, it.id.clone()));
     let covers = |it: &Dispatch, second: i64| {
         seconds(it.start_time) - lead <= second
             && it.end_time.is_none_or(|end| second < seconds(end))
@@ -166,7 +166,7 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
     }
     let holding: Vec<&Dispatch> = claims
         .iter()
-        .copied()
+        .map(|it| &**it)
         .filter(|it| covers(it, now))
         .collect();
     let mut dispatches: Vec<DispatchId> = holding.iter().map(|it| it.id.clone()).collect();

@@ -37,13 +37,13 @@ pub(super) fn seconds(time: DateTime<Utc>) -> i64 {
     (time - at(0)).num_seconds()
 }
 
-pub(super) fn site(name: &str, kw: impl Into<Option<f64>>) -> Site {
-    Site {
+pub(super) fn site(name: &str, kw: impl Into<Option<f64>>) -> Arc<Site> {
+    Arc::new(Site {
         id: site_id(name),
         name: format!("Plant {name}"),
         customer_location_id: format!("loc-{name}"),
         commitment: kw.into().map(Kilowatts),
-    }
+    })
 }
 
 /// A dispatch that names site `s` with 10 kW.
@@ -166,10 +166,7 @@ impl World {
             .into_iter()
             .map(|dispatch| Reading::Dispatch(Arc::new(dispatch)))
             .collect();
-        let list = List {
-            readings,
-            nameless: 0,
-        };
+        let list = Arc::new(List::new(readings, 0));
         self.answer(now, Answer::List(list))
     }
 

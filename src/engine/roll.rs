@@ -1,0 +1,86 @@
+//! The last list, as a standing confirmation of what it shows.
+//!
+//! Most polls say what the one before said. An entry that is just as the list
+//! has it is not touched for that: that it was confirmed, when, and by which
+//! question, is written on the roll alone.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use imbl::OrdSet;
+
+use super::List;
+use crate::model::{Asked, DispatchId, Entry};
+
+/// The last list that was taken in.
+#[derive(Debug, Clone)]
+pub(super) struct Roll {
+    list: Arc<List>,
+    /// The question that it answers.
+    pub asked: Asked,
+    /// When it was taken in, UTC.
+    pub at: DateTime<Utc>,
+    /// Ids that it does not confirm: their entry is not as the list has it, or
+    /// it has something to add, or one of both is missing.
+    apart: OrdSet<DispatchId>,
+}
+
+impl Roll {
+    pub fn new(
+        list: Arc<List>,
+        asked: Asked,
+        at: DateTime<Utc>,
+        apart: OrdSet<DispatchId>,
+    ) -> Self {
+        Self {
+            list,
+            asked,
+            at,
+            apart,
+        }
+    }
+
+    /// Whether `list` is this very one.
+    pub fn is(&self, list: &Arc<List>) -> bool {
+        Arc::ptr_eq(&self.list, list)
+    }
+
+    /// Whether it confirms `entry` as it is.
+    pub fn confirms(&self, entry: &Entry) -> bool {
+        !self.apart.contains(entry.id())
+    }
+
+    /// The ids that it does not confirm.
+    pub fn apart(&self) -> impl Iterator<Item = &DispatchId> {
+        self.apart.iter()
+    }
+
+    /// It confirms this one no longer.
+    pub fn set_apart(&mut self, id: &DispatchId) {
+        self.apart.insert(id.clone());
+    }
+}
+
+/// Whether `list`, asked for at `asked`, has `entry` just as it is, so that the
+/// same list would change nothing but when it was confirmed.
+pub(super) fn settles(list: &List, asked: Asked, entry: &Entry) -> bool {
+    entry.asked == asked
+        && entry.absence.is_none()
+        && entry.rewind.is_none()
+        // A start or an end may pass yet, and nothing but an answer says so.
+        && (!entry.phase.is_over() || (entry.started && entry.ended))
+        && list
+            .get(entry.id())
+            .is_some_and(|reading| reading.shares(&entry.dispatch))
+}
+
+/// Two runs of ids in their order as one, each id once.
+pub(super) fn union<'a>(
+    one: impl Iterator<Item = &'a DispatchId>,
+    other: impl Iterator<Item = &'a DispatchId>,
+) -> Vec<DispatchId> {
+    let mut all: Vec<DispatchId> = one.chain(other).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
+}
