@@ -1,0 +1,83 @@
+//! How many webhooks are taken, and how long each takes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{NO_POLLS, mebibytes};
+use crate::Fault;
+use crate::figures::{Figures, Unit, Who};
+use crate::load::{Kind, Load, make_known};
+use crate::options::Options;
+use crate::stage::Stage;
+
+/// What is measured: a name, the webhooks, the clients, and whether the peer is
+/// measured in the short form too.
+const CASES: &[(&str, Kind, usize, bool)] = &[
+    ("new webhooks, 1 client", Kind::New, 1, false),
+    ("new webhooks, 16 clients", Kind::New, 16, true),
+    ("new webhooks, 64 clients", Kind::New, 64, false),
+    ("duplicate webhooks, 64 clients", Kind::Duplicate, 64, false),
+    ("junk webhooks, 16 clients", Kind::Junk, 16, false),
+];
+
+/// Measures all cases, round after round.
+pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) -> Result<(), Fault> {
+    stage.api.clear();
+    let (limit, gunicorn) = if options.alone {
+        (None, None)
+    } else {
+        (Some(stage.limit().await?), Some(stage.gunicorn().await?))
+    };
+    let mut longest = 0;
+    for round in 1..=options.rounds() {
+        eprintln!("webhooks, round {round}");
+        for &(name, kind, clients, always) in CASES {
+            let load = |to: SocketAddr| Load {
+                to,
+                kind,
+                clients,
+                rate: None,
+                warm_up: Duration::from_millis(if options.short { 200 } else { 500 }),
+                time: Duration::from_millis(if options.short { 800 } else { 2000 }),
+            };
+            let daemon = stage
+                .daemon(&[&NO_POLLS[..], &["--sink", "none"]].concat())
+                .await?;
+            if kind == Kind::Duplicate {
+                make_known(daemon.listen).await?;
+            }
+            note(figures, name, Who::Daemon, &load(daemon.listen)).await?;
+            longest = longest.max(daemon.wal());
+            daemon.process.kill().await?;
+            if let Some(limit) = &limit {
+                note(figures, name, Who::Limit, &load(limit.address)).await?;
+            }
+            if let Some(gunicorn) = &gunicorn
+                && (always || !options.short)
+            {
+                note(figures, name, Who::Python, &load(gunicorn.address)).await?;
+            }
+        }
+    }
+    figures.add(
+        "webhooks: longest WAL of all",
+        Who::Daemon,
+        Unit::Mebibytes,
+        mebibytes(longest),
+    );
+    if let Some(gunicorn) = gunicorn {
+        gunicorn.stop().await?;
+    }
+    Ok(())
+}
+
+async fn note(figures: &mut Figures, name: &str, who: Who, load: &Load) -> Result<(), Fault> {
+    let measured = load.run().await?;
+    let mut add =
+        |measure, unit, value| figures.add(&format!("{name}: {measure}"), who, unit, value);
+    add("rate", Unit::PerSecond, measured.rate);
+    add("median", Unit::Milliseconds, measured.quantile(0.5));
+    add("p99", Unit::Milliseconds, measured.quantile(0.99));
+    add("worst", Unit::Milliseconds, measured.worst());
+    Ok(())
+}
