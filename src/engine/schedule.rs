@@ -112,7 +112,10 @@ impl Schedule {
     /// in their order. Of all others it says the same again.
     pub(super) fn open(&mut self, list: &Arc<List>, asked: Asked) -> Vec<DispatchId> {
         let Some(roll) = self.roll.as_ref().filter(|roll| asked > roll.asked) else {
-            return union(self.entries.keys(), list.readings().iter().map(|one| one.id()));
+            return union(
+                self.entries.keys(),
+                list.readings().iter().map(|one| one.id()),
+            );
         };
         if roll.is(list) {
             return roll.apart().cloned().collect();

@@ -132,11 +132,7 @@ impl World {
             .into_iter()
             .map(|dispatch| Reading::Dispatch(Arc::new(dispatch)))
             .collect();
-        self.answer(
-            now,
-            asked,
-            Answer::List(Arc::new(List::new(readings, 0))),
-        )
+        self.answer(now, asked, Answer::List(Arc::new(List::new(readings, 0))))
     }
 
     fn phase(&self) -> Phase {
@@ -532,11 +528,7 @@ fn a_list_with_a_nameless_element_raises_no_question_of_absence() {
     let mut world = World::new();
     world.list(0, vec![dispatch(10, None)]);
     let asked = world.ask();
-    world.answer(
-        1,
-        asked,
-        Answer::List(Arc::new(List::new(vec![], 1))),
-    );
+    world.answer(1, asked, Answer::List(Arc::new(List::new(vec![], 1))));
     assert!(world.outcome.look_ups.is_empty());
     assert_eq!(world.outcome.unreadable, 1);
 }

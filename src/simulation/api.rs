@@ -138,9 +138,7 @@ impl Prepared {
             wall: wall_of(at),
         };
         let answer = match &self.question {
-            Question::List => {
-                Answer::List(self.list(upstream, moment, knobs).sharing(last_list))
-            }
+            Question::List => Answer::List(self.list(upstream, moment, knobs).sharing(last_list)),
             Question::Dispatch(id) => self.look_up(upstream, id, moment),
         };
         Ok(Told {

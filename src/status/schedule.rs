@@ -35,9 +35,7 @@ pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Respon
             let list = List {
                 as_of: view.as_of,
                 revision,
-                dispatches: dispatches
-                    .filter(|entry| selection.takes(entry))
-                    .collect(),
+                dispatches: dispatches.filter(|entry| selection.takes(entry)).collect(),
             };
             json_reply(StatusCode::OK, &list)
         })

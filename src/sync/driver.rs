@@ -162,14 +162,22 @@ impl<A: Api, C: Clock> Driver<A, C> {
             let wake = self.machine.next_wake();
             tokio::select! {
                 _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
-                Some(ended) = self.tasks.join_next() => {
-                    inputs.push(ended?);
-                    while let Some(ended) = self.tasks.try_join_next() {
-                        inputs.push(ended?);
-                    }
-                }
+                Some(ended) = self.tasks.join_next() => inputs.push(ended?),
                 () = self.clock.sleep_until(wake) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => self.machine.stop(),
+            }
+            // Whoever is about to tell something as well shares the step, and so
+            // the commit. While nobody is, this takes no time.
+            tokio::task::yield_now().await;
+            while inputs.len() < AT_ONCE
+                && let Ok(input) = self.inbox.try_recv()
+            {
+                inputs.push(input);
+            }
+            while inputs.len() < AT_ONCE
+                && let Some(ended) = self.tasks.try_join_next()
+            {
+                inputs.push(ended?);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Starts and ends on time, whatever else is down; stale when blind; no spin
 //! (rules R4, R7 and R10).
 
-use std::sync::Arc;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -183,7 +183,11 @@ impl Clockwork {
 
     fn sites(&self, end: &StepEnd<'_>) -> Checked {
         let live: Vec<_> = live(end).collect();
-        let duties = oracle::duties(live.iter().map(|dispatch| &**dispatch), end.view.as_of, &self.rules);
+        let duties = oracle::duties(
+            live.iter().map(|dispatch| &**dispatch),
+            end.view.as_of,
+            &self.rules,
+        );
         for site in end.view.plan.sites() {
             site_is(site, duties.get(&site.id), end.now)?;
         }

@@ -55,11 +55,9 @@ impl<W> Machine<W> {
             Ok(told) => {
                 self.note_problems(&told);
                 let tickets = match &told.answer {
-                    Answer::List(list) => {
-                        self.fetcher.answered_by_list(before, |id| {
-                            matches!(list.get(id), Some(Reading::Dispatch(_)))
-                        })
-                    }
+                    Answer::List(list) => self.fetcher.answered_by_list(before, |id| {
+                        matches!(list.get(id), Some(Reading::Dispatch(_)))
+                    }),
                     Answer::Found(_) | Answer::Gone(_) => Vec::new(),
                 };
                 self.queue.push_back(Job {

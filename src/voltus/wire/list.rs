@@ -72,8 +72,9 @@ impl ListReader {
                 }
                 None => {
                     nameless += 1;
-                    problems
-                        .push(|| format!("dispatch number {} of the list: no usable id", index + 1));
+                    problems.push(|| {
+                        format!("dispatch number {} of the list: no usable id", index + 1)
+                    });
                 }
             }
         }
@@ -108,5 +109,90 @@ impl Sites {
 
     fn forget_unused(&mut self) {
         self.0.retain(|_, site| Arc::strong_count(site) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(dispatches: &[serde_json::Value]) -> String {
+        json!({"dispatches": dispatches}).to_string()
+    }
+
+    fn dispatch(id: &str) -> serde_json::Value {
+        json!({
+            "id": id, "authorized": true, "start_time": "2026-11-24T10:00:00Z",
+            "sites": [{"id": "s", "name": "Plant", "commitment": 12}],
+        })
+    }
+
+    fn shown(list: &List, place: usize) -> &Arc<crate::model::Dispatch> {
+        let Some(Reading::Dispatch(dispatch)) = list.readings().get(place) else {
+            panic!("{list:?}");
+        };
+        dispatch
+    }
+
+    #[test]
+    fn the_same_answer_again_is_the_very_same_list() {
+        let mut reader = ListReader::default();
+        let odd = json!({"id": "odd"});
+        let body = body(&[dispatch("a"), odd]);
+        let (first, problems) = reader.read(body.as_bytes()).unwrap();
+        let (second, again) = reader.read(body.as_bytes()).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(problems.count(), 1);
+        assert_eq!(problems, again, "what is wrong is told each time");
+    }
+
+    #[test]
+    fn what_two_answers_have_in_common_is_shared_wherever_it_stands() {
+        let mut reader = ListReader::default();
+        let (first, _) = reader
+            .read(body(&[dispatch("a"), dispatch("b")]).as_bytes())
+            .unwrap();
+        assert!(Arc::ptr_eq(
+            &shown(&first, 0).sites[0],
+            &shown(&first, 1).sites[0]
+        ));
+        let mut other = dispatch("a");
+        other["authorized"] = json!(false);
+        let (second, _) = reader
+            .read(body(&[dispatch("0"), other, dispatch("b")]).as_bytes())
+            .unwrap();
+        assert!(Arc::ptr_eq(shown(&first, 1), shown(&second, 2)));
+        assert!(!shown(&second, 1).authorized);
+        assert!(Arc::ptr_eq(
+            &shown(&first, 0).sites[0],
+            &shown(&second, 0).sites[0]
+        ));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_forgotten() {
+        let mut reader = ListReader::default();
+        let good = body(&[dispatch("a")]);
+        let (first, _) = reader.read(good.as_bytes()).unwrap();
+        reader.read(b"{}").unwrap_err();
+        let (second, _) = reader.read(good.as_bytes()).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_dispatch_is_told_with_every_list_that_has_it() {
+        let mut reader = ListReader::default();
+        let mut half = dispatch("half");
+        half["sites"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"id": null}));
+        for others in [vec![], vec![dispatch("a")]] {
+            let list = body(&[&others[..], std::slice::from_ref(&half)].concat());
+            let (_, problems) = reader.read(list.as_bytes()).unwrap();
+            assert_eq!(problems.count(), 1, "{problems}");
+        }
     }
 }
