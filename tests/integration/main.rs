@@ -18,6 +18,7 @@ mod certificates;
 mod commands;
 mod crashes;
 mod delivery;
+mod deploy;
 mod disk;
 mod failures;
 mod footprint;
