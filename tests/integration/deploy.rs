@@ -13,7 +13,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_dispatchd");
+/// The program that was built.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dispatchd");
 
 fn path_of(file: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -25,7 +26,7 @@ fn text_of(file: &str) -> String {
 }
 
 /// A port that nobody uses now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let bound = TcpListener::bind("127.0.0.1:0").unwrap();
     bound.local_addr().unwrap().port()
 }
@@ -41,19 +42,28 @@ fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
 /// A program that may not be installed: what `.ci/run` has put into the folder
 /// of built things, or the system's.
 fn tool(name: &str) -> Option<Command> {
+    let found = find(name);
+    if found.is_none() {
+        println!("left out, for there is no {name}");
+    }
+    found.map(Command::new)
+}
+
+/// Whether a program is there.
+pub fn is_installed(name: &str) -> bool {
+    find(name).is_some()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
     let target = Path::new(PROGRAM).ancestors().nth(2).unwrap();
     let ours = target.join("tools/bin").join(name);
-    let found = std::env::var_os("PATH")
+    std::env::var_os("PATH")
         .iter()
         .flat_map(std::env::split_paths)
         .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(name))
         .chain([ours])
-        .find(|path| path.is_file());
-    if found.is_none() {
-        println!("left out, for there is no {name}");
-    }
-    found.map(Command::new)
+        .find(|path| path.is_file())
 }
 
 /// What a tool says when it is run to its end. `None` where there is none.
