@@ -34,7 +34,7 @@ struct Front {
 type Start = fn(&World, &Daemon, port: u16) -> Option<Command>;
 
 impl Front {
-    /// `None` where the proxy, or what makes a certificate, is not installed.
+    /// `None` where the proxy is not installed.
     async fn of(start: Start) -> Option<Self> {
         let world = World::new().await;
         let daemon = world
@@ -44,7 +44,7 @@ impl Front {
             .flag("--trust-forwarded-for")
             .ready()
             .await;
-        let certificate = certificate(&world)?;
+        let certificate = certificate(&world);
         let port = free_port();
         let mut command = start(&world, &daemon, port)?;
         let proxy = Server::start(&mut command, world.path("proxy.log"));
@@ -151,30 +151,14 @@ impl Front {
     }
 }
 
-/// Makes a certificate for [`NAME`], and gives it.
-fn certificate(world: &World) -> Option<Certificate> {
-    let path = |name: &str| world.path(name).display().to_string();
-    let (key, certificate) = (path("privkey.pem"), path("fullchain.pem"));
-    let subject = format!("/CN={NAME}");
-    let alternative = format!("subjectAltName=DNS:{NAME}");
-    let mut arguments = vec!["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec"];
-    arguments.extend([
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-subj",
-        &subject,
-    ]);
-    arguments.extend([
-        "-addext",
-        &alternative,
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-    ]);
-    arguments.extend(["-keyout", &key, "-out", &certificate]);
-    let output = ran("openssl", &arguments)?;
-    assert!(output.status.success(), "{}", said(&output));
-    let pem = std::fs::read(certificate).unwrap();
-    Some(Certificate::from_pem(&pem).unwrap())
+/// Makes a certificate for [`NAME`], writes it down, and gives it.
+fn certificate(world: &World) -> Certificate {
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    std::fs::write(world.path("fullchain.pem"), &pem).unwrap();
+    let key = made.signing_key.serialize_pem();
+    std::fs::write(world.path("privkey.pem"), key).unwrap();
+    Certificate::from_pem(pem.as_bytes()).unwrap()
 }
 
 fn display(path: PathBuf) -> String {
