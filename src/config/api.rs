@@ -22,8 +22,8 @@ const SANDBOX_KEY: &str = "secret";
 /// The options that say how the API is reached.
 #[derive(Debug, Args)]
 pub struct ApiOptions {
-    /// The API: https://sandbox.voltus.co or https://api.voltus.co
-    #[arg(long, global = true, value_name = "URL", env = "VOLTUS_API_URL", default_value = "https://sandbox.voltus.co", help_heading = API)]
+    /// The API's base.
+    #[arg(long, global = true, help = "The API: https://sandbox.voltus.co or https://api.voltus.co", value_name = "URL", env = "VOLTUS_API_URL", default_value = "https://sandbox.voltus.co", help_heading = API)]
     pub api_url: String,
 
     /// The API's version, the first part of its paths

@@ -3,13 +3,13 @@
 //! The [`Machine`](crate::sync::Machine), its engine, its outboxes and a store
 //! in memory run as in production. Around them everything is simulated: clocks,
 //! the upstream and its API, webhooks, receivers, the disk, crashes. A seed
-//! gives a [`scenario`]: a list of incidents. At every step what passes between
-//! daemon and world is held against [`checks`], and after the last fault
-//! everything must come right ([`convergence`]), by the word of an [`oracle`]
+//! gives a `scenario`: a list of incidents. At every step what passes between
+//! daemon and world is held against `checks`, and after the last fault
+//! everything must come right (`convergence`), by the word of an `oracle`
 //! that shares no code with the engine.
 //!
-//! All chances are a function of the seed and of what they are for ([`dice`]),
-//! so that incidents can be taken out of a failing run one by one ([`shrink`]).
+//! All chances are a function of the seed and of what they are for (`dice`),
+//! so that incidents can be taken out of a failing run one by one (`shrink`).
 
 mod api;
 mod checks;

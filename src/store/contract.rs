@@ -174,7 +174,7 @@ fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
         store.commit(&first).unwrap();
         drop(store);
         let (mut store, _) = open();
-        assert_eq!(store.load().unwrap().entries, [odd.clone()]);
+        assert_eq!(store.load().unwrap().entries, std::slice::from_ref(&odd));
     });
 }
 

@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::harness::{World, wait_until};
 
@@ -64,10 +64,11 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let acceptor = Arc::new(ArcSwap::from_pointee(acceptor));
         let current = Arc::clone(&acceptor);
-        let task = tokio::spawn(async move {
+        let connections = TaskTracker::new();
+        let task = TaskTracker::new().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = TlsAcceptor::clone(&current.load());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     // Whoever does not trust us hangs up.
                     if let Ok(mut stream) = acceptor.accept(stream).await {
                         let mut upstream = TcpStream::connect(upstream).await.unwrap();

@@ -1,6 +1,6 @@
 //! `GET /metrics`
 
-mod deploy;
+pub mod deploy;
 mod exposition;
 mod queries;
 

@@ -1,9 +1,10 @@
 //! The report for people: what matters first, in 80 columns.
 
 use chrono::{DateTime, Utc};
+use unicode_width::UnicodeWidthStr;
 
 use super::report::{Delivery, Dispatch, Report, Site, Status};
-use super::words::{count, cut, end, relative, span, time, wrap};
+use super::words::{count, cut, end, fill, relative, span, time, wrap};
 use crate::cli::output::plain;
 
 /// No line is longer.
@@ -265,15 +266,13 @@ impl Page {
             .enumerate()
             .map(|(column, (name, _))| {
                 let cells = rows.iter().filter_map(|(_, cells)| cells.get(column));
-                let widest = cells.map(|cell| cell.chars().count()).max();
-                widest.unwrap_or_default().max(name.chars().count())
+                let widest = cells.map(|cell| cell.width()).max();
+                widest.unwrap_or_default().max(name.width())
             })
             .collect();
         let join = |cells: Vec<String>| -> Vec<String> {
             let padded = cells.into_iter().zip(&widths);
-            padded
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect()
+            padded.map(|(cell, width)| fill(&cell, *width)).collect()
         };
         let names = columns.iter().map(|(name, _)| (*name).to_owned());
         let header = join(names.collect()).join("  ");

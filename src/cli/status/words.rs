@@ -1,6 +1,7 @@
 //! Times and numbers in as few letters as will do.
 
 use chrono::{DateTime, Utc};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A time, to the minute.
 pub(super) fn time(time: DateTime<Utc>) -> String {
@@ -50,21 +51,21 @@ pub(super) fn count(count: u64, one: &str, many: &str) -> String {
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split_whitespace() {
-        let mut word: Vec<char> = word.chars().collect();
+    for mut word in text.split_whitespace() {
         loop {
-            let used = line.chars().count();
+            let used = line.width();
             let gap = usize::from(used > 0);
-            if used + gap + word.len() <= width {
+            if used + gap + word.width() <= width {
                 line.extend((gap > 0).then_some(' '));
-                line.extend(word);
+                line.push_str(word);
                 break;
             }
             if used > 0 {
                 lines.push(std::mem::take(&mut line));
             } else {
-                let rest = word.split_off(width.max(1));
-                lines.push(word.into_iter().collect());
+                let first = word.chars().next().map_or(0, char::len_utf8);
+                let (fits, rest) = word.split_at(fitting(word, width).max(first));
+                lines.push(fits.to_owned());
                 word = rest;
             }
         }
@@ -75,13 +76,30 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `text` in `width` letters at most.
+/// `text` in `width` columns at most.
 pub(super) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
+    let kept = fitting(text, width.saturating_sub(1));
+    format!("{}…", text.get(..kept).unwrap_or_default())
+}
+
+/// `text`, filled up to `width` columns.
+pub(super) fn fill(text: &str, width: usize) -> String {
+    let gap = width.saturating_sub(text.width());
+    format!("{text}{}", " ".repeat(gap))
+}
+
+/// How many bytes of `text` fit into `width` columns, of which some letters take
+/// two.
+fn fitting(text: &str, width: usize) -> usize {
+    let mut used = 0;
+    let beyond = text.char_indices().find(|(_, letter)| {
+        used += letter.width().unwrap_or(0);
+        used > width
+    });
+    beyond.map_or(text.len(), |(at, _)| at)
 }
 
 #[cfg(test)]

@@ -39,7 +39,24 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn new(process: Process, (listener, status): (SocketAddr, SocketAddr)) -> Self {
+    /// Waits until the process answers.
+    pub async fn of(mut process: Process) -> Self {
+        let (listener, status) = wait_for("a daemon that says where it listens", async || {
+            let log = process.log();
+            let after = |words: &str| {
+                let line = log
+                    .iter()
+                    .find_map(|line| Some(line.split_once(words)?.1))?;
+                line.split('/').next()?.parse().ok()
+            };
+            let ended = process.ended();
+            assert!(ended.is_none(), "{ended:?}: {log:?}");
+            Some((
+                after("webhooks come in at http://")?,
+                after("status is told at http://")?,
+            ))
+        })
+        .await;
         Self {
             process,
             listener,

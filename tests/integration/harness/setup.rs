@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Daemon, Process, wait_for};
+use super::{Daemon, Process};
 
 /// The command line of a daemon. Whatever a test does not set stands out of
 /// its way: ports of its own, no limit on requests, hours between two polls.
 #[derive(Debug, Clone)]
 pub struct Setup {
     options: BTreeMap<&'static str, String>,
+    flags: Vec<&'static str>,
     sinks: Vec<String>,
     variables: Vec<(&'static str, String)>,
     folder: PathBuf,
@@ -21,6 +22,7 @@ impl Setup {
     pub fn new(api_url: &str, folder: PathBuf) -> Self {
         let setup = Self {
             options: BTreeMap::new(),
+            flags: Vec::new(),
             sinks: Vec::new(),
             variables: Vec::new(),
             folder,
@@ -37,6 +39,12 @@ impl Setup {
     /// Sets an option that takes a value.
     pub fn with(mut self, option: &'static str, value: impl ToString) -> Self {
         self.options.insert(option, value.to_string());
+        self
+    }
+
+    /// Sets an option that takes none.
+    pub fn flag(mut self, option: &'static str) -> Self {
+        self.flags.push(option);
         self
     }
 
@@ -69,6 +77,7 @@ impl Setup {
         for (option, value) in &self.options {
             command.args([option, value.as_str()]);
         }
+        command.args(&self.flags);
         for sink in &self.sinks {
             command.args(["--sink", sink]);
         }
@@ -84,23 +93,6 @@ impl Setup {
 
     /// A daemon that answers.
     pub async fn start(&self) -> Daemon {
-        let mut process = self.spawn();
-        let addresses = wait_for("a daemon that says where it listens", async || {
-            let log = process.log();
-            let after = |words: &str| {
-                let line = log
-                    .iter()
-                    .find_map(|line| Some(line.split_once(words)?.1))?;
-                line.split('/').next()?.parse().ok()
-            };
-            let ended = process.ended();
-            assert!(ended.is_none(), "{ended:?}: {log:?}");
-            Some((
-                after("webhooks come in at http://")?,
-                after("status is told at http://")?,
-            ))
-        })
-        .await;
-        Daemon::new(process, addresses)
+        Daemon::of(self.spawn()).await
     }
 }

@@ -36,7 +36,7 @@ fn alerts() -> Vec<String> {
 }
 
 /// The expressions of the dashboard.
-fn panels() -> Vec<String> {
+pub fn panels() -> Vec<String> {
     fn gather(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {

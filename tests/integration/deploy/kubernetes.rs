@@ -1,0 +1,180 @@
+//! The objects for Kubernetes. No cluster runs here.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{PROGRAM, path_of, ran, said, text_of};
+use crate::harness::{Daemon, Process, World, ask};
+
+fn read(file: &str) -> Value {
+    let text = text_of(&format!("kubernetes/{file}"));
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|item| item.as_str().unwrap()).collect()
+}
+
+/// The pod, and its one container.
+fn pod() -> (Value, Value) {
+    let spec = &read("deployment.yaml")["spec"]["template"]["spec"];
+    let containers = spec["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    (spec.clone(), containers[0].clone())
+}
+
+#[test]
+fn kustomize_is_given_every_file_that_is_there() {
+    let kustomization = read("kustomization.yaml");
+    let mut listed = names(&kustomization["resources"]);
+    listed.push("kustomization.yaml");
+    listed.sort_unstable();
+    let mut there: Vec<String> = std::fs::read_dir(path_of("kubernetes"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    there.sort();
+    assert_eq!(listed, there);
+    let (_, container) = pod();
+    assert_eq!(kustomization["images"][0]["name"], container["image"]);
+    let generated = &kustomization["configMapGenerator"][0]["name"];
+    assert_eq!(container["envFrom"][0]["configMapRef"]["name"], *generated);
+}
+
+#[test]
+fn the_schemas_of_kubernetes_are_kept_to() {
+    for file in names(&read("kustomization.yaml")["resources"]) {
+        let path = path_of("kubernetes").join(file);
+        let arguments = ["--strict", path.to_str().unwrap()];
+        let Some(output) = ran("kubernetes-validate", &arguments) else {
+            return;
+        };
+        assert!(output.status.success(), "{}", said(&output));
+    }
+}
+
+#[test]
+fn one_daemon_at_a_time_uses_the_state_and_nothing_is_writable_beside_it() {
+    let deployment = read("deployment.yaml");
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+    let (pod, container) = pod();
+    let claim = &pod["volumes"][0]["persistentVolumeClaim"]["claimName"];
+    assert_eq!(*claim, read("storage.yaml")["metadata"]["name"]);
+    for mount in container["volumeMounts"].as_array().unwrap() {
+        let is_state = mount["mountPath"] == "/var/lib/dispatchd";
+        assert!(is_state || mount["readOnly"] == true, "{mount}");
+    }
+    let restricted = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(container["securityContext"], restricted);
+    let context = &pod["securityContext"];
+    assert_eq!(context["runAsNonRoot"], true);
+    assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let enforced = read("namespace.yaml")["metadata"]["labels"].clone();
+    assert_eq!(enforced["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+#[test]
+fn nothing_leads_to_the_status_but_probes_and_prometheus() {
+    let (_, container) = pod();
+    let ports: BTreeMap<&str, u64> = container["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| {
+            (
+                port["name"].as_str().unwrap(),
+                port["containerPort"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ports,
+        BTreeMap::from([("status", 5001), ("webhooks", 5000)])
+    );
+    let service = read("service.yaml");
+    let [port] = &service["spec"]["ports"].as_array().unwrap()[..] else {
+        panic!("one port");
+    };
+    assert_eq!(port["targetPort"], "webhooks");
+    let ingress = read("ingress.yaml");
+    let [rule] = &ingress["spec"]["rules"].as_array().unwrap()[..] else {
+        panic!("one rule");
+    };
+    let [path] = &rule["http"]["paths"].as_array().unwrap()[..] else {
+        panic!("one path");
+    };
+    assert_eq!(path["path"], dispatchd::listener::PATH);
+    let backend = &path["backend"]["service"];
+    assert_eq!(backend["name"], service["metadata"]["name"]);
+    assert_eq!(backend["port"]["name"], port["name"]);
+    let policy = read("networkpolicy.yaml");
+    for rule in policy["spec"]["ingress"].as_array().unwrap() {
+        let port = &rule["ports"][0]["port"];
+        assert!(
+            port == "webhooks" || (port == "status" && rule["from"].is_array()),
+            "{rule}"
+        );
+    }
+}
+
+/// The environment of the pod, with the paths and addresses of this world.
+fn environment(world: &World, container: &Value) -> BTreeMap<String, String> {
+    let literals = &read("kustomization.yaml")["configMapGenerator"][0]["literals"];
+    let mut all: BTreeMap<String, String> = names(literals)
+        .into_iter()
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    for variable in container["env"].as_array().unwrap() {
+        let text = |field: &str| variable[field].as_str().unwrap().to_owned();
+        all.insert(text("name"), text("value"));
+    }
+    let here = world.folder().display().to_string();
+    for value in all.values_mut() {
+        for folder in ["/var/lib/dispatchd", "/etc/dispatchd"] {
+            *value = value.replace(folder, &here);
+        }
+        *value = value.replace(":5000", ":0").replace(":5001", ":0");
+    }
+    all.insert("VOLTUS_API_URL".into(), world.sandbox.url());
+    // Nothing stands in front of it here.
+    all.remove("DISPATCHD_PUBLIC_URL").expect("a public URL");
+    all
+}
+
+#[tokio::test]
+async fn the_pods_environment_starts_a_daemon_whose_probes_need_no_token() {
+    let world = World::with_key("api-key-value").await;
+    let (_, container) = pod();
+    let environment = environment(&world, &container);
+    for name in ["api-key", "webhook-secret", "status-token"] {
+        std::fs::write(world.path(name), format!("{name}-value\n")).unwrap();
+        let file = world.path(name).display().to_string();
+        assert!(environment.values().any(|value| *value == file), "{name}");
+    }
+    let mut run = Command::new(PROGRAM);
+    let arguments = names(&container["args"]).into_iter();
+    run.env_clear().envs(environment).args(arguments);
+    let daemon = Daemon::of(Process::spawn(&mut run)).await;
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!(get["port"], "status");
+        let path = get["path"].as_str().unwrap();
+        crate::harness::wait_until(path, async || daemon.get(path).await.status == 200).await;
+    }
+    assert_eq!(daemon.get("/status").await.status, 401);
+    let request = daemon.http.get(daemon.status_url("/status"));
+    assert_eq!(
+        ask(request.bearer_auth("status-token-value")).await.status,
+        200
+    );
+}
