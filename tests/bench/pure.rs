@@ -8,13 +8,14 @@
 #[path = "world.rs"]
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatchd::engine::{Answer, List, Observation, Rules, Schedule, SitePlan, plan, reconcile};
 use dispatchd::model::{Asked, DispatchId, Source};
-use dispatchd::voltus::{read_dispatch_answer, read_list};
+use dispatchd::voltus::{ListReader, read_dispatch_answer, read_list};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use world::{Shape, World};
@@ -46,12 +47,14 @@ fn body(size: usize, changes: usize) -> Bytes {
     .list(changes)
 }
 
-fn list(size: usize, changes: usize) -> List {
-    read_list(&body(size, changes)).unwrap().0
+/// The lists after so many rounds of changes each, by one who remembers.
+fn lists<const N: usize>(size: usize, changes: [usize; N]) -> [Arc<List>; N] {
+    let mut reader = ListReader::default();
+    changes.map(|changes| reader.read(&body(size, changes)).unwrap().0)
 }
 
 /// A list, as the poll that was asked as the `count`th saw it.
-fn seen(list: List, count: u64) -> Observation {
+fn seen(list: Arc<List>, count: u64) -> Observation {
     Observation::Api {
         source: Source::Poll,
         asked: Asked { term: 1, count },
@@ -60,11 +63,11 @@ fn seen(list: List, count: u64) -> Observation {
 }
 
 /// The schedule after a first sight of the list.
-fn known(size: usize) -> Schedule {
-    reconcile(&Schedule::default(), &seen(list(size, 0), 1), now(), &RULES).0
+fn known(list: Arc<List>) -> Schedule {
+    reconcile(&Schedule::default(), &seen(list, 1), now(), &RULES).0
 }
 
-fn reconciled(bencher: Bencher, size: usize, before: &Schedule, list: List) {
+fn reconciled(bencher: Bencher, size: usize, before: &Schedule, list: Arc<List>) {
     let observation = seen(list, 2);
     bencher
         .counter(ItemsCount::new(size))
@@ -73,23 +76,26 @@ fn reconciled(bencher: Bencher, size: usize, before: &Schedule, list: List) {
 
 #[divan::bench(args = SIZES)]
 fn reconcile_unchanged(bencher: Bencher, size: usize) {
-    reconciled(bencher, size, &known(size), list(size, 0));
+    let [first, again] = lists(size, [0, 0]);
+    reconciled(bencher, size, &known(first), again);
 }
 
 #[divan::bench(args = SIZES)]
 fn reconcile_one_percent_changed(bencher: Bencher, size: usize) {
-    reconciled(bencher, size, &known(size), list(size, 1));
+    let [first, next] = lists(size, [0, 1]);
+    reconciled(bencher, size, &known(first), next);
 }
 
 #[divan::bench(args = SIZES)]
 fn reconcile_first_sight(bencher: Bencher, size: usize) {
-    reconciled(bencher, size, &Schedule::default(), list(size, 0));
+    let [first] = lists(size, [0]);
+    reconciled(bencher, size, &Schedule::default(), first);
 }
 
 #[divan::bench(args = SIZES)]
 fn plan_first_sight(bencher: Bencher, size: usize) {
-    let (schedule, outcome) =
-        reconcile(&Schedule::default(), &seen(list(size, 0), 1), now(), &RULES);
+    let [first] = lists(size, [0]);
+    let (schedule, outcome) = reconcile(&Schedule::default(), &seen(first, 1), now(), &RULES);
     let before = SitePlan::default();
     bencher
         .counter(ItemsCount::new(size))
@@ -102,6 +108,19 @@ fn read_a_list(bencher: Bencher, size: usize) {
     bencher
         .counter(BytesCount::new(body.len()))
         .bench(|| read_list(black_box(&body)).unwrap());
+}
+
+#[divan::bench(args = SIZES)]
+fn read_the_next_list_with_one_percent_changed(bencher: Bencher, size: usize) {
+    let (first, next) = (body(size, 0), body(size, 1));
+    bencher
+        .counter(BytesCount::new(next.len()))
+        .with_inputs(|| {
+            let mut reader = ListReader::default();
+            reader.read(&first).unwrap();
+            reader
+        })
+        .bench_values(|mut reader| reader.read(black_box(&next)).unwrap());
 }
 
 #[divan::bench]

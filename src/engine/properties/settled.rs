@@ -38,6 +38,6 @@ pub fn assert_settled(world: &World, before: &Schedule, polls: usize) {
     }
     phases::follow_phases(&world.steps, |step, entry, passed| {
         let right = passed.phases(step.now).contains(&entry.phase);
-        assert!(right || withdrawn(&entry), "{passed:?} {entry:?}");
+        assert!(right || withdrawn(entry), "{passed:?} {entry:?}");
     });
 }
