@@ -145,22 +145,18 @@ impl Step<'_> {
     fn list(&mut self, list: &Arc<List>, asked: Asked, source: Source) {
         self.outcome.unreadable += list.nameless() as u64;
         let open = self.schedule.open(list, asked);
-        let (shown, lacking): (Vec<_>, Vec<_>) = open
-            .iter()
-            .map(|id| (id, list.get(id)))
-            .partition(|(_, reading)| reading.is_some());
-        for reading in shown.iter().filter_map(|(_, reading)| *reading) {
+        for reading in open.iter().filter_map(|open| open.reading) {
             self.reading(reading, asked, source, Shape::List);
         }
         if list.nameless() == 0 {
-            for (id, _) in lacking {
-                self.lacking(id, asked);
+            for open in open.iter().filter(|open| open.reading.is_none()) {
+                self.lacking(&open.id, asked);
             }
         }
         if !self.outcome.pruned.is_empty() {
             self.schedule.bump();
         }
-        self.schedule.confirm(list, asked, self.now, &open);
+        self.schedule.confirm(list, asked, self.now, open);
     }
 
     /// The list does not show this dispatch.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::OrdSet;
 
-use super::List;
+use super::{List, Reading};
 use crate::model::{Asked, DispatchId, Entry};
 
 /// The last list that was taken in.
@@ -61,26 +61,29 @@ impl Roll {
     }
 }
 
-/// Whether `list`, asked for at `asked`, has `entry` just as it is, so that the
-/// same list would change nothing but when it was confirmed.
-pub(super) fn settles(list: &List, asked: Asked, entry: &Entry) -> bool {
+/// A dispatch that a list may say something new of.
+#[derive(Debug)]
+pub(super) struct Open<'l> {
+    pub id: DispatchId,
+    /// What the list says of it. `None` if it lacks it.
+    pub reading: Option<&'l Reading>,
+}
+
+impl<'l> Open<'l> {
+    pub fn new(id: &DispatchId, reading: Option<&'l Reading>) -> Self {
+        let id = id.clone();
+        Self { id, reading }
+    }
+}
+
+/// Whether a list that was asked for at `asked` has `entry` just as it is, so
+/// that the same list would change nothing but when it was confirmed. `reading`
+/// is what the list says of it.
+pub(super) fn settles(reading: Option<&Reading>, asked: Asked, entry: &Entry) -> bool {
     entry.asked == asked
         && entry.absence.is_none()
         && entry.rewind.is_none()
         // A start or an end may pass yet, and nothing but an answer says so.
         && (!entry.phase.is_over() || (entry.started && entry.ended))
-        && list
-            .get(entry.id())
-            .is_some_and(|reading| reading.shares(&entry.dispatch))
-}
-
-/// Two runs of ids in their order as one, each id once.
-pub(super) fn union<'a>(
-    one: impl Iterator<Item = &'a DispatchId>,
-    other: impl Iterator<Item = &'a DispatchId>,
-) -> Vec<DispatchId> {
-    let mut all: Vec<DispatchId> = one.chain(other).cloned().collect();
-    all.sort();
-    all.dedup();
-    all
+        && reading.is_some_and(|reading| reading.shares(&entry.dispatch))
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
 use super::List;
-use super::roll::{Roll, settles, union};
+use super::roll::{Open, Roll, settles};
 use crate::model::{Asked, DispatchId, Entry};
 
 /// The dispatches known, by id.
@@ -108,36 +108,30 @@ impl Schedule {
         self.revision
     }
 
-    /// The ids of which `list` may say anything but what the roll says already,
-    /// in their order. Of all others it says the same again.
-    pub(super) fn open(&mut self, list: &Arc<List>, asked: Asked) -> Vec<DispatchId> {
-        let Some(roll) = self.roll.as_ref().filter(|roll| asked > roll.asked) else {
-            return union(
-                self.entries.keys(),
-                list.readings().iter().map(|one| one.id()),
-            );
-        };
-        if roll.is(list) {
-            return roll.apart().cloned().collect();
+    /// The dispatches of which `list` may say anything but what the roll says
+    /// already, by id. Of all others it says the same again.
+    pub(super) fn open<'l>(&mut self, list: &'l Arc<List>, asked: Asked) -> Vec<Open<'l>> {
+        let roll = self.roll.clone().filter(|roll| asked > roll.asked);
+        if let Some(roll) = roll.as_ref().filter(|roll| roll.is(list)) {
+            return roll.apart().map(|id| Open::new(id, list.get(id))).collect();
         }
-        let roll = roll.clone();
         let mut open = Vec::new();
-        let mut readings = list.readings().iter().peekable();
         let mut leaving = Vec::new();
+        let mut readings = list.readings().iter().peekable();
         for (id, entry) in &self.entries {
             while let Some(reading) = readings.next_if(|reading| reading.id() < id) {
-                open.push(reading.id().clone());
+                open.push(Open::new(reading.id(), Some(reading)));
             }
             let reading = readings.next_if(|reading| reading.id() == id);
-            if roll.confirms(entry) {
+            if roll.as_ref().is_some_and(|roll| roll.confirms(entry)) {
                 if reading.is_some_and(|reading| reading.shares(&entry.dispatch)) {
                     continue;
                 }
                 leaving.push(Arc::clone(entry));
             }
-            open.push(id.clone());
+            open.push(Open::new(id, reading));
         }
-        open.extend(readings.map(|reading| reading.id().clone()));
+        open.extend(readings.map(|reading| Open::new(reading.id(), Some(reading))));
         // They keep what the roll has confirmed of them so far.
         for entry in leaving {
             self.put(self.confirmed(&entry));
@@ -152,18 +146,19 @@ impl Schedule {
         list: &Arc<List>,
         asked: Asked,
         now: DateTime<Utc>,
-        open: &[DispatchId],
+        open: Vec<Open>,
     ) {
         if self.roll.as_ref().is_some_and(|roll| asked <= roll.asked) {
             return;
         }
+        let settled = |open: &Open| {
+            let entry = self.entries.get(&open.id);
+            entry.is_some_and(|entry| settles(open.reading, asked, entry))
+        };
         let apart = open
-            .iter()
-            .filter(|id| {
-                let entry = self.entries.get(*id);
-                !entry.is_some_and(|entry| settles(list, asked, entry))
-            })
-            .cloned()
+            .into_iter()
+            .filter(|open| !settled(open))
+            .map(|open| open.id)
             .collect();
         self.roll = Some(Roll::new(Arc::clone(list), asked, now, apart));
     }

@@ -1,5 +1,6 @@
 //! The state file: SQLite, which users can open with `sqlite3`.
 
+mod checkpointer;
 mod open;
 mod probe;
 mod read;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use self::checkpointer::Checkpointer;
 use super::lock::Lock;
 use super::{Batch, OpenError, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Event, HistoryItem};
@@ -44,6 +46,8 @@ impl Seen {
 /// The writer of a state file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    // Dropped in this order: the last connection that closes folds in the rest.
+    checkpointer: Checkpointer,
     connection: Connection,
     path: PathBuf,
     /// The file as it was last seen.
@@ -99,7 +103,9 @@ impl Store for SqliteStore {
             Some(seen) => self.seen = seen,
             None => return Err(StoreError::Removed(self.path.clone())),
         }
-        write::commit(&mut self.connection, batch)
+        write::commit(&mut self.connection, batch)?;
+        self.checkpointer.written(self.connection.total_changes());
+        Ok(())
     }
 }
 

@@ -101,6 +101,7 @@ struct OnlyId {
 /// The dispatch's fields. Those that decide are required; the rest is raw.
 #[derive(Deserialize)]
 struct Wire<'a> {
+    id: DispatchId,
     authorized: bool,
     #[serde(default)]
     test: Option<bool>,
@@ -122,13 +123,14 @@ struct Wire<'a> {
 
 /// Reads one dispatch. `None` when not even its id can be read.
 fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Option<Reading> {
-    let OnlyId { id } = read_object(raw.get().as_bytes()).ok()?;
-    let wire = read_object::<Wire>(raw.get().as_bytes())
+    let json = raw.get().as_bytes();
+    let wire = read_object::<Wire>(json)
         .map_err(|error| error.to_string())
         .and_then(|wire| Ok((read_number(wire.modification_number.as_ref())?, wire)));
     let (modification_number, wire) = match wire {
         Ok(read) => read,
         Err(reason) => {
+            let OnlyId { id } = read_object(json).ok()?;
             problems.push(|| format!("dispatch {id}: {reason}"));
             return Some(Reading::Unreadable { id, reason });
         }
@@ -141,13 +143,13 @@ fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Optio
         creation_time: wire.creation_time.and_then(read_leniently),
         modification_number,
         program: wire.program.map(read_program).unwrap_or_default(),
-        sites: read_sites(&wire.sites, sites, &id, problems),
+        sites: read_sites(&wire.sites, sites, &wire.id, problems),
         metadata: wire
             .metadata
             .and_then(read_leniently)
             .filter(|metadata: &Value| !metadata.is_null())
             .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
-        id,
+        id: wire.id,
     })))
 }
 
@@ -178,23 +180,30 @@ fn read_number(value: Option<&Value>) -> Result<Option<i64>, String> {
         .ok_or_else(|| "modification_number is no whole number".to_owned())
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ProgramWire {
+    id: Value,
+    name: Value,
+    market: Value,
+    program_type: Value,
+    timezone: Value,
+}
+
 fn read_program(raw: &RawValue) -> Program {
-    let Some(Value::Object(fields)) = read_leniently(raw) else {
-        return Program::default();
-    };
-    let text = |name| fields.get(name).and_then(text_or_number);
+    let wire: ProgramWire = read_object(raw.get().as_bytes()).unwrap_or_default();
     Program {
-        id: fields.get("id").and_then(Value::as_i64),
-        name: text("name"),
-        market: text("market"),
-        program_type: text("program_type"),
-        timezone: text("timezone"),
+        id: wire.id.as_i64(),
+        name: text_or_number(wire.name),
+        market: text_or_number(wire.market),
+        program_type: text_or_number(wire.program_type),
+        timezone: text_or_number(wire.timezone),
     }
 }
 
-fn text_or_number(value: &Value) -> Option<String> {
+fn text_or_number(value: Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(text),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
@@ -244,13 +253,13 @@ fn read_sites(
 
 fn read_site(raw: &RawValue) -> Result<Site, String> {
     let wire: SiteWire = read_object(raw.get().as_bytes()).map_err(|error| error.to_string())?;
-    let id = text_or_number(&wire.id)
+    let id = text_or_number(wire.id)
         .and_then(|id| SiteId::new(&id))
         .ok_or("no usable id")?;
     Ok(Site {
         id,
-        name: text_or_number(&wire.name).unwrap_or_default(),
-        customer_location_id: text_or_number(&wire.customer_location_id).unwrap_or_default(),
+        name: text_or_number(wire.name).unwrap_or_default(),
+        customer_location_id: text_or_number(wire.customer_location_id).unwrap_or_default(),
         commitment: wire.commitment.or(wire.drop_by).map(Kilowatts),
     })
 }

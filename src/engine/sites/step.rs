@@ -147,7 +147,7 @@ impl Step<'_> {
         let mut visits = std::mem::take(&mut self.visits);
         // Of one dispatch's visits to a site the last touch counts, and a link
         // before the lack of one.
-        visits.sort_by(|a, b| {
+        visits.sort_unstable_by(|a, b| {
             (&a.site, &a.dispatch)
                 .cmp(&(&b.site, &b.dispatch))
                 .then(b.touch.cmp(&a.touch))

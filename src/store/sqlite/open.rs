@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use super::checkpointer::{Checkpointer, CheckpointerError, LONG_LOG};
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use super::{Seen, SqliteStore};
 use crate::store::lock::Lock;
@@ -38,7 +39,12 @@ pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> 
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .map_err(fail)?;
+    let checkpointer = Checkpointer::start(path).map_err(|error| match error {
+        CheckpointerError::Database(error) => describe(path, &error),
+        CheckpointerError::Thread(error) => unusable(path, &error.to_string()),
+    })?;
     Ok(SqliteStore {
+        checkpointer,
         seen: Seen::at(path).map_err(|error| unusable(path, &error.to_string()))?,
         path: path.to_owned(),
         connection,
@@ -146,6 +152,7 @@ fn prepare(connection: &mut Connection, fresh: bool, origin: &str) -> rusqlite::
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG)?;
     // Kibibytes: what a burst of commits touches need not be read again.
     connection.pragma_update(None, "cache_size", -8192)?;
     Ok(())
