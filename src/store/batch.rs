@@ -20,7 +20,8 @@ pub struct Batch {
     pub revision: u64,
     /// Entries that changed.
     pub entries: Vec<Arc<Entry>>,
-    /// Entries that go, with their history and events.
+    /// Entries that go, with their history, and with their events up to
+    /// [`delivered`](Self::delivered).
     pub pruned: Vec<DispatchId>,
     /// Sites whose state changed.
     pub sites: Vec<Arc<SiteState>>,
@@ -31,8 +32,12 @@ pub struct Batch {
     /// New events, in order.
     pub events: Vec<Event>,
     /// Events of the daemon and of sites older than this go, UTC; the newest one
-    /// of each site stays. Those of a dispatch go with it.
+    /// of each site stays. Those of a dispatch go with it, or later if they were
+    /// not delivered by then.
     pub forget_before: Option<DateTime<Utc>>,
+    /// Everything up to this position is settled at every sink. No event beyond
+    /// it goes.
+    pub delivered: u64,
     /// What is known about polling, where that is new.
     pub sync: Option<SyncRecord>,
     /// What came of deliveries.

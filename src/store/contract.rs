@@ -223,6 +223,7 @@ fn a_pruned_dispatch_goes_with_its_history_and_events_and_nothing_else_goes() {
                 expected_revision: 1,
                 revision: 2,
                 pruned: vec![id.clone()],
+                delivered: 3,
                 ..Batch::default()
             })
             .unwrap();
@@ -239,11 +240,50 @@ fn a_pruned_dispatch_goes_with_its_history_and_events_and_nothing_else_goes() {
                 expected_revision: 2,
                 revision: 2,
                 forget_before: Some(at(100)),
+                delivered: 3,
                 ..Batch::default()
             })
             .unwrap();
         assert_eq!(left(&mut reader), [2, 3], "a site's newest event stays");
         assert_eq!(reader.newest_site_events().unwrap()[0].position, 2);
+    });
+}
+
+#[test]
+fn what_is_to_be_delivered_yet_stays_when_its_dispatch_goes_or_it_is_old() {
+    of_each(|open| {
+        let (mut store, mut reader) = open();
+        let stored = store.load().unwrap();
+        let mut first = batch(&stored, "a");
+        first.events.push(event(&stored, 2, "sync.stale", "daemon"));
+        first.events.push(event(&stored, 3, "dispatch.ended", "a"));
+        store.commit(&first).unwrap();
+        let mut left = |batch: Batch| -> Vec<u64> {
+            store
+                .commit(&Batch {
+                    term: stored.term,
+                    expected_revision: 1,
+                    revision: 1,
+                    ..batch
+                })
+                .unwrap();
+            let events = reader.events(0, 10).unwrap();
+            events.iter().map(|event| event.position).collect()
+        };
+        let pruned = Batch {
+            pruned: vec![DispatchId::new("a").unwrap()],
+            delivered: 1,
+            ..Batch::default()
+        };
+        assert_eq!(left(pruned), [2, 3]);
+        let forget = |delivered| Batch {
+            forget_before: Some(at(100)),
+            delivered,
+            ..Batch::default()
+        };
+        assert_eq!(left(forget(1)), [2, 3]);
+        assert_eq!(left(forget(2)), [3]);
+        assert_eq!(left(forget(3)), [0; 0]);
     });
 }
 

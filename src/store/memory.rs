@@ -116,14 +116,24 @@ impl Store for MemoryStore {
         for id in &batch.pruned {
             kept.entries.remove(id);
             kept.history.remove(id);
-            kept.events
-                .retain(|_, event| event.family() != "dispatch" || *event.subject != *id.as_str());
+            kept.events.retain(|position, event| {
+                event.family() != "dispatch"
+                    || *event.subject != *id.as_str()
+                    || *position > batch.delivered
+            });
         }
         if let Some(before) = batch.forget_before {
             let newest: BTreeSet<u64> =
                 kept.newest_of_sites().map(|event| event.position).collect();
+            let subjects: BTreeSet<String> =
+                kept.entries.keys().map(DispatchId::to_string).collect();
             kept.events.retain(|position, event| {
-                event.family() == "dispatch" || event.time >= before || newest.contains(position)
+                let stays = if event.family() == "dispatch" {
+                    subjects.contains(&*event.subject)
+                } else {
+                    event.time >= before || newest.contains(position)
+                };
+                stays || *position > batch.delivered
             });
         }
         if let Some(sync) = batch.sync {

@@ -164,6 +164,12 @@ impl<'a> Gathering<'a> {
         self.batch.sinks.extend(records);
     }
 
+    /// Everything up to this position is settled at every sink. `None` when there
+    /// is no sink.
+    pub fn delivered(&mut self, position: Option<u64>) {
+        self.batch.delivered = position.unwrap_or(self.next.position);
+    }
+
     /// Lets old events of sites and of the daemon go.
     pub fn forget(&mut self, now: Now) {
         self.batch.forget_before = chrono::TimeDelta::from_std(self.rules.retain)

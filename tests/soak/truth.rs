@@ -67,9 +67,10 @@ impl Dispatch {
     }
 
     /// Whether the daemon may have let go of it: it is over, and was perhaps for
-    /// long enough.
+    /// long enough. Its end may be older than itself.
     pub fn may_be_forgotten(&self, time: DateTime<Utc>) -> bool {
-        self.is_over(time) && self.created + crate::RETAIN < time
+        let first = self.end.map_or(self.created, |end| end.min(self.created));
+        self.is_over(time) && first + crate::RETAIN < time
     }
 
     /// Whether the API shows it to somebody who asks.

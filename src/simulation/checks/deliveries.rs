@@ -179,7 +179,7 @@ impl Deliveries {
         now: Duration,
     ) -> Checked {
         let lane = event.lane();
-        if event.family() == "site" || durable.dropped.contains(&lane) {
+        if event.family() == "site" || durable.lost.contains(&(sink, Arc::clone(&lane))) {
             return Ok(());
         }
         let arrived = self
@@ -211,7 +211,7 @@ impl Deliveries {
                 continue;
             }
             for (lane, positions) in &durable.lanes {
-                if lane.starts_with("site/") || durable.dropped.contains(lane) {
+                if lane.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(lane))) {
                     continue;
                 }
                 let arrived = lanes.arrived.get(lane).map_or(0, BTreeSet::len);

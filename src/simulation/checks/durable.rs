@@ -19,8 +19,11 @@ pub(in crate::simulation) struct Durable {
     pub events: BTreeMap<u64, Event>,
     /// The positions of each lane, in order.
     pub lanes: BTreeMap<Arc<str>, Vec<u64>>,
-    /// Lanes some of whose events were dropped for their age.
-    pub dropped: BTreeSet<Arc<str>>,
+    /// Dispatches that were dropped for their age.
+    pub dropped: BTreeSet<DispatchId>,
+    /// Lanes some of whose events were dropped for their age while the daemon ran
+    /// without the sink.
+    pub lost: BTreeSet<(usize, Arc<str>)>,
     /// What is written down as attempted, by sink and site.
     pub told: BTreeMap<(Arc<str>, Arc<str>), Told>,
     position: u64,
@@ -43,6 +46,24 @@ impl Durable {
         })
     }
 
+    /// A batch lets events go that sinks without which the daemon runs did not
+    /// get.
+    pub fn lose(&mut self, batch: &Batch, absent: &[usize]) {
+        let pruned = batch
+            .pruned
+            .iter()
+            .map(|id| format!("dispatch/{id}").into());
+        let old = batch.forget_before.map(|_| {
+            let lanes = self.lanes.keys();
+            lanes.filter(|lane| lane.starts_with("sync/")).cloned()
+        });
+        let lanes: Vec<Arc<str>> = pruned.chain(old.into_iter().flatten()).collect();
+        for sink in absent {
+            self.lost
+                .extend(lanes.iter().map(|lane| (*sink, Arc::clone(lane))));
+        }
+    }
+
     /// A batch was written.
     pub fn written(&mut self, batch: &Batch, stored: &Batch, now: Duration) -> Checked {
         self.term = batch.term;
@@ -52,7 +73,7 @@ impl Durable {
         }
         for id in &batch.pruned {
             self.entries.remove(id);
-            self.dropped.insert(format!("dispatch/{id}").into());
+            self.dropped.insert(id.clone());
         }
         self.revision = batch.revision;
         for event in &batch.events {
@@ -69,13 +90,6 @@ impl Durable {
                 .or_default()
                 .push(event.position);
             self.events.insert(event.position, event.clone());
-        }
-        if let Some(before) = batch.forget_before {
-            let old = self.events.values().filter(|event| event.time < before);
-            let lanes = old
-                .map(Event::lane)
-                .filter(|lane| lane.starts_with("sync/"));
-            self.dropped.extend(lanes);
         }
         if let Some(sync) = batch.sync {
             self.sync = sync;

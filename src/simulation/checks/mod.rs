@@ -160,9 +160,17 @@ impl Checks {
     }
 
     /// A batch is on disk, whether or not anybody will be told. `stored` is
-    /// what a defect has made of it.
-    pub fn written(&mut self, batch: &Batch, stored: &Batch, now: Duration) -> Checked {
+    /// what a defect has made of it, `absent` are the sinks that the daemon runs
+    /// without.
+    pub fn written(
+        &mut self,
+        batch: &Batch,
+        stored: &Batch,
+        absent: &[usize],
+        now: Duration,
+    ) -> Checked {
         self.answers.may_write(batch, &self.durable, now)?;
+        self.durable.lose(batch, absent);
         self.durable.written(batch, stored, now)
     }
 

@@ -146,7 +146,7 @@ impl Promises {
         let kept = match verdict {
             Verdict::Settled => since.iter().any(|(_, asked, answer)| {
                 // What was over may have been dropped for its age just now.
-                let dropped = durable.dropped.contains(&*format!("dispatch/{id}"));
+                let dropped = durable.dropped.contains(&id);
                 let over = entry.is_none() && dropped && *answer == Answer::Gone(id.clone());
                 over || self.is_kept(&id, *asked, answer, entry, wall)
             }),

@@ -19,7 +19,14 @@ impl World {
         if let Err(error) = self.store.commit(&stored) {
             return Err(self.broken("the store takes every commit", &error.to_string()));
         }
-        self.checks.written(batch, &stored, self.now)
+        let running = |sink: &usize| {
+            let daemon = self.daemon.as_ref();
+            daemon.is_some_and(|daemon| daemon.sinks.contains(sink))
+        };
+        let absent: Vec<usize> = (0..self.receivers.len())
+            .filter(|sink| !running(sink))
+            .collect();
+        self.checks.written(batch, &stored, &absent, self.now)
     }
 
     pub(super) fn written(&mut self, term: u64, full: bool) -> Checked {

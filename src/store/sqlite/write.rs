@@ -114,25 +114,35 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 }
 
 fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
-    for (id, sql) in batch.pruned.iter().flat_map(|id| {
-        [
-            (id, "DELETE FROM dispatches WHERE id = ?1"),
-            (id, "DELETE FROM history WHERE dispatch_id = ?1"),
-            (
-                id,
-                "DELETE FROM events WHERE subject = ?1 AND type GLOB 'dispatch.*'",
-            ),
-        ]
-    }) {
-        transaction.prepare_cached(sql)?.execute([id.as_str()])?;
+    for id in &batch.pruned {
+        let id = id.as_str();
+        for sql in [
+            "DELETE FROM dispatches WHERE id = ?1",
+            "DELETE FROM history WHERE dispatch_id = ?1",
+        ] {
+            transaction.prepare_cached(sql)?.execute([id])?;
+        }
+        transaction
+            .prepare_cached(
+                "DELETE FROM events WHERE subject = ?1 AND type GLOB 'dispatch.*' AND position <= ?2",
+            )?
+            .execute((id, batch.delivered))?;
     }
     if let Some(before) = batch.forget_before {
         transaction
             .prepare_cached(
-                "DELETE FROM events WHERE time < ?1 AND type NOT GLOB 'dispatch.*' AND position NOT IN
+                "DELETE FROM events WHERE time < ?1 AND position <= ?2
+                 AND type NOT GLOB 'dispatch.*' AND position NOT IN
                  (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)",
             )?
-            .execute([rfc3339(before)])?;
+            .execute((rfc3339(before), batch.delivered))?;
+        // They were to be delivered yet when their dispatch went.
+        transaction
+            .prepare_cached(
+                "DELETE FROM events WHERE position <= ?1 AND type GLOB 'dispatch.*'
+                 AND NOT EXISTS (SELECT 1 FROM dispatches WHERE id = subject)",
+            )?
+            .execute([batch.delivered])?;
     }
     Ok(())
 }

@@ -68,6 +68,7 @@ impl<W> Machine<W> {
         }
         self.records = self.outboxes.iter_mut().map(Outbox::take_record).collect();
         gathering.sinks(self.records.iter().flatten().cloned());
+        gathering.delivered(self.outboxes.iter().map(Outbox::settled).min());
         let (batch, under_way) = gathering.finish();
         if batch.is_empty() {
             self.settle(under_way, now);
