@@ -14,7 +14,7 @@ use crate::store::{
 /// The store of either kind, before its threads are started.
 pub(super) enum Kept {
     Memory(MemoryStore),
-    File(SqliteStore),
+    File(Box<SqliteStore>),
 }
 
 impl Kept {
@@ -24,7 +24,9 @@ impl Kept {
                 let id = format!("{:016x}", rand::random::<u64>());
                 Self::Memory(MemoryStore::new(&id))
             }
-            StatePath::File(path) => Self::File(SqliteStore::open(path, &config.origin())?),
+            StatePath::File(path) => {
+                Self::File(Box::new(SqliteStore::open(path, &config.origin())?))
+            }
         })
     }
 
@@ -54,7 +56,7 @@ impl Kept {
             Self::Memory(store) => StoreHandle::start(store.clone(), store),
             Self::File(store) => {
                 let reader = store.reader().map_err(std::io::Error::other)?;
-                StoreHandle::start(store, reader)
+                StoreHandle::start(*store, reader)
             }
         }
     }
