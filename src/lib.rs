@@ -32,6 +32,7 @@
 //! | [`secret`] | secrets that can be read again from their files |
 //! | [`clock`] | the only reader of the system's clocks |
 //! | [`histogram`] | counts for metrics, as plain numbers |
+//! | [`fuzzing`] | what `tests/fuzz` reaches, and nobody else |
 
 pub mod cli;
 pub mod clock;

@@ -89,15 +89,20 @@ fn a_damaged_file_is_refused_and_left_alone() {
     assert!(matches!(folder.refuses(), OpenError::Damaged { .. }));
 }
 
-#[test]
-fn a_row_that_cannot_be_read_is_named() {
+/// Why a file with one dispatch, `dkmq`, cannot be loaded after this statement.
+fn damage(statement: &str) -> String {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     let stored = store.load().unwrap();
     store.commit(&batch(&stored, "dkmq")).unwrap();
     drop(store);
-    folder.edit("UPDATE dispatches SET phase = 'asleep'");
-    let error = folder.open().unwrap().load().unwrap_err().to_string();
+    folder.edit(statement);
+    folder.open().unwrap().load().unwrap_err().to_string()
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named() {
+    let error = damage("UPDATE dispatches SET phase = 'asleep'");
     assert!(
         error.contains("dkmq") && error.contains("asleep"),
         "{error}"
@@ -106,13 +111,7 @@ fn a_row_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_row_that_tells_of_another_dispatch_is_damage() {
-    let folder = Folder::new();
-    let mut store = folder.open().unwrap();
-    let stored = store.load().unwrap();
-    store.commit(&batch(&stored, "dkmq")).unwrap();
-    drop(store);
-    folder.edit("UPDATE dispatches SET id = 'other'");
-    let error = folder.open().unwrap().load().unwrap_err().to_string();
+    let error = damage("UPDATE dispatches SET id = 'other'");
     assert!(error.contains("dkmq") && error.contains("other"), "{error}");
 }
 
