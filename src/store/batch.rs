@@ -20,8 +20,8 @@ pub struct Batch {
     pub revision: u64,
     /// Entries that changed.
     pub entries: Vec<Arc<Entry>>,
-    /// Entries that go, with their history, and with their events up to
-    /// [`delivered`](Self::delivered).
+    /// Entries that go, with their history. Their events go later, by
+    /// [`forget_before`](Self::forget_before).
     pub pruned: Vec<DispatchId>,
     /// Sites whose state changed.
     pub sites: Vec<Arc<SiteState>>,
@@ -31,9 +31,8 @@ pub struct Batch {
     pub history: Vec<(DispatchId, HistoryItem)>,
     /// New events, in order.
     pub events: Vec<Event>,
-    /// Events of the daemon and of sites older than this go, UTC; the newest one
-    /// of each site stays. Those of a dispatch go with it, or later if they were
-    /// not delivered by then.
+    /// Old events go: those of the daemon and of sites from before this, UTC, but
+    /// for the newest one of each site; those of dispatches that have gone.
     pub forget_before: Option<DateTime<Utc>>,
     /// Everything up to this position is settled at every sink. No event beyond
     /// it goes.

@@ -116,11 +116,6 @@ impl Store for MemoryStore {
         for id in &batch.pruned {
             kept.entries.remove(id);
             kept.history.remove(id);
-            kept.events.retain(|position, event| {
-                event.family() != "dispatch"
-                    || *event.subject != *id.as_str()
-                    || *position > batch.delivered
-            });
         }
         if let Some(before) = batch.forget_before {
             let newest: BTreeSet<u64> =

@@ -85,7 +85,8 @@ pub(super) fn history(
 ) -> Result<Vec<HistoryItem>, StoreError> {
     collect(
         connection,
-        "SELECT item FROM history WHERE dispatch_id = ?1 ORDER BY revision",
+        "SELECT item FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)
+         ORDER BY revision",
         [id.as_str()],
         |row| json(row, "item"),
     )

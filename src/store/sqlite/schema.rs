@@ -74,6 +74,47 @@ CREATE TABLE told (
     held INTEGER NOT NULL,
     PRIMARY KEY (sink, site)
 ) STRICT, WITHOUT ROWID;
+", "
+-- Rows that come together lie together: what is new goes to the end of each table.
+CREATE TABLE dispatches_by_key (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    phase TEXT NOT NULL,
+    cancel_reason TEXT,
+    started INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    first_seen TEXT NOT NULL,
+    last_changed TEXT NOT NULL,
+    last_confirmed TEXT NOT NULL,
+    over_since TEXT,
+    discovered_by TEXT NOT NULL,
+    last_changed_by TEXT NOT NULL,
+    asked_term INTEGER NOT NULL,
+    asked_count INTEGER NOT NULL,
+    dispatch TEXT NOT NULL
+) STRICT;
+INSERT INTO dispatches_by_key
+    (id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
+     over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch)
+SELECT
+    id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
+    over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch
+FROM dispatches ORDER BY first_seen, id;
+CREATE TABLE history_by_key (
+    dispatch INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    item TEXT NOT NULL,
+    PRIMARY KEY (dispatch, revision)
+) STRICT, WITHOUT ROWID;
+INSERT INTO history_by_key (dispatch, revision, item)
+SELECT key, revision, item FROM history
+JOIN dispatches_by_key ON id = dispatch_id ORDER BY key, revision;
+DROP TABLE dispatches;
+DROP TABLE history;
+ALTER TABLE dispatches_by_key RENAME TO dispatches;
+ALTER TABLE history_by_key RENAME TO history;
+DROP INDEX events_by_subject;
+CREATE INDEX events_of_sites ON events (subject) WHERE type GLOB 'site.*';
 "];
 
 /// The version that this program writes.

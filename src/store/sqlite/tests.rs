@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::schema::MIGRATIONS;
 use super::*;
 use crate::store::contract::batch;
 
@@ -67,6 +68,47 @@ fn a_file_of_a_newer_version_is_refused_and_left_alone() {
         folder.refuses(),
         OpenError::Newer { found: 999, .. }
     ));
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "dkmq")).unwrap();
+    drop(store);
+    // The same, as the first version kept it.
+    folder.edit(&format!(
+        "ALTER TABLE dispatches RENAME TO new_dispatches;
+         ALTER TABLE history RENAME TO new_history;
+         ALTER TABLE events RENAME TO new_events;
+         CREATE TEMP TABLE old AS SELECT * FROM daemon;
+         DROP TABLE daemon; DROP TABLE sites; DROP TABLE sinks;
+         DROP TABLE settled_beyond; DROP TABLE retries; DROP TABLE told;
+         {}
+         INSERT INTO daemon SELECT * FROM old;
+         INSERT INTO dispatches
+         SELECT id, phase, cancel_reason, started, ended, first_seen, last_changed,
+             last_confirmed, over_since, discovered_by, last_changed_by, asked_term,
+             asked_count, dispatch FROM new_dispatches;
+         INSERT INTO history
+         SELECT id, revision, item FROM new_history JOIN new_dispatches ON key = new_history.dispatch;
+         INSERT INTO events SELECT * FROM new_events;
+         DROP TABLE new_history; DROP TABLE new_dispatches; DROP TABLE new_events;
+         PRAGMA user_version = 1",
+        MIGRATIONS[0],
+    ));
+
+    let mut store = folder.open().unwrap();
+    let after = store.load().unwrap();
+    assert_eq!((&after.id, after.position), (&stored.id, 1));
+    assert_eq!(after.entries, [crate::store::contract::entry("dkmq")]);
+    let mut reader = store.reader().unwrap();
+    let mut lines = || reader.history(after.entries[0].id()).unwrap().len();
+    assert_eq!(lines(), 1);
+    store.commit(&batch(&after, "dkmq")).unwrap();
+    assert_eq!(lines(), 2);
+    assert_eq!(store.load().unwrap().entries.len(), 1);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! One transaction a batch.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde::Serialize;
 
-use crate::model::{Entry, rfc3339};
+use crate::model::{DispatchId, Entry, rfc3339};
 use crate::store::{Batch, SinkRecord, StoreError};
 
 /// Writes a batch, synced, or nothing of it.
@@ -40,6 +42,7 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     entries(&transaction, batch)?;
+    sites(&transaction, batch)?;
     events(&transaction, batch)?;
     prune(&transaction, batch)?;
     if let Some(sync) = batch.sync {
@@ -55,15 +58,23 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
 }
 
 fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
-    let mut upsert = transaction.prepare_cached(
+    let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
+    // A row that is replaced keeps its key, and with it its history. `RETURNING`
+    // would tell the key too, at three times the cost of the row.
+    let mut write = transaction.prepare_cached(
         "INSERT OR REPLACE INTO dispatches
-         (id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
+         (key, id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
           over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
+    let mut keys: HashMap<&DispatchId, i64> = HashMap::with_capacity(batch.entries.len());
     for entry in &batch.entries {
         let entry: &Entry = entry;
-        upsert.execute((
+        let known: Option<i64> = find
+            .query_row([entry.id().as_str()], |row| row.get(0))
+            .optional()?;
+        let key = write.insert((
+            known,
             entry.id().as_str(),
             entry.phase.name(),
             entry.cancel_reason.map(|reason| reason.name()),
@@ -79,7 +90,20 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             entry.asked.count,
             json(&entry.dispatch)?,
         ))?;
+        keys.insert(entry.id(), key);
     }
+    let mut history = transaction
+        .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
+    for (id, item) in &batch.history {
+        // One without an entry is pruned by this very batch.
+        if let Some(key) = keys.get(id) {
+            history.execute((key, item.revision, json(item)?))?;
+        }
+    }
+    Ok(())
+}
+
+fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     let mut sites =
         transaction.prepare_cached("INSERT OR REPLACE INTO sites (id, state) VALUES (?1, ?2)")?;
     for site in &batch.sites {
@@ -88,11 +112,6 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     let mut forget = transaction.prepare_cached("DELETE FROM sites WHERE id = ?1")?;
     for id in &batch.forgotten {
         forget.execute([id.as_str()])?;
-    }
-    let mut history = transaction
-        .prepare_cached("INSERT INTO history (dispatch_id, revision, item) VALUES (?1, ?2, ?3)")?;
-    for (id, item) in &batch.history {
-        history.execute((id.as_str(), item.revision, json(item)?))?;
     }
     Ok(())
 }
@@ -115,18 +134,12 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 
 fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     for id in &batch.pruned {
-        let id = id.as_str();
         for sql in [
+            "DELETE FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
             "DELETE FROM dispatches WHERE id = ?1",
-            "DELETE FROM history WHERE dispatch_id = ?1",
         ] {
-            transaction.prepare_cached(sql)?.execute([id])?;
+            transaction.prepare_cached(sql)?.execute([id.as_str()])?;
         }
-        transaction
-            .prepare_cached(
-                "DELETE FROM events WHERE subject = ?1 AND type GLOB 'dispatch.*' AND position <= ?2",
-            )?
-            .execute((id, batch.delivered))?;
     }
     if let Some(before) = batch.forget_before {
         transaction
@@ -136,7 +149,6 @@ fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
                  (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)",
             )?
             .execute((rfc3339(before), batch.delivered))?;
-        // They were to be delivered yet when their dispatch went.
         transaction
             .prepare_cached(
                 "DELETE FROM events WHERE position <= ?1 AND type GLOB 'dispatch.*'
