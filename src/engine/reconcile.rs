@@ -73,15 +73,16 @@ impl Outcome {
 /// that changed.
 ///
 /// What came due by `now` is applied first, so that an answer is never compared
-/// with a schedule that is behind its time.
+/// with a schedule that is behind its time. Of a schedule that nobody else holds
+/// nothing is copied.
 pub fn reconcile(
-    schedule: &Schedule,
+    schedule: Schedule,
     observation: &Observation,
     now: DateTime<Utc>,
     rules: &Rules,
 ) -> (Schedule, Outcome) {
     let mut step = Step {
-        schedule: schedule.clone(),
+        schedule,
         outcome: Outcome::default(),
         now,
         rules,

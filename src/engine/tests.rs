@@ -79,7 +79,7 @@ impl World {
     }
 
     fn tell(&mut self, now: i64, observation: &Observation) -> Vec<String> {
-        let (schedule, outcome) = reconcile(&self.schedule, observation, at(now), &RULES);
+        let (schedule, outcome) = reconcile(self.schedule.clone(), observation, at(now), &RULES);
         self.schedule = schedule;
         self.outcome = outcome;
         self.outcome.changes.iter().map(name).collect()

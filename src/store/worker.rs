@@ -52,16 +52,18 @@ impl StoreHandle {
         Ok((Closed(is_closed), Self { writes, reads }))
     }
 
-    /// Writes a batch.
+    /// Writes a batch, also if nobody waits for the answer.
     ///
     /// # Errors
     /// As [`Store::commit`] says.
-    pub async fn commit(&self, batch: Box<Batch>) -> Result<(), StoreError> {
+    pub fn commit(
+        &self,
+        batch: Box<Batch>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.writes
-            .send((batch, reply))
-            .map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        // If the thread has ended, the reply goes with the batch.
+        let _ = self.writes.send((batch, reply));
+        async move { answer.await.unwrap_or(Err(StoreError::Closed)) }
     }
 
     /// What happened to a dispatch, oldest first.

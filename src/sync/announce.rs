@@ -1,5 +1,7 @@
 //! Changes become events.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -11,15 +13,15 @@ use crate::model::{Change, ChangeKind, DAEMON, Event};
 
 /// Numbers events as they are made.
 #[derive(Debug)]
-pub(super) struct Announcer<'a> {
-    store_id: &'a str,
+pub(super) struct Announcer {
+    store_id: Arc<str>,
     position: u64,
     events: Vec<Event>,
 }
 
-impl<'a> Announcer<'a> {
+impl Announcer {
     /// Goes on behind `position`.
-    pub fn new(store_id: &'a str, position: u64) -> Self {
+    pub fn new(store_id: Arc<str>, position: u64) -> Self {
         Self {
             store_id,
             position,
@@ -64,7 +66,7 @@ impl<'a> Announcer<'a> {
         self.position += 1;
         self.events.push(Event {
             position: self.position,
-            id: Event::id_at(self.store_id, self.position),
+            id: Event::id_at(&self.store_id, self.position),
             event_type: event_type.into(),
             subject: subject.into(),
             time,

@@ -1,5 +1,6 @@
 //! Does what the machine says, with real sockets and a real disk.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const EVENTS_HELD: usize = 4096;
 
 type Waiter = oneshot::Sender<Verdict>;
+type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Why the driver ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +89,8 @@ pub struct Driver<A, C> {
     events: broadcast::Sender<Event>,
     sinks: Vec<Arc<dyn Sink>>,
     tasks: JoinSet<Input<Waiter>>,
+    /// The commit under way.
+    commit: Option<Commit>,
 }
 
 impl<A: Api, C: Clock> Driver<A, C> {
@@ -114,6 +118,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             events,
             sinks,
             tasks: JoinSet::new(),
+            commit: None,
         }
     }
 
@@ -161,6 +166,10 @@ impl<A: Api, C: Clock> Driver<A, C> {
             }
             let wake = self.machine.next_wake();
             tokio::select! {
+                result = ended(&mut self.commit) => {
+                    self.commit = None;
+                    inputs.push(Input::Committed(result));
+                }
                 _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
                 Some(ended) = self.tasks.join_next() => inputs.push(ended?),
                 () = self.clock.sleep_until(wake) => {}
@@ -196,14 +205,14 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 });
             }
             Effect::Commit(batch) => {
-                let store = self.store.clone();
+                let commit = self.store.commit(batch);
                 let (clock, timings) = (Arc::clone(&self.clock), self.timings());
-                self.tasks.spawn(async move {
+                self.commit = Some(Box::pin(async move {
                     let begun = clock.now().mono;
-                    let result = store.commit(batch).await;
+                    let result = commit.await;
                     timings.committed(&result, clock.now().mono.saturating_sub(begun));
-                    Input::Committed(result)
-                });
+                    result
+                }));
             }
             Effect::Reply { waiter, verdict } => {
                 // A caller that has hung up is told nothing.
@@ -231,5 +240,13 @@ impl<A: Api, C: Clock> Driver<A, C> {
             Effect::End(error) => return Err(DriverError::Store(error)),
         }
         Ok(())
+    }
+}
+
+/// Waits for the commit under way, for ever if there is none.
+async fn ended(commit: &mut Option<Commit>) -> Result<(), StoreError> {
+    match commit {
+        Some(commit) => commit.await,
+        None => std::future::pending().await,
     }
 }

@@ -20,7 +20,7 @@ use super::health::{Health, View};
 use super::poller::Poller;
 use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
-use super::writer::{Committed, Job, UnderWay};
+use super::writer::{Committed, Gathering, Job, UnderWay};
 use crate::clock::{Mono, Now};
 use crate::delivery::{Attempt, Outbox, Start};
 use crate::engine::{Rules, Schedule, SitePlan};
@@ -170,6 +170,8 @@ pub struct Machine<W> {
     term: u64,
     committed: Committed,
     writing: Option<UnderWay>,
+    /// What is to be written next, on top of that.
+    gathering: Option<Gathering>,
     queue: VecDeque<Job>,
     outboxes: Vec<Outbox>,
     /// What is written down of deliveries by the commit under way.
@@ -222,6 +224,7 @@ impl<W> Machine<W> {
             term: stored.term,
             committed,
             writing: None,
+            gathering: None,
             queue: VecDeque::new(),
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
@@ -334,6 +337,7 @@ impl<W> Machine<W> {
     /// Whether nothing is under way, and all that was done is written down.
     pub fn is_at_rest(&self) -> bool {
         self.writing.is_none()
+            && self.gathering.is_none()
             && self.queue.is_empty()
             && self.outboxes.iter().all(Outbox::is_at_rest)
     }

@@ -296,6 +296,23 @@ fn a_failed_commit_keeps_nothing_and_fails_those_who_wait() {
 }
 
 #[test]
+fn what_was_built_on_a_commit_that_failed_is_taken_in_anew() {
+    let mut world = World::polled();
+    world.webhook("first", "a");
+    world.found(dispatch("a", 100));
+    // This changes nothing in what is being written.
+    world.webhook("second", "a");
+    world.found(dispatch("a", 100));
+    world.commit_fails();
+    assert_eq!(world.verdicts(), [("first", "unavailable")]);
+    assert_eq!(world.commits[0].entries.len(), 1);
+    world.commit();
+    assert_eq!(world.verdicts(), [("second", "settled")]);
+    assert!(world.knows("a"));
+    assert_eq!(world.event_types(), ["dispatch.created"]);
+}
+
+#[test]
 fn a_disk_that_fails_is_tried_again_every_second_until_it_takes_writes() {
     let mut world = World::new();
     world.step([]);

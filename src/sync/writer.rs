@@ -83,54 +83,53 @@ pub(super) struct UnderWay {
     pub site_changes: Vec<SiteChange>,
 }
 
-/// Gathers one batch on top of what is committed.
-pub(super) struct Gathering<'a> {
-    rules: &'a Rules,
+/// One batch, gathered on top of what is committed or about to be.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    rules: Rules,
     now: Now,
     next: Committed,
-    announcer: Announcer<'a>,
+    announcer: Announcer,
     entries: BTreeMap<DispatchId, Arc<Entry>>,
     batch: Batch,
     aftermath: Aftermath,
     changes: Vec<Change>,
     site_changes: Vec<SiteChange>,
     sites: BTreeMap<SiteId, Arc<SiteState>>,
+    jobs: Vec<Job>,
 }
 
-impl<'a> Gathering<'a> {
-    pub fn new(
-        committed: &Committed,
-        term: u64,
-        store_id: &'a str,
-        rules: &'a Rules,
-        now: Now,
-    ) -> Self {
-        let revision = committed.schedule.revision();
+impl Gathering {
+    pub fn new(base: &Committed, term: u64, store_id: Arc<str>, rules: Rules, now: Now) -> Self {
         Self {
             rules,
             now,
-            next: committed.clone(),
-            announcer: Announcer::new(store_id, committed.position),
+            next: base.clone(),
+            announcer: Announcer::new(store_id, base.position),
             entries: BTreeMap::new(),
             batch: Batch {
                 term,
-                expected_revision: revision,
+                expected_revision: base.schedule.revision(),
                 ..Batch::default()
             },
             aftermath: Aftermath::default(),
             changes: Vec::new(),
             site_changes: Vec::new(),
             sites: BTreeMap::new(),
+            jobs: Vec::new(),
         }
     }
 
-    /// Lets the clock say what has come due.
-    pub fn clock(&mut self) {
+    /// Lets the clock say what has come due by `now`.
+    pub fn clock(&mut self, now: Now) {
+        self.now = now;
         self.observe(&Observation::Clock);
     }
 
-    /// Takes one observation in, and settles what becomes of those who wait.
-    pub fn job(&mut self, job: Job) {
+    /// Takes one observation in at `now`, and settles what becomes of those who
+    /// wait.
+    pub fn job(&mut self, job: Job, now: Now) {
+        self.now = now;
         let outcome = self.observe(&job.observation);
         for (ticket, id) in &job.tickets {
             let fate = self.fate(&job.observation, id, &outcome);
@@ -147,6 +146,17 @@ impl<'a> Gathering<'a> {
             self.heals(&outcome, &[]);
         }
         self.aftermath.look_ups.extend(outcome.look_ups);
+        self.jobs.push(job);
+    }
+
+    /// Whether a poll is among what was taken in.
+    pub fn polled(&self) -> bool {
+        !self.aftermath.polls.is_empty()
+    }
+
+    /// What was taken in, to be taken in anew: what it was built on has failed.
+    pub fn undo(self) -> Vec<Job> {
+        self.jobs
     }
 
     /// Remembers that no poll succeeds, and says so.
@@ -211,8 +221,8 @@ impl<'a> Gathering<'a> {
     }
 
     fn observe(&mut self, observation: &Observation) -> Outcome {
-        let (schedule, outcome) =
-            reconcile(&self.next.schedule, observation, self.now.wall, self.rules);
+        let schedule = std::mem::take(&mut self.next.schedule);
+        let (schedule, outcome) = reconcile(schedule, observation, self.now.wall, &self.rules);
         self.next.schedule = schedule;
         for change in &outcome.changes {
             self.announcer.change(change);
@@ -237,11 +247,11 @@ impl<'a> Gathering<'a> {
     /// Lets the sites follow the schedule.
     fn plan_sites(&mut self, outcome: &Outcome) {
         let planned = plan(
-            &self.next.plan,
+            std::mem::take(&mut self.next.plan),
             &self.next.schedule,
             outcome,
             self.now.wall,
-            self.rules,
+            &self.rules,
         );
         self.next.plan = planned.plan;
         for change in &planned.changes {

@@ -64,14 +64,19 @@ fn seen(list: Arc<List>, count: u64) -> Observation {
 
 /// The schedule after a first sight of the list.
 fn known(list: Arc<List>) -> Schedule {
-    reconcile(&Schedule::default(), &seen(list, 1), now(), &RULES).0
+    reconcile(Schedule::default(), &seen(list, 1), now(), &RULES).0
 }
 
 fn reconciled(bencher: Bencher, size: usize, before: &Schedule, list: Arc<List>) {
     let observation = seen(list, 2);
-    bencher
-        .counter(ItemsCount::new(size))
-        .bench(|| reconcile(black_box(before), black_box(&observation), now(), &RULES));
+    bencher.counter(ItemsCount::new(size)).bench(|| {
+        reconcile(
+            black_box(before.clone()),
+            black_box(&observation),
+            now(),
+            &RULES,
+        )
+    });
 }
 
 #[divan::bench(args = SIZES)]
@@ -95,11 +100,17 @@ fn reconcile_first_sight(bencher: Bencher, size: usize) {
 #[divan::bench(args = SIZES)]
 fn plan_first_sight(bencher: Bencher, size: usize) {
     let [first] = lists(size, [0]);
-    let (schedule, outcome) = reconcile(&Schedule::default(), &seen(first, 1), now(), &RULES);
+    let (schedule, outcome) = reconcile(Schedule::default(), &seen(first, 1), now(), &RULES);
     let before = SitePlan::default();
-    bencher
-        .counter(ItemsCount::new(size))
-        .bench(|| plan(black_box(&before), &schedule, &outcome, now(), &RULES));
+    bencher.counter(ItemsCount::new(size)).bench(|| {
+        plan(
+            black_box(before.clone()),
+            &schedule,
+            &outcome,
+            now(),
+            &RULES,
+        )
+    });
 }
 
 #[divan::bench(args = SIZES)]

@@ -200,7 +200,7 @@ proptest! {
                 if let Observation::Api { asked: when, .. } = &mut observation {
                     *when = asked;
                 }
-                reconcile(schedule, &observation, at(step.now), &RULES)
+                reconcile(schedule.clone(), &observation, at(step.now), &RULES)
             };
             let (once, _) = poll(&step.after, first);
             let (twice, outcome) = poll(&once, second);
@@ -256,7 +256,7 @@ proptest! {
         });
         for step in &steps {
             let then = at(step.now - back);
-            let (after, outcome) = reconcile(&step.after, &Observation::Clock, then, &RULES);
+            let (after, outcome) = reconcile(step.after.clone(), &Observation::Clock, then, &RULES);
             assert_eq!(outcome, Outcome::default());
             assert_eq!(entries(&after), entries(&step.after));
         }
@@ -270,7 +270,7 @@ proptest! {
             assert!(due.is_none_or(|due| due > at(step.now)), "it is due and not applied");
             if let Some(due) = due {
                 let early = due - chrono::TimeDelta::milliseconds(1);
-                let clock = |now| reconcile(&step.after, &Observation::Clock, now, &RULES).1;
+                let clock = |now| reconcile(step.after.clone(), &Observation::Clock, now, &RULES).1;
                 assert!(clock(early).changes.is_empty());
                 assert!(!clock(due).changes.is_empty());
             }
@@ -313,7 +313,7 @@ proptest! {
                         answer,
                     };
                     let (after, outcome) =
-                        reconcile(&step.after, &observation, at(step.now), &RULES);
+                        reconcile(step.after.clone(), &observation, at(step.now), &RULES);
                     assert_eq!(outcome, Outcome { outdated: 1, ..Outcome::default() });
                     assert_eq!(entries(&after), entries(&step.after));
                 }

@@ -323,9 +323,9 @@ impl World {
             };
         }
         let before = self.schedule.clone();
-        let (after, outcome) = reconcile(&before, &observation, at(self.now), &RULES);
+        let (after, outcome) = reconcile(before.clone(), &observation, at(self.now), &RULES);
         let anew = afresh(&observation);
-        let (forgetful, same) = reconcile(&self.forgetful, &anew, at(self.now), &RULES);
+        let (forgetful, same) = reconcile(self.forgetful.clone(), &anew, at(self.now), &RULES);
         assert_eq!(outcome, same, "what is shared is read as if it were new");
         assert!(after.entries().eq(forgetful.entries()), "{after:?}");
         self.forgetful = forgetful;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DispatchId, Kilowatts, SiteId};
+use crate::model::{DispatchId, Kilowatts, SiteId, time};
 
 /// Whether a site must curtail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ impl SiteMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
     /// When it starts, UTC. Its lead begins earlier.
+    #[serde(serialize_with = "time::write")]
     pub start_time: DateTime<Utc>,
     /// Its id.
     pub dispatch: DispatchId,
@@ -48,9 +49,11 @@ pub struct SiteState {
     pub state: SiteMode,
     /// Since when it must, UTC: when that was decided. For a site that never
     /// was curtailed: when it was first heard of.
+    #[serde(serialize_with = "time::write")]
     pub since: DateTime<Utc>,
     /// The end of the unbroken chain of dispatches, UTC. `None` while any of
     /// them is open, and for a site that is normal.
+    #[serde(serialize_with = "time::write_optional")]
     pub until: Option<DateTime<Utc>>,
     /// The largest known commitment among those that hold it, in kW.
     pub commitment_kw: Option<Kilowatts>,

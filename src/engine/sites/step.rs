@@ -32,7 +32,7 @@ pub struct Planned {
 /// at: where there are none, this costs nothing. The plan knows what each
 /// dispatch named until now, so that sites it names no longer are found.
 pub fn plan(
-    before: &SitePlan,
+    before: SitePlan,
     schedule: &Schedule,
     outcome: &Outcome,
     now: DateTime<Utc>,
@@ -40,7 +40,7 @@ pub fn plan(
 ) -> Planned {
     let mut step = Step {
         planned: Planned {
-            plan: before.clone(),
+            plan: before,
             ..Planned::default()
         },
         touches: Vec::new(),

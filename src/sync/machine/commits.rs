@@ -21,15 +21,41 @@ const DISK_PAUSE: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 impl<W> Machine<W> {
-    /// Gathers what waits to be written into one commit, if none is under way.
+    /// Takes in what the API told. While a commit is under way, that is built on
+    /// what it writes: then the next one is ready when it ends.
+    fn gather(&mut self, now: Now) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
+        for job in self.queue.drain(..) {
+            gathering.job(job, now);
+        }
+        self.gathering = Some(gathering);
+    }
+
+    fn begin(&self, now: Now) -> Gathering {
+        let base = self.writing.as_ref().map(|under_way| &under_way.next);
+        Gathering::new(
+            base.unwrap_or(&self.committed),
+            self.term,
+            Arc::clone(&self.store_id),
+            self.settings.rules,
+            now,
+        )
+    }
+
+    /// Writes what was gathered and what else is to be written in one commit, if
+    /// none is under way.
     pub(super) fn write(&mut self, now: Now) {
+        self.gather(now);
         if self.writing.is_some() {
             return;
         }
         let may_start = now.mono >= self.write_not_before;
         let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
         // A poll that waits to be written ends the blindness.
-        let polled = self.queue.iter().any(|job| job.poll.is_some());
+        let polled = self.gathering.as_ref().is_some_and(Gathering::polled);
         let blind = now.mono >= self.stale_at() && !polled;
         let stale = blind && !self.committed.sync.stale;
         let forget = now.mono >= self.forget_at;
@@ -39,23 +65,14 @@ impl<W> Machine<W> {
             .iter()
             .any(|outbox| outbox.must_write(now.mono) || (self.stopping && outbox.has_news()));
         let by_itself = due || stale || forget || probe || delivered;
-        if self.queue.is_empty() && !(may_start && by_itself) {
+        if self.gathering.is_none() && !(may_start && by_itself) {
             if !due {
                 self.committed.as_of = now.wall;
             }
             return;
         }
-        let mut gathering = Gathering::new(
-            &self.committed,
-            self.term,
-            &self.store_id,
-            &self.settings.rules,
-            now,
-        );
-        gathering.clock();
-        for job in self.queue.drain(..) {
-            gathering.job(job);
-        }
+        let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
+        gathering.clock(now);
         if stale {
             gathering.stale();
         }
@@ -104,6 +121,16 @@ impl<W> Machine<W> {
             tracing::error!(%error, "nothing can be written; webhooks are answered 503 until it can");
         }
         self.store_error = Some(reason.clone());
+        // What was built on it meanwhile as well: that is taken in anew.
+        for job in self
+            .gathering
+            .take()
+            .into_iter()
+            .flat_map(Gathering::undo)
+            .rev()
+        {
+            self.queue.push_front(job);
+        }
         self.write_not_before = now.mono + DISK_PAUSE;
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now.mono);

@@ -229,7 +229,7 @@ fn agrees_with_the_oracle(world: &World, now: i64) {
 fn anew(world: &World, now: i64, stored: Vec<SiteState>) -> (SitePlan, usize) {
     let plan_then = SitePlan::restore(&world.schedule, stored, &world.rules);
     let nothing = Outcome::default();
-    let planned = plan(&plan_then, &world.schedule, &nothing, at(now), &world.rules);
+    let planned = plan(plan_then, &world.schedule, &nothing, at(now), &world.rules);
     (planned.plan, planned.changes.len())
 }
 

@@ -102,14 +102,20 @@ impl World {
     /// What the sites are told, as `kind site by cause`.
     pub fn tell(&mut self, now: i64, observation: &Observation) -> Vec<String> {
         let now = at(now);
-        let (schedule, outcome) = reconcile(&self.schedule, observation, now, &self.rules);
+        let (schedule, outcome) = reconcile(self.schedule.clone(), observation, now, &self.rules);
         self.schedule = schedule;
         self.outcome = outcome;
         self.follow(now)
     }
 
     fn follow(&mut self, now: DateTime<Utc>) -> Vec<String> {
-        let planned = plan(&self.plan, &self.schedule, &self.outcome, now, &self.rules);
+        let planned = plan(
+            self.plan.clone(),
+            &self.schedule,
+            &self.outcome,
+            now,
+            &self.rules,
+        );
         self.plan = planned.plan.clone();
         for change in &planned.changes {
             let before = self.replayed.get(&change.site.id);
