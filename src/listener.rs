@@ -9,21 +9,20 @@ pub(crate) mod hint;
 mod peers;
 mod traffic;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use subtle::ConstantTimeEq;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::reply::Response;
-use warp::{Filter, Rejection};
 
 use crate::clock::Clock;
-use crate::http::{Peer, json_reply, refusal};
+use crate::http::{Peer, json_reply, refusal, wrong_method};
 use crate::secret::Secret;
 use crate::sync::{Inbox, Verdict};
 
@@ -57,54 +56,44 @@ impl<C: Clock + Clone> Listener<C> {
     /// The routes of the listener.
     pub fn routes(self) -> BoxedFilter<(Response,)> {
         let listener = Arc::new(self);
-        let at_path = {
-            let listener = Arc::clone(&listener);
-            warp::path::full().and_then(move |full: FullPath| {
-                let right = listener.is_at(full.as_str());
-                async move {
-                    if right {
-                        Ok(())
-                    } else {
-                        Err(warp::reject::not_found())
-                    }
-                }
-            })
-        };
-        let slow_enough = {
-            let listener = Arc::clone(&listener);
-            warp::header::headers_cloned()
-                .and(warp::ext::optional::<Peer>())
-                .and_then(move |headers: HeaderMap, peer: Option<Peer>| {
-                    let allowed = listener.peers.allow(peer, &headers);
-                    if !allowed {
-                        listener.count(Answered::Rejected);
-                    }
-                    async move {
-                        if allowed {
-                            Ok(())
-                        } else {
-                            Err(warp::reject::custom(TooFast))
-                        }
-                    }
-                })
-        };
-        slow_enough
-            .untuple_one()
-            .and(at_path)
-            .untuple_one()
-            .and(warp::post())
+        warp::path::full()
+            .and(warp::method())
             .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<Peer>())
             .and(warp::body::stream())
-            .then(move |headers: HeaderMap, stream| {
+            .then(move |path: FullPath, method, headers, peer, stream| {
                 let listener = Arc::clone(&listener);
                 async move {
+                    if let Some(refusal) = listener.refuse(&path, &method, &headers, peer) {
+                        return refusal;
+                    }
                     let body = body::read(&headers, stream).await;
                     listener.answer(body).await
                 }
             })
-            .recover(recover)
-            .unify()
             .boxed()
+    }
+
+    /// The answer to what is no webhook, or comes too fast.
+    fn refuse(
+        &self,
+        path: &FullPath,
+        method: &Method,
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+    ) -> Option<Response> {
+        if !self.peers.allow(peer, headers) {
+            self.count(Answered::Rejected);
+            let mut reply = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests");
+            crate::http::set_retry_after(&mut reply, Duration::from_secs(1));
+            Some(reply)
+        } else if !self.is_at(path.as_str()) {
+            Some(refusal(StatusCode::NOT_FOUND, "no such path"))
+        } else if method != Method::POST {
+            Some(wrong_method("POST"))
+        } else {
+            None
+        }
     }
 
     /// Whether webhooks are posted to `path`, compared in constant time.
@@ -182,19 +171,4 @@ fn come_back(reason: &str, after: Duration) -> Response {
     let mut reply = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
     crate::http::set_retry_after(&mut reply, after);
     reply
-}
-
-/// A peer asks too much.
-#[derive(Debug)]
-struct TooFast;
-
-impl warp::reject::Reject for TooFast {}
-
-async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    if rejection.find::<TooFast>().is_some() {
-        let mut reply = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-        crate::http::set_retry_after(&mut reply, Duration::from_secs(1));
-        return Ok(reply);
-    }
-    Ok(crate::http::not_served(&rejection, "POST"))
 }

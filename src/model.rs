@@ -10,7 +10,7 @@ mod event;
 mod history;
 mod id;
 mod order;
-mod time;
+pub(crate) mod time;
 
 pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{DispatchId, SiteId};
+use super::{DispatchId, SiteId, time};
 
 /// Power, in kW. Written without a fraction where it is whole, as the
 /// upstream does.
@@ -42,10 +42,13 @@ pub struct Dispatch {
     /// `true` for one made as a test: sites need not curtail.
     pub test: bool,
     /// When curtailment begins, UTC.
+    #[serde(serialize_with = "time::write")]
     pub start_time: DateTime<Utc>,
     /// When curtailment ends, UTC. `None` while the upstream has not said.
+    #[serde(serialize_with = "time::write_optional")]
     pub end_time: Option<DateTime<Utc>>,
     /// When the upstream made it, UTC. Absent in answers before 2025-08.
+    #[serde(serialize_with = "time::write_optional")]
     pub creation_time: Option<DateTime<Utc>>,
     /// Counts the upstream's updates from 0. Absent in answers before 2025-08.
     pub modification_number: Option<i64>,

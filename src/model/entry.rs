@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::time::Written;
 use super::{Asked, CancelReason, Dispatch, DispatchId};
 
 /// Where a dispatch stands.
@@ -137,16 +138,16 @@ impl Entry {
         map.serialize_entry("phase", &self.phase)?;
         map.serialize_entry("authorized", &dispatch.authorized)?;
         map.serialize_entry("test", &dispatch.test)?;
-        map.serialize_entry("start_time", &dispatch.start_time)?;
-        map.serialize_entry("end_time", &dispatch.end_time)?;
-        map.serialize_entry("creation_time", &dispatch.creation_time)?;
+        map.serialize_entry("start_time", &Written(dispatch.start_time))?;
+        map.serialize_entry("end_time", &dispatch.end_time.map(Written))?;
+        map.serialize_entry("creation_time", &dispatch.creation_time.map(Written))?;
         map.serialize_entry("modification_number", &dispatch.modification_number)?;
         map.serialize_entry("program", &dispatch.program)?;
         map.serialize_entry("sites", &dispatch.sites)?;
         map.serialize_entry("metadata", &dispatch.metadata)?;
-        map.serialize_entry("first_seen", &self.first_seen)?;
-        map.serialize_entry("last_changed", &self.last_changed)?;
-        map.serialize_entry("last_confirmed", &self.last_confirmed)?;
+        map.serialize_entry("first_seen", &Written(self.first_seen))?;
+        map.serialize_entry("last_changed", &Written(self.last_changed))?;
+        map.serialize_entry("last_confirmed", &Written(self.last_confirmed))?;
         map.serialize_entry("discovered_by", &self.discovered_by)?;
         map.serialize_entry("last_changed_by", &self.last_changed_by)?;
         if let Some(reason) = self.cancel_reason {

@@ -7,6 +7,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::time::Written;
+
 /// The subject of events that are about the daemon rather than about a
 /// dispatch or a site. Also the `source` of every event.
 pub const DAEMON: &str = "dispatchd";
@@ -58,7 +60,7 @@ impl Serialize for Event {
         map.serialize_entry("source", DAEMON)?;
         map.serialize_entry("type", &*self.event_type)?;
         map.serialize_entry("subject", &*self.subject)?;
-        map.serialize_entry("time", &self.time)?;
+        map.serialize_entry("time", &Written(self.time))?;
         map.serialize_entry("datacontenttype", "application/json")?;
         map.serialize_entry("sequence", &self.sequence)?;
         map.serialize_entry("data", &*self.data)?;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Change, ChangeKind, Dispatch, Phase, Source};
+use super::{Change, ChangeKind, Dispatch, Phase, Source, time};
 
 /// One line of a dispatch's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,7 @@ pub struct HistoryItem {
     /// The schedule's revision that the change made.
     pub revision: u64,
     /// When it was decided, UTC.
+    #[serde(serialize_with = "time::write")]
     pub at: DateTime<Utc>,
     /// The event type that announced it.
     #[serde(rename = "type")]

@@ -30,12 +30,19 @@ pub fn read_list(body: &[u8]) -> Result<(Arc<List>, Problems), ApiError> {
 /// Reads the answer to `GET /dispatches/{id}`.
 ///
 /// The reference says that it is a bare dispatch, the webhook tutorial shows it
-/// in a list of one. Both are taken.
+/// in a list of one. Both are taken, the first at one go.
 ///
 /// # Errors
 /// [`ApiError::Unreadable`] when it is neither, [`ApiError::Another`] when it
 /// is about another dispatch.
 pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Problems), ApiError> {
+    let mut sites = Sites::default();
+    let mut problems = Problems::default();
+    if let Ok(dispatch) = read_whole(body, &mut sites, &mut problems)
+        && dispatch.id == *id
+    {
+        return Ok((Reading::Dispatch(dispatch.into()), problems));
+    }
     let candidates = match read_object::<Wrapped>(body) {
         Ok(wrapped) => wrapped.dispatches,
         Err(_) => vec![serde_json::from_slice(body).map_err(unreadable)?],
@@ -46,7 +53,6 @@ pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Pr
         )));
     }
     let mut nameless = true;
-    let mut sites = Sites::default();
     for raw in candidates {
         let mut problems = Problems::default();
         if let Some(reading) = read_one(raw, &mut sites, &mut problems) {
@@ -124,18 +130,21 @@ struct Wire<'a> {
 /// Reads one dispatch. `None` when not even its id can be read.
 fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Option<Reading> {
     let json = raw.get().as_bytes();
-    let wire = read_object::<Wire>(json)
-        .map_err(|error| error.to_string())
-        .and_then(|wire| Ok((read_number(wire.modification_number.as_ref())?, wire)));
-    let (modification_number, wire) = match wire {
-        Ok(read) => read,
+    match read_whole(json, sites, problems) {
+        Ok(dispatch) => Some(Reading::Dispatch(dispatch.into())),
         Err(reason) => {
             let OnlyId { id } = read_object(json).ok()?;
             problems.push(|| format!("dispatch {id}: {reason}"));
-            return Some(Reading::Unreadable { id, reason });
+            Some(Reading::Unreadable { id, reason })
         }
-    };
-    Some(Reading::Dispatch(Arc::new(Dispatch {
+    }
+}
+
+/// Reads one dispatch, or says why it cannot be read.
+fn read_whole(json: &[u8], sites: &mut Sites, problems: &mut Problems) -> Result<Dispatch, String> {
+    let wire: Wire = read_object(json).map_err(|error| error.to_string())?;
+    let modification_number = read_number(wire.modification_number.as_ref())?;
+    Ok(Dispatch {
         authorized: wire.authorized,
         test: wire.test.unwrap_or(false),
         start_time: wire.start_time,
@@ -150,7 +159,7 @@ fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Optio
             .filter(|metadata: &Value| !metadata.is_null())
             .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
         id: wire.id,
-    })))
+    })
 }
 
 /// A field that decides nothing: absent where it cannot be read.

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 pub(super) const LONG_LOG: i32 = 8192;
 
 /// How many rows are written between two folds.
-const ROWS: u64 = 4000;
+const ROWS: u64 = 16_000;
 
 /// A thread with a way of its own into the state file.
 #[derive(Debug)]

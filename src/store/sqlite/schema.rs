@@ -4,7 +4,8 @@
 pub(super) const APPLICATION_ID: i32 = 0x6473_7064;
 
 /// One step a version. A step that was released is never edited.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE daemon (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     store_id TEXT NOT NULL,
@@ -74,7 +75,8 @@ CREATE TABLE told (
     held INTEGER NOT NULL,
     PRIMARY KEY (sink, site)
 ) STRICT, WITHOUT ROWID;
-", "
+",
+    "
 -- Rows that come together lie together: what is new goes to the end of each table.
 CREATE TABLE dispatches_by_key (
     key INTEGER PRIMARY KEY,
@@ -115,7 +117,8 @@ ALTER TABLE dispatches_by_key RENAME TO dispatches;
 ALTER TABLE history_by_key RENAME TO history;
 DROP INDEX events_by_subject;
 CREATE INDEX events_of_sites ON events (subject) WHERE type GLOB 'site.*';
-"];
+",
+];
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
