@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Params, ToSql, Transaction, TransactionBehavior};
 use serde::Serialize;
 
 use crate::model::{DispatchId, Entry, rfc3339};
@@ -58,38 +58,31 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
 }
 
 fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    // `RETURNING` would tell the key too, at three times the cost of the row.
     let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
-    // A row that is replaced keeps its key, and with it its history. `RETURNING`
-    // would tell the key too, at three times the cost of the row.
-    let mut write = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO dispatches
-         (key, id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO dispatches
+         (id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
           over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    let mut update = transaction.prepare_cached(
+        "UPDATE dispatches SET
+         phase = ?2, cancel_reason = ?3, started = ?4, ended = ?5, first_seen = ?6,
+         last_changed = ?7, last_confirmed = ?8, over_since = ?9, discovered_by = ?10,
+         last_changed_by = ?11, asked_term = ?12, asked_count = ?13, dispatch = ?14
+         WHERE key = ?1",
     )?;
     let mut keys: HashMap<&DispatchId, i64> = HashMap::with_capacity(batch.entries.len());
     for entry in &batch.entries {
-        let entry: &Entry = entry;
-        let known: Option<i64> = find
-            .query_row([entry.id().as_str()], |row| row.get(0))
-            .optional()?;
-        let key = write.insert((
-            known,
-            entry.id().as_str(),
-            entry.phase.name(),
-            entry.cancel_reason.map(|reason| reason.name()),
-            entry.started,
-            entry.ended,
-            rfc3339(entry.first_seen),
-            rfc3339(entry.last_changed),
-            rfc3339(entry.last_confirmed),
-            entry.over_since.map(rfc3339),
-            entry.discovered_by.name(),
-            entry.last_changed_by.name(),
-            entry.asked.term,
-            entry.asked.count,
-            json(&entry.dispatch)?,
-        ))?;
+        let known = find.query_row([entry.id().as_str()], |row| row.get(0));
+        let key = match known.optional()? {
+            Some(key) => {
+                update.execute(row(&key, entry)?)?;
+                key
+            }
+            None => insert.insert(row(&entry.id().as_str(), entry)?)?,
+        };
         keys.insert(entry.id(), key);
     }
     let mut history = transaction
@@ -101,6 +94,26 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An entry as a row, behind what it is found by.
+fn row(by: &impl ToSql, entry: &Entry) -> rusqlite::Result<impl Params> {
+    Ok((
+        by,
+        entry.phase.name(),
+        entry.cancel_reason.map(|reason| reason.name()),
+        entry.started,
+        entry.ended,
+        rfc3339(entry.first_seen),
+        rfc3339(entry.last_changed),
+        rfc3339(entry.last_confirmed),
+        entry.over_since.map(rfc3339),
+        entry.discovered_by.name(),
+        entry.last_changed_by.name(),
+        entry.asked.term,
+        entry.asked.count,
+        json(&entry.dispatch)?,
+    ))
 }
 
 fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
