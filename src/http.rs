@@ -2,9 +2,11 @@
 //! we ask others, within bounds too.
 
 mod client;
+mod pieces;
 mod reply;
 mod serve;
 
 pub use client::{BodyError, bounded_client, describe, is_loopback, read_body};
+pub use pieces::{Pieces, long_json_reply};
 pub use reply::{json_reply, not_served, refusal, set_retry_after, wrong_method};
 pub use serve::{Bounds, Hangup, Peer, serve};

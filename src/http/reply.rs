@@ -14,15 +14,7 @@ pub fn json_reply(status: StatusCode, body: &impl Serialize) -> Response {
         Ok(bytes) => {
             let mut reply = Response::new(bytes.into());
             *reply.status_mut() = status;
-            let headers = reply.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
-            headers.insert(
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            );
+            json_headers(&mut reply);
             reply
         }
         Err(error) => {
@@ -32,6 +24,19 @@ pub fn json_reply(status: StatusCode, body: &impl Serialize) -> Response {
             reply
         }
     }
+}
+
+/// Says that an answer is JSON.
+pub(super) fn json_headers(reply: &mut Response) {
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
 }
 
 /// Says no, and why.

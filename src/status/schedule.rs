@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use super::cached::{Known, written};
 use super::query::Selection;
-use crate::http::{json_reply, refusal};
+use crate::http::{json_reply, long_json_reply, refusal};
 use crate::model::{Entry, HistoryItem};
 use crate::sync::View;
 
@@ -37,7 +37,7 @@ pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Respon
                 revision,
                 dispatches: dispatches.filter(|entry| selection.takes(entry)).collect(),
             };
-            json_reply(StatusCode::OK, &list)
+            long_json_reply(&list)
         })
     })
     .await

@@ -1,28 +1,20 @@
 //! `GET /sites` and `GET /sites/{id}`.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use warp::reply::Response;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cached::{Known, written};
 use super::query::SiteSelection;
 use crate::engine::SiteState;
-use crate::http::{json_reply, refusal};
-use crate::model::SiteId;
+use crate::http::{Pieces, json_reply, refusal};
+use crate::model::{SiteId, rfc3339};
 use crate::sync::View;
-
-#[derive(Serialize)]
-struct List<'a> {
-    as_of: DateTime<Utc>,
-    revision: u64,
-    sites: &'a RawValue,
-}
 
 #[derive(Serialize)]
 struct One<'a> {
@@ -45,15 +37,14 @@ pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Respon
             .sites()
             .filter(|site| selection.takes(site))
             .collect();
-        tagged(&view, &known, &sites, |sites| {
-            json_reply(
-                StatusCode::OK,
-                &List {
-                    as_of: view.as_of,
-                    revision: view.schedule.revision(),
-                    sites,
-                },
-            )
+        let pieces = match Pieces::json(&sites) {
+            Ok(pieces) => pieces,
+            Err(error) => return unwritten(&error),
+        };
+        known.answer(&tag(&view, pieces.hash()), || {
+            let (as_of, revision) = (rfc3339(view.as_of), view.schedule.revision());
+            let head = format!(r#"{{"as_of":"{as_of}","revision":{revision},"sites":"#);
+            pieces.between(head, "}").reply()
         })
     })
     .await
@@ -66,7 +57,11 @@ pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
     let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
         return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
     };
-    tagged(view, &Known::read(headers), site, |_| {
+    let shown = match serde_json::to_vec(site) {
+        Ok(shown) => shown,
+        Err(error) => return unwritten(&error),
+    };
+    Known::read(headers).answer(&tag(view, xxh3_64(&shown)), || {
         json_reply(
             StatusCode::OK,
             &One {
@@ -78,25 +73,15 @@ pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
     })
 }
 
-/// An answer that shows `what`. The revision alone is no tag for it: a lead
-/// that begins changes a site, and nothing in the schedule.
-fn tagged(
-    view: &View,
-    known: &Known,
-    what: &impl Serialize,
-    write: impl FnOnce(&RawValue) -> Response,
-) -> Response {
-    let shown = match to_raw_value(what) {
-        Ok(shown) => shown,
-        Err(error) => {
-            tracing::error!(%error, "the sites could not be written");
-            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log");
-        }
-    };
-    let mut hasher = DefaultHasher::new();
-    shown.get().hash(&mut hasher);
-    let etag = format!("\"{}-{:016x}\"", view.schedule.revision(), hasher.finish());
-    known.answer(&etag, || write(&shown))
+/// The tag of an answer that shows what has this hash. The revision alone is no
+/// tag for it: a lead that begins changes a site, and nothing in the schedule.
+fn tag(view: &View, hash: u64) -> String {
+    format!("\"{}-{hash:016x}\"", view.schedule.revision())
+}
+
+fn unwritten(error: &serde_json::Error) -> Response {
+    tracing::error!(%error, "the sites could not be written");
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
 }
 
 #[cfg(test)]

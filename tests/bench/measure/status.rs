@@ -95,11 +95,7 @@ pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) ->
 
 /// Reads on a thread of its own: one that is busy with a long answer would send
 /// no webhooks meanwhile, and the daemon would be blamed.
-async fn apart(
-    from: SocketAddr,
-    path: &'static str,
-    time: Duration,
-) -> Result<(f64, u64), Fault> {
+async fn apart(from: SocketAddr, path: &'static str, time: Duration) -> Result<(f64, u64), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,0 +1,125 @@
+//! Answers that are long: written into pieces, and sent one by one.
+//!
+//! In one piece, the system would copy megabytes at a time into a connection,
+//! and give as many back at once afterwards. Whoever is served by the same
+//! threads would wait for that.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use warp::Reply;
+use warp::reply::Response;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::refusal;
+use super::reply::json_headers;
+
+/// How long a piece is, in bytes, or a little longer.
+const PIECE: usize = 64 * 1024;
+
+/// JSON in pieces.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+    length: usize,
+}
+
+impl Pieces {
+    /// `value` as JSON.
+    ///
+    /// # Errors
+    /// When it cannot be written as such.
+    pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let mut pieces = Self::default();
+        serde_json::to_writer(&mut pieces, value)?;
+        Ok(pieces)
+    }
+
+    /// A hash of what was written, the same for the same text.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = Xxh3Default::new();
+        for piece in &self.full {
+            hasher.update(piece);
+        }
+        hasher.update(&self.last);
+        hasher.digest()
+    }
+
+    /// Puts text around it.
+    #[must_use]
+    pub fn between(mut self, head: String, tail: &str) -> Self {
+        self.length += head.len() + tail.len();
+        self.full.insert(0, head.into());
+        self.last.extend_from_slice(tail.as_bytes());
+        self
+    }
+
+    /// The answer with it as its body.
+    pub fn reply(mut self) -> Response {
+        self.full.push(self.last.into());
+        let pieces = stream::iter(self.full).then(|piece| async {
+            // However fast the client reads, others come between.
+            tokio::task::yield_now().await;
+            Ok::<_, io::Error>(piece)
+        });
+        let mut reply = warp::reply::stream(pieces).into_response();
+        json_headers(&mut reply);
+        let length = HeaderValue::from(self.length);
+        reply.headers_mut().insert(header::CONTENT_LENGTH, length);
+        reply
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if self.last.len() >= PIECE {
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
+            self.full.push(full.into());
+        }
+        self.last.extend_from_slice(text);
+        self.length += text.len();
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `value` as JSON, in pieces where it is long.
+pub fn long_json_reply(value: &impl Serialize) -> Response {
+    match Pieces::json(value) {
+        Ok(pieces) => pieces.reply(),
+        Err(error) => {
+            tracing::error!(%error, "a long answer could not be written as JSON");
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_answer_comes_whole_and_says_how_long_it_is() {
+        for length in [0, 1, 10, 100_000] {
+            let list: Vec<u32> = (0..length).collect();
+            let text = serde_json::to_string(&list).unwrap();
+            let pieces = Pieces::json(&list).unwrap();
+            let again = Pieces::json(&list).unwrap();
+            assert_eq!(pieces.hash(), again.hash());
+            let reply = pieces.between("<".into(), ">").reply();
+            let told = reply.headers()[header::CONTENT_LENGTH].to_str().unwrap();
+            assert_eq!(told, (text.len() + 2).to_string());
+            let body = reply.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, format!("<{text}>"));
+        }
+    }
+}
