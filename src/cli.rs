@@ -150,6 +150,9 @@ fn note(message: &str) {
 /// A runtime for the command.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
+        // What the disk's thread wakes goes before new work: by itself it would
+        // wait for dozens of turns of those whose webhooks wait for it.
+        .global_queue_interval(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("the system gives no threads: {error}")))

@@ -3,40 +3,34 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use dispatchd::http::{Bounds, serve};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use dispatchd::http::{Bounds, bounded_client, serve};
+use http::StatusCode;
 use serde::Deserialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use url::Url;
 use warp::Filter;
 
 use crate::Fault;
 
+/// The longest silence within an answer, and the longest answer: as the daemon
+/// has them.
+const PAUSE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Answers webhooks, each after one request to the API, and `POST /poll` after
 /// one pass over the list. It never ends by itself.
 pub async fn run(listen: SocketAddr, api: &Url) -> Result<(), Fault> {
     let upstream = Arc::new(Upstream {
-        address: (*api
-            .socket_addrs(|| None)?
-            .first()
-            .ok_or("the API has no address")?)
-        .to_string(),
-        idle: Mutex::default(),
-        connections: TaskTracker::new(),
+        api: api.clone(),
+        http: bounded_client(api, PAUSE)?,
     });
-    let poller = Arc::new(Poller {
-        url: api.join("/2022-04-15/dispatches")?,
-        http: reqwest::Client::builder().no_proxy().build()?,
-    });
+    let poller = Arc::clone(&upstream);
     let webhook = warp::path!("dispatch-listener")
         .and(warp::post())
         .and(warp::body::bytes())
@@ -101,29 +95,16 @@ fn reply(result: Result<StatusCode, Fault>) -> warp::reply::Response {
     reply
 }
 
-/// Connections to the API that are kept.
+/// The API, asked as the daemon asks it.
 struct Upstream {
-    address: String,
-    idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
-    connections: TaskTracker,
+    api: Url,
+    http: reqwest::Client,
 }
 
 impl Upstream {
+    /// Asks for what a webhook names.
     async fn ask(&self, resource: &str) -> Result<StatusCode, Fault> {
-        let idle = self.idle.lock().unwrap().pop();
-        let mut sender = match idle {
-            Some(sender) => sender,
-            None => self.connect().await?,
-        };
-        sender.ready().await?;
-        let request = Request::get(resource)
-            .header(http::header::HOST, &self.address)
-            .header("x-voltus-api-key", "secret")
-            .body(Empty::new())?;
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        self.idle.lock().unwrap().push(sender);
+        let (status, body) = self.get(resource).await?;
         if status == StatusCode::OK && !body.is_empty() {
             Ok(status)
         } else {
@@ -131,33 +112,21 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, Fault> {
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        self.connections.spawn(connection);
-        Ok(sender)
-    }
-}
-
-/// Reads the list and forgets it.
-struct Poller {
-    url: Url,
-    http: reqwest::Client,
-}
-
-impl Poller {
+    /// Reads the list and forgets it.
     async fn pass(&self) -> Result<StatusCode, Fault> {
-        let request = self.http.get(self.url.clone());
-        let answer = request.header("x-voltus-api-key", "secret").send().await?;
-        let status = answer.status();
-        let body = answer.bytes().await?;
+        let (status, body) = self.get("/2022-04-15/dispatches").await?;
         let list: List = serde_json::from_slice(&body)?;
         // The compiler must not see that nothing is made of it.
         if std::hint::black_box(&list).dispatches.len() == usize::MAX {
             return Err("a list without an end".into());
         }
         Ok(status)
+    }
+
+    async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), Fault> {
+        let request = self.http.get(self.api.join(path)?).timeout(TIMEOUT);
+        let answer = request.header("x-voltus-api-key", "secret").send().await?;
+        Ok((answer.status(), answer.bytes().await?))
     }
 }
 
