@@ -79,6 +79,8 @@ impl Write for Pieces {
         if self.last.len() >= PIECE {
             let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
             self.full.push(full.into());
+            // Whoever waits for this processor gets it now, not milliseconds later.
+            std::thread::yield_now();
         }
         self.last.extend_from_slice(text);
         self.length += text.len();
