@@ -1,5 +1,5 @@
 //! Rows of a state file, one value a line: those of `dispatches` in the order of
-//! its columns, the `state` of a site, and an event's time and data. A file that
+//! its columns behind the key, the `state` of a site, and an event's time and data. A file that
 //! loads is written and loads again as the same.
 #![no_main]
 
@@ -52,7 +52,7 @@ fn put(raw: &mut Connection, lines: &[&[u8]]) -> rusqlite::Result<()> {
     let rows = raw.transaction()?;
     rows.execute_batch("DELETE FROM dispatches; DELETE FROM sites; DELETE FROM events")?;
     rows.prepare_cached(
-        "INSERT INTO dispatches VALUES (CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), ?4,
+        "INSERT INTO dispatches VALUES (1, CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), ?4,
          ?5, CAST(?6 AS TEXT), CAST(?7 AS TEXT), CAST(?8 AS TEXT), CAST(?9 AS TEXT),
          CAST(?10 AS TEXT), CAST(?11 AS TEXT), ?12, ?13, CAST(?14 AS TEXT))",
     )?
