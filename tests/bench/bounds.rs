@@ -116,7 +116,12 @@ pub fn judge(figures: &Figures, short: bool, all: bool) -> Result<Verdict, Fault
             AtLeast(limit) => (">=", limit, middle >= limit, middle < limit / slack),
             AtMost(limit) => ("<=", limit, middle <= limit, middle > limit * slack),
         };
-        let fails = fails && bound.judged != No;
+        let fails = fails
+            && match bound.judged {
+                Yes => true,
+                InFull => !short,
+                No => false,
+            };
         verdict.held &= !fails;
         verdict.table += &bound.line(
             figures,
