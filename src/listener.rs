@@ -22,7 +22,7 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use crate::clock::Clock;
-use crate::http::{Peer, json_reply, refusal, wrong_method};
+use crate::http::{Peer, json_reply, no_such_path, refusal, wrong_method};
 use crate::secret::Secret;
 use crate::sync::{Inbox, Verdict};
 
@@ -84,11 +84,13 @@ impl<C: Clock + Clone> Listener<C> {
     ) -> Option<Response> {
         if !self.peers.allow(peer, headers) {
             self.count(Answered::Rejected);
-            let mut reply = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-            crate::http::set_retry_after(&mut reply, Duration::from_secs(1));
-            Some(reply)
+            Some(come_back(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests",
+                Duration::from_secs(1),
+            ))
         } else if !self.is_at(path.as_str()) {
-            Some(refusal(StatusCode::NOT_FOUND, "no such path"))
+            Some(no_such_path())
         } else if method != Method::POST {
             Some(wrong_method("POST"))
         } else {
@@ -153,12 +155,21 @@ fn settled(verdict: &Verdict) -> (Answered, Response) {
             Answered::Rejected,
             refusal(StatusCode::NOT_FOUND, "no such dispatch"),
         ),
-        Verdict::Unavailable { retry_after, .. } => {
-            (Answered::Failed, come_back("not settled yet", *retry_after))
-        }
+        Verdict::Unavailable { retry_after, .. } => (
+            Answered::Failed,
+            come_back(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not settled yet",
+                *retry_after,
+            ),
+        ),
         Verdict::Busy => (
             Answered::Failed,
-            come_back("too many webhooks wait", Duration::from_secs(1)),
+            come_back(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many webhooks wait",
+                Duration::from_secs(1),
+            ),
         ),
     }
 }
@@ -167,8 +178,8 @@ fn accepted(status: &str) -> Response {
     json_reply(StatusCode::OK, &json!({"status": status}))
 }
 
-fn come_back(reason: &str, after: Duration) -> Response {
-    let mut reply = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
+fn come_back(status: StatusCode, reason: &str, after: Duration) -> Response {
+    let mut reply = refusal(status, reason);
     crate::http::set_retry_after(&mut reply, after);
     reply
 }

@@ -8,14 +8,13 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use serde::Serialize;
 use warp::Reply;
 use warp::reply::Response;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::refusal;
-use super::reply::json_headers;
+use super::reply::{json_headers, unwritten};
 
 /// How long a piece is, in bytes, or a little longer.
 const PIECE: usize = 64 * 1024;
@@ -94,13 +93,7 @@ impl Write for Pieces {
 
 /// `value` as JSON, in pieces where it is long.
 pub fn long_json_reply(value: &impl Serialize) -> Response {
-    match Pieces::json(value) {
-        Ok(pieces) => pieces.reply(),
-        Err(error) => {
-            tracing::error!(%error, "a long answer could not be written as JSON");
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
-        }
-    }
+    Pieces::json(value).map_or_else(|error| unwritten(&error), Pieces::reply)
 }
 
 #[cfg(test)]

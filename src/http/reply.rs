@@ -39,6 +39,17 @@ pub(super) fn json_headers(reply: &mut Response) {
     );
 }
 
+/// The answer in place of one that could not be written as JSON.
+pub fn unwritten(error: &serde_json::Error) -> Response {
+    tracing::error!(%error, "an answer could not be written as JSON");
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
+}
+
+/// The answer to a request for a path that is not there.
+pub fn no_such_path() -> Response {
+    refusal(StatusCode::NOT_FOUND, "no such path")
+}
+
 /// Says no, and why.
 pub fn refusal(status: StatusCode, reason: &str) -> Response {
     json_reply(status, &json!({"error": reason}))
@@ -65,7 +76,7 @@ pub fn wrong_method(allow: &'static str) -> Response {
 /// path, if it was the right one.
 pub fn not_served(rejection: &Rejection, allow: &'static str) -> Response {
     if rejection.is_not_found() {
-        refusal(StatusCode::NOT_FOUND, "no such path")
+        no_such_path()
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         wrong_method(allow)
     } else {

@@ -28,7 +28,9 @@ pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Respon
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let known = Known::read(headers);
-    written(view.schedule.len(), move || {
+    // An entry is as long as its sites are many.
+    let items = view.schedule.len() + view.plan.len();
+    written(items, move || {
         let revision = view.schedule.revision();
         known.answer(&format!("\"{revision}\""), || {
             let dispatches = view.schedule.entries();

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cached::{Known, written};
 use super::query::SiteSelection;
 use crate::engine::SiteState;
-use crate::http::{Pieces, json_reply, refusal};
+use crate::http::{Pieces, json_reply, refusal, unwritten};
 use crate::model::{SiteId, rfc3339};
 use crate::sync::View;
 
@@ -77,11 +77,6 @@ pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
 /// tag for it: a lead that begins changes a site, and nothing in the schedule.
 fn tag(view: &View, hash: u64) -> String {
     format!("\"{}-{hash:016x}\"", view.schedule.revision())
-}
-
-fn unwritten(error: &serde_json::Error) -> Response {
-    tracing::error!(%error, "the sites could not be written");
-    refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
 }
 
 #[cfg(test)]

@@ -122,14 +122,9 @@ impl<W> Machine<W> {
         }
         self.store_error = Some(reason.clone());
         // What was built on it meanwhile as well: that is taken in anew.
-        for job in self
-            .gathering
-            .take()
-            .into_iter()
-            .flat_map(Gathering::undo)
-            .rev()
-        {
-            self.queue.push_front(job);
+        if let Some(gathering) = self.gathering.take() {
+            let later = std::mem::take(&mut self.queue);
+            self.queue = gathering.undo().into_iter().chain(later).collect();
         }
         self.write_not_before = now.mono + DISK_PAUSE;
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {

@@ -1,6 +1,6 @@
 //! Rows of a state file, one value a line: those of `dispatches` in the order of
-//! its columns behind the key, the `state` of a site, and an event's time and data. A file that
-//! loads is written and loads again as the same.
+//! its columns behind the key, the `state` of a site, and an event's time and
+//! data. A file that loads is written and loads again as the same.
 #![no_main]
 
 use std::cell::RefCell;
