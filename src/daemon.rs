@@ -19,7 +19,7 @@ use crate::config::{Config, StatePath};
 use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, wall_clock};
 use crate::engine::Rules;
-use crate::http::{Bounds, serve};
+use crate::http::{Bounds, listen, serve};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Status};
@@ -62,8 +62,8 @@ impl Daemon {
         let clock = SystemClock::new();
         let mut kept = Kept::open(config)?;
         let stored = kept.load(config)?;
-        let listen = bind("--listen", config.listen).await?;
-        let status_listen = bind("--status-listen", config.status_listen).await?;
+        let listen = bind("--listen", config.listen)?;
+        let status_listen = bind("--status-listen", config.status_listen)?;
         let api_settings = ClientSettings {
             base: config.api_url.clone(),
             version: config.api_version.clone(),
@@ -243,14 +243,12 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, DaemonError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| DaemonError::Bind {
-            option,
-            address,
-            source,
-        })
+fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    listen(address).map_err(|source| DaemonError::Bind {
+        option,
+        address,
+        source,
+    })
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {

@@ -11,4 +11,4 @@ pub use pieces::{Pieces, long_json_reply};
 pub use reply::{
     json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
 };
-pub use serve::{Bounds, Hangup, Peer, serve};
+pub use serve::{Bounds, Hangup, Peer, listen, serve};

@@ -5,6 +5,7 @@
 //! for ever.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,6 +71,26 @@ const HEAD_MAX: usize = 32 * 1024;
 /// How long the accept loop rests after the system refused it a connection,
 /// for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections the system completes and keeps until they are accepted.
+/// tokio asks for 128. Of a burst above that the system drops some, and those
+/// peers try again after a second, or believe for ever that they are connected.
+const BACKLOG: u32 = 4096;
+
+/// Listens at `address`, and has the system keep a burst of connections.
+///
+/// # Errors
+/// When the system refuses the address, as it does when it is taken.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Answers connections with `service` until `stop`, then ends when those that
 /// are open have ended. Each is told to end after its present answer.
@@ -149,4 +170,27 @@ where
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_of_connections_is_kept_until_each_is_accepted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // One that the system drops is tried again after a second.
+        let connecting = join_all((0..200).map(|_| TcpStream::connect(address)));
+        let peers = timeout(Duration::from_millis(900), connecting).await;
+        assert!(peers.unwrap().iter().all(Result::is_ok));
+        for _ in 0..200 {
+            let accepting = timeout(Duration::from_millis(900), listener.accept());
+            accepting.await.expect("it was kept").unwrap();
+        }
+    }
 }
