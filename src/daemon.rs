@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatePath};
 use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, wall_clock};
-use crate::engine::Rules;
+use crate::engine::{Rules, STRIDE};
 use crate::http::{Bounds, listen, serve};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
@@ -239,6 +239,7 @@ fn settings(config: &Config) -> Settings {
             retain: config.retain,
             pre_curtail: config.pre_curtail,
             curtail_on_test: config.curtail_on_test,
+            stride: STRIDE,
         },
     }
 }

@@ -17,7 +17,7 @@ mod sight;
 mod sites;
 
 pub use observation::{Answer, List, Observation, Reading};
-pub use reconcile::{Outcome, Rules, reconcile};
+pub use reconcile::{Outcome, Rules, STRIDE, reconcile};
 pub use schedule::Schedule;
 pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};
 

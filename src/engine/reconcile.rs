@@ -21,7 +21,15 @@ pub struct Rules {
     pub pre_curtail: Duration,
     /// Whether test dispatches curtail sites like any other.
     pub curtail_on_test: bool,
+    /// How much of what has come due the clock brings in one step, a dispatch
+    /// counting for one and for each of its sites. The rest is due at once
+    /// again, so that a day on which everything starts together is decided,
+    /// written and told in pieces.
+    pub stride: usize,
 }
+
+/// Few enough that nobody waits for a step, many enough to share a commit.
+pub const STRIDE: usize = 8192;
 
 impl Rules {
     /// Until when something over since then is kept, UTC. `None` is for ever.
@@ -73,8 +81,9 @@ impl Outcome {
 /// that changed.
 ///
 /// What came due by `now` is applied first, so that an answer is never compared
-/// with a schedule that is behind its time. Of a schedule that nobody else holds
-/// nothing is copied.
+/// with a schedule that is behind its time. The clock alone brings no more than
+/// one [stride](Rules::stride). Of a schedule that nobody else holds nothing is
+/// copied.
 pub fn reconcile(
     schedule: Schedule,
     observation: &Observation,
@@ -87,17 +96,19 @@ pub fn reconcile(
         now,
         rules,
     };
-    step.advance();
-    if let Observation::Api {
-        source,
-        asked,
-        answer,
-    } = observation
-    {
-        match answer {
-            Answer::List(list) => step.list(list, *asked, *source),
-            Answer::Found(reading) => step.reading(reading, *asked, *source, Shape::LookUp),
-            Answer::Gone(id) => step.gone(id, *asked, *source),
+    match observation {
+        Observation::Clock => step.advance(rules.stride),
+        Observation::Api {
+            source,
+            asked,
+            answer,
+        } => {
+            step.advance(usize::MAX);
+            match answer {
+                Answer::List(list) => step.list(list, *asked, *source),
+                Answer::Found(reading) => step.reading(reading, *asked, *source, Shape::LookUp),
+                Answer::Gone(id) => step.gone(id, *asked, *source),
+            }
         }
     }
     (step.schedule, step.outcome)
@@ -119,9 +130,13 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Starts and ends that have come due.
-    fn advance(&mut self) {
-        while let Some(before) = self.schedule.first_due(self.now) {
+    /// Starts and ends that have come due, `most` of them and of their sites.
+    fn advance(&mut self, most: usize) {
+        let mut taken = 0;
+        while taken < most
+            && let Some(before) = self.schedule.first_due(self.now)
+        {
+            taken += 1 + before.dispatch.sites.len();
             let mut entry = Entry::clone(&before);
             let mut kinds = Vec::with_capacity(2);
             if !entry.started && entry.dispatch.start_time <= self.now {

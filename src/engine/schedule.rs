@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::List;
 use super::roll::{Open, Roll, settles};
-use crate::model::{Asked, DispatchId, Entry};
+use crate::model::{Asked, DispatchId, Entry, Phase};
 
 /// The dispatches known, by id.
 ///
@@ -17,7 +17,10 @@ use crate::model::{Asked, DispatchId, Entry};
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
     entries: OrdMap<DispatchId, Arc<Entry>>,
-    due: OrdSet<(DateTime<Utc>, DispatchId)>,
+    /// The starts that are to come.
+    starts: OrdSet<(DateTime<Utc>, DispatchId)>,
+    /// The ends of what has started.
+    ends: OrdSet<(DateTime<Utc>, DispatchId)>,
     revision: u64,
     /// The last list, which confirms what it shows without touching it.
     roll: Option<Roll>,
@@ -64,16 +67,30 @@ impl Schedule {
     /// When the next start or end comes due, UTC. Until then the clock has
     /// nothing to say.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
-        self.due.get_min().map(|(due, _)| *due)
+        self.first().map(|(due, _)| *due)
     }
 
     /// An entry that is due at `now`, the longest due first.
     pub(super) fn first_due(&self, now: DateTime<Utc>) -> Option<Arc<Entry>> {
-        let (due, id) = self.due.get_min()?;
+        let (due, id) = self.first()?;
         if *due > now {
             return None;
         }
         self.get(id)
+    }
+
+    /// Whether a start that has come by `now` is not yet taken in.
+    pub(super) fn has_start_due(&self, now: DateTime<Utc>) -> bool {
+        self.starts.get_min().is_some_and(|(due, _)| *due <= now)
+    }
+
+    /// The earliest start or end. Of a start and an end at one time, the start:
+    /// so what one dispatch lets go of, another that follows holds already.
+    fn first(&self) -> Option<&(DateTime<Utc>, DispatchId)> {
+        match (self.starts.get_min(), self.ends.get_min()) {
+            (Some(start), Some(end)) if start.0 > end.0 => Some(end),
+            (start, end) => start.or(end),
+        }
     }
 
     /// Takes `entry` in, in place of the one with its id.
@@ -82,23 +99,34 @@ impl Schedule {
         if let Some(roll) = &mut self.roll {
             roll.set_apart(&id);
         }
-        let due = entry.next_due();
+        let after = (entry.phase, entry.next_due());
         let before = self.entries.insert(id.clone(), entry);
-        let due_before = before.and_then(|before| before.next_due());
-        if due != due_before {
-            if let Some(due) = due_before {
-                self.due.remove(&(due, id.clone()));
-            }
-            if let Some(due) = due {
-                self.due.insert((due, id));
-            }
+        let before = before.map(|before| (before.phase, before.next_due()));
+        if before == Some(after) {
+            return;
+        }
+        if let Some((phase, Some(due))) = before {
+            self.due_of(phase).remove(&(due, id.clone()));
+        }
+        if let (phase, Some(due)) = after {
+            self.due_of(phase).insert((due, id));
         }
     }
 
     /// Drops the entry with this id.
     pub(super) fn remove(&mut self, id: &DispatchId) {
-        if let Some(due) = self.entries.remove(id).and_then(|before| before.next_due()) {
-            self.due.remove(&(due, id.clone()));
+        if let Some(before) = self.entries.remove(id)
+            && let Some(due) = before.next_due()
+        {
+            self.due_of(before.phase).remove(&(due, id.clone()));
+        }
+    }
+
+    /// Where it stands when an entry in this phase is next due.
+    fn due_of(&mut self, phase: Phase) -> &mut OrdSet<(DateTime<Utc>, DispatchId)> {
+        match phase {
+            Phase::Scheduled => &mut self.starts,
+            Phase::Active | Phase::Ended | Phase::Cancelled => &mut self.ends,
         }
     }
 

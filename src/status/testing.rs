@@ -14,6 +14,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
         retain: Duration::from_secs(3600),
         pre_curtail: Duration::ZERO,
         curtail_on_test: false,
+        stride: usize::MAX,
     };
     let schedule = Schedule::default();
     View {

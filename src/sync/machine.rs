@@ -269,11 +269,14 @@ impl<W> Machine<W> {
         std::mem::take(&mut self.effects)
     }
 
-    /// When to step again if nothing happens before. Later than the last step:
-    /// what is overdue waits for something that is considered by itself, a
-    /// token or the end of a commit.
+    /// When to step again if nothing happens before. Later than the last step,
+    /// unless there is a stride to prepare: what else is overdue waits for
+    /// something that is considered by itself, a token or the end of a commit.
     pub fn next_wake(&self) -> Mono {
         let now = self.last_now;
+        if self.has_stride() {
+            return now.mono;
+        }
         let mut wake = now.mono + LOOK_AT_CLOCK;
         let mut consider = |at: Option<Mono>| {
             let ahead = at.filter(|at| *at > now.mono);

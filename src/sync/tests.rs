@@ -67,6 +67,7 @@ fn settings(rate: u32) -> Settings {
             retain: Duration::from_secs(3600 * 24 * 30),
             pre_curtail: Duration::ZERO,
             curtail_on_test: false,
+            stride: usize::MAX,
         },
     }
 }

@@ -47,6 +47,16 @@ pub(super) struct Job {
     pub poll: Option<(Asked, bool)>,
 }
 
+impl Job {
+    /// The question that it answers.
+    pub fn asked(&self) -> Option<Asked> {
+        match self.observation {
+            Observation::Clock => None,
+            Observation::Api { asked, .. } => Some(asked),
+        }
+    }
+}
+
 /// What to tell somebody who waited for a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -97,6 +107,8 @@ pub(super) struct Gathering {
     site_changes: Vec<SiteChange>,
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     jobs: Vec<Job>,
+    /// A stride was taken in, and there is more that is due.
+    behind: bool,
 }
 
 impl Gathering {
@@ -117,7 +129,19 @@ impl Gathering {
             site_changes: Vec::new(),
             sites: BTreeMap::new(),
             jobs: Vec::new(),
+            behind: false,
         }
+    }
+
+    /// When time alone changes something next of what was gathered, UTC.
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.next.next_due()
+    }
+
+    /// Whether the rest of what is due is for the next batch, and all else with
+    /// it: the answers of the API are compared with what time has brought.
+    pub fn is_full(&self) -> bool {
+        self.behind
     }
 
     /// Lets the clock say what has come due by `now`.
@@ -160,12 +184,12 @@ impl Gathering {
     }
 
     /// Remembers that no poll succeeds, and says so.
-    pub fn stale(&mut self) {
+    pub fn stale(&mut self, now: Now) {
         let sync = SyncRecord {
             stale: true,
             ..self.next.sync
         };
-        self.announcer.sync(true, sync.last_poll, self.now.wall);
+        self.announcer.sync(true, sync.last_poll, now.wall);
         self.set_sync(sync);
     }
 
@@ -192,7 +216,8 @@ impl Gathering {
         self.set_sync(self.next.sync);
     }
 
-    pub fn finish(mut self) -> (Batch, UnderWay) {
+    /// The batch, and what follows once it is committed.
+    pub fn finish(mut self, now: Now) -> (Batch, UnderWay) {
         // What one observation did not know a later one may have brought.
         let mut fates = std::mem::take(&mut self.aftermath.fates);
         for (_, id, fate) in &mut fates {
@@ -204,7 +229,9 @@ impl Gathering {
         let (events, position) = self.announcer.finish();
         let mut next = self.next;
         next.position = position;
-        next.as_of = self.now.wall;
+        if !self.behind {
+            next.as_of = now.wall;
+        }
         let mut batch = self.batch;
         batch.revision = next.schedule.revision();
         batch.entries = self.entries.into_values().collect();
@@ -241,6 +268,7 @@ impl Gathering {
         self.aftermath.outdated += outcome.outdated;
         self.aftermath.unreadable += outcome.unreadable;
         self.aftermath.rewinds += outcome.rewinds;
+        self.behind = self.next_due().is_some_and(|due| due <= self.now.wall);
         outcome
     }
 

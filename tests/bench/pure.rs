@@ -27,6 +27,7 @@ const RULES: Rules = Rules {
     retain: Duration::from_secs(30 * 86_400),
     pre_curtail: Duration::ZERO,
     curtail_on_test: false,
+    stride: usize::MAX,
 };
 
 fn main() {

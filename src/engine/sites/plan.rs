@@ -28,6 +28,9 @@ pub struct SitePlan {
     pub(super) due: OrdSet<(DateTime<Utc>, Due)>,
     /// It was restored and has not yet been compared with the schedule.
     pub(super) restored: bool,
+    /// Sites that nothing holds any more, to be released once all that has
+    /// begun has been taken in.
+    pub(super) held_back: OrdSet<SiteId>,
 }
 
 /// What the plan does when a time comes.
@@ -150,7 +153,7 @@ impl SitePlan {
     /// a site has been kept long enough. Starts and ends are
     /// [`Schedule::next_due`]; the earlier of both is when to look again.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
-        if self.restored {
+        if self.restored || !self.held_back.is_empty() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
         self.due.get_min().map(|(due, _)| *due)

@@ -31,6 +31,9 @@ pub struct Planned {
 /// Only the sites of dispatches that changed, or whose lead begins, are looked
 /// at: where there are none, this costs nothing. The plan knows what each
 /// dispatch named until now, so that sites it names no longer are found.
+///
+/// While the schedule is behind its time (see [`Rules::stride`]), no site is
+/// released: perhaps what is still to be taken in holds it (rule R7).
 pub fn plan(
     before: SitePlan,
     schedule: &Schedule,
@@ -46,6 +49,7 @@ pub fn plan(
         touches: Vec::new(),
         visits: Vec::new(),
         revisits: Vec::new(),
+        behind: schedule.has_start_due(now),
         now,
         rules,
     };
@@ -64,6 +68,8 @@ struct Step<'a> {
     visits: Vec<Visit>,
     /// Sites to look at though no dispatch of theirs changed.
     revisits: Vec<SiteId>,
+    /// A start or a lead that has come is left to the next step.
+    behind: bool,
     now: DateTime<Utc>,
     rules: &'a Rules,
 }
@@ -80,21 +86,37 @@ impl Step<'_> {
         }
     }
 
-    /// What has come due.
+    /// What has come due, one stride of it.
     fn advance(&mut self) {
         let plan = &mut self.planned.plan;
         if std::mem::take(&mut plan.restored) {
             self.revisits.extend(plan.sites.keys().cloned());
         }
-        while let Some((_, due)) = self.first_due() {
+        // Whose start is due needs no lead any more.
+        let mut taken = 0;
+        while !self.behind
+            && let Some((_, due)) = self.first_due()
+        {
+            taken += 1;
             match due {
                 Due::Lead(id) => {
                     let begun = self.planned.plan.claims.get(&id).map(|claim| claim.begun());
+                    taken += begun.as_ref().map_or(0, |claim| claim.dispatch.sites.len());
                     self.touch(&id, begun, Source::Timer);
                 }
                 Due::Forget(site) => self.revisits.push(site),
             }
+            self.behind = taken >= self.rules.stride && self.is_due();
         }
+        if !self.behind {
+            let held_back = std::mem::take(&mut self.planned.plan.held_back);
+            self.revisits.extend(held_back);
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let first = self.planned.plan.due.get_min();
+        first.is_some_and(|(time, _)| *time <= self.now)
     }
 
     /// Takes out what is due, the longest due first.
@@ -178,7 +200,11 @@ impl Step<'_> {
         });
         let links = relink(&known.links, visits);
         let state = judge(&known.state, &links, self.now, self.rules);
+        let releases = known.state.is_curtailed() && !state.is_curtailed();
         let state = if state == *known.state {
+            Arc::clone(&known.state)
+        } else if releases && self.behind {
+            plan.held_back.insert(id.clone());
             Arc::clone(&known.state)
         } else {
             Arc::new(state)

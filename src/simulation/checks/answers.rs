@@ -87,9 +87,13 @@ impl Answers {
         self.0.push(answered);
     }
 
-    /// All that waits goes into a commit.
-    pub fn commit_begun(&mut self) {
-        self.advance(Progress::Waits, Progress::InCommit);
+    /// All that waits goes into a commit, except for what is put off to the next.
+    pub fn commit_begun(&mut self, put_off: &[Asked]) {
+        for answered in &mut self.0 {
+            if answered.progress == Progress::Waits && !put_off.contains(&answered.asked) {
+                answered.progress = Progress::InCommit;
+            }
+        }
     }
 
     /// The commit has ended. Tells whether a list was in it.

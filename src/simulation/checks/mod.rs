@@ -152,9 +152,9 @@ impl Checks {
         self.promises.taken_in(inputs, now);
     }
 
-    /// A commit begins.
-    pub fn commit_begun(&mut self, batch: &Batch, now: Duration) -> Checked {
-        self.answers.commit_begun();
+    /// A commit begins, without the answers that are put off to the next.
+    pub fn commit_begun(&mut self, batch: &Batch, put_off: &[Asked], now: Duration) -> Checked {
+        self.answers.commit_begun(put_off);
         self.writing.clone_from(&batch.events);
         self.durable.may_follow(batch, now)
     }

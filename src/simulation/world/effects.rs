@@ -71,7 +71,9 @@ impl World {
             "one commit at a time",
             || "a second commit was begun".into(),
         )?;
-        self.checks.commit_begun(&batch, self.now)?;
+        let daemon = self.daemon.iter();
+        let put_off: Vec<_> = daemon.flat_map(|daemon| daemon.machine().put_off()).collect();
+        self.checks.commit_begun(&batch, &put_off, self.now)?;
         self.batch = Some(batch);
         if let Some(daemon) = &mut self.daemon {
             daemon.writing = true;

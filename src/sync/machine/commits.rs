@@ -12,7 +12,7 @@ use crate::model::{Asked, DispatchId};
 use crate::store::StoreError;
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
-use crate::sync::writer::{Aftermath, Fate, Gathering, UnderWay};
+use crate::sync::writer::{Aftermath, Fate, Gathering, Job, UnderWay};
 
 /// How long the disk is left alone after it failed.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -21,17 +21,45 @@ const DISK_PAUSE: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 impl<W> Machine<W> {
-    /// Takes in what the API told. While a commit is under way, that is built on
-    /// what it writes: then the next one is ready when it ends.
+    /// Takes in what time brought and what the API told. While a commit is under
+    /// way, that is built on what it writes: then the next one is ready when it
+    /// ends.
     fn gather(&mut self, now: Now) {
-        if self.queue.is_empty() {
+        let due = self.is_due(now);
+        if self.queue.is_empty() && !due {
             return;
         }
         let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
-        for job in self.queue.drain(..) {
+        if due && !gathering.is_full() {
+            gathering.clock(now);
+        }
+        while !gathering.is_full()
+            && let Some(job) = self.queue.pop_front()
+        {
             gathering.job(job, now);
         }
         self.gathering = Some(gathering);
+    }
+
+    /// Whether time brings something that is not gathered yet, and may be.
+    fn is_due(&self, now: Now) -> bool {
+        let due = match (&self.gathering, &self.writing) {
+            (Some(gathering), _) => gathering.next_due(),
+            (None, Some(under_way)) => under_way.next.next_due(),
+            (None, None) => self.committed.next_due(),
+        };
+        now.mono >= self.write_not_before && due.is_some_and(|due| due <= now.wall)
+    }
+
+    /// The questions whose answers wait until time is caught up with.
+    pub fn put_off(&self) -> impl Iterator<Item = Asked> {
+        self.queue.iter().filter_map(Job::asked)
+    }
+
+    /// Whether there is a stride to prepare while a commit is under way.
+    pub(super) fn has_stride(&self) -> bool {
+        let full = self.gathering.as_ref().is_some_and(Gathering::is_full);
+        self.writing.is_some() && !full && self.is_due(self.last_now)
     }
 
     fn begin(&self, now: Now) -> Gathering {
@@ -64,7 +92,7 @@ impl<W> Machine<W> {
             .outboxes
             .iter()
             .any(|outbox| outbox.must_write(now.mono) || (self.stopping && outbox.has_news()));
-        let by_itself = due || stale || forget || probe || delivered;
+        let by_itself = stale || forget || probe || delivered;
         if self.gathering.is_none() && !(may_start && by_itself) {
             if !due {
                 self.committed.as_of = now.wall;
@@ -72,9 +100,8 @@ impl<W> Machine<W> {
             return;
         }
         let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
-        gathering.clock(now);
         if stale {
-            gathering.stale();
+            gathering.stale(now);
         }
         if forget {
             self.forget_at = now.mono + FORGET_EVERY;
@@ -86,7 +113,7 @@ impl<W> Machine<W> {
         self.records = self.outboxes.iter_mut().map(Outbox::take_record).collect();
         gathering.sinks(self.records.iter().flatten().cloned());
         gathering.delivered(self.outboxes.iter().map(Outbox::settled).min());
-        let (batch, under_way) = gathering.finish();
+        let (batch, under_way) = gathering.finish(now);
         if batch.is_empty() {
             self.settle(under_way, now);
         } else {

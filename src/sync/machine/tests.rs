@@ -40,6 +40,7 @@ impl Shell {
                 retain: Duration::from_secs(86_400),
                 pre_curtail: Duration::ZERO,
                 curtail_on_test: false,
+                stride: usize::MAX,
             },
         };
         let mut shell = Self {

@@ -16,6 +16,7 @@ pub(super) fn lead(seconds: u64) -> Rules {
         retain: Duration::from_secs(1000),
         pre_curtail: Duration::from_secs(seconds),
         curtail_on_test: false,
+        stride: usize::MAX,
     }
 }
 
