@@ -284,6 +284,30 @@ fn agrees_with_its_differences(world: &World, _: i64) {
     }
 }
 
+/// Lets the clock bring all that is due by now.
+fn catch_up(world: &mut World, now: i64) -> Vec<String> {
+    let mut told = Vec::new();
+    while world.next_due().is_some_and(|due| due <= now) {
+        told.extend(world.clock(now));
+    }
+    told
+}
+
+/// No site is curtailed or released in between, whatever else is adjusted.
+fn assert_same_words(at_once: &[String], in_pieces: &[String]) {
+    let moving = |told: &[String]| {
+        let mut words: Vec<String> = told
+            .iter()
+            .filter_map(|told| told.split_once(" by "))
+            .map(|(word, _)| word.to_owned())
+            .filter(|word| !word.starts_with("adjust"))
+            .collect();
+        words.sort();
+        words
+    };
+    assert_eq!(moving(at_once), moving(in_pieces), "{in_pieces:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256,
@@ -304,6 +328,29 @@ proptest! {
     #[test]
     fn the_differences_give_the_state(rules in rules(), history in history()) {
         live(&mut World::new(rules), &history, agrees_with_its_differences);
+    }
+
+    #[test]
+    fn in_strides_each_site_is_told_what_it_is_told_at_once(
+        rules in rules(),
+        stride in 1..9usize,
+        history in history(),
+    ) {
+        let mut at_once = World::new(rules);
+        let mut in_strides = World::new(Rules { stride, ..rules });
+        let mut now = 0;
+        for step in &history {
+            // Time enough for much to come due together.
+            now += 2 * step.after;
+            let told = (at_once.clock(now), catch_up(&mut in_strides, now));
+            assert_same_words(&told.0, &told.1);
+            let Act::See(shown) = &step.act else { continue };
+            let told = at_once.see(now, shown.at(now));
+            let mut pieces = in_strides.see(now, shown.at(now));
+            pieces.extend(catch_up(&mut in_strides, now));
+            assert_same_words(&told, &pieces);
+            agrees_with_the_oracle(&in_strides, now);
+        }
     }
 
     #[test]
