@@ -14,7 +14,7 @@ mod health;
 mod lane;
 mod ledger;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub struct Start {
 pub struct Outbox {
     name: Key,
     batch: usize,
-    lanes: BTreeMap<Key, Lane>,
+    lanes: HashMap<Key, Lane>,
     /// Lanes that may go, the longest waiting first.
     ready: VecDeque<Key>,
     /// Lanes that failed, by when they may go again.

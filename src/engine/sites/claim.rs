@@ -95,6 +95,11 @@ impl Link {
         site.map(|site| &**site)
     }
 
+    /// Whether it holds the site.
+    pub fn holds(&self) -> bool {
+        self.claim.hold == Hold::Begun
+    }
+
     /// What of it can change how the site is curtailed. `None` if nothing can.
     pub fn bearing(&self) -> Option<impl PartialEq> {
         let Claim { dispatch, hold, .. } = &*self.claim;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
 use super::SiteState;
+use super::chain::judge;
 use super::claim::{Claim, Link};
 use crate::engine::{Rules, Schedule};
 use crate::model::{DispatchId, SiteId};
@@ -26,11 +27,10 @@ pub struct SitePlan {
     pub(super) sites: OrdMap<SiteId, Record>,
     pub(super) claims: OrdMap<DispatchId, Arc<Claim>>,
     pub(super) due: OrdSet<(DateTime<Utc>, Due)>,
-    /// It was restored and has not yet been compared with the schedule.
-    pub(super) restored: bool,
-    /// Sites that nothing holds any more, to be released once all that has
-    /// begun has been taken in.
-    pub(super) held_back: OrdSet<SiteId>,
+    /// Sites to be looked at once all that has begun has been taken in: those
+    /// that nothing holds any more, and after a restart those that may have been
+    /// told something.
+    pub(super) unsettled: OrdSet<SiteId>,
 }
 
 /// What the plan does when a time comes.
@@ -75,10 +75,11 @@ impl SitePlan {
     /// The plan for a schedule as it was stored, with the states that its sites
     /// had then: those of the changes announced so far, the newest of each site.
     ///
-    /// It is due at once. The first call of [`plan`](super::plan) compares the
-    /// states with the schedule and tells what has changed since, be it by time
-    /// or because the operator has changed the rules. A lead that had begun is
-    /// not undone, even if the lead is shorter now.
+    /// It is due at once if any site has been or is to be curtailed. The next
+    /// call of [`plan`](super::plan) compares their states with the schedule and
+    /// tells what has changed since, be it by time or because the operator has
+    /// changed the rules. A lead that had begun is not undone, even if the lead
+    /// is shorter now.
     pub fn restore(
         schedule: &Schedule,
         states: impl IntoIterator<Item = SiteState>,
@@ -92,11 +93,7 @@ impl SitePlan {
             .values()
             .flat_map(|state| state.dispatches.iter().cloned())
             .collect();
-        let mut plan = Self {
-            restored: true,
-            ..Self::default()
-        };
-
+        let mut plan = Self::default();
         let mut sites: BTreeMap<SiteId, (DateTime<Utc>, Vec<Link>)> = BTreeMap::new();
         for entry in schedule.entries() {
             let claim = Claim::new(&entry, held.contains(entry.id()), rules);
@@ -111,9 +108,17 @@ impl SitePlan {
         }
         for (id, (heard_of, links)) in sites {
             let stored = states.remove(&id);
+            let commanded = stored.is_some();
+            let mut state = stored.unwrap_or_else(|| SiteState::unknown(id.clone(), heard_of));
+            if commanded || links.iter().any(Link::holds) {
+                plan.unsettled.insert(id);
+            } else {
+                // It was and is normal: nobody is told, whatever time it is.
+                state = judge(&state, &links, heard_of, rules);
+            }
             let record = Record {
-                commanded: stored.is_some(),
-                state: Arc::new(stored.unwrap_or_else(|| SiteState::unknown(id.clone(), heard_of))),
+                commanded,
+                state: Arc::new(state),
                 links: links.into(),
             };
             plan.put_site(record, rules);
@@ -124,6 +129,7 @@ impl SitePlan {
                 links: Arc::from([]),
                 commanded: true,
             };
+            plan.unsettled.insert(record.state.id.clone());
             plan.put_site(record, rules);
         }
         plan
@@ -153,7 +159,7 @@ impl SitePlan {
     /// a site has been kept long enough. Starts and ends are
     /// [`Schedule::next_due`]; the earlier of both is when to look again.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
-        if self.restored || !self.held_back.is_empty() {
+        if !self.unsettled.is_empty() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
         self.due.get_min().map(|(due, _)| *due)

@@ -88,10 +88,6 @@ impl Step<'_> {
 
     /// What has come due, one stride of it.
     fn advance(&mut self) {
-        let plan = &mut self.planned.plan;
-        if std::mem::take(&mut plan.restored) {
-            self.revisits.extend(plan.sites.keys().cloned());
-        }
         // Whose start is due needs no lead any more.
         let mut taken = 0;
         while !self.behind
@@ -109,8 +105,8 @@ impl Step<'_> {
             self.behind = taken >= self.rules.stride && self.is_due();
         }
         if !self.behind {
-            let held_back = std::mem::take(&mut self.planned.plan.held_back);
-            self.revisits.extend(held_back);
+            let unsettled = std::mem::take(&mut self.planned.plan.unsettled);
+            self.revisits.extend(unsettled);
         }
     }
 
@@ -204,7 +200,7 @@ impl Step<'_> {
         let state = if state == *known.state {
             Arc::clone(&known.state)
         } else if releases && self.behind {
-            plan.held_back.insert(id.clone());
+            plan.unsettled.insert(id.clone());
             Arc::clone(&known.state)
         } else {
             Arc::new(state)

@@ -72,7 +72,9 @@ impl World {
             || "a second commit was begun".into(),
         )?;
         let daemon = self.daemon.iter();
-        let put_off: Vec<_> = daemon.flat_map(|daemon| daemon.machine().put_off()).collect();
+        let put_off: Vec<_> = daemon
+            .flat_map(|daemon| daemon.machine().put_off())
+            .collect();
         self.checks.commit_begun(&batch, &put_off, self.now)?;
         self.batch = Some(batch);
         if let Some(daemon) = &mut self.daemon {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Params, Row};
 
-use super::rows::{damaged, entry, event, get, json, optional_time, site, text, time};
+use super::rows::{
+    ENTRIES, SITES, damaged, entry, event, get, json, optional_time, site, text, time,
+};
 use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
@@ -25,13 +27,8 @@ pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreEr
     })?
     .pop()
     .ok_or_else(|| damaged("table daemon is empty".to_owned()))?;
-    stored.entries = collect(connection, "SELECT * FROM dispatches", [], |row| {
-        entry(row).map_err(|error| match (error, text(row, "id")) {
-            (StoreError::Damaged { what }, Ok(id)) => damaged(format!("dispatch {id}, {what}")),
-            (error, _) => error,
-        })
-    })?;
-    stored.sites = collect(connection, "SELECT * FROM sites", [], site)?;
+    stored.entries = collect(connection, ENTRIES, [], entry)?;
+    stored.sites = collect(connection, SITES, [], site)?;
     stored.sinks = sinks(connection)?;
     Ok(stored)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::world::{But, World, at, dispatch, lead, seconds, site, site_id};
-use crate::engine::{Rules, SiteChange, SiteChangeKind, SiteState};
+use crate::engine::{Rules, SiteChange, SiteChangeKind, SitePlan, SiteState};
 use crate::model::Source;
 
 const NOTHING: [&str; 0] = [];
@@ -72,11 +72,18 @@ fn a_restart_tells_nothing_anew() {
 }
 
 #[test]
-fn a_restart_is_due_at_once() {
+fn a_restart_is_due_at_once_where_a_site_may_have_been_told_something() {
     let mut world = World::new(lead(0));
     world.see(0, dispatch("a", 10, 20));
-    let plan = crate::engine::SitePlan::restore(&world.schedule, [], &world.rules);
-    assert!(plan.next_due().is_some_and(|due| due < at(0)));
+    let restored = |world: &World, states: Vec<SiteState>| {
+        let plan = SitePlan::restore(&world.schedule, states, &world.rules);
+        plan.next_due()
+    };
+    assert_eq!(restored(&world, vec![]), Some(at(10)));
+    let told = world.site("s").clone();
+    assert!(restored(&world, vec![told]).is_some_and(|due| due < at(0)));
+    world.clock(10);
+    assert!(restored(&world, vec![]).is_some_and(|due| due < at(0)));
 }
 
 #[test]
