@@ -39,8 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, unless the receiver asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long what has been delivered may wait to be written down. After a crash
-/// it is delivered again.
+/// How long what has been delivered waits to be written down. After a crash it
+/// is delivered again.
 const WRITE_WITHIN: Duration = Duration::from_millis(250);
 
 type Key = Arc<str>;
@@ -317,13 +317,14 @@ impl Outbox {
     }
 
     /// Whether something must be written down before deliveries go on, or has
-    /// waited long enough for a commit that comes by.
+    /// waited long enough.
     pub fn must_write(&self, now: Mono) -> bool {
-        !self.to_arm.is_empty()
-            || self
-                .ledger
-                .waits_since()
-                .is_some_and(|at| at + WRITE_WITHIN <= now)
+        !self.to_arm.is_empty() || self.is_overdue(now)
+    }
+
+    fn is_overdue(&self, now: Mono) -> bool {
+        let since = self.ledger.waits_since();
+        since.is_some_and(|at| at + WRITE_WITHIN <= now)
     }
 
     /// Whether something is not written down yet.
@@ -336,15 +337,21 @@ impl Outbox {
         self.under_way.is_empty() && !self.has_news()
     }
 
-    /// What is to be written down, for the commit that is being made.
-    pub fn take_record(&mut self) -> Option<SinkRecord> {
+    /// What must be written down at `now`, for the commit that is being made: the
+    /// less often, the less the many commits under load have to carry. `all` is
+    /// taken before an end.
+    pub fn take_record(&mut self, now: Mono, all: bool) -> Option<SinkRecord> {
+        let all = all || self.ledger.is_awaited() || self.is_overdue(now);
+        if self.to_arm.is_empty() && !all {
+            return None;
+        }
         self.arming = std::mem::take(&mut self.to_arm);
         for key in &self.arming {
             if let (Some(lane), Some(site)) = (self.lanes.get_mut(key), Lane::site_of(key)) {
                 self.ledger.told(site, lane.arm());
             }
         }
-        self.ledger.take()
+        self.ledger.take(all)
     }
 
     /// What was taken is on disk: the commands in it may go.

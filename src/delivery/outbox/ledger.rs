@@ -20,6 +20,9 @@ pub(super) struct Ledger {
     record: SinkRecord,
     /// Whether the record has anything new.
     changed: bool,
+    /// The next commit must have the record: the sink may be new, or the last
+    /// commit failed.
+    awaited: bool,
     now: Mono,
     waits_since: Option<Mono>,
 }
@@ -35,8 +38,8 @@ impl Ledger {
                 settled,
                 ..SinkRecord::default()
             },
-            // A sink that is new is written down with the next commit.
             changed: true,
+            awaited: true,
             now: Mono::ZERO,
             waits_since: None,
         }
@@ -107,18 +110,31 @@ impl Ledger {
         self.waits_since
     }
 
-    /// What is to be written down. It is gone from here.
-    pub fn take(&mut self) -> Option<SinkRecord> {
+    /// Whether the next commit must have what is to be written down.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// What is to be written down. It is gone from here, but for what is settled
+    /// out of its turn: unless `all` is to be taken, that stays, as it need never
+    /// be written if what precedes it is settled soon.
+    pub fn take(&mut self, all: bool) -> Option<SinkRecord> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        self.waits_since = None;
+        self.awaited = false;
         let settled = self.settled();
         self.beyond = self.beyond.split_off(&(settled + 1));
         let mut record = std::mem::take(&mut self.record);
         self.record.sink = Arc::clone(&record.sink);
         record.settled = settled;
         record.settled_beyond.retain(|position| *position > settled);
+        if all || record.settled_beyond.is_empty() {
+            self.waits_since = None;
+        } else {
+            self.changed = true;
+            self.record.settled_beyond = std::mem::take(&mut record.settled_beyond);
+        }
         Some(record)
     }
 
@@ -129,6 +145,7 @@ impl Ledger {
         self.record.settled_beyond.extend(newer.settled_beyond);
         self.record.retries.extend(newer.retries);
         self.record.told.extend(newer.told);
+        self.awaited = true;
         self.change();
     }
 

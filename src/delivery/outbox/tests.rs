@@ -64,7 +64,7 @@ impl World {
 
     /// Writes down what is to be written down.
     fn commit(&mut self) {
-        if let Some(record) = self.outbox.take_record() {
+        if let Some(record) = self.outbox.take_record(self.now.mono, true) {
             self.stored.settled = record.settled;
             self.stored.settled_beyond.extend(record.settled_beyond);
             self.stored
@@ -322,7 +322,7 @@ fn a_command_that_could_not_be_written_down_is_not_attempted() {
     let mut world = World::new(1);
     world.happens(CURTAIL, "s");
     assert!(world.outbox.start(world.now).is_empty());
-    let record = world.outbox.take_record();
+    let record = world.outbox.take_record(world.now.mono, false);
     world.outbox.not_recorded(record, world.now.mono);
     assert!(world.outbox.start(world.now).is_empty());
     world.commit();

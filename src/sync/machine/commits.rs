@@ -110,7 +110,10 @@ impl<W> Machine<W> {
         if probe {
             gathering.probe();
         }
-        self.records = self.outboxes.iter_mut().map(Outbox::take_record).collect();
+        let outboxes = self.outboxes.iter_mut();
+        self.records = outboxes
+            .map(|outbox| outbox.take_record(now.mono, self.stopping))
+            .collect();
         gathering.sinks(self.records.iter().flatten().cloned());
         gathering.delivered(self.outboxes.iter().map(Outbox::settled).min());
         let (batch, under_way) = gathering.finish(now);
