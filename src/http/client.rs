@@ -10,9 +10,6 @@ use url::Url;
 /// The longest that a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is set aside for a body before it comes, at most.
-const USUAL: u64 = 256 * 1024;
-
 /// A client for the host of `base`. It follows no redirect, tells nobody where
 /// it comes from, and takes no proxy to reach this machine. `pause` is the
 /// longest silence within an answer.
@@ -63,8 +60,13 @@ pub async fn read_body(mut response: Response, limit: u64) -> Result<Vec<u8>, Bo
     if announced > limit {
         return Err(BodyError::TooLong { limit });
     }
-    // What is announced is not believed beyond what is usual.
-    let mut body = Vec::with_capacity(usize::try_from(announced.min(USUAL)).unwrap_or(0));
+    // In one piece, so that all of it goes back to the system afterwards. Of an
+    // empty promise no page is touched, and one too large is not relied on.
+    let mut body = Vec::new();
+    let announced = usize::try_from(announced).unwrap_or_default();
+    if body.try_reserve_exact(announced).is_err() {
+        tracing::debug!(announced, "no room for all of a body at once");
+    }
     while let Some(chunk) = response.chunk().await? {
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(BodyError::TooLong { limit });

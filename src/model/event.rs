@@ -29,7 +29,9 @@ pub struct Event {
     /// Grows for each subject, so that a receiver can drop what arrives late.
     pub sequence: u64,
     /// The payload, as JSON.
-    pub data: Arc<RawValue>,
+    /// The payload, as JSON. As it was written: a copy of a large one would lie
+    /// among what stays, and its room would not go back to the system.
+    pub data: Arc<Box<RawValue>>,
 }
 
 impl Event {

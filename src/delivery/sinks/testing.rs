@@ -21,7 +21,7 @@ pub(super) fn event(id: &str, event_type: &str, subject: &str) -> Event {
         subject: subject.into(),
         time: at(1_800_000_000),
         sequence: 3,
-        data: Arc::from(RawValue::from_string(r#"{"state":"curtailed"}"#.to_owned()).unwrap()),
+        data: Arc::new(RawValue::from_string(r#"{"state":"curtailed"}"#.to_owned()).unwrap()),
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) fn event(id: &str, event_type: &str, subject: &str) -> Event {
 pub(super) fn large(bytes: usize) -> Event {
     let data = format!("{:?}", "x".repeat(bytes));
     Event {
-        data: Arc::from(RawValue::from_string(data).unwrap()),
+        data: Arc::new(RawValue::from_string(data).unwrap()),
         ..event("e-large", "site.curtail", "s1")
     }
 }

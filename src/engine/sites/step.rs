@@ -77,7 +77,12 @@ struct Step<'a> {
 impl Step<'_> {
     /// The dispatches that changed.
     fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
-        for (id, source) in news(outcome) {
+        let news = news(outcome);
+        // A list that comes for the first time may name millions.
+        let named = news.iter().filter_map(|(id, _)| schedule.get(id));
+        self.visits
+            .reserve(named.map(|entry| entry.dispatch.sites.len()).sum());
+        for (id, source) in news {
             let before = self.planned.plan.claims.get(id);
             let after = schedule.get(id).map(|entry| {
                 Claim::since(before.map(|claim| &**claim), &entry, self.now, self.rules)
