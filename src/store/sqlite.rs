@@ -1,5 +1,6 @@
 //! The state file: SQLite, which users can open with `sqlite3`.
 
+mod cells;
 mod checkpointer;
 mod open;
 mod probe;

@@ -1,5 +1,6 @@
 //! Statements about the machine, stepped by hand.
 
+mod strides;
 mod tally;
 
 use std::num::NonZeroU32;
@@ -70,6 +71,16 @@ fn settings(rate: u32) -> Settings {
             stride: usize::MAX,
         },
     }
+}
+
+/// A machine that goes on from `store` by other rules.
+fn with_rules(store: &MemoryStore, change: impl FnOnce(&mut Rules)) -> World {
+    let mut world = World::with(240, store);
+    let mut settings = settings(240);
+    change(&mut settings.rules);
+    let stored = world.store.load().unwrap();
+    world.machine = Machine::new(settings, stored, Vec::new(), at(0), 7);
+    world
 }
 
 /// A machine, what it wants to have done, and what it said.

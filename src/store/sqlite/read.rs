@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Params, Row};
 
-use super::rows::{
-    ENTRIES, SITES, damaged, entry, event, get, json, optional_time, site, text, time,
-};
+use super::cells::Cells;
+use super::rows::{ENTRIES, EVENTS, SITES, damaged, entry, event, site};
 use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
 pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreError> {
-    let mut stored = collect(connection, "SELECT * FROM daemon", [], |row| {
+    let daemon = "SELECT store_id, revision, position, last_poll, stale FROM daemon";
+    let mut stored = collect(connection, daemon, [], |row| {
+        let mut cells = Cells::of(row);
         Ok(Stored {
-            id: text(row, "store_id")?.into(),
+            id: cells.text()?.into(),
             term,
-            revision: get(row, "revision")?,
-            position: get(row, "position")?,
+            revision: cells.value()?,
+            position: cells.value()?,
             sync: SyncRecord {
-                last_poll: optional_time(row, "last_poll")?,
-                stale: get(row, "stale")?,
+                last_poll: cells.optional_time()?,
+                stale: cells.value()?,
             },
             ..Stored::default()
         })
@@ -34,45 +35,45 @@ pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreEr
 }
 
 fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
-    let name = |row: &Row| Ok::<Arc<str>, StoreError>(text(row, "sink")?.into());
-    let mut sinks: BTreeMap<Arc<str>, SinkState> =
-        collect(connection, "SELECT * FROM sinks", [], |row| {
-            let state = SinkState {
-                settled: get(row, "settled")?,
-                ..SinkState::default()
-            };
-            Ok((name(row)?, state))
-        })?
-        .into_iter()
-        .collect();
-    for (sink, position) in collect(
-        connection,
-        "SELECT * FROM settled_beyond ORDER BY sink, position",
-        [],
-        |row| Ok((name(row)?, get(row, "position")?)),
-    )? {
-        sinks.entry(sink).or_default().settled_beyond.push(position);
-    }
-    for (sink, lane, retry) in collect(connection, "SELECT * FROM retries", [], |row| {
+    let mut sinks: BTreeMap<Arc<str>, SinkState> = BTreeMap::new();
+    let mut each = |sql, read: &mut dyn FnMut(&mut SinkState, Cells) -> Result<(), StoreError>| {
+        collect(connection, sql, [], |row| {
+            let mut cells = Cells::of(row);
+            let sink = sinks.entry(cells.text()?.into()).or_default();
+            read(sink, cells)
+        })
+    };
+    each("SELECT sink, settled FROM sinks", &mut |sink, mut cells| {
+        sink.settled = cells.value()?;
+        Ok(())
+    })?;
+    let beyond = "SELECT sink, position FROM settled_beyond ORDER BY sink, position";
+    each(beyond, &mut |sink, mut cells| {
+        sink.settled_beyond.push(cells.value()?);
+        Ok(())
+    })?;
+    let retries = "SELECT sink, lane, attempts, at FROM retries";
+    each(retries, &mut |sink, mut cells| {
+        let lane = cells.text()?.into();
         let retry = Retry {
-            attempts: get(row, "attempts")?,
-            at: time(row, "at")?,
+            attempts: cells.value()?,
+            at: cells.time()?,
         };
-        Ok((name(row)?, text(row, "lane")?.into(), retry))
-    })? {
-        sinks.entry(sink).or_default().retries.insert(lane, retry);
-    }
-    for (sink, site, told) in collect(connection, "SELECT * FROM told", [], |row| {
+        sink.retries.insert(lane, retry);
+        Ok(())
+    })?;
+    let told = "SELECT sink, site, position, curtailed, acknowledged, held FROM told";
+    each(told, &mut |sink, mut cells| {
+        let site = cells.text()?.into();
         let told = Told {
-            position: get(row, "position")?,
-            curtailed: get(row, "curtailed")?,
-            acknowledged: get(row, "acknowledged")?,
-            held: get(row, "held")?,
+            position: cells.value()?,
+            curtailed: cells.value()?,
+            acknowledged: cells.value()?,
+            held: cells.value()?,
         };
-        Ok((name(row)?, text(row, "site")?.into(), told))
-    })? {
-        sinks.entry(sink).or_default().told.insert(site, told);
-    }
+        sink.told.insert(site, told);
+        Ok(())
+    })?;
     Ok(sinks)
 }
 
@@ -85,7 +86,7 @@ pub(super) fn history(
         "SELECT item FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)
          ORDER BY revision",
         [id.as_str()],
-        |row| json(row, "item"),
+        |row| Cells::of(row).json(),
     )
 }
 
@@ -97,7 +98,7 @@ pub(super) fn events(
 ) -> Result<Vec<Event>, StoreError> {
     collect(
         connection,
-        "SELECT * FROM events WHERE position > ?1 ORDER BY position LIMIT ?2",
+        &format!("{EVENTS} WHERE position > ?1 ORDER BY position LIMIT ?2"),
         (after, limit),
         |row| event(row, store_id),
     )
@@ -109,9 +110,11 @@ pub(super) fn newest_site_events(
 ) -> Result<Vec<Event>, StoreError> {
     collect(
         connection,
-        "SELECT * FROM events WHERE position IN
-         (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)
-         ORDER BY position",
+        &format!(
+            "{EVENTS} WHERE position IN
+             (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)
+             ORDER BY position"
+        ),
         [],
         |row| event(row, store_id),
     )

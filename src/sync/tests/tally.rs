@@ -4,16 +4,6 @@ use super::*;
 use crate::histogram::Histogram;
 use crate::model::{Site, SiteId};
 
-/// A machine that goes on from `store` by other rules.
-fn with_rules(store: &MemoryStore, change: impl FnOnce(&mut Rules)) -> World {
-    let mut world = World::with(240, store);
-    let mut settings = settings(240);
-    change(&mut settings.rules);
-    let stored = world.store.load().unwrap();
-    world.machine = Machine::new(settings, stored, Vec::new(), at(0), 7);
-    world
-}
-
 /// A dispatch of one site.
 fn with_site(dispatch: Dispatch) -> Dispatch {
     let site = Site {
