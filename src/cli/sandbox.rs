@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use secrecy::SecretString;
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::{Failure, logging, runtime, stop};
 use crate::config::LogFormat;
+use crate::http::listen;
 use crate::sandbox::{Options, Sandbox};
 
 /// The options of `dispatchd sandbox`.
@@ -50,8 +50,7 @@ pub(super) fn run(options: &SandboxOptions) -> Result<(), Failure> {
 async fn serve(options: &SandboxOptions) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
-    let listener = TcpListener::bind(options.listen)
-        .await
+    let listener = listen(options.listen)
         .map_err(|error| Failure::Runtime(format!("--listen {}: {error}", options.listen)))?;
     let sandbox = Sandbox::start(
         Options {

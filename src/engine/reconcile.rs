@@ -10,7 +10,8 @@ use crate::model::{
     Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
 };
 
-/// What the operator decides about the schedule and its sites.
+/// What the operator decides about the schedule and its sites, and how much is
+/// done at once.
 ///
 /// The same for as long as the daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

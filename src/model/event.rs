@@ -28,7 +28,6 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// Grows for each subject, so that a receiver can drop what arrives late.
     pub sequence: u64,
-    /// The payload, as JSON.
     /// The payload, as JSON. As it was written: a copy of a large one would lie
     /// among what stays, and its room would not go back to the system.
     pub data: Arc<Box<RawValue>>,

@@ -1,5 +1,7 @@
 //! Statements about what a sink gets, and when.
 
+mod written;
+
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
@@ -55,10 +57,15 @@ impl World {
 
     /// Commits an event of this type, and offers it.
     fn happens(&mut self, event_type: &str, subject: &str) -> u64 {
-        self.position += 1;
-        let event = event(self.position, event_type, subject);
         self.commit();
-        self.outbox.offer([&event]);
+        self.happens_unwritten(event_type, subject)
+    }
+
+    /// Offers an event whose commit had no record of this sink.
+    fn happens_unwritten(&mut self, event_type: &str, subject: &str) -> u64 {
+        self.position += 1;
+        self.outbox
+            .offer([&event(self.position, event_type, subject)]);
         self.position
     }
 
@@ -304,58 +311,6 @@ fn what_is_released_while_its_curtail_is_under_way_follows_it() {
         .ended(sent[0].0, &Attempt::Delivered, world.now, 0.5);
     world.sends_one("site.release s 2", &Attempt::Delivered);
     assert_eq!(world.outbox.health().pending, 0);
-}
-
-#[test]
-fn a_command_is_written_down_before_it_is_attempted() {
-    let mut world = World::new(1);
-    world.happens(CURTAIL, "s");
-    assert!(world.outbox.start(world.now).is_empty());
-    assert!(world.outbox.must_write(world.now.mono));
-    world.commit();
-    assert!(world.stored.told["s"].curtailed);
-    assert_eq!(world.outbox.start(world.now).len(), 1);
-}
-
-#[test]
-fn a_command_that_could_not_be_written_down_is_not_attempted() {
-    let mut world = World::new(1);
-    world.happens(CURTAIL, "s");
-    assert!(world.outbox.start(world.now).is_empty());
-    let record = world.outbox.take_record(world.now.mono, false);
-    world.outbox.not_recorded(record, world.now.mono);
-    assert!(world.outbox.start(world.now).is_empty());
-    world.commit();
-    world.sends_one("site.curtail s 1", &Attempt::Delivered);
-}
-
-#[test]
-fn a_command_superseded_before_it_was_attempted_is_taken_back() {
-    let mut world = World::new(1);
-    world.happens(CURTAIL, "s");
-    assert!(world.outbox.start(world.now).is_empty());
-    world.happens(RELEASE, "s");
-    world.sends_nothing();
-    world.commit();
-    assert!(world.stored.told.is_empty());
-}
-
-#[test]
-fn a_release_that_need_not_be_told_is_not_written_down_as_attempted() {
-    let mut world = World::new(1);
-    world.happens(CURTAIL, "s");
-    // A commit is under way, so nothing can be written down yet. It brings the
-    // release.
-    assert!(world.outbox.start(world.now).is_empty());
-    world.position += 1;
-    world.outbox.offer([&event(2, RELEASE, "s")]);
-    world.commit();
-    assert!(world.stored.told.is_empty());
-    world.sends_nothing();
-    // Nor is the next one, whose curtailment is never attempted either.
-    world.position += 2;
-    world.restart(&[event(3, CURTAIL, "s"), event(4, RELEASE, "s")]);
-    world.sends_nothing();
 }
 
 #[test]

@@ -77,14 +77,17 @@ struct Step<'a> {
 impl Step<'_> {
     /// The dispatches that changed.
     fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
-        let news = news(outcome);
+        let news: Vec<_> = news(outcome)
+            .into_iter()
+            .map(|(id, source)| (id, source, schedule.get(id)))
+            .collect();
         // A list that comes for the first time may name millions.
-        let named = news.iter().filter_map(|(id, _)| schedule.get(id));
+        let entries = news.iter().filter_map(|(.., entry)| entry.as_ref());
         self.visits
-            .reserve(named.map(|entry| entry.dispatch.sites.len()).sum());
-        for (id, source) in news {
+            .reserve(entries.map(|entry| entry.dispatch.sites.len()).sum());
+        for (id, source, entry) in news {
             let before = self.planned.plan.claims.get(id);
-            let after = schedule.get(id).map(|entry| {
+            let after = entry.map(|entry| {
                 Claim::since(before.map(|claim| &**claim), &entry, self.now, self.rules)
             });
             self.touch(id, after, source);
@@ -96,7 +99,7 @@ impl Step<'_> {
         // Whose start is due needs no lead any more.
         let mut taken = 0;
         while !self.behind
-            && let Some((_, due)) = self.first_due()
+            && let Some(due) = self.take_due()
         {
             taken += 1;
             match due {
@@ -107,7 +110,7 @@ impl Step<'_> {
                 }
                 Due::Forget(site) => self.revisits.push(site),
             }
-            self.behind = taken >= self.rules.stride && self.is_due();
+            self.behind = taken >= self.rules.stride && self.due().is_some();
         }
         if !self.behind {
             let unsettled = std::mem::take(&mut self.planned.plan.unsettled);
@@ -115,17 +118,17 @@ impl Step<'_> {
         }
     }
 
-    fn is_due(&self) -> bool {
+    /// The longest due.
+    fn due(&self) -> Option<&(DateTime<Utc>, Due)> {
         let first = self.planned.plan.due.get_min();
-        first.is_some_and(|(time, _)| *time <= self.now)
+        first.filter(|(time, _)| *time <= self.now)
     }
 
-    /// Takes out what is due, the longest due first.
-    fn first_due(&mut self) -> Option<(DateTime<Utc>, Due)> {
-        let due = &mut self.planned.plan.due;
-        let first = due.get_min().filter(|(time, _)| *time <= self.now)?.clone();
-        due.remove(&first);
-        Some(first)
+    /// Takes out the longest due.
+    fn take_due(&mut self) -> Option<Due> {
+        let first = self.due()?.clone();
+        self.planned.plan.due.remove(&first);
+        Some(first.1)
     }
 
     /// The claim of a dispatch is `after` from now. `None` if there is none.

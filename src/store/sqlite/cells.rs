@@ -8,7 +8,6 @@ use rusqlite::types::{FromSql, ValueRef};
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use super::rows::damaged;
 use crate::store::StoreError;
 
 /// The cells of a row, from left to right, as the query names them. To find each
@@ -81,4 +80,8 @@ impl<'r> Cells<'r> {
 fn parse_word<T: DeserializeOwned>(text: &str) -> Result<T, Box<dyn Error>> {
     let text: StrDeserializer<serde::de::value::Error> = text.into_deserializer();
     Ok(T::deserialize(text)?)
+}
+
+pub(super) fn damaged(what: String) -> StoreError {
+    StoreError::Damaged { what }
 }

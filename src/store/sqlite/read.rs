@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Params, Row};
 
-use super::cells::Cells;
-use super::rows::{ENTRIES, EVENTS, SITES, damaged, entry, event, site};
+use super::cells::{Cells, damaged};
+use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
 use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 

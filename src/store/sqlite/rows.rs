@@ -4,14 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 
-use super::cells::Cells;
+use super::cells::{Cells, damaged};
 use crate::engine::SiteState;
 use crate::model::{Asked, Entry, Event};
 use crate::store::StoreError;
-
-pub(super) fn damaged(what: String) -> StoreError {
-    StoreError::Damaged { what }
-}
 
 /// What [`entry`] reads, in its order.
 pub(super) const ENTRIES: &str = "SELECT

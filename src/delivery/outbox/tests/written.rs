@@ -1,0 +1,118 @@
+//! What is written down of deliveries, and when.
+
+use super::*;
+
+#[test]
+fn a_command_is_written_down_before_it_is_attempted() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    assert!(world.outbox.must_write(world.now.mono));
+    world.commit();
+    assert!(world.stored.told["s"].curtailed);
+    assert_eq!(world.outbox.start(world.now).len(), 1);
+}
+
+#[test]
+fn a_command_that_could_not_be_written_down_is_not_attempted() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    let record = world.outbox.take_record(world.now.mono, false);
+    world.outbox.not_recorded(record, world.now.mono);
+    assert!(world.outbox.start(world.now).is_empty());
+    world.commit();
+    world.sends_one("site.curtail s 1", &Attempt::Delivered);
+}
+
+#[test]
+fn a_command_superseded_before_it_was_attempted_is_taken_back() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    world.happens(RELEASE, "s");
+    world.sends_nothing();
+    world.commit();
+    assert!(world.stored.told.is_empty());
+}
+
+#[test]
+fn a_release_that_need_not_be_told_is_not_written_down_as_attempted() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    // A commit is under way, so nothing can be written down yet. It brings the
+    // release.
+    assert!(world.outbox.start(world.now).is_empty());
+    world.position += 1;
+    world.outbox.offer([&event(2, RELEASE, "s")]);
+    world.commit();
+    assert!(world.stored.told.is_empty());
+    world.sends_nothing();
+    // Nor is the next one, whose curtailment is never attempted either.
+    world.position += 2;
+    world.restart(&[event(3, CURTAIL, "s"), event(4, RELEASE, "s")]);
+    world.sends_nothing();
+}
+
+#[test]
+fn what_was_delivered_is_written_down_after_a_quarter_of_a_second_and_before_an_end() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.sends_one("dispatch.created a 1", &Attempt::Delivered);
+    let soon = world.now.mono + WRITE_WITHIN / 2;
+    assert!(!world.outbox.must_write(soon));
+    assert!(world.outbox.take_record(soon, false).is_none());
+    let later = world.now.mono + WRITE_WITHIN;
+    assert!(world.outbox.must_write(later));
+    assert_eq!(world.outbox.take_record(later, false).unwrap().settled, 1);
+
+    world.happens("dispatch.created", "b");
+    world.sends_one("dispatch.created b 2", &Attempt::Delivered);
+    let record = world.outbox.take_record(world.now.mono, true);
+    assert_eq!(record.unwrap().settled, 2);
+}
+
+#[test]
+fn a_new_sink_is_written_down_with_the_next_commit() {
+    let mut outbox = Outbox::new("sink", 1, None, 5, at(0));
+    let record = outbox.take_record(at(0).mono, false).unwrap();
+    assert_eq!(record.settled, 5);
+    assert!(outbox.take_record(at(0).mono, false).is_none());
+}
+
+#[test]
+fn what_is_settled_out_of_its_turn_waits_while_commands_are_written_down() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.created", "b");
+    let sent = world.sends();
+    world
+        .outbox
+        .ended(sent[1].0, &Attempt::Delivered, world.now, 0.5);
+    world.happens_unwritten(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    let record = world.outbox.take_record(world.now.mono, false).unwrap();
+    assert!(record.told["s"].is_some());
+    assert_eq!((record.settled, record.settled_beyond), (0, vec![]));
+    world.outbox.recorded();
+
+    world
+        .outbox
+        .ended(sent[0].0, &Attempt::Delivered, world.now, 0.5);
+    let record = world.outbox.take_record(world.now.mono, true).unwrap();
+    assert_eq!((record.settled, record.settled_beyond), (2, vec![]));
+}
+
+#[test]
+fn what_stays_out_of_its_turn_is_written_down_in_the_end() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.created", "b");
+    let sent = world.sends();
+    world
+        .outbox
+        .ended(sent[1].0, &Attempt::Delivered, world.now, 0.5);
+    let later = world.now.mono + WRITE_WITHIN;
+    let record = world.outbox.take_record(later, false).unwrap();
+    assert_eq!((record.settled, record.settled_beyond), (0, vec![2]));
+}
