@@ -2,14 +2,17 @@
 //!
 //! In one piece, the system would copy megabytes at a time into a connection,
 //! and give as many back at once afterwards. Whoever is served by the same
-//! threads would wait for that.
+//! threads would wait for that. Sent as fast as the client reads, it and the
+//! client would have two processors to themselves as long as it takes.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use http::{HeaderValue, header};
 use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use warp::Reply;
 use warp::reply::Response;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -17,7 +20,10 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::reply::{json_headers, unwritten};
 
 /// How long a piece is, in bytes, or a little longer.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 128 * 1024;
+
+/// How long after a piece the next one is sent: 128 MB a second.
+const PACE: Duration = Duration::from_millis(1);
 
 /// JSON in pieces.
 #[derive(Debug, Default)]
@@ -60,10 +66,13 @@ impl Pieces {
     /// The answer with it as its body.
     pub fn reply(mut self) -> Response {
         self.full.push(self.last.into());
-        let pieces = stream::iter(self.full).then(|piece| async {
-            // However fast the client reads, others come between.
-            tokio::task::yield_now().await;
-            Ok::<_, io::Error>(piece)
+        let left = (self.full.into_iter(), None);
+        let pieces = stream::unfold(left, |(mut pieces, pace)| async {
+            let piece = pieces.next()?;
+            // Begun where it is sent, which need not be where it was written.
+            let mut pace = pace.unwrap_or_else(paced);
+            pace.tick().await;
+            Some((Ok::<_, io::Error>(piece), (pieces, Some(pace))))
         });
         let mut reply = warp::reply::stream(pieces).into_response();
         json_headers(&mut reply);
@@ -91,6 +100,13 @@ impl Write for Pieces {
     }
 }
 
+fn paced() -> Interval {
+    let mut pace = interval(PACE);
+    // A client that was slow is not sent the more at once.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    pace
+}
+
 /// `value` as JSON, in pieces where it is long.
 pub fn long_json_reply(value: &impl Serialize) -> Response {
     Pieces::json(value).map_or_else(|error| unwritten(&error), Pieces::reply)
@@ -101,6 +117,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     #[tokio::test]
     async fn a_long_answer_comes_whole_and_says_how_long_it_is() {
@@ -116,5 +133,17 @@ mod tests {
             let body = reply.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, format!("<{text}>"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_fast_client_gets_a_long_answer_piece_by_piece() {
+        let list = vec!["x".repeat(PIECE); 4];
+        let reply = long_json_reply(&list);
+        let clock = SystemClock::new();
+        let begun = clock.now().mono;
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.len() > 4 * PIECE);
+        let took = clock.now().mono.saturating_sub(begun);
+        assert!(took >= PACE * 3, "{took:?}");
     }
 }
