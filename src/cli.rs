@@ -21,6 +21,7 @@ mod tests;
 mod verify;
 mod webhook;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -149,9 +150,12 @@ fn note(message: &str) {
 
 /// A runtime for the command.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
-        // What the disk's thread wakes goes before new work: by itself it would
-        // wait for dozens of turns of those whose webhooks wait for it.
+        // The engine's thread needs a processor too.
+        .worker_threads(processors.saturating_sub(1).max(1))
+        // What the engine answers goes before new work: by itself it would wait
+        // for dozens of turns of those whose webhooks wait for it.
         .global_queue_interval(1)
         .enable_all()
         .build()

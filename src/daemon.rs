@@ -1,5 +1,6 @@
 //! The daemon: everything put together, and taken apart in order.
 
+mod engine_thread;
 mod error;
 mod kept;
 mod reload;
@@ -9,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +26,7 @@ use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Status};
 use crate::store::Closed;
-use crate::sync::{Driver, DriverError, Machine, Settings, View};
+use crate::sync::{Driver, Machine, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings};
 
 pub use error::DaemonError;
@@ -40,7 +42,7 @@ pub struct Daemon {
     stop_sinks: CancellationToken,
     webhooks: JoinHandle<()>,
     status: JoinHandle<()>,
-    driver: JoinHandle<Result<(), DriverError>>,
+    driver: engine_thread::Ended,
     /// Keeps the webhook registered, if that is asked for.
     registration: Option<JoinHandle<()>>,
     sink_tasks: TaskTracker,
@@ -158,7 +160,7 @@ impl Daemon {
                 Bounds::default(),
                 stop_listeners.clone(),
             )),
-            driver: tasks.spawn(driver.run(stop_driver.clone())),
+            driver: engine_thread::start(driver, stop_driver.clone())?,
             // Behind the listener, which the API asks before it registers it.
             registration: registration
                 .map(|registration| tasks.spawn(registration.run(stop_listeners.clone()))),
@@ -222,11 +224,10 @@ async fn ended(task: &mut Option<JoinHandle<()>>) {
     }
 }
 
-fn driver_ended(ended: Result<Result<(), DriverError>, JoinError>) -> DaemonError {
+fn driver_ended(ended: Result<Result<(), DaemonError>, RecvError>) -> DaemonError {
     match ended {
-        Ok(Ok(())) => DaemonError::Task("the engine"),
-        Ok(Err(error)) => error.into(),
-        Err(error) => DriverError::Task(error).into(),
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => DaemonError::Task("the engine"),
     }
 }
 

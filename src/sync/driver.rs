@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -88,6 +89,8 @@ pub struct Driver<A, C> {
     views: watch::Sender<View>,
     events: broadcast::Sender<Event>,
     sinks: Vec<Arc<dyn Sink>>,
+    /// Where deliveries run: not on the thread that decides.
+    elsewhere: Handle,
     tasks: JoinSet<Input<Waiter>>,
     /// The commit under way.
     commit: Option<Commit>,
@@ -95,7 +98,7 @@ pub struct Driver<A, C> {
 
 impl<A: Api, C: Clock> Driver<A, C> {
     /// A driver of `machine`, whose outboxes deliver to `sinks`, in the same
-    /// order.
+    /// order. They deliver in the runtime in which this is called.
     pub fn new(
         machine: Machine<Waiter>,
         api: A,
@@ -117,6 +120,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             views,
             events,
             sinks,
+            elsewhere: Handle::current(),
             tasks: JoinSet::new(),
             commit: None,
         }
@@ -166,9 +170,12 @@ impl<A: Api, C: Clock> Driver<A, C> {
             }
             let wake = self.machine.next_wake();
             tokio::select! {
+                biased;
                 result = ended(&mut self.commit) => {
                     self.commit = None;
                     inputs.push(Input::Committed(result));
+                    // The disk waits for what is gathered already.
+                    continue;
                 }
                 _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
                 Some(ended) = self.tasks.join_next() => inputs.push(ended?),
@@ -227,14 +234,15 @@ impl<A: Api, C: Clock> Driver<A, C> {
             Effect::Attempt { sink, start } => {
                 if let Some(to) = self.sinks.get(sink).cloned() {
                     let attempt = start.attempt;
-                    self.tasks.spawn(async move {
+                    let delivery = async move {
                         let result = to.deliver(&start.events).await;
                         Input::Attempted {
                             sink,
                             attempt,
                             result,
                         }
-                    });
+                    };
+                    self.tasks.spawn_on(delivery, &self.elsewhere);
                 }
             }
             Effect::End(error) => return Err(DriverError::Store(error)),

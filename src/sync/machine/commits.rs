@@ -120,7 +120,8 @@ impl<W> Machine<W> {
         if batch.is_empty() {
             self.settle(under_way, now);
         } else {
-            self.effects.push(Effect::Commit(Box::new(batch)));
+            // First: the disk is at work while the rest is seen to.
+            self.effects.insert(0, Effect::Commit(Box::new(batch)));
             self.writing = Some(under_way);
         }
     }
