@@ -12,11 +12,11 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 
 /// Pages of 4 KiB from which on the writer folds the log in itself.
-pub(super) const LONG_LOG: i32 = 8192;
+pub(super) const LONG_LOG: i32 = 12288;
 
 /// How many rows are written between two folds: not much fewer than what makes a
 /// long log of them. Each fold slows the commits beside it.
-const ROWS: u64 = 60_000;
+const ROWS: u64 = 90_000;
 
 /// A thread with a way of its own into the state file.
 #[derive(Debug)]
