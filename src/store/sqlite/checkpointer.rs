@@ -3,7 +3,8 @@
 //! That takes milliseconds, and would hold up all who wait for the commit that
 //! happens to be next. Under load the log never is folded in whole, as the
 //! writer goes on meanwhile. So the writer does what is left once the log is
-//! long ([`LONG_LOG`]): then that is little.
+//! long ([`LONG_LOG`]): little after large commits, all of it where commits of a
+//! few rows have made it long before this thread had its turn.
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,8 +15,8 @@ use rusqlite::Connection;
 /// Pages of 4 KiB from which on the writer folds the log in itself.
 pub(super) const LONG_LOG: i32 = 12288;
 
-/// How many rows are written between two folds: not much fewer than what makes a
-/// long log of them. Each fold slows the commits beside it.
+/// How many rows are written between two folds: in large commits not much fewer
+/// than what makes a long log. Each fold slows the commits beside it.
 const ROWS: u64 = 90_000;
 
 /// A thread with a way of its own into the state file.

@@ -83,7 +83,12 @@ pub(super) fn history(
 ) -> Result<Vec<HistoryItem>, StoreError> {
     collect(
         connection,
-        "SELECT item FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)
+        "SELECT item FROM
+         (SELECT 0 AS revision, created AS item FROM dispatches
+          WHERE id = ?1 AND created IS NOT NULL
+          UNION ALL
+          SELECT revision, item FROM history
+          WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1))
          ORDER BY revision",
         [id.as_str()],
         |row| Cells::of(row).json(),

@@ -118,6 +118,14 @@ ALTER TABLE history_by_key RENAME TO history;
 DROP INDEX events_by_subject;
 CREATE INDEX events_of_sites ON events (subject) WHERE type GLOB 'site.*';
 ",
+    "
+-- The first line of a dispatch's history lies with the dispatch: most have no other.
+ALTER TABLE dispatches ADD COLUMN created TEXT;
+UPDATE dispatches SET created =
+    (SELECT item FROM history WHERE dispatch = key ORDER BY revision LIMIT 1);
+DELETE FROM history WHERE (dispatch, revision) IN
+    (SELECT dispatch, min(revision) FROM history GROUP BY dispatch);
+",
 ];
 
 /// The version that this program writes.

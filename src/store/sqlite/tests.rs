@@ -92,7 +92,8 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
              last_confirmed, over_since, discovered_by, last_changed_by, asked_term,
              asked_count, dispatch FROM new_dispatches;
          INSERT INTO history
-         SELECT id, revision, item FROM new_history JOIN new_dispatches ON key = new_history.dispatch;
+         SELECT id, revision, item FROM new_history JOIN new_dispatches ON key = new_history.dispatch
+         UNION ALL SELECT id, created ->> 'revision', created FROM new_dispatches;
          INSERT INTO events SELECT * FROM new_events;
          DROP TABLE new_history; DROP TABLE new_dispatches; DROP TABLE new_events;
          PRAGMA user_version = 1",
@@ -104,10 +105,13 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
     assert_eq!((&after.id, after.position), (&stored.id, 1));
     assert_eq!(after.entries, [crate::store::contract::entry("dkmq")]);
     let mut reader = store.reader().unwrap();
-    let mut lines = || reader.history(after.entries[0].id()).unwrap().len();
-    assert_eq!(lines(), 1);
+    let mut lines = || {
+        let lines = reader.history(after.entries[0].id()).unwrap();
+        lines.iter().map(|line| line.revision).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(), [1]);
     store.commit(&batch(&after, "dkmq")).unwrap();
-    assert_eq!(lines(), 2);
+    assert_eq!(lines(), [1, 2]);
     assert_eq!(store.load().unwrap().entries.len(), 1);
 }
 

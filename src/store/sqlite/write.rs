@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Params, ToSql, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
 use serde::Serialize;
 
-use crate::model::{DispatchId, Entry, rfc3339};
+use crate::model::{Entry, HistoryItem, rfc3339};
 use crate::store::{Batch, SinkRecord, StoreError};
 
 /// Writes a batch, synced, or nothing of it.
@@ -60,46 +60,59 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
 fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     // `RETURNING` would tell the key too, at three times the cost of the row.
     let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
-    let mut insert = transaction.prepare_cached(
+    let mut put = transaction.prepare_cached(
         "INSERT INTO dispatches
-         (id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
-          over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         (key, id, phase, cancel_reason, started, ended, first_seen, last_changed,
+          last_confirmed, over_since, discovered_by, last_changed_by, asked_term, asked_count,
+          dispatch, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ON CONFLICT DO UPDATE SET
+         phase = excluded.phase, cancel_reason = excluded.cancel_reason,
+         started = excluded.started, ended = excluded.ended,
+         first_seen = excluded.first_seen, last_changed = excluded.last_changed,
+         last_confirmed = excluded.last_confirmed, over_since = excluded.over_since,
+         discovered_by = excluded.discovered_by, last_changed_by = excluded.last_changed_by,
+         asked_term = excluded.asked_term, asked_count = excluded.asked_count,
+         dispatch = excluded.dispatch",
     )?;
-    let mut update = transaction.prepare_cached(
-        "UPDATE dispatches SET
-         phase = ?2, cancel_reason = ?3, started = ?4, ended = ?5, first_seen = ?6,
-         last_changed = ?7, last_confirmed = ?8, over_since = ?9, discovered_by = ?10,
-         last_changed_by = ?11, asked_term = ?12, asked_count = ?13, dispatch = ?14
-         WHERE key = ?1",
-    )?;
-    let mut keys: HashMap<&DispatchId, i64> = HashMap::with_capacity(batch.entries.len());
+    // Of lines of one dispatch the first counts.
+    let lines = batch.history.iter().rev();
+    let first_lines: HashMap<_, _> = lines.map(|(id, line)| (id, line)).collect();
+    let mut written = HashMap::with_capacity(batch.entries.len());
     for entry in &batch.entries {
-        let known = find.query_row([entry.id().as_str()], |row| row.get(0));
-        let key = match known.optional()? {
-            Some(key) => {
-                update.execute(row(&key, entry)?)?;
-                key
-            }
-            None => insert.insert(row(&entry.id().as_str(), entry)?)?,
+        let known: Option<i64> = find
+            .query_row([entry.id().as_str()], |row| row.get(0))
+            .optional()?;
+        let created = match known {
+            Some(_) => None,
+            None => first_lines.get(entry.id()).copied(),
         };
-        keys.insert(entry.id(), key);
+        let inserted = put.insert(row(known, entry, created)?)?;
+        written.insert(entry.id(), (known.unwrap_or(inserted), created));
     }
     let mut history = transaction
         .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
-    for (id, item) in &batch.history {
+    for (id, line) in &batch.history {
         // One without an entry is pruned by this very batch.
-        if let Some(key) = keys.get(id) {
-            history.execute((key, item.revision, json(item)?))?;
+        if let Some((key, created)) = written.get(id)
+            && created.is_none_or(|created| created.revision != line.revision)
+        {
+            history.execute((key, line.revision, json(line)?))?;
         }
     }
     Ok(())
 }
 
-/// An entry as a row, behind what it is found by.
-fn row(by: &impl ToSql, entry: &Entry) -> rusqlite::Result<impl Params> {
+/// An entry as a row: with its key if it is known, with the first line of its
+/// history if it is not.
+fn row(
+    key: Option<i64>,
+    entry: &Entry,
+    created: Option<&HistoryItem>,
+) -> rusqlite::Result<impl Params> {
     Ok((
-        by,
+        key,
+        entry.id().as_str(),
         entry.phase.name(),
         entry.cancel_reason.map(|reason| reason.name()),
         entry.started,
@@ -113,6 +126,7 @@ fn row(by: &impl ToSql, entry: &Entry) -> rusqlite::Result<impl Params> {
         entry.asked.term,
         entry.asked.count,
         json(&entry.dispatch)?,
+        created.map(json).transpose()?,
     ))
 }
 

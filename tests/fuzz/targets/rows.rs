@@ -54,7 +54,7 @@ fn put(raw: &mut Connection, lines: &[&[u8]]) -> rusqlite::Result<()> {
     rows.prepare_cached(
         "INSERT INTO dispatches VALUES (1, CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT), ?4,
          ?5, CAST(?6 AS TEXT), CAST(?7 AS TEXT), CAST(?8 AS TEXT), CAST(?9 AS TEXT),
-         CAST(?10 AS TEXT), CAST(?11 AS TEXT), ?12, ?13, CAST(?14 AS TEXT))",
+         CAST(?10 AS TEXT), CAST(?11 AS TEXT), ?12, ?13, CAST(?14 AS TEXT), NULL)",
     )?
     .execute(&columns[..14])?;
     if let Some(state) = columns.get(14) {
