@@ -3,9 +3,9 @@
 mod answers;
 mod asking;
 mod commits;
+mod messages;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,12 @@ use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
 use super::writer::{Committed, Gathering, Job, UnderWay};
 use crate::clock::{Mono, Now};
-use crate::delivery::{Attempt, Outbox, Start};
-use crate::engine::{Rules, Schedule, SitePlan};
-use crate::model::{Asked, DispatchId, Event};
-use crate::store::{Batch, SinkRecord, StoreError, Stored};
-use crate::voltus::{ApiError, Question, Told};
+use crate::delivery::Outbox;
+use crate::engine::{Schedule, SitePlan};
+use crate::model::{Asked, DispatchId};
+use crate::store::{SinkRecord, Stored};
+
+pub use messages::{Effect, Input, Settings, Verdict};
 
 /// How many may wait at once. More are told to come back.
 const MOST_WAITING: usize = 4096;
@@ -44,110 +45,6 @@ const FIRST_FORGET: Duration = Duration::from_secs(300);
 
 /// A jump of the wall clock by more than this is worth a line in the log.
 const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(5);
-
-/// What the operator decides about the machine.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The time between two polls.
-    pub poll_interval: Duration,
-    /// The longest that a webhook waits for its answer.
-    pub webhook_deadline: Duration,
-    /// Requests to the API in a minute, at most.
-    pub api_rate: NonZeroU32,
-    /// What the engine goes by.
-    pub rules: Rules,
-}
-
-/// Something that happened. `W` is how whoever waits is answered.
-#[derive(Debug)]
-pub enum Input<W> {
-    /// A webhook says: look at this dispatch.
-    Webhook {
-        /// The dispatch.
-        id: DispatchId,
-        /// Who waits.
-        waiter: W,
-    },
-    /// Somebody asks for a poll, and waits for it.
-    Poll {
-        /// Who waits.
-        waiter: W,
-    },
-    /// Somebody will ask the API something else, and waits for the budget's
-    /// leave.
-    Leave {
-        /// Who waits.
-        waiter: W,
-    },
-    /// A question was answered, or not.
-    Told {
-        /// The question's place in the order.
-        asked: Asked,
-        /// The answer.
-        result: Result<Told, ApiError>,
-    },
-    /// A commit has ended.
-    Committed(Result<(), StoreError>),
-    /// An attempt to deliver has ended.
-    Attempted {
-        /// Which sink, counted from 0.
-        sink: usize,
-        /// The attempt's number.
-        attempt: u64,
-        /// What came of it.
-        result: Attempt,
-    },
-}
-
-/// Something to be done.
-#[derive(Debug)]
-pub enum Effect<W> {
-    /// Ask the API.
-    Ask {
-        /// The question's place in the order.
-        asked: Asked,
-        /// The question.
-        question: Question,
-    },
-    /// Write this. There is one commit at a time.
-    Commit(Box<Batch>),
-    /// Answer somebody who waits.
-    Reply {
-        /// Who.
-        waiter: W,
-        /// The answer.
-        verdict: Verdict,
-    },
-    /// Show these to those who listen: they are on disk.
-    Show(Vec<Event>),
-    /// Try to deliver.
-    Attempt {
-        /// Which sink, counted from 0.
-        sink: usize,
-        /// What.
-        start: Start,
-    },
-    /// End: another daemon has taken over.
-    End(StoreError),
-}
-
-/// The answer to somebody who waited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// What was asked for is on disk.
-    Settled,
-    /// Neither the API nor the schedule knows the dispatch.
-    Unknown,
-    /// It could not be done now.
-    Unavailable {
-        /// Why, for the operator.
-        reason: String,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Too many wait already.
-    Busy,
-}
 
 #[derive(Debug)]
 enum Call {

@@ -1,12 +1,15 @@
 //! What the simulation has found wrong once, one test each.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::engine::{Answer, List, Reading};
+use crate::delivery::Attempt;
+use crate::engine::{Answer, List, Reading, Rules};
 use crate::model::{Dispatch, Program};
-use crate::store::{MemoryStore, Store};
-use crate::voltus::Problems;
+use crate::store::{Batch, MemoryStore, Store};
+use crate::voltus::{ApiError, Problems, Question, Told};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,209 @@
+//! What is asked of the API, for whom, and within which budget (rule R9).
+
+use super::*;
+
+#[test]
+fn a_failed_fetch_is_refused_and_a_poll_follows_at_once() {
+    let mut world = World::polled();
+    world.now = 5000;
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    world.answer(asked, Err(down()));
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    world.list(vec![dispatch("a", 100)]);
+    world.commit();
+    assert!(world.knows("a"));
+}
+
+#[test]
+fn a_webhook_waits_no_longer_than_its_deadline_and_a_poll_follows() {
+    let mut world = World::polled();
+    world.until(10_000);
+    world.webhook("w", "a");
+    let (slow, _) = world.question();
+    world.until(14_999);
+    assert!(world.verdicts().is_empty());
+    world.until(15_000);
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.question().1, Question::List);
+    // What comes late is taken in all the same.
+    world.answer(slow, Ok(found(dispatch("a", 100))));
+    world.commit();
+    assert!(world.knows("a"));
+    assert!(world.verdicts().is_empty(), "nobody is answered twice");
+}
+
+#[test]
+fn a_404_is_an_answer_only_for_what_the_schedule_does_not_hold() {
+    let mut world = World::polled();
+    world.webhook("stranger", "x");
+    world.gone("x");
+    assert_eq!(world.verdicts(), [("stranger", "unknown")]);
+
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    world.commit();
+    world.verdicts();
+    world.now = 5000;
+    world.webhook("live", "a");
+    world.gone("a");
+    assert_eq!(world.verdicts(), [("live", "unavailable")]);
+    assert_eq!(
+        world.question().1,
+        Question::List,
+        "the poller looks at once"
+    );
+}
+
+#[test]
+fn a_404_for_what_is_over_is_settled() {
+    let mut world = World::polled();
+    let cancelled = Dispatch {
+        authorized: false,
+        ..dispatch("a", 100)
+    };
+    world.webhook("w", "a");
+    world.found(cancelled);
+    world.commit();
+    world.webhook("again", "a");
+    world.gone("a");
+    assert_eq!(world.verdicts(), [("w", "settled"), ("again", "settled")]);
+}
+
+#[test]
+fn a_webhook_whose_answer_raises_a_question_waits_for_the_next_answer() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(numbered(5, dispatch("a", 100)));
+    world.commit();
+    world.verdicts();
+    world.webhook("w", "a");
+    world.found(numbered(3, dispatch("a", 200)));
+    assert!(world.verdicts().is_empty());
+    world.found(numbered(3, dispatch("a", 200)));
+    world.commit();
+    assert_eq!(world.verdicts(), [("w", "settled")]);
+    assert_eq!(world.health().rewinds, 1);
+}
+
+#[test]
+fn a_webhook_about_what_cannot_be_read_is_refused() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let reading = Reading::Unreadable {
+        id: id("a"),
+        reason: "no start_time".into(),
+    };
+    world.answer(asked, Ok(Answer::Found(reading)));
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.health().unreadable, 1);
+}
+
+#[test]
+fn when_more_wait_than_the_budget_allows_one_list_answers_those_it_contains() {
+    let store = MemoryStore::new("test");
+    let mut world = World::with(8, &store);
+    world.step([]);
+    world.list(vec![]);
+    world.commit();
+    world.until(20_000);
+    assert!(world.asked.is_empty());
+    // Two at once: one is kept for the poll.
+    world.step(["a", "b", "c"].map(|text| Input::Webhook {
+        id: id(text),
+        waiter: text,
+    }));
+    let questions: Vec<_> = world
+        .asked
+        .iter()
+        .map(|(_, question)| question.clone())
+        .collect();
+    assert_eq!(questions, [Question::Dispatch(id("a")), Question::List]);
+    let (asked, _) = world.asked.remove(1);
+    world.answer(asked, Ok(list(vec![dispatch("b", 100)])));
+    world.commit();
+    assert_eq!(world.verdicts(), [("b", "settled")]);
+    // The list says nothing of c: it is no 404, it takes too long.
+    world.until(25_000);
+    assert_eq!(
+        world.verdicts(),
+        [("a", "unavailable"), ("c", "unavailable")]
+    );
+}
+
+#[test]
+fn junk_ids_do_not_delay_the_healing_of_a_real_dispatch() {
+    let mut world = World::polled();
+    world.until(5000);
+    for number in 0..1000 {
+        world.webhook("junk", &format!("junk{number}"));
+    }
+    world.webhook("real", "real");
+    let lists: Vec<Asked> = world
+        .asked
+        .iter()
+        .filter(|(_, question)| *question == Question::List)
+        .map(|(asked, _)| *asked)
+        .collect();
+    assert_eq!(lists.len(), 1, "the kept token goes to a poll at once");
+    world.answer(lists[0], Ok(list(vec![dispatch("real", 100)])));
+    world.commit();
+    assert!(world.knows("real"));
+}
+
+#[test]
+fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
+    let store = MemoryStore::new("test");
+    let mut world = World::with(8, &store);
+    world.step([]);
+    world.list(vec![]);
+    world.commit();
+    world.until(20_000);
+    let leave = ["first", "second", "third"].map(|waiter| Input::Leave { waiter });
+    world.step(leave);
+    // The last token there is is kept for the poll.
+    assert_eq!(world.verdicts(), [("first", "settled")]);
+    world.until(41_000);
+    assert_eq!(world.verdicts(), [("second", "settled")]);
+}
+
+#[test]
+fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
+    let mut world = World::polled();
+    world.until(5000);
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let slow_down = ApiError::TooFast {
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    world.answer(asked, Err(slow_down));
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    world.webhook("early", "b");
+    world.step([Input::Poll { waiter: "hand" }]);
+    assert_eq!(
+        world.verdicts(),
+        [("early", "unavailable"), ("hand", "unavailable")]
+    );
+    world.until(64_999);
+    assert!(world.asked.is_empty());
+    world.until(65_000);
+    assert_eq!(world.question().1, Question::List);
+}
+
+#[test]
+fn a_poll_by_hand_is_answered_after_a_poll_that_was_issued_later() {
+    let mut world = World::new();
+    world.step([]);
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    assert!(
+        world.verdicts().is_empty(),
+        "that one was under way already"
+    );
+    world.list(vec![dispatch("a", 100)]);
+    assert!(world.verdicts().is_empty());
+    world.commit();
+    assert_eq!(world.verdicts(), [("hand", "settled")]);
+}

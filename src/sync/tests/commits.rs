@@ -1,0 +1,103 @@
+//! Who is answered when, and what a failing disk costs (rule R5).
+
+use super::*;
+
+#[test]
+fn a_webhook_is_answered_only_once_its_dispatch_is_on_disk() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    assert!(world.verdicts().is_empty());
+    assert!(!world.knows("a"), "readers see what is committed");
+    world.commit();
+    assert_eq!(world.verdicts(), [("w", "settled")]);
+    assert!(world.knows("a"));
+    assert_eq!(world.event_types(), ["dispatch.created"]);
+}
+
+#[test]
+fn webhooks_that_wait_share_a_commit() {
+    let mut world = World::polled();
+    world.webhook("first", "a");
+    world.found(dispatch("a", 100));
+    // While the first commit is under way, two more arrive.
+    world.webhook("second", "b");
+    world.found(dispatch("b", 100));
+    world.webhook("third", "c");
+    world.found(dispatch("c", 100));
+    assert_eq!(world.commits.len(), 1);
+    world.commit();
+    assert_eq!(world.verdicts(), [("first", "settled")]);
+    assert_eq!(world.commits.len(), 1);
+    assert_eq!(world.commits[0].entries.len(), 2);
+    world.commit();
+    assert_eq!(world.verdicts().len(), 2);
+}
+
+#[test]
+fn what_changes_nothing_waits_for_the_commit_that_it_was_compared_with() {
+    let mut world = World::polled();
+    world.webhook("first", "a");
+    world.found(dispatch("a", 100));
+    world.webhook("second", "a");
+    world.found(dispatch("a", 100));
+    assert!(world.verdicts().is_empty());
+    world.commit();
+    assert_eq!(
+        world.verdicts(),
+        [("first", "settled"), ("second", "settled")]
+    );
+    assert!(world.commits.is_empty(), "a duplicate costs no commit");
+}
+
+#[test]
+fn a_failed_commit_keeps_nothing_and_fails_those_who_wait() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    world.commit_fails();
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert!(!world.knows("a"));
+    assert!(world.health().store_error.is_some());
+    // The poll that it asked for heals it once the disk is well again.
+    world.until(1000);
+    world.commit();
+    assert_eq!(world.health().store_error, None);
+    world.list(vec![dispatch("a", 100)]);
+    world.commit();
+    assert!(world.knows("a"));
+}
+
+#[test]
+fn what_was_built_on_a_commit_that_failed_is_taken_in_anew() {
+    let mut world = World::polled();
+    world.webhook("first", "a");
+    world.found(dispatch("a", 100));
+    // This changes nothing in what is being written.
+    world.webhook("second", "a");
+    world.found(dispatch("a", 100));
+    world.commit_fails();
+    assert_eq!(world.verdicts(), [("first", "unavailable")]);
+    assert_eq!(world.commits[0].entries.len(), 1);
+    world.commit();
+    assert_eq!(world.verdicts(), [("second", "settled")]);
+    assert!(world.knows("a"));
+    assert_eq!(world.event_types(), ["dispatch.created"]);
+}
+
+#[test]
+fn a_disk_that_fails_is_tried_again_every_second_until_it_takes_writes() {
+    let mut world = World::new();
+    world.step([]);
+    world.list(vec![dispatch("a", 1)]);
+    world.commit();
+    world.until(1000);
+    world.commit_fails();
+    world.asked.clear();
+    assert!(world.event_types().len() == 1, "the start is not announced");
+    world.until(1900);
+    assert!(world.commits.is_empty());
+    world.until(2000);
+    world.commit();
+    assert_eq!(world.event_types()[1..], ["dispatch.started"]);
+}
