@@ -205,6 +205,27 @@ fn a_batch_against_another_revision_or_term_is_refused_whole() {
 }
 
 #[test]
+fn history_comes_back_line_by_line_however_many_came_with_the_dispatch() {
+    of_each(|open| {
+        let (mut store, mut reader) = open();
+        let id = DispatchId::new("a").unwrap();
+        for revisions in [[1, 2], [3, 4]] {
+            let stored = store.load().unwrap();
+            store
+                .commit(&Batch {
+                    revision: revisions[1],
+                    history: revisions
+                        .map(|revision| (id.clone(), item(revision)))
+                        .into(),
+                    ..batch(&stored, "a")
+                })
+                .unwrap();
+        }
+        assert_eq!(reader.history(&id).unwrap(), [1, 2, 3, 4].map(item));
+    });
+}
+
+#[test]
 fn a_pruned_dispatch_goes_with_its_history_then_its_events_and_nothing_else_goes() {
     of_each(|open| {
         let (mut store, mut reader) = open();

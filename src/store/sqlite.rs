@@ -93,7 +93,8 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
-        read::load(&self.connection, self.term)
+        let second = open::reader(&self.path)?;
+        read::load(&self.connection, second, self.term)
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {

@@ -147,6 +147,28 @@ fn damage(statement: &str) -> String {
 }
 
 #[test]
+fn both_halves_of_the_schedule_are_loaded_and_a_row_that_cannot_be_read_is_named_in_either() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let ids = ["a", "b", "c", "d"];
+    for id in ids {
+        let stored = store.load().unwrap();
+        store.commit(&batch(&stored, id)).unwrap();
+    }
+    let loaded = store.load().unwrap().entries;
+    let loaded: Vec<_> = loaded.iter().map(|entry| entry.id().as_str()).collect();
+    assert_eq!(loaded, ids);
+    drop(store);
+    for id in ["d", "a"] {
+        folder.edit(&format!(
+            "UPDATE dispatches SET phase = 'asleep' WHERE id = '{id}'"
+        ));
+        let error = folder.open().unwrap().load().unwrap_err().to_string();
+        assert!(error.contains(&format!("dispatch {id},")), "{error}");
+    }
+}
+
+#[test]
 fn a_row_that_cannot_be_read_is_named() {
     let error = damage("UPDATE dispatches SET phase = 'asleep'");
     assert!(
