@@ -90,6 +90,10 @@ impl Lane {
                     .filter(|position| Some(*position) != under_way),
             );
         }
+        // Most lanes never hold a second one.
+        if self.events.is_empty() {
+            self.events.reserve_exact(1);
+        }
         self.events.push_back(event);
         superseded
     }
