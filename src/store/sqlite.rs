@@ -93,8 +93,7 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
-        let second = open::reader(&self.path)?;
-        read::load(&self.connection, second, self.term)
+        read::load(&self.connection, &self.path, self.term)
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {

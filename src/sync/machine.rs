@@ -6,6 +6,7 @@ mod commits;
 mod messages;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ use super::waiters::{Ticket, Waiters};
 use super::writer::{Committed, Gathering, Job, UnderWay};
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
-use crate::engine::{Schedule, SitePlan};
+use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
 use crate::store::{SinkRecord, Stored};
 
-pub use messages::{Effect, Input, Settings, Verdict};
+pub use messages::{Effect, Input, Verdict};
 
 /// How many may wait at once. More are told to come back.
 const MOST_WAITING: usize = 4096;
@@ -45,6 +46,19 @@ const FIRST_FORGET: Duration = Duration::from_secs(300);
 
 /// A jump of the wall clock by more than this is worth a line in the log.
 const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(5);
+
+/// What the operator decides about the machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The time between two polls.
+    pub poll_interval: Duration,
+    /// The longest that a webhook waits for its answer.
+    pub webhook_deadline: Duration,
+    /// Requests to the API in a minute, at most.
+    pub api_rate: NonZeroU32,
+    /// What the engine goes by.
+    pub rules: Rules,
+}
 
 #[derive(Debug)]
 enum Call {

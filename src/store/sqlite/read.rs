@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use rusqlite::{Connection, Params, Row};
 
 use super::cells::{Cells, damaged};
+use super::open::reader;
 use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
-/// `second` leads to the same file.
-pub(super) fn load(
-    connection: &Connection,
-    second: Connection,
-    term: u64,
-) -> Result<Stored, StoreError> {
+/// `connection` leads to the file at `path`.
+pub(super) fn load(connection: &Connection, path: &Path, term: u64) -> Result<Stored, StoreError> {
     let daemon = "SELECT store_id, revision, position, last_poll, stale FROM daemon";
     let mut stored = collect(connection, daemon, [], |row| {
         let mut cells = Cells::of(row);
@@ -35,7 +33,7 @@ pub(super) fn load(
     })?
     .pop()
     .ok_or_else(|| damaged("table daemon is empty".to_owned()))?;
-    stored.entries = entries(connection, second)?;
+    stored.entries = entries(connection, path)?;
     stored.sites = collect(connection, SITES, [], site)?;
     stored.sinks = sinks(connection)?;
     Ok(stored)
@@ -43,7 +41,7 @@ pub(super) fn load(
 
 /// The schedule, half of it on a second processor: most of a start's time goes
 /// into what stands in these rows.
-fn entries(connection: &Connection, second: Connection) -> Result<Vec<Entry>, StoreError> {
+fn entries(connection: &Connection, path: &Path) -> Result<Vec<Entry>, StoreError> {
     let middle = "SELECT min(key) / 2 + max(key) / 2 FROM dispatches";
     let middle = collect(connection, middle, [], |row| {
         Cells::of(row).value::<Option<i64>>()
@@ -52,9 +50,10 @@ fn entries(connection: &Connection, second: Connection) -> Result<Vec<Entry>, St
         return Ok(Vec::new());
     };
     thread::scope(|scope| {
-        let later = thread::Builder::new().spawn_scoped(scope, move || {
+        let thread = thread::Builder::new().name("store-loader".into());
+        let later = thread.spawn_scoped(scope, || {
             let sql = format!("{ENTRIES} WHERE key > ?1");
-            collect(&second, &sql, [middle], entry)
+            collect(&reader(path)?, &sql, [middle], entry)
         });
         let Ok(later) = later else {
             // The system gives no thread.

@@ -116,6 +116,29 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
 }
 
 #[test]
+fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    for _ in 0..3 {
+        let stored = store.load().unwrap();
+        store.commit(&batch(&stored, "dkmq")).unwrap();
+    }
+    drop(store);
+    // The same, as the second version kept it.
+    folder.edit(
+        "INSERT INTO history SELECT key, created ->> 'revision', created FROM dispatches;
+         ALTER TABLE dispatches DROP COLUMN created;
+         PRAGMA user_version = 2",
+    );
+
+    let mut store = folder.open().unwrap();
+    let id = store.load().unwrap().entries[0].id().clone();
+    let lines = store.reader().unwrap().history(&id).unwrap();
+    let lines: Vec<_> = lines.iter().map(|line| line.revision).collect();
+    assert_eq!(lines, [1, 2, 3]);
+}
+
+#[test]
 fn a_file_of_another_api_is_refused_and_left_alone() {
     let folder = Folder::new();
     drop(folder.open().unwrap());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
 use serde::Serialize;
 
-use crate::model::{Entry, HistoryItem, rfc3339};
+use crate::model::{DispatchId, Entry, HistoryItem, rfc3339};
 use crate::store::{Batch, SinkRecord, StoreError};
 
 /// Writes a batch, synced, or nothing of it.
@@ -75,31 +75,27 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
          asked_term = excluded.asked_term, asked_count = excluded.asked_count,
          dispatch = excluded.dispatch",
     )?;
-    // Of lines of one dispatch the first counts.
-    let lines = batch.history.iter().rev();
-    let first_lines: HashMap<_, _> = lines.map(|(id, line)| (id, line)).collect();
-    let mut written = HashMap::with_capacity(batch.entries.len());
+    let mut history = transaction
+        .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
+    let mut lines: HashMap<&DispatchId, Vec<&HistoryItem>> = HashMap::new();
+    for (id, line) in &batch.history {
+        lines.entry(id).or_default().push(line);
+    }
     for entry in &batch.entries {
         let known: Option<i64> = find
             .query_row([entry.id().as_str()], |row| row.get(0))
             .optional()?;
+        let mut lines = lines.remove(entry.id()).unwrap_or_default().into_iter();
         let created = match known {
             Some(_) => None,
-            None => first_lines.get(entry.id()).copied(),
+            None => lines.next(),
         };
         let inserted = put.insert(row(known, entry, created)?)?;
-        written.insert(entry.id(), (known.unwrap_or(inserted), created));
-    }
-    let mut history = transaction
-        .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
-    for (id, line) in &batch.history {
-        // One without an entry is pruned by this very batch.
-        if let Some((key, created)) = written.get(id)
-            && created.is_none_or(|created| created.revision != line.revision)
-        {
-            history.execute((key, line.revision, json(line)?))?;
+        for line in lines {
+            history.execute((known.unwrap_or(inserted), line.revision, json(line)?))?;
         }
     }
+    // Lines without an entry are of one that this very batch prunes.
     Ok(())
 }
 

@@ -1,26 +1,11 @@
 //! What the machine is told, and what it wants done.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::delivery::{Attempt, Start};
-use crate::engine::Rules;
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, StoreError};
 use crate::voltus::{ApiError, Question, Told};
-
-/// What the operator decides about the machine.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The time between two polls.
-    pub poll_interval: Duration,
-    /// The longest that a webhook waits for its answer.
-    pub webhook_deadline: Duration,
-    /// Requests to the API in a minute, at most.
-    pub api_rate: NonZeroU32,
-    /// What the engine goes by.
-    pub rules: Rules,
-}
 
 /// Something that happened. `W` is how whoever waits is answered.
 #[derive(Debug)]

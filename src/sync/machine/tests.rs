@@ -1,12 +1,10 @@
 //! What the simulation has found wrong once, one test each.
 
-use std::num::NonZeroU32;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::delivery::Attempt;
-use crate::engine::{Answer, List, Reading, Rules};
+use crate::engine::{Answer, List, Reading};
 use crate::model::{Dispatch, Program};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::voltus::{ApiError, Problems, Question, Told};
