@@ -72,7 +72,6 @@ pub struct Outbox {
     attempts: u64,
     ledger: Ledger,
     health: SinkHealth,
-    refused: bool,
 }
 
 impl Outbox {
@@ -107,7 +106,6 @@ impl Outbox {
             attempts: 0,
             ledger: Ledger::new(name, state.settled, &state.settled_beyond),
             health: SinkHealth::new(name),
-            refused: false,
         };
         for (key, retry) in state.retries {
             let lane = outbox.lanes.entry(Arc::clone(&key)).or_default();
@@ -169,7 +167,7 @@ impl Outbox {
             self.release(&key);
         }
         let mut starts = Vec::new();
-        while !self.refused && self.under_way.len() < AT_ONCE {
+        while self.under_way.len() < AT_ONCE {
             let (keys, events) = self.gather();
             if events.is_empty() {
                 break;
@@ -239,11 +237,7 @@ impl Outbox {
         match result {
             Attempt::Delivered => self.health.succeeded(keys.len()),
             Attempt::Failed { reason, .. } => self.health.failed(now, reason),
-            Attempt::Refused { reason } => {
-                self.health.failed(now, reason);
-                self.health.refused_attempts += 1;
-                self.refuse(reason);
-            }
+            Attempt::Unreachable { reason } => self.health.failed(now, reason),
         }
         for key in keys {
             match result {
@@ -251,17 +245,9 @@ impl Outbox {
                 Attempt::Failed { retry_after, .. } => {
                     self.failed(&key, *retry_after, now, random);
                 }
-                Attempt::Refused { .. } => self.failed(&key, None, now, random),
+                Attempt::Unreachable { .. } => self.failed(&key, None, now, random),
             }
         }
-    }
-
-    fn refuse(&mut self, reason: &str) {
-        if !self.refused {
-            tracing::error!(sink = %self.name, reason, "the receiver wants no more events: nothing is sent there until dispatchd is started again");
-        }
-        self.refused = true;
-        self.health.refused = true;
     }
 
     fn delivered(&mut self, key: &Key) {
@@ -376,8 +362,7 @@ impl Outbox {
 
     /// When a lane that failed may go again.
     pub fn next_due(&self) -> Option<Mono> {
-        let retry = self.waiting.first().map(|(at, _)| *at);
-        retry.filter(|_| !self.refused)
+        self.waiting.first().map(|(at, _)| *at)
     }
 
     /// When something must be written down.

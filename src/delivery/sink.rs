@@ -11,18 +11,44 @@ use crate::model::Event;
 pub enum Attempt {
     /// The receiver has it.
     Delivered,
-    /// It may or may not have arrived. It must be tried again.
+    /// A connection was made, or there is none to make, and the events may or
+    /// may not have arrived. This is a failure of their subjects alone.
     Failed {
         /// What went wrong, for the operator. Holds no secret.
         reason: String,
         /// How long the receiver asked to be left alone.
         retry_after: Option<Duration>,
+        /// The receiver said that it wants no more events (410). The outbox
+        /// tries again all the same, and shows the sink as paused if the
+        /// receiver goes on saying so.
+        gone: bool,
     },
-    /// The receiver wants no more, ever. The sink rests until a restart.
-    Refused {
-        /// Its words, for the operator.
+    /// No connection could be made: refused, unreachable, an unknown name, TLS.
+    /// Nothing has arrived, and nothing else would: this is a failure of the
+    /// receiver as a whole. A receiver that is slow, or that answers with an
+    /// error, is not unreachable.
+    Unreachable {
+        /// What went wrong, for the operator. Holds no secret.
         reason: String,
     },
+}
+
+impl Attempt {
+    /// A failed attempt whose receiver asked for nothing.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed {
+            reason: reason.into(),
+            retry_after: None,
+            gone: false,
+        }
+    }
+
+    /// An attempt for which no connection could be made.
+    pub fn unreachable(reason: impl Into<String>) -> Self {
+        Self::Unreachable {
+            reason: reason.into(),
+        }
+    }
 }
 
 /// A receiver of events. One attempt a call; when to try again is decided
@@ -37,10 +63,18 @@ pub trait Sink: Send + Sync + 'static {
         1
     }
 
+    /// The most attempts that it takes at the same time, at least 1. Attempts
+    /// that hang keep their places; if all places are taken, the outbox abandons
+    /// the attempt that has hung longest.
+    fn at_once(&self) -> usize {
+        256
+    }
+
     /// Tries once to deliver `events`, all of them or none.
     ///
     /// Ends within a bounded time. At most one attempt for a subject is under
-    /// way at a time.
+    /// way at a time. An attempt that the outbox abandons is dropped: nothing of
+    /// it may arrive afterwards that was not on its way already.
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],

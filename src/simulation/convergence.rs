@@ -24,7 +24,6 @@ pub(super) struct Situation<'a> {
     pub upstream: &'a Upstream,
     pub view: &'a View,
     pub receivers: &'a [Receiver],
-    pub refused: &'a BTreeSet<usize>,
 }
 
 /// How long it may take: a poll that was under way, two polls and their
@@ -46,7 +45,6 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         upstream,
         view,
         receivers,
-        refused,
     } = situation;
     let (now, wall) = (*now, *wall);
     let truth = upstream.all_at(now);
@@ -82,9 +80,6 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         site_is(site, duties.get(&site.id), now)?;
     }
     for (sink, receiver) in receivers.iter().enumerate() {
-        if refused.contains(&sink) {
-            continue;
-        }
         let believes: BTreeMap<String, oracle::Duty> =
             receiver.curtailed().filter_map(obeyed).collect();
         let must_be: BTreeMap<String, oracle::Duty> = duties

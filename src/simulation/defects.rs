@@ -56,13 +56,11 @@ pub enum Defect {
     BudgetExceeded,
     /// No token is kept for the poller.
     NoTokenKept,
-    /// A receiver that refuses is tried again.
-    RefusalIgnored,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::OkBeforeTheCommit,
         Self::OkOnFailure,
         Self::FailedCommitKept,
@@ -81,7 +79,6 @@ impl Defect {
         Self::RetryAfterIgnored,
         Self::BudgetExceeded,
         Self::NoTokenKept,
-        Self::RefusalIgnored,
     ];
 }
 
@@ -287,12 +284,6 @@ impl Tamperer {
                 self.unconfirmed.insert((sink, subject));
             }
         }
-        match result {
-            Attempt::Refused { reason } if self.has(Defect::RefusalIgnored) => Attempt::Failed {
-                reason,
-                retry_after: None,
-            },
-            result => result,
-        }
+        result
     }
 }

@@ -63,12 +63,13 @@ impl Receiver {
         let failed = |retry_after| Attempt::Failed {
             reason: "simulated".into(),
             retry_after,
+            gone: false,
         };
         for (_, fault) in self.faults.at(now) {
             match fault {
                 SinkFault::Down => {
                     fate.acts_after = None;
-                    fate.result = failed(None);
+                    fate.result = Attempt::unreachable("simulated");
                 }
                 SinkFault::Unknown if random.random_bool(0.7) => fate.result = failed(None),
                 SinkFault::Late if random.random_bool(0.7) => {
@@ -88,8 +89,10 @@ impl Receiver {
                 }
                 SinkFault::Refuses => {
                     fate.acts_after = None;
-                    fate.result = Attempt::Refused {
+                    fate.result = Attempt::Failed {
                         reason: "simulated".into(),
+                        retry_after: None,
+                        gone: true,
                     };
                 }
                 _ => {}
@@ -144,9 +147,6 @@ impl Sink for Stub {
 
     /// Never called: attempts are effects of the machine.
     fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        Box::pin(ready(Attempt::Failed {
-            reason: "simulated".into(),
-            retry_after: None,
-        }))
+        Box::pin(ready(Attempt::failed("simulated")))
     }
 }

@@ -5,7 +5,7 @@ mod ends;
 mod incidents;
 mod life;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -317,7 +317,6 @@ impl World {
         let Some(daemon) = &self.daemon else {
             return Err(self.broken("the daemon runs", "it is down"));
         };
-        let refused: BTreeSet<usize> = self.checks.deliveries.refused();
         convergence::check(&convergence::Situation {
             now: self.now,
             wall: self.wall(),
@@ -325,7 +324,6 @@ impl World {
             upstream: &self.upstream,
             view: &daemon.machine().view(),
             receivers: &self.receivers,
-            refused: &refused,
         })?;
         self.checks.settled(&self.receivers, self.now)
     }

@@ -31,10 +31,7 @@ fn event(position: u64, event_type: &str, subject: &str) -> Event {
 }
 
 fn failed() -> Attempt {
-    Attempt::Failed {
-        reason: "down".into(),
-        retry_after: None,
-    }
+    Attempt::failed("down")
 }
 
 /// An outbox whose records are kept as a store would keep them.
@@ -366,22 +363,6 @@ fn a_new_sink_gets_no_old_events_but_learns_which_sites_are_curtailed() {
 }
 
 #[test]
-fn a_receiver_that_refuses_gets_nothing_until_a_restart() {
-    let mut world = World::new(1);
-    world.happens("dispatch.created", "a");
-    let gone = Attempt::Refused {
-        reason: "410".into(),
-    };
-    world.sends_one("dispatch.created a 1", &gone);
-    world.wait();
-    world.sends_nothing();
-    let health = world.outbox.health();
-    assert_eq!(health.pending, 1);
-    assert_eq!(health.delivered_attempts, 0);
-    assert_eq!((health.failed_attempts, health.refused_attempts), (1, 1));
-}
-
-#[test]
 fn a_pause_grows_to_a_minute_and_the_receiver_may_ask_for_more() {
     let mut world = World::new(1);
     world.happens("dispatch.created", "a");
@@ -404,6 +385,7 @@ fn a_pause_grows_to_a_minute_and_the_receiver_may_ask_for_more() {
     let asked = Attempt::Failed {
         reason: "busy".into(),
         retry_after: Some(Duration::from_secs(200)),
+        gone: false,
     };
     let starts = world.start();
     world

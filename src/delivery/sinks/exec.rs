@@ -207,6 +207,10 @@ impl Sink for ExecSink {
         &self.name
     }
 
+    fn at_once(&self) -> usize {
+        64
+    }
+
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],

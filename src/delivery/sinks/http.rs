@@ -50,8 +50,7 @@ const LIMITS: Limits = Limits {
 /// Posts events as CloudEvents in structured mode, signed as the Standard
 /// Webhooks specification asks if there is a secret.
 ///
-/// Any 2xx means delivered, 410 that no more is wanted, anything else that it
-/// must be tried again. Redirects are not followed. A proxy that the
+/// Any 2xx means delivered, anything else that it must be tried again. Redirects are not followed. A proxy that the
 /// environment names is used, except for receivers on this machine.
 pub struct HttpSink {
     name: String,
@@ -136,8 +135,10 @@ impl HttpSink {
         let attempt = if status.is_success() {
             Attempt::Delivered
         } else if status == StatusCode::GONE {
-            Attempt::Refused {
+            Attempt::Failed {
                 reason: "the receiver answered 410 Gone: it wants no more events".to_owned(),
+                retry_after: None,
+                gone: true,
             }
         } else {
             Attempt::Failed {
@@ -149,6 +150,7 @@ impl HttpSink {
                     format!("the receiver answered {status}")
                 },
                 retry_after: retry_after(answer.headers(), (self.clock)()),
+                gone: false,
             }
         };
         // What comes after the status changes nothing.
@@ -160,10 +162,12 @@ impl HttpSink {
         // The address may hold secrets.
         let error = error.without_url();
         if error.is_connect() && error.is_timeout() {
-            failed(format!(
+            Attempt::unreachable(format!(
                 "no connection within {}",
                 spoken(self.limits.connect)
             ))
+        } else if error.is_connect() {
+            Attempt::unreachable(causes(&error))
         } else if error.is_timeout() {
             failed(format!("no answer within {}", spoken(self.limits.total)))
         } else {

@@ -28,10 +28,7 @@ use super::Attempt;
 
 /// A failed attempt, to be tried again whenever the worker sees fit.
 fn failed(reason: impl Into<String>) -> Attempt {
-    Attempt::Failed {
-        reason: reason.into(),
-        retry_after: None,
-    }
+    Attempt::failed(reason)
 }
 
 /// An error with its causes on one line. Most of ours say at the top only that

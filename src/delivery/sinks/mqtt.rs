@@ -98,7 +98,7 @@ impl MqttSink {
                         spoken(self.limit)
                     ))
                 }
-                None => failed(format!(
+                None => Attempt::unreachable(format!(
                     "no connection to the broker within {}",
                     spoken(self.limit)
                 )),
@@ -114,7 +114,7 @@ impl MqttSink {
         };
         let up = match self.up().await {
             Ok(up) => up,
-            Err(reason) => return failed(reason),
+            Err(reason) => return Attempt::unreachable(reason),
         };
         // Either would break the connection, and with it other attempts.
         if topic.name.len() > LONGEST_TOPIC {

@@ -128,6 +128,10 @@ impl Sink for StdoutSink {
         100
     }
 
+    fn at_once(&self) -> usize {
+        1
+    }
+
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],

@@ -20,7 +20,6 @@ pub(in crate::simulation) struct Deliveries {
 #[derive(Debug)]
 struct Lanes {
     batch: usize,
-    refused: bool,
     under_way: BTreeMap<u64, Vec<Event>>,
     /// The positions that have arrived, by lane.
     arrived: BTreeMap<Arc<str>, BTreeSet<u64>>,
@@ -43,7 +42,6 @@ impl Deliveries {
     pub(super) fn new(knobs: &Knobs) -> Self {
         let lanes = |batch: &usize| Lanes {
             batch: *batch,
-            refused: false,
             under_way: BTreeMap::new(),
             arrived: BTreeMap::new(),
             types: BTreeMap::new(),
@@ -59,7 +57,6 @@ impl Deliveries {
     pub(super) fn daemon_gone(&mut self, durable: &Durable) {
         for (sink, lanes) in self.sinks.iter_mut().enumerate() {
             lanes.under_way.clear();
-            lanes.refused = false;
             let written = durable
                 .told
                 .iter()
@@ -75,14 +72,6 @@ impl Deliveries {
         }
     }
 
-    /// The sinks that want no more until a restart.
-    pub fn refused(&self) -> BTreeSet<usize> {
-        let all = self.sinks.iter().enumerate();
-        all.filter(|(_, lanes)| lanes.refused)
-            .map(|(sink, _)| sink)
-            .collect()
-    }
-
     /// An attempt starts.
     pub fn starts(
         &mut self,
@@ -95,9 +84,6 @@ impl Deliveries {
         let Some(lanes) = self.sinks.get_mut(sink) else {
             return Ok(());
         };
-        must(!lanes.refused, now, "whoever refuses is left alone", || {
-            format!("sink{sink} got attempt {}", start.attempt)
-        })?;
         let size = start.events.len();
         must(
             (1..=lanes.batch).contains(&size),
@@ -136,8 +122,7 @@ impl Deliveries {
                     }
                 }
             }
-            Attempt::Failed { .. } => {}
-            Attempt::Refused { .. } => lanes.refused = true,
+            Attempt::Failed { .. } | Attempt::Unreachable { .. } => {}
         }
     }
 
@@ -207,9 +192,6 @@ impl Deliveries {
         now: Duration,
     ) -> Checked {
         for (sink, (lanes, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
-            if lanes.refused {
-                continue;
-            }
             for (lane, positions) in &durable.lanes {
                 if lane.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(lane))) {
                     continue;

@@ -203,7 +203,10 @@ async fn user_and_password_become_basic_authentication() {
 #[tokio::test]
 async fn a_receiver_that_is_gone_wants_no_more() {
     let receiver = Receiver::start(|| answer(410, &[])).await;
-    assert!(matches!(attempt(&receiver).await, Attempt::Refused { .. }));
+    assert!(matches!(
+        attempt(&receiver).await,
+        Attempt::Failed { gone: true, .. }
+    ));
 }
 
 #[tokio::test]
@@ -212,6 +215,7 @@ async fn a_busy_receiver_is_left_alone_for_as_long_as_it_asks() {
     let asked = Attempt::Failed {
         reason: "the receiver answered 429 Too Many Requests".to_owned(),
         retry_after: Some(Duration::from_secs(7)),
+        gone: false,
     };
     assert_eq!(attempt(&receiver).await, asked);
 
