@@ -16,7 +16,7 @@ mod schedule;
 mod sight;
 mod sites;
 
-pub use observation::{Answer, List, Observation, Reading};
+pub use observation::{Answer, List, Observation, Reading, Request};
 pub use reconcile::{Outcome, Rules, STRIDE, reconcile};
 pub use schedule::Schedule;
 pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};

@@ -2,22 +2,37 @@
 
 use std::sync::Arc;
 
+use crate::clock::Mono;
 use crate::model::{Asked, Dispatch, DispatchId, Source};
 
-/// Something that was seen, and when the question was asked.
+/// What the clock or the API said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
     /// Time has passed: starts and ends may have come due (rule R4).
     Clock,
     /// The API answered.
     Api {
-        /// What made us ask. Recorded, never decided by.
-        source: Source,
-        /// When the question was issued.
-        asked: Asked,
+        /// The request that was answered.
+        request: Request,
         /// What the API said.
         answer: Answer,
     },
+}
+
+/// A request to the API that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Why it was made. Recorded, never decided by.
+    pub source: Source,
+    /// Its place in the order of requests (rule R2).
+    pub asked: Asked,
+    /// When it was issued, on the clock that does not jump.
+    pub issued: Mono,
+    /// When its answer arrived, on the clock that does not jump.
+    pub answered: Mono,
+    /// Whether the API's clock agrees with ours within a minute, or is not known.
+    /// Only then may the answer undo a start or an end (rule R4).
+    pub clock_agrees: bool,
 }
 
 /// What the API said.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, List, Observation, Reading, Schedule};
+use super::{Answer, List, Observation, Reading, Request, Schedule};
 use crate::model::{
     Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
 };
@@ -99,16 +99,13 @@ pub fn reconcile(
     };
     match observation {
         Observation::Clock => step.advance(rules.stride),
-        Observation::Api {
-            source,
-            asked,
-            answer,
-        } => {
+        Observation::Api { request, answer } => {
+            let Request { asked, source, .. } = *request;
             step.advance(usize::MAX);
             match answer {
-                Answer::List(list) => step.list(list, *asked, *source),
-                Answer::Found(reading) => step.reading(reading, *asked, *source, Shape::LookUp),
-                Answer::Gone(id) => step.gone(id, *asked, *source),
+                Answer::List(list) => step.list(list, asked, source),
+                Answer::Found(reading) => step.reading(reading, asked, source, Shape::LookUp),
+                Answer::Gone(id) => step.gone(id, asked, source),
             }
         }
     }

@@ -4,12 +4,14 @@ mod absence;
 mod order;
 mod phases;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
+use crate::clock::Mono;
 use crate::model::{
     Asked, Change, ChangeKind, Dispatch, DispatchId, Field, Kilowatts, Phase, Program, Site,
     SiteId, Source,
@@ -58,10 +60,18 @@ fn numbered(number: i64, dispatch: Dispatch) -> Dispatch {
     }
 }
 
+/// The clock that does not jump, so many seconds after the start.
+fn moment(seconds: i64) -> Mono {
+    Mono::from_secs(u64::try_from(seconds + 1000).unwrap())
+}
+
 /// A schedule that is told things, and what came of the last one.
 struct World {
     schedule: Schedule,
     asked: u64,
+    now: i64,
+    /// When each request was issued.
+    issued: BTreeMap<Asked, Mono>,
     outcome: Outcome,
 }
 
@@ -70,6 +80,8 @@ impl World {
         Self {
             schedule: Schedule::default(),
             asked: 0,
+            now: 0,
+            issued: BTreeMap::new(),
             outcome: Outcome::default(),
         }
     }
@@ -77,13 +89,16 @@ impl World {
     /// Asks now: the question's place in the order.
     fn ask(&mut self) -> Asked {
         self.asked += 1;
-        Asked {
+        let asked = Asked {
             term: 1,
             count: self.asked,
-        }
+        };
+        self.issued.insert(asked, moment(self.now));
+        asked
     }
 
     fn tell(&mut self, now: i64, observation: &Observation) -> Vec<String> {
+        self.now = now;
         let (schedule, outcome) = reconcile(self.schedule.clone(), observation, at(now), &RULES);
         self.schedule = schedule;
         self.outcome = outcome;
@@ -95,17 +110,19 @@ impl World {
     }
 
     fn answer(&mut self, now: i64, asked: Asked, answer: Answer) -> Vec<String> {
-        self.tell(
-            now,
-            &Observation::Api {
-                source: Source::Poll,
-                asked,
-                answer,
-            },
-        )
+        let answered = moment(now);
+        let request = Request {
+            source: Source::Poll,
+            asked,
+            issued: self.issued.get(&asked).copied().unwrap_or(answered),
+            answered,
+            clock_agrees: true,
+        };
+        self.tell(now, &Observation::Api { request, answer })
     }
 
     fn look_up(&mut self, now: i64, dispatch: Dispatch) -> Vec<String> {
+        self.now = now;
         let asked = self.ask();
         self.answer_look_up(now, asked, dispatch)
     }
@@ -119,6 +136,7 @@ impl World {
     }
 
     fn gone(&mut self, now: i64) -> Vec<String> {
+        self.now = now;
         let asked = self.ask();
         self.answer_gone(now, asked)
     }
@@ -128,6 +146,7 @@ impl World {
     }
 
     fn list(&mut self, now: i64, dispatches: Vec<Dispatch>) -> Vec<String> {
+        self.now = now;
         let asked = self.ask();
         self.answer_list(now, asked, dispatches)
     }

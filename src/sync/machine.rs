@@ -94,7 +94,8 @@ pub struct Machine<W> {
     fetcher: Fetcher,
     budget: Budget,
     heals: Heals,
-    calls: BTreeMap<Asked, Call>,
+    /// The requests under way, and when each was issued.
+    calls: BTreeMap<Asked, (Call, Mono)>,
     asked: u64,
     /// The API asked to be left alone until then.
     paused_until: Mono,

@@ -52,7 +52,7 @@ impl Job {
     pub fn asked(&self) -> Option<Asked> {
         match self.observation {
             Observation::Clock => None,
-            Observation::Api { asked, .. } => Some(asked),
+            Observation::Api { request, .. } => Some(request.asked),
         }
     }
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use dispatchd::engine::{Answer, List, Observation, Rules, Schedule, SitePlan, plan, reconcile};
+use dispatchd::engine::{
+    Answer, List, Observation, Request, Rules, Schedule, SitePlan, plan, reconcile,
+};
 use dispatchd::model::{Asked, DispatchId, Source};
 use dispatchd::voltus::{ListReader, read_dispatch_answer, read_list};
 use divan::counter::{BytesCount, ItemsCount};
@@ -57,8 +59,13 @@ fn lists<const N: usize>(size: usize, changes: [usize; N]) -> [Arc<List>; N] {
 /// A list, as the poll that was asked as the `count`th saw it.
 fn seen(list: Arc<List>, count: u64) -> Observation {
     Observation::Api {
-        source: Source::Poll,
-        asked: Asked { term: 1, count },
+        request: Request {
+            source: Source::Poll,
+            asked: Asked { term: 1, count },
+            issued: Duration::from_secs(count),
+            answered: Duration::from_secs(count),
+            clock_agrees: true,
+        },
         answer: Answer::List(list),
     }
 }

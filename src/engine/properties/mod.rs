@@ -11,6 +11,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -19,7 +20,7 @@ use self::phases::Belief;
 use self::settled::assert_settled;
 use self::story::{Op, calm_stories, doubtful_stories, stories};
 use self::world::{RULES, Step, World, at};
-use super::{Answer, Observation, Outcome, Reading, Schedule, reconcile};
+use super::{Answer, Observation, Outcome, Reading, Request, Schedule, reconcile};
 use crate::model::{Asked, CancelReason, ChangeKind, Dispatch, DispatchId, Entry, Field, Source};
 
 fn config() -> ProptestConfig {
@@ -197,8 +198,8 @@ proptest! {
         for step in world.steps.iter().filter(|step| oracle::list(step).is_some()) {
             let poll = |schedule: &Schedule, asked| {
                 let mut observation = step.observation.clone();
-                if let Observation::Api { asked: when, .. } = &mut observation {
-                    *when = asked;
+                if let Observation::Api { request, .. } = &mut observation {
+                    request.asked = asked;
                 }
                 reconcile(schedule.clone(), &observation, at(step.now), &RULES)
             };
@@ -305,10 +306,15 @@ proptest! {
                         Word::Lacks | Word::Unreadable => continue,
                     };
                     let observation = Observation::Api {
-                        source: Source::Webhook,
-                        asked: Asked {
-                            count: known.asked.count.saturating_sub(by),
-                            ..known.asked
+                        request: Request {
+                            source: Source::Webhook,
+                            asked: Asked {
+                                count: known.asked.count.saturating_sub(by),
+                                ..known.asked
+                            },
+                            issued: Duration::ZERO,
+                            answered: Duration::ZERO,
+                            clock_agrees: true,
                         },
                         answer,
                     };

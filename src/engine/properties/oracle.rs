@@ -21,7 +21,7 @@ pub enum Word<'a> {
 
 /// What `step` says of `id`, and when the question was issued.
 pub fn word<'a>(step: &'a Step, id: &DispatchId) -> Option<(Asked, Word<'a>)> {
-    let Observation::Api { asked, answer, .. } = &step.observation else {
+    let Observation::Api { request, answer } = &step.observation else {
         return None;
     };
     let word = match answer {
@@ -31,7 +31,7 @@ pub fn word<'a>(step: &'a Step, id: &DispatchId) -> Option<(Asked, Word<'a>)> {
             among(list.readings(), id).or((list.nameless() == 0).then_some(Word::Lacks))
         }
     };
-    word.map(|word| (*asked, word))
+    word.map(|word| (request.asked, word))
 }
 
 /// Of a dispatch that is there twice: the higher number, else the last.

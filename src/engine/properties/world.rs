@@ -10,7 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::oracle::among;
 use super::story::{Event, Fault, Op};
 use super::upstream::{Upstream, id};
-use crate::engine::{Answer, List, Observation, Outcome, Reading, Rules, Schedule, reconcile};
+use crate::engine::{
+    Answer, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
+};
 use crate::model::{Asked, Dispatch, DispatchId, Entry, Source};
 
 /// Seconds. Short, so that stories of a minute see entries dropped.
@@ -39,6 +41,8 @@ struct Question {
     about: Option<DispatchId>,
     /// The newest moment of the upstream when it left.
     issued: usize,
+    /// When it left, on the clock that does not jump.
+    left: Duration,
 }
 
 /// One observation, and what the engine made of it.
@@ -62,6 +66,8 @@ pub struct World {
     seen: BTreeMap<Asked, usize>,
     last: Asked,
     now: i64,
+    /// The clock that does not jump.
+    mono: Duration,
     /// Whether every observation is given another source.
     swapped: bool,
     /// The last list that was told: the next one shares with it what is the same.
@@ -81,6 +87,7 @@ impl World {
             seen: BTreeMap::new(),
             last: Asked { term: 1, count: 0 },
             now: 0,
+            mono: Duration::ZERO,
             swapped,
             last_list: Arc::default(),
             forgetful: Schedule::default(),
@@ -181,6 +188,7 @@ impl World {
             }
             Op::Pass { seconds, noticed } => {
                 self.now += seconds;
+                self.mono += Duration::from_secs(seconds.unsigned_abs());
                 if *noticed {
                     self.tell(Observation::Clock);
                 }
@@ -230,6 +238,7 @@ impl World {
             source,
             about,
             issued: self.moments.len() - 1,
+            left: self.mono,
         });
     }
 
@@ -273,8 +282,13 @@ impl World {
             },
         };
         let observation = Observation::Api {
-            source: question.source,
-            asked: question.asked,
+            request: Request {
+                source: question.source,
+                asked: question.asked,
+                issued: question.left,
+                answered: self.mono,
+                clock_agrees: true,
+            },
             answer,
         };
         self.answered.push(observation.clone());
@@ -317,8 +331,8 @@ impl World {
     }
 
     fn tell(&mut self, mut observation: Observation) {
-        if let (true, Observation::Api { source, .. }) = (self.swapped, &mut observation) {
-            *source = match source {
+        if let (true, Observation::Api { request, .. }) = (self.swapped, &mut observation) {
+            request.source = match request.source {
                 Source::Webhook => Source::Poll,
                 Source::Poll | Source::Timer => Source::Webhook,
             };

@@ -6,17 +6,25 @@ use rand::RngExt;
 
 use super::{Call, Machine};
 use crate::clock::Now;
-use crate::engine::{Answer, Observation, Reading};
+use crate::engine::{Answer, Observation, Reading, Request};
 use crate::model::{Asked, DispatchId, Source};
 use crate::retry::backoff;
 use crate::sync::poller::LONGEST_PAUSE;
+use crate::sync::waiters::Ticket;
 use crate::sync::writer::Job;
 use crate::voltus::{ApiError, Told};
 
 impl<W> Machine<W> {
     pub(super) fn told(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
-        let Some(call) = self.calls.remove(&asked) else {
+        let Some((call, issued)) = self.calls.remove(&asked) else {
             return;
+        };
+        let request = |source| Request {
+            source,
+            asked,
+            issued,
+            answered: now.mono,
+            clock_agrees: true,
         };
         if let Err(error) = &result {
             self.slow_down(error, now);
@@ -24,8 +32,16 @@ impl<W> Machine<W> {
             self.slowed = 0;
         }
         match call {
-            Call::Poll => self.told_list(asked, result, now),
-            Call::Dispatch(id) => self.told_dispatch(asked, &id, result, now),
+            Call::Poll => self.told_list(request(Source::Poll), result, now),
+            Call::Dispatch(id) => {
+                let tickets = self.fetcher.ended(&id);
+                let source = if tickets.is_empty() {
+                    Source::Poll
+                } else {
+                    Source::Webhook
+                };
+                self.told_dispatch(request(source), &id, tickets, result, now);
+            }
         }
     }
 
@@ -46,7 +62,8 @@ impl<W> Machine<W> {
         self.paused_until = self.paused_until.max(until);
     }
 
-    fn told_list(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
+    fn told_list(&mut self, request: Request, result: Result<Told, ApiError>, now: Now) {
+        let asked = request.asked;
         let Some(poll) = self.poller.under_way(asked) else {
             return;
         };
@@ -62,8 +79,7 @@ impl<W> Machine<W> {
                 };
                 self.queue.push_back(Job {
                     observation: Observation::Api {
-                        source: Source::Poll,
-                        asked,
+                        request,
                         answer: told.answer,
                     },
                     tickets,
@@ -79,24 +95,18 @@ impl<W> Machine<W> {
 
     fn told_dispatch(
         &mut self,
-        asked: Asked,
+        request: Request,
         id: &DispatchId,
+        tickets: Vec<Ticket>,
         result: Result<Told, ApiError>,
         now: Now,
     ) {
-        let tickets = self.fetcher.ended(id);
-        let source = if tickets.is_empty() {
-            Source::Poll
-        } else {
-            Source::Webhook
-        };
         match result {
             Ok(told) => {
                 self.note_problems(&told);
                 self.queue.push_back(Job {
                     observation: Observation::Api {
-                        source,
-                        asked,
+                        request,
                         answer: told.answer,
                     },
                     tickets: tickets
@@ -107,7 +117,7 @@ impl<W> Machine<W> {
                 });
             }
             Err(error) => {
-                tracing::warn!(dispatch = %id, source = source.name(), %error, "a look-up failed");
+                tracing::warn!(dispatch = %id, source = request.source.name(), %error, "a look-up failed");
                 if !tickets.is_empty() {
                     self.poller.soon(now.mono);
                 }

@@ -22,7 +22,7 @@ impl<W> Machine<W> {
             if self.budget.take() {
                 self.fetcher.issue(&id);
                 let question = Question::Dispatch(id.clone());
-                self.issue(Call::Dispatch(id), question);
+                self.issue(Call::Dispatch(id), question, now);
                 continue;
             }
             self.share_a_list(&id, now);
@@ -48,18 +48,18 @@ impl<W> Machine<W> {
         let due = self.poller.due().is_some_and(|due| due <= now.mono);
         if due && self.budget.take_for_poll() {
             let before = self.waiters.next_ticket();
-            let asked = self.issue(Call::Poll, Question::List);
+            let asked = self.issue(Call::Poll, Question::List, now);
             self.poller.issue(asked, now, before);
         }
     }
 
-    fn issue(&mut self, call: Call, question: Question) -> Asked {
+    fn issue(&mut self, call: Call, question: Question, now: Now) -> Asked {
         self.asked += 1;
         let asked = Asked {
             term: self.term,
             count: self.asked,
         };
-        self.calls.insert(asked, call);
+        self.calls.insert(asked, (call, now.mono));
         self.effects.push(Effect::Ask { asked, question });
         asked
     }

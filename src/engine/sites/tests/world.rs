@@ -7,7 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::{Planned, SiteChangeKind, SitePlan, SiteState, plan};
-use crate::engine::{Answer, List, Observation, Outcome, Reading, Rules, Schedule, reconcile};
+use crate::engine::{
+    Answer, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
+};
 use crate::model::{Asked, Dispatch, DispatchId, Kilowatts, Program, Site, SiteId, Source};
 
 /// Rules with a lead of so many seconds.
@@ -152,15 +154,15 @@ impl World {
             term: 1,
             count: self.asked,
         };
-        let source = Source::Poll;
-        self.tell(
-            now,
-            &Observation::Api {
-                source,
-                asked,
-                answer,
-            },
-        )
+        let moment = Duration::from_secs(now.unsigned_abs());
+        let request = Request {
+            source: Source::Poll,
+            asked,
+            issued: moment,
+            answered: moment,
+            clock_agrees: true,
+        };
+        self.tell(now, &Observation::Api { request, answer })
     }
 
     pub fn see(&mut self, now: i64, dispatch: Dispatch) -> Vec<String> {
