@@ -16,8 +16,12 @@ pub const DAEMON: &str = "dispatchd";
 /// One event, as it is stored and delivered.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its place among all events of this store, counted from 1.
+    /// Its place among all events of this store. Positions grow; between two
+    /// events there may be a gap.
     pub position: u64,
+    /// The leadership or start that made the event. 0 for an event that was
+    /// stored before terms were stored with events.
+    pub term: u64,
     /// Unique for ever, and the same on every redelivery.
     pub id: Arc<str>,
     /// `dispatch.created`, `site.curtail`, `sync.stale`, ...
@@ -28,16 +32,23 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// Grows for each subject, so that a receiver can drop what arrives late.
     pub sequence: u64,
+    /// Whether a `site.release` is delivered although the sink never attempted
+    /// to deliver a curtail for that site. Stored, but not sent to receivers.
+    pub unconditional: bool,
     /// The payload, as JSON. As it was written: a copy of a large one would lie
     /// among what stays, and its room would not go back to the system.
     pub data: Arc<Box<RawValue>>,
 }
 
 impl Event {
-    /// The id of the event at `position` of the store with this id. A new store
-    /// has another id, so that no event id is ever used twice.
-    pub fn id_at(store_id: &str, position: u64) -> Arc<str> {
-        format!("{store_id}-{position}").into()
+    /// The id of the event that `term` made at `position` of the store with this
+    /// id. An event of term 0 keeps the id that it was first delivered with,
+    /// which has no term.
+    pub fn id_at(store_id: &str, term: u64, position: u64) -> Arc<str> {
+        match term {
+            0 => format!("{store_id}-{position}").into(),
+            _ => format!("{store_id}-{term}-{position}").into(),
+        }
     }
 
     /// What the event is about: `dispatch`, `site` or `sync`.
@@ -64,6 +75,7 @@ impl Serialize for Event {
         map.serialize_entry("time", &Written(self.time))?;
         map.serialize_entry("datacontenttype", "application/json")?;
         map.serialize_entry("sequence", &self.sequence)?;
+        map.serialize_entry("term", &self.term)?;
         map.serialize_entry("data", &*self.data)?;
         map.end()
     }

@@ -49,11 +49,13 @@ pub(super) fn entry(id: &str) -> Entry {
 fn event(store: &Stored, position: u64, event_type: &str, subject: &str) -> Event {
     Event {
         position,
-        id: Event::id_at(&store.id, position),
+        term: store.term,
+        id: Event::id_at(&store.id, store.term, position),
         event_type: event_type.into(),
         subject: subject.into(),
         time: at(i64::try_from(position).unwrap()),
         sequence: position,
+        unconditional: position.is_multiple_of(2),
         data: serde_json::value::to_raw_value(&position).unwrap().into(),
     }
 }
@@ -151,6 +153,7 @@ fn what_was_committed_is_found_after_a_restart_and_the_term_is_another() {
             serde_json::to_value(&events).unwrap(),
             serde_json::to_value([event(&before, 1, "dispatch.created", "a")]).unwrap()
         );
+        assert!(!events[0].unconditional);
         assert!(reader.events(1, 10).unwrap().is_empty());
     });
 }

@@ -15,15 +15,17 @@ use crate::model::{Change, ChangeKind, DAEMON, Event};
 #[derive(Debug)]
 pub(super) struct Announcer {
     store_id: Arc<str>,
+    term: u64,
     position: u64,
     events: Vec<Event>,
 }
 
 impl Announcer {
-    /// Goes on behind `position`.
-    pub fn new(store_id: Arc<str>, position: u64) -> Self {
+    /// Numbers the events of `term`, from behind `position` on.
+    pub fn new(store_id: Arc<str>, term: u64, position: u64) -> Self {
         Self {
             store_id,
+            term,
             position,
             events: Vec::new(),
         }
@@ -66,12 +68,14 @@ impl Announcer {
         self.position += 1;
         self.events.push(Event {
             position: self.position,
-            id: Event::id_at(&self.store_id, self.position),
+            term: self.term,
+            id: Event::id_at(&self.store_id, self.term, self.position),
             event_type: event_type.into(),
             subject: subject.into(),
             time,
             // It grows over all events, so it does for each subject.
             sequence: self.position,
+            unconditional: false,
             data: data.into(),
         });
     }

@@ -117,7 +117,7 @@ impl Gathering {
             rules,
             now,
             next: base.clone(),
-            announcer: Announcer::new(store_id, base.position),
+            announcer: Announcer::new(store_id, term, base.position),
             entries: BTreeMap::new(),
             batch: Batch {
                 term,

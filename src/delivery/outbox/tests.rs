@@ -21,11 +21,13 @@ fn at(seconds: u64) -> Now {
 fn event(position: u64, event_type: &str, subject: &str) -> Event {
     Event {
         position,
-        id: Event::id_at("store", position),
+        term: 1,
+        id: Event::id_at("store", 1, position),
         event_type: event_type.into(),
         subject: subject.into(),
         time: at(position).wall,
         sequence: position,
+        unconditional: false,
         data: serde_json::value::to_raw_value(&position).unwrap().into(),
     }
 }

@@ -34,7 +34,8 @@ const KILL: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs a program for each event: the event as JSON on standard input, its
-/// type, id and subject in `DISPATCHD_EVENT_TYPE`, `_ID` and `_SUBJECT`.
+/// type, id, subject and term in `DISPATCHD_EVENT_TYPE`, `_ID`, `_SUBJECT` and
+/// `_TERM`.
 ///
 /// Exit status 0 means delivered. What the program writes to standard error
 /// goes to the log, what it writes to standard output nowhere: that is ours.
@@ -105,6 +106,7 @@ impl ExecSink {
                 "DISPATCHD_EVENT_SUBJECT",
                 environment::value(&event.subject),
             )
+            .env("DISPATCHD_EVENT_TERM", event.term.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -16,11 +16,13 @@ pub(super) fn at(seconds: i64) -> DateTime<Utc> {
 pub(super) fn event(id: &str, event_type: &str, subject: &str) -> Event {
     Event {
         position: 1,
+        term: 2,
         id: id.into(),
         event_type: event_type.into(),
         subject: subject.into(),
         time: at(1_800_000_000),
         sequence: 3,
+        unconditional: false,
         data: Arc::new(RawValue::from_string(r#"{"state":"curtailed"}"#.to_owned()).unwrap()),
     }
 }

@@ -32,14 +32,21 @@ impl Cursor {
     }
 
     fn parse(text: &str) -> Result<Self, CursorError> {
-        let (store, position) = match text.rsplit_once('-') {
-            Some((store, position)) if !store.is_empty() => (Some(store.to_owned()), position),
-            _ => (None, text),
+        // STORE-TERM-POSITION, or STORE-POSITION for events of older versions.
+        let mut parts = text.split('-');
+        let fields = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(position), None, ..) => Some((None, position)),
+            (Some(store), Some(position), None, _) => Some((Some(store), position)),
+            (Some(store), Some(term), Some(position), None) if number(term).is_some() => {
+                Some((Some(store), position))
+            }
+            _ => None,
         };
-        // Digits only: `parse` alone would take a sign.
-        let digits = position.bytes().all(|byte| byte.is_ascii_digit());
-        match position.parse() {
-            Ok(position) if digits => Ok(Self { store, position }),
+        match fields.and_then(|(store, position)| Some((store, number(position)?))) {
+            Some((store, position)) if store != Some("") => Ok(Self {
+                store: store.map(str::to_owned),
+                position,
+            }),
             _ => Err(CursorError(text.to_owned())),
         }
     }
@@ -58,6 +65,12 @@ impl Cursor {
             0
         }
     }
+}
+
+/// A number written in digits only: `parse` alone would take a sign.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 #[cfg(test)]
@@ -92,6 +105,7 @@ mod tests {
                 "x=1&last_event_id=ab12-3",
                 Some(cursor(Some("ab12"), 3)),
             ),
+            (Some("ab12-6-17"), "", Some(cursor(Some("ab12"), 17))),
             (None, "last_event_id=", None),
         ] {
             assert_eq!(read(header, query), Ok(read_as), "{header:?} {query}");
@@ -103,6 +117,9 @@ mod tests {
             "+3",
             "1.5",
             "ab-12x",
+            "ab-x-12",
+            "ab-1-2-3",
+            "-1-2",
             "99999999999999999999",
         ] {
             assert!(read(Some(wrong), "").is_err(), "{wrong}");

@@ -24,11 +24,13 @@ const HELD: usize = 4;
 fn event(position: u64, event_type: &str, data: &Value) -> Event {
     Event {
         position,
-        id: Event::id_at("ab12", position),
+        term: 1,
+        id: Event::id_at("ab12", 1, position),
         event_type: event_type.into(),
         subject: "mill".into(),
         time: DateTime::UNIX_EPOCH,
         sequence: position,
+        unconditional: false,
         data: RawValue::from_string(data.to_string()).unwrap().into(),
     }
 }
@@ -130,7 +132,7 @@ impl Listener {
             if block.contains("data: ") {
                 let id = block
                     .lines()
-                    .find_map(|line| line.strip_prefix("id: ab12-"));
+                    .find_map(|line| line.strip_prefix("id: ab12-1-"));
                 positions.push(id.unwrap().parse().unwrap());
             }
         }
@@ -152,7 +154,7 @@ async fn without_a_last_event_only_what_happens_from_now_is_shown() {
     rig.happen("site.release").await;
     let block = listener.block().await.unwrap();
     let lines: Vec<&str> = block.lines().collect();
-    assert_eq!(lines[..2], ["id: ab12-2", "event: site.release"]);
+    assert_eq!(lines[..2], ["id: ab12-1-2", "event: site.release"]);
     let data = lines[2].strip_prefix("data: ").unwrap();
     let data: Value = serde_json::from_str(data).unwrap();
     let shown = event(2, "site.release", &json!({"a": 1}));

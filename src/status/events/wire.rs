@@ -10,8 +10,7 @@ const RETRY_MS: u32 = 2000;
 /// The first thing that is sent. The id stands there so that somebody who is
 /// cut off before the first event can still go on without a gap.
 pub(super) fn opening(store_id: &str, after: u64) -> Bytes {
-    let id = Event::id_at(store_id, after);
-    format!("retry: {RETRY_MS}\nid: {id}\n\n").into()
+    format!("retry: {RETRY_MS}\nid: {store_id}-{after}\n\n").into()
 }
 
 /// Shows that the connection is alive.

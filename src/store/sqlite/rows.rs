@@ -72,19 +72,23 @@ fn same_id(id: &str, told: &str) -> Result<(), StoreError> {
 }
 
 /// What [`event`] reads, in its order, up to `WHERE`.
-pub(super) const EVENTS: &str = "SELECT position, type, subject, time, data FROM events";
+pub(super) const EVENTS: &str =
+    "SELECT position, term, type, subject, time, unconditional, data FROM events";
 
 /// Reads a row of [`EVENTS`].
 pub(super) fn event(row: &Row, store_id: &str) -> Result<Event, StoreError> {
     let mut cells = Cells::of(row);
     let position = cells.value()?;
+    let term = cells.value()?;
     Ok(Event {
         position,
-        id: Event::id_at(store_id, position),
+        term,
+        id: Event::id_at(store_id, term, position),
         event_type: cells.text()?.into(),
         subject: cells.text()?.into(),
         time: cells.time()?,
         sequence: position,
+        unconditional: cells.value()?,
         data: cells.json()?,
     })
 }

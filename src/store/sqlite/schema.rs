@@ -126,6 +126,11 @@ UPDATE dispatches SET created =
 DELETE FROM history WHERE (dispatch, revision) IN
     (SELECT dispatch, min(revision) FROM history GROUP BY dispatch);
 ",
+    "
+-- Events that were stored before have term 0, and keep their ids, which have no term.
+ALTER TABLE events ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN unconditional INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version that this program writes.

@@ -94,7 +94,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
          INSERT INTO history
          SELECT id, revision, item FROM new_history JOIN new_dispatches ON key = new_history.dispatch
          UNION ALL SELECT id, created ->> 'revision', created FROM new_dispatches;
-         INSERT INTO events SELECT * FROM new_events;
+         INSERT INTO events SELECT position, type, subject, time, data FROM new_events;
          DROP TABLE new_history; DROP TABLE new_dispatches; DROP TABLE new_events;
          PRAGMA user_version = 1",
         MIGRATIONS[0],
@@ -128,6 +128,8 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
     folder.edit(
         "INSERT INTO history SELECT key, created ->> 'revision', created FROM dispatches;
          ALTER TABLE dispatches DROP COLUMN created;
+         ALTER TABLE events DROP COLUMN term;
+         ALTER TABLE events DROP COLUMN unconditional;
          PRAGMA user_version = 2",
     );
 
@@ -136,6 +138,39 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
     let lines = store.reader().unwrap().history(&id).unwrap();
     let lines: Vec<_> = lines.iter().map(|line| line.revision).collect();
     assert_eq!(lines, [1, 2, 3]);
+}
+
+#[test]
+fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_term() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "dkmq")).unwrap();
+    drop(store);
+    // The same, as the third version kept it.
+    folder.edit(
+        "ALTER TABLE events DROP COLUMN term;
+         ALTER TABLE events DROP COLUMN unconditional;
+         PRAGMA user_version = 3",
+    );
+
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "other")).unwrap();
+    let events = store.reader().unwrap().events(0, 10).unwrap();
+    let ids: Vec<_> = events
+        .iter()
+        .map(|event| (&*event.id, event.term))
+        .collect();
+    let (id, term) = (&stored.id, stored.term);
+    assert_eq!(
+        ids,
+        [(&*format!("{id}-1"), 0), (&*format!("{id}-{term}-2"), term)]
+    );
+    assert!(
+        !events[0].unconditional,
+        "the third version had no such events"
+    );
 }
 
 #[test]

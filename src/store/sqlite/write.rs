@@ -141,7 +141,8 @@ fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 
 fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO events (position, type, subject, time, data) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO events (position, type, subject, time, data, term, unconditional)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for event in &batch.events {
         insert.execute((
@@ -150,6 +151,8 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             &*event.subject,
             rfc3339(event.time),
             event.data.get(),
+            event.term,
+            event.unconditional,
         ))?;
     }
     Ok(())

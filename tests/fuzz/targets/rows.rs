@@ -63,7 +63,7 @@ fn put(raw: &mut Connection, lines: &[&[u8]]) -> rusqlite::Result<()> {
     }
     if let Some(event) = columns.get(15..17) {
         rows.prepare_cached(
-            "INSERT INTO events VALUES (1, 'site.curtail', 's1', CAST(?1 AS TEXT), CAST(?2 AS TEXT))",
+            "INSERT INTO events (position, type, subject, time, data) VALUES (1, 'site.curtail', 's1', CAST(?1 AS TEXT), CAST(?2 AS TEXT))",
         )?
         .execute(event)?;
     }

@@ -64,14 +64,14 @@ fn alive(pid: &str) -> bool {
 #[tokio::test]
 async fn the_program_gets_the_event_on_its_input_and_in_its_environment() {
     let script = Script::new(
-        "cat > got\nprintf '%s|%s|%s' \"$DISPATCHD_EVENT_TYPE\" \"$DISPATCHD_EVENT_ID\" \
-         \"$DISPATCHD_EVENT_SUBJECT\" > env",
+        "cat > got\nprintf '%s|%s|%s|%s' \"$DISPATCHD_EVENT_TYPE\" \"$DISPATCHD_EVENT_ID\" \
+         \"$DISPATCHD_EVENT_SUBJECT\" \"$DISPATCHD_EVENT_TERM\" > env",
     );
     assert_eq!(script.deliver().await, Attempt::Delivered);
     let got: serde_json::Value = serde_json::from_str(&script.read("got")).unwrap();
     assert_eq!(got["id"], "e1");
     assert_eq!(got["data"]["state"], "curtailed");
-    assert_eq!(script.read("env"), "site.curtail|e1|s 1");
+    assert_eq!(script.read("env"), "site.curtail|e1|s 1|2");
 }
 
 #[tokio::test]

@@ -148,12 +148,12 @@ async fn a_signed_event_can_be_verified_by_others() {
         concat!(
             r#"{"specversion":"1.0","id":"e-1","source":"dispatchd","type":"site.curtail","#,
             r#""subject":"s1","time":"2027-01-15T08:00:00Z","datacontenttype":"application/json","#,
-            r#""sequence":3,"data":{"state":"curtailed"}}"#
+            r#""sequence":3,"term":2,"data":{"state":"curtailed"}}"#
         )
     );
     assert_eq!(
         headers["webhook-signature"],
-        "v1,QwmamGV1EIx1J3OgJi5sTHj+WTptr734bvzKDLc/CUU="
+        "v1,vUVqPpjYBv6dGOaO5dykDGayL/G/oh1A4I00ago8uOs="
     );
 }
 
