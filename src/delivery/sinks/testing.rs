@@ -49,7 +49,7 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 pub(super) fn reason(attempt: Attempt) -> String {
     match attempt {
-        Attempt::Failed { reason, .. } => reason,
+        Attempt::Failed { reason, .. } | Attempt::Unreachable { reason } => reason,
         other => panic!("expected a failure, got {other:?}"),
     }
 }
