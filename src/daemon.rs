@@ -4,6 +4,7 @@ mod engine_thread;
 mod error;
 mod kept;
 mod reload;
+mod shield;
 mod stop;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::voltus::{Admin, Client, ClientSettings};
 pub use error::DaemonError;
 use kept::{Kept, stored_error};
 pub use reload::Reload;
+pub use shield::shield_secrets;
 
 /// A daemon that is running.
 pub struct Daemon {

@@ -10,7 +10,7 @@ use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
 use crate::config::{Config, PublicUrl, RunOptions, StatePath};
-use crate::daemon::{Daemon, Reload};
+use crate::daemon::{Daemon, Reload, shield_secrets};
 use crate::listener;
 
 /// Runs the daemon until it is told to end.
@@ -20,6 +20,9 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
     let config =
         Config::check(options, matches, &env).map_err(|error| Failure::Usage(error.to_string()))?;
     logging::start(log_format, "info")?;
+    if let Err(error) = shield_secrets() {
+        tracing::warn!(%error, "programs of exec: sinks may be able to read the secrets of this process");
+    }
     raise_file_limit();
     runtime()?.block_on(serve(config))
 }

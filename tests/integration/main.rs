@@ -27,6 +27,7 @@ mod healing;
 mod life;
 mod listener;
 mod metrics;
+mod programs;
 mod readme;
 mod secrets;
 mod sites;

@@ -37,11 +37,15 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// type, id, subject and term in `DISPATCHD_EVENT_TYPE`, `_ID`, `_SUBJECT` and
 /// `_TERM`.
 ///
-/// Exit status 0 means delivered. What the program writes to standard error
-/// goes to the log, what it writes to standard output nowhere: that is ours.
-/// It has 30 seconds; then it is killed with all that it started, unless that
-/// left its process group. What it leaves running when it ends in time keeps
-/// running, with standard error closed.
+/// Exit status 0 means delivered. The sink logs what the program writes to
+/// standard error and drops what it writes to standard output, which belongs
+/// to the daemon. A program that runs for 30 seconds is killed with its process
+/// group; so is one whose attempt is dropped. A process that the program leaves
+/// behind when it ends in time keeps running, with standard error closed.
+///
+/// The program gets none of the daemon's variables but `PATH`, `HOME`, `LANG`
+/// and `TZ`. See [`shield_secrets`](crate::daemon::shield_secrets) for what else
+/// keeps it away from the daemon's secrets.
 pub struct ExecSink {
     name: String,
     program: PathBuf,
@@ -91,22 +95,8 @@ impl ExecSink {
 
     fn command(&self, event: &Event) -> Command {
         let mut command = Command::new(&self.program);
-        for (name, _) in std::env::vars_os() {
-            if environment::is_ours(&name) {
-                command.env_remove(&name);
-            }
-        }
+        environment::set(&mut command, event);
         command
-            .env(
-                "DISPATCHD_EVENT_TYPE",
-                environment::value(&event.event_type),
-            )
-            .env("DISPATCHD_EVENT_ID", environment::value(&event.id))
-            .env(
-                "DISPATCHD_EVENT_SUBJECT",
-                environment::value(&event.subject),
-            )
-            .env("DISPATCHD_EVENT_TERM", event.term.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,6 +1,7 @@
 //! How a daemon is to be started.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -14,6 +15,8 @@ pub struct Setup {
     flags: Vec<&'static str>,
     sinks: Vec<String>,
     variables: Vec<(&'static str, String)>,
+    inherited: Option<PathBuf>,
+    user: Option<u32>,
     folder: PathBuf,
 }
 
@@ -25,6 +28,8 @@ impl Setup {
             flags: Vec::new(),
             sinks: Vec::new(),
             variables: Vec::new(),
+            inherited: None,
+            user: None,
             folder,
         };
         setup
@@ -54,6 +59,18 @@ impl Setup {
         self
     }
 
+    /// Starts the process with descriptor 7 open on `file`.
+    pub fn inheriting(mut self, file: PathBuf) -> Self {
+        self.inherited = Some(file);
+        self
+    }
+
+    /// Starts the process as this user, in the group of the same number.
+    pub fn user(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
+    }
+
     /// The time between two polls.
     pub fn polling(self, interval: &str) -> Self {
         self.with("--poll-interval", interval)
@@ -67,7 +84,19 @@ impl Setup {
 
     /// The process, however far it gets.
     pub fn spawn(&self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
+        let program = env!("CARGO_BIN_EXE_dispatchd");
+        let mut command = match &self.inherited {
+            None => Command::new(program),
+            Some(file) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", r#"file=$1; shift; exec "$@" 7< "$file""#, "sh"]);
+                shell.arg(file).arg(program);
+                shell
+            }
+        };
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         // What the developer has set must not reach the tests.
         command.env_clear();
         for (name, value) in &self.variables {

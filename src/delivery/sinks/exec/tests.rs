@@ -155,36 +155,3 @@ async fn a_subject_with_a_nul_can_still_be_delivered() {
     assert_eq!(script.sink.deliver(&events).await, Attempt::Delivered);
     assert_eq!(script.read("env"), "a\u{fffd}b");
 }
-
-/// Runs the test below in a process whose environment holds secrets.
-#[test]
-fn a_program_sees_none_of_our_secrets() {
-    let ran = StdCommand::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "--ignored",
-            "delivery::sinks::exec::tests::prints_its_environment",
-        ])
-        .env("VOLTUS_API_KEY", "hush")
-        .env("DISPATCHD_SINK_SECRET", "hush")
-        .env("DISPATCHD_STATUS_TOKEN_FILE", "hush")
-        .env("DISPATCHD_SINKS", "http://me:hush@h/")
-        .env("PLANT", "seven")
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && out.contains("1 passed"), "{out}");
-}
-
-#[tokio::test]
-#[ignore = "part of a_program_sees_none_of_our_secrets"]
-async fn prints_its_environment() {
-    if std::env::var_os("PLANT").is_none() {
-        return;
-    }
-    let script = Script::new("env > env");
-    assert_eq!(script.deliver().await, Attempt::Delivered);
-    let env = script.read("env");
-    assert!(env.contains("PLANT=seven"), "{env}");
-    assert!(!env.contains("hush"), "{env}");
-}
