@@ -64,7 +64,7 @@ impl Daemon {
     /// refuses something.
     pub async fn start(config: &Config) -> Result<Self, DaemonError> {
         let clock = SystemClock::new();
-        let mut kept = Kept::open(config)?;
+        let mut kept = Kept::open(config, clock.now().wall)?;
         let stored = kept.load(config)?;
         let listen = bind("--listen", config.listen)?;
         let status_listen = bind("--status-listen", config.status_listen)?;

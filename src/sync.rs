@@ -12,6 +12,7 @@ mod heals;
 mod health;
 mod log;
 mod machine;
+mod numbering;
 mod poller;
 mod tally;
 mod timings;

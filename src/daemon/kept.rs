@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::DaemonError;
 use crate::clock::Now;
 use crate::config::{Config, StatePath};
@@ -18,14 +20,15 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    pub fn open(config: &Config) -> Result<Self, DaemonError> {
+    /// Opens the store, at `now` by the wall clock.
+    pub fn open(config: &Config, now: DateTime<Utc>) -> Result<Self, DaemonError> {
         Ok(match &config.state {
             StatePath::Memory => {
                 let id = format!("{:016x}", rand::random::<u64>());
-                Self::Memory(MemoryStore::new(&id))
+                Self::Memory(MemoryStore::new(&id, now))
             }
             StatePath::File(path) => {
-                Self::File(Box::new(SqliteStore::open(path, &config.origin())?))
+                Self::File(Box::new(SqliteStore::open(path, &config.origin(), now)?))
             }
         })
     }

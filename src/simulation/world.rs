@@ -101,10 +101,11 @@ impl World {
     pub fn new(scenario: &Scenario, defect: Option<Defect>, told: bool) -> Self {
         let knobs = &scenario.knobs;
         let receivers = (0..).zip(&knobs.batches);
+        let begin = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
         let mut world = Self {
             dice: Dice::new(scenario.seed),
             now: Duration::ZERO,
-            begin: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
+            begin,
             jumped: TimeDelta::zero(),
             fallen: TimeDelta::zero(),
             agenda: BTreeMap::new(),
@@ -118,7 +119,7 @@ impl World {
             receivers: receivers
                 .map(|(sink, batch)| Receiver::new(sink, *batch))
                 .collect(),
-            store: MemoryStore::new("simulated"),
+            store: MemoryStore::new("simulated", begin),
             absent: None,
             batch: None,
             commits: 0,

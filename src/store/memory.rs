@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+
+use super::term::next_term;
 use super::{Batch, Store, StoreError, StoreReader, Stored};
 use crate::engine::SiteState;
 use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId};
@@ -37,24 +40,25 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store with this random id.
-    pub fn new(id: &str) -> Self {
+    /// An empty store with this random id, and its first term, which begins at
+    /// `now` by the wall clock.
+    pub fn new(id: &str, now: DateTime<Utc>) -> Self {
         let mut kept = Kept::default();
         kept.stored.id = id.into();
         Self {
             kept: Arc::new(Mutex::new(kept)),
             term: 0,
         }
-        .reopened()
+        .reopened(now)
     }
 
-    /// The same store under the next term: what a restart finds. The one from
-    /// before is fenced off.
+    /// The same store under the next term: what a restart finds at `now` by the
+    /// wall clock. The one from before is fenced off.
     #[must_use]
-    pub fn reopened(&self) -> Self {
+    pub fn reopened(&self, now: DateTime<Utc>) -> Self {
         let mut kept = self.lock();
-        kept.stored.term += 1;
-        let term = kept.stored.term;
+        let term = next_term(kept.stored.term, kept.stored.position, now);
+        kept.stored.term = term;
         drop(kept);
         Self {
             kept: Arc::clone(&self.kept),

@@ -9,6 +9,7 @@ mod error;
 mod lock;
 mod memory;
 mod sqlite;
+mod term;
 mod worker;
 
 pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord, Told};

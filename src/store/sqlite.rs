@@ -12,6 +12,7 @@ mod write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use self::checkpointer::Checkpointer;
@@ -60,13 +61,13 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the state file at `path` for the API at `origin`, or makes it, and
-    /// begins the next term.
+    /// begins the next term, at `now` by the wall clock.
     ///
     /// # Errors
     /// When the file is not ours, newer, another API's, in use or damaged. It
     /// is left as it is.
-    pub fn open(path: &Path, origin: &str) -> Result<Self, OpenError> {
-        open::open(path, origin)
+    pub fn open(path: &Path, origin: &str, now: DateTime<Utc>) -> Result<Self, OpenError> {
+        open::open(path, origin, now)
     }
 
     /// Whether the state file at `path` could be opened for the API at `origin`.

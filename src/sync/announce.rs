@@ -8,6 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::numbering::{Clocks, Numbering};
 use crate::engine::SiteChange;
 use crate::model::{Change, ChangeKind, DAEMON, Event};
 
@@ -15,20 +16,25 @@ use crate::model::{Change, ChangeKind, DAEMON, Event};
 #[derive(Debug)]
 pub(super) struct Announcer {
     store_id: Arc<str>,
-    term: u64,
-    position: u64,
+    numbering: Numbering,
+    clocks: Clocks,
     events: Vec<Event>,
 }
 
 impl Announcer {
-    /// Numbers the events of `term`, from behind `position` on.
-    pub fn new(store_id: Arc<str>, term: u64, position: u64) -> Self {
+    /// Goes on with this numbering in the store with this id.
+    pub fn new(store_id: Arc<str>, numbering: Numbering, clocks: Clocks) -> Self {
         Self {
             store_id,
-            term,
-            position,
+            numbering,
+            clocks,
             events: Vec::new(),
         }
+    }
+
+    /// Sets the clocks above which a new term's numbers begin.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
     }
 
     /// Announces a change of a dispatch.
@@ -59,22 +65,22 @@ impl Announcer {
         self.event(event_type, DAEMON, at, data);
     }
 
-    /// The events, and the position of the last one.
-    pub fn finish(self) -> (Vec<Event>, u64) {
-        (self.events, self.position)
+    /// The events, and where the numbering stands behind them.
+    pub fn finish(self) -> (Vec<Event>, Numbering) {
+        (self.events, self.numbering)
     }
 
     fn event(&mut self, event_type: &str, subject: &str, time: DateTime<Utc>, data: Box<RawValue>) {
-        self.position += 1;
+        let (term, position) = self.numbering.next(self.clocks);
         self.events.push(Event {
-            position: self.position,
-            term: self.term,
-            id: Event::id_at(&self.store_id, self.term, self.position),
+            position,
+            term,
+            id: Event::id_at(&self.store_id, term, position),
             event_type: event_type.into(),
             subject: subject.into(),
             time,
             // It grows over all events, so it does for each subject.
-            sequence: self.position,
+            sequence: position,
             unconditional: false,
             data: data.into(),
         });

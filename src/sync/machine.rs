@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::fetcher::Fetcher;
 use super::heals::Heals;
 use super::health::{Health, View};
+use super::numbering::{Clocks, Numbering};
 use super::poller::Poller;
 use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
@@ -97,6 +98,8 @@ pub struct Machine<W> {
     /// The requests under way, and when each was issued.
     calls: BTreeMap<Asked, (Call, Mono)>,
     asked: u64,
+    /// The time that the API's last answer showed, UTC, and when it came.
+    api_clock: Option<(DateTime<Utc>, Mono)>,
     /// The API asked to be left alone until then.
     paused_until: Mono,
     slowed: u32,
@@ -126,7 +129,7 @@ impl<W> Machine<W> {
         let committed = Committed {
             plan: SitePlan::restore(&schedule, stored.sites, &settings.rules),
             schedule,
-            position: stored.position,
+            numbering: Numbering::new(stored.term, stored.position),
             sync: stored.sync,
             as_of: now.wall,
         };
@@ -148,6 +151,7 @@ impl<W> Machine<W> {
             heals: Heals::default(),
             calls: BTreeMap::new(),
             asked: 0,
+            api_clock: None,
             paused_until: Mono::ZERO,
             slowed: 0,
             random: SmallRng::seed_from_u64(seed),
@@ -222,7 +226,7 @@ impl<W> Machine<W> {
         View {
             schedule: self.committed.schedule.clone(),
             plan: self.committed.plan.clone(),
-            position: self.committed.position,
+            position: self.committed.numbering.position(),
             as_of: self.committed.as_of,
             sinks: self.outboxes.iter().map(Outbox::health).collect(),
             health: Arc::new(Health {
@@ -344,6 +348,18 @@ impl<W> Machine<W> {
         for waiter in late {
             let verdict = unavailable("it took too long");
             self.reply(waiter, verdict);
+        }
+    }
+
+    /// The wall clock at `now`, and the API's as far as it is known.
+    fn clocks(&self, now: Now) -> Clocks {
+        let api = self.api_clock.and_then(|(date, came)| {
+            let since = TimeDelta::from_std(now.mono.saturating_sub(came)).ok()?;
+            date.checked_add_signed(since)
+        });
+        Clocks {
+            wall: now.wall,
+            api,
         }
     }
 

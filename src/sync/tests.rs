@@ -98,12 +98,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::with(240, &MemoryStore::new("test"))
+        Self::with(240, &MemoryStore::new("test", DateTime::UNIX_EPOCH))
     }
 
     /// A machine that goes on from `store`, with this budget.
     fn with(rate: u32, store: &MemoryStore) -> Self {
-        let mut store = store.reopened();
+        let mut store = store.reopened(DateTime::UNIX_EPOCH);
         let stored = store.load().unwrap();
         Self {
             machine: Machine::new(settings(rate), stored, Vec::<Outbox>::new(), at(0), 7),

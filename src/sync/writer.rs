@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::announce::Announcer;
+use super::numbering::{Clocks, Numbering};
 use super::waiters::Ticket;
 use crate::clock::Now;
 use crate::engine::SiteState;
@@ -20,8 +21,8 @@ use crate::store::{Batch, SinkRecord, SyncRecord};
 pub(super) struct Committed {
     pub schedule: Schedule,
     pub plan: SitePlan,
-    /// The position of the last event.
-    pub position: u64,
+    /// Where the numbering of events stands.
+    pub numbering: Numbering,
     pub sync: SyncRecord,
     /// The time up to which it was brought, UTC.
     pub as_of: DateTime<Utc>,
@@ -113,11 +114,15 @@ pub(super) struct Gathering {
 
 impl Gathering {
     pub fn new(base: &Committed, term: u64, store_id: Arc<str>, rules: Rules, now: Now) -> Self {
+        let clocks = Clocks {
+            wall: now.wall,
+            api: None,
+        };
         Self {
             rules,
             now,
             next: base.clone(),
-            announcer: Announcer::new(store_id, term, base.position),
+            announcer: Announcer::new(store_id, base.numbering, clocks),
             entries: BTreeMap::new(),
             batch: Batch {
                 term,
@@ -131,6 +136,12 @@ impl Gathering {
             jobs: Vec::new(),
             behind: false,
         }
+    }
+
+    /// Tells the time by the machine's wall clock, and by the API's if an answer
+    /// has shown it.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.announcer.set_clocks(clocks);
     }
 
     /// When time alone changes something next of what was gathered, UTC.
@@ -201,7 +212,7 @@ impl Gathering {
     /// Everything up to this position is settled at every sink. `None` when there
     /// is no sink.
     pub fn delivered(&mut self, position: Option<u64>) {
-        self.batch.delivered = position.unwrap_or(self.next.position);
+        self.batch.delivered = position.unwrap_or(self.next.numbering.position());
     }
 
     /// Lets old events of sites and of the daemon go.
@@ -226,9 +237,9 @@ impl Gathering {
             }
         }
         self.aftermath.fates = fates;
-        let (events, position) = self.announcer.finish();
+        let (events, numbering) = self.announcer.finish();
         let mut next = self.next;
-        next.position = position;
+        next.numbering = numbering;
         if !self.behind {
             next.as_of = now.wall;
         }

@@ -27,6 +27,7 @@ mod healing;
 mod life;
 mod listener;
 mod metrics;
+mod numbers;
 mod programs;
 mod readme;
 mod secrets;

@@ -22,7 +22,7 @@ impl World {
             }
             return Ok(());
         }
-        self.store = self.store.reopened();
+        self.store = self.store.reopened(self.wall());
         let sinks: Vec<(usize, &dyn Sink)> = self
             .receivers
             .iter()

@@ -54,16 +54,12 @@ impl Cursor {
     /// The position to go on behind, in the store with this id whose last event
     /// is at `newest`.
     ///
-    /// A position in another store says nothing about this one, nor does one
-    /// that is not reached yet: the store is new then, and all in it is new to
-    /// the listener.
+    /// A position in another store says nothing about this one: all in it is new
+    /// to the listener. A position that is not reached yet is from a state that a
+    /// backup has replaced since: the listener has seen what the backup holds.
     pub fn after(&self, store_id: &str, newest: u64) -> u64 {
         let ours = self.store.as_ref().is_none_or(|store| store == store_id);
-        if ours && self.position <= newest {
-            self.position
-        } else {
-            0
-        }
+        if ours { self.position.min(newest) } else { 0 }
     }
 }
 
@@ -127,10 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn a_position_of_another_store_starts_from_the_first_event() {
+    fn a_position_of_another_store_starts_from_the_first_event_and_one_not_reached_from_the_last() {
         assert_eq!(cursor(Some("ours"), 7).after("ours", 9), 7);
         assert_eq!(cursor(None, 9).after("ours", 9), 9);
         assert_eq!(cursor(Some("theirs"), 7).after("ours", 9), 0);
-        assert_eq!(cursor(None, 10).after("ours", 9), 0);
+        assert_eq!(cursor(None, 10).after("ours", 9), 9);
+        assert_eq!(cursor(Some("ours"), 10).after("ours", 9), 9);
     }
 }

@@ -47,7 +47,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let kept = MemoryStore::new("ab12");
+        let kept = MemoryStore::new("ab12", DateTime::UNIX_EPOCH);
         let (_, store) = StoreHandle::start(kept.clone(), kept).unwrap();
         let (view, seen) = watch::channel(view([]));
         let (live, _) = broadcast::channel(HELD);
@@ -197,12 +197,23 @@ async fn a_place_in_another_store_starts_from_the_first_event() {
     for _ in 0..3 {
         rig.happen("site.adjust").await;
     }
-    for last in ["cd34-2", "4", "ab12-4"] {
+    for last in ["cd34-2", "cd34-1-2"] {
         let mut listener = rig.listen("", Some(last));
         assert_eq!(listener.positions(3).await, [1, 2, 3], "{last}");
     }
     assert_eq!(rig.open("", Some("yesterday")).status(), 400);
     assert_eq!(rig.open("type=sites", None).status(), 400);
+}
+
+#[tokio::test]
+async fn a_place_that_a_restored_backup_has_not_reached_goes_on_with_the_next_event() {
+    let mut rig = Rig::new();
+    rig.happen("site.adjust").await;
+    let mut listeners = ["9", "ab12-9", "ab12-1-9"].map(|last| rig.listen("", Some(last)));
+    rig.happen("site.release").await;
+    for listener in &mut listeners {
+        assert_eq!(listener.positions(1).await, [2]);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
@@ -12,12 +13,17 @@ use super::checkpointer::{Checkpointer, CheckpointerError, LONG_LOG};
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use super::{Seen, SqliteStore};
 use crate::store::lock::Lock;
+use crate::store::term::next_term;
 use crate::store::{OpenError, StoreError};
 
 /// How long to wait for somebody who looks into the file with `sqlite3`.
 const BUSY: Duration = Duration::from_secs(2);
 
-pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> {
+pub(super) fn open(
+    path: &Path,
+    origin: &str,
+    now: DateTime<Utc>,
+) -> Result<SqliteStore, OpenError> {
     let mut fresh = look(path)?;
     let lock = Lock::take(path)?;
     let fail = |error: rusqlite::Error| describe(path, &error);
@@ -32,13 +38,7 @@ pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> 
         connection.set_db_config(trace, false).map_err(fail)?;
     }
     prepare(&mut connection, fresh, origin).map_err(fail)?;
-    let (id, term) = connection
-        .query_row(
-            "UPDATE daemon SET term = term + 1 RETURNING store_id, term",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .map_err(fail)?;
+    let (id, term) = begin_term(&connection, now).map_err(fail)?;
     let checkpointer = Checkpointer::start(path).map_err(|error| match error {
         CheckpointerError::Database(error) => describe(path, &error),
         CheckpointerError::Thread(error) => unusable(path, &error.to_string()),
@@ -52,6 +52,20 @@ pub(super) fn open(path: &Path, origin: &str) -> Result<SqliteStore, OpenError> 
         id,
         _lock: lock,
     })
+}
+
+/// Begins the next term. Tells the store's id and the term.
+fn begin_term(connection: &Connection, now: DateTime<Utc>) -> rusqlite::Result<(String, u64)> {
+    let (last, position) =
+        connection.query_row("SELECT term, position FROM daemon", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let term = next_term(last, position, now);
+    connection.query_row(
+        "UPDATE daemon SET term = ?1 RETURNING store_id",
+        [term],
+        |row| Ok((row.get(0)?, term)),
+    )
 }
 
 pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {

@@ -18,7 +18,7 @@ impl Folder {
     }
 
     fn open(&self) -> Result<SqliteStore, OpenError> {
-        SqliteStore::open(&self.path(), "http://api")
+        SqliteStore::open(&self.path(), "http://api", DateTime::UNIX_EPOCH)
     }
 
     /// Expects that opening fails, and that the file is as it was.
@@ -178,7 +178,8 @@ fn a_file_of_another_api_is_refused_and_left_alone() {
     let folder = Folder::new();
     drop(folder.open().unwrap());
     let before = std::fs::read(folder.path()).unwrap();
-    let error = SqliteStore::open(&folder.path(), "http://other").unwrap_err();
+    let error =
+        SqliteStore::open(&folder.path(), "http://other", DateTime::UNIX_EPOCH).unwrap_err();
     assert!(matches!(error, OpenError::OtherOrigin { .. }));
     assert_eq!(std::fs::read(folder.path()).unwrap(), before);
 }
@@ -293,7 +294,7 @@ fn a_file_that_was_cut_short_under_way_takes_no_more_commits() {
 fn a_missing_folder_is_named_with_the_option() {
     let folder = Folder::new();
     let path = folder.0.path().join("none/state.db");
-    let error = SqliteStore::open(&path, "http://api").unwrap_err();
+    let error = SqliteStore::open(&path, "http://api", DateTime::UNIX_EPOCH).unwrap_err();
     assert!(error.to_string().contains("--state"), "{error}");
 }
 

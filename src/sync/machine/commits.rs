@@ -30,6 +30,7 @@ impl<W> Machine<W> {
             return;
         }
         let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
+        gathering.set_clocks(self.clocks(now));
         if due && !gathering.is_full() {
             gathering.clock(now);
         }
@@ -100,6 +101,7 @@ impl<W> Machine<W> {
             return;
         }
         let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
+        gathering.set_clocks(self.clocks(now));
         if stale {
             gathering.stale(now);
         }

@@ -28,7 +28,9 @@ impl Shell {
             wall: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
             mono: Mono::ZERO,
         };
-        let stored = MemoryStore::new("test").load().unwrap();
+        let stored = MemoryStore::new("test", DateTime::UNIX_EPOCH)
+            .load()
+            .unwrap();
         let outboxes = sinks
             .iter()
             .map(|name| Outbox::new(name, 1, None, 0, now))

@@ -102,7 +102,7 @@ fn a_webhook_about_what_cannot_be_read_is_refused() {
 
 #[test]
 fn when_more_wait_than_the_budget_allows_one_list_answers_those_it_contains() {
-    let store = MemoryStore::new("test");
+    let store = MemoryStore::new("test", DateTime::UNIX_EPOCH);
     let mut world = World::with(8, &store);
     world.step([]);
     world.list(vec![]);
@@ -154,7 +154,7 @@ fn junk_ids_do_not_delay_the_healing_of_a_real_dispatch() {
 
 #[test]
 fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
-    let store = MemoryStore::new("test");
+    let store = MemoryStore::new("test", DateTime::UNIX_EPOCH);
     let mut world = World::with(8, &store);
     world.step([]);
     world.list(vec![]);

@@ -4,7 +4,9 @@ use super::*;
 
 /// A machine that takes one start at a time, and knows of these at second 1.
 fn with_starts(ids: &[&str]) -> World {
-    let mut world = with_rules(&MemoryStore::new("test"), |rules| rules.stride = 1);
+    let mut world = with_rules(&MemoryStore::new("test", DateTime::UNIX_EPOCH), |rules| {
+        rules.stride = 1
+    });
     world.step([]);
     world.list(ids.iter().map(|id| dispatch(id, 1)).collect());
     world.commit();

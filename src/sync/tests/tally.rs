@@ -83,7 +83,7 @@ fn a_failed_commit_counts_nothing_and_a_failed_poll_counts_as_such() {
 
 #[test]
 fn lateness_is_counted_from_the_start_less_the_lead_and_from_the_end() {
-    let mut world = with_rules(&MemoryStore::new("test"), |rules| {
+    let mut world = with_rules(&MemoryStore::new("test", DateTime::UNIX_EPOCH), |rules| {
         rules.pre_curtail = Duration::from_secs(2);
     });
     world.step([]);

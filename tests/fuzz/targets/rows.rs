@@ -25,7 +25,7 @@ fn file() -> PathBuf {
 thread_local! {
     static OPEN: RefCell<(SqliteStore, Connection)> = RefCell::new({
         let file = file();
-        let store = SqliteStore::open(&file, "http://127.0.0.1:1").expect("a store");
+        let store = SqliteStore::open(&file, "http://127.0.0.1:1", Default::default()).expect("a store");
         (store, Connection::open(&file).expect("a second way in"))
     });
 }
