@@ -25,7 +25,7 @@ use crate::voltus::ApiKey;
 pub use api::{Api, ApiOptions, api_url};
 pub(crate) use checks::webhook_secret_fits;
 pub use daemon::{DaemonAccess, DaemonOptions};
-pub use options::{LogFormat, RunOptions, duration};
+pub use options::{LONGEST_DURATION, LogFormat, RunOptions, duration};
 pub use public_url::PublicUrl;
 
 /// What the daemon runs with. Every part of it has been checked.

@@ -34,7 +34,7 @@ pub struct RunOptions {
     pub api_rate: NonZeroU32,
 
     /// The longest answer taken from the API
-    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", allow_hyphen_values = true, help_heading = API)]
+    #[arg(long, value_name = "BYTES", env = "DISPATCHD_API_MAX_BODY", default_value = "128MiB", value_parser = size, allow_hyphen_values = true, help_heading = API)]
     pub api_max_body: ByteSize,
 
     /// The time between two polls, 100ms at least
@@ -145,11 +145,36 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "an address is written as 127.0.0.1:5000 or [::]:5000".to_owned())
 }
 
-/// A duration such as `30s`, `500ms`, `5m`.
+/// The largest size that any option takes: 1 TiB.
+const LARGEST_SIZE: ByteSize = ByteSize::tib(1);
+
+/// A size such as `128MiB`, of at most 1 TiB.
+///
+/// # Errors
+/// With what would be right.
+fn size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|error| format!("{error}; a size is written as 128MiB"))?;
+    if size > LARGEST_SIZE {
+        return Err("must be 1TiB at most".to_owned());
+    }
+    Ok(size)
+}
+
+/// The longest duration that any option takes: ten years of 365.25 days. Sums
+/// of a few of them, and a time that is moved by one, do not overflow.
+pub const LONGEST_DURATION: Duration = Duration::from_secs(10 * 31_557_600);
+
+/// A duration such as `30s`, `500ms`, `5m`, of at most ten years.
 ///
 /// # Errors
 /// With what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration is written as 30s, 500ms or 5m"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a duration is written as 30s, 500ms or 5m"))?;
+    if duration > LONGEST_DURATION {
+        return Err("must be 10y at most".to_owned());
+    }
+    Ok(duration)
 }

@@ -14,6 +14,7 @@
 mod acceptance;
 mod attacks;
 mod bad_api;
+mod bounds;
 mod certificates;
 mod commands;
 mod crashes;
