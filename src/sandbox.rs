@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `GET`, `PUT /control/faults` | shows [`Faults`]; replaces those named |
 //! | `GET /control/log` | shows the [`Log`] |
-//! | `POST /control/dispatches?notify=false` | [`Sandbox::put`]; `notify` is true if left out |
+//! | `POST /control/dispatches?notify=false&fill=true` | [`Sandbox::put`]; `notify` is true if left out. With `fill` the fields that Voltus's reference requires are added where they are missing |
 //! | `DELETE /control/dispatches/{id}` | [`Sandbox::remove`] |
 //!
 //! Read on in `gate` (what every request passes), `routes` (the paths) and
@@ -26,6 +26,7 @@ mod log;
 mod routes;
 mod scenarios;
 mod state;
+mod telemetry;
 mod test_dispatch;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use webhooks::{Event, Webhook};
 use crate::clock::{Clock, SystemClock};
 use crate::http::{self, Bounds};
 use crate::model::DispatchId;
+use fixture::Fixture;
 use state::State;
 
 /// The header that carries the key.
@@ -74,6 +76,9 @@ pub struct Options {
     /// Whether it shows the public sandbox's fixture dispatch `asdf` until a
     /// dispatch is put or a scenario is started.
     pub fixture: bool,
+    /// Whether the fixture's times move with every request, as they do at the
+    /// public sandbox. They stay otherwise, so that polls find no changes.
+    pub moving_fixture: bool,
     /// Where all chances come from. `None` draws a seed; [`Sandbox::faults`]
     /// shows it.
     pub seed: Option<u64>,
@@ -91,6 +96,7 @@ impl Default for Options {
         Self {
             api_key: "secret".into(),
             fixture: true,
+            moving_fixture: false,
             seed: None,
             drop_webhooks: faults.drop_webhooks,
             wrap_by_id: faults.wrap_by_id,
@@ -173,10 +179,18 @@ impl Sandbox {
             ..Faults::default()
         };
         faults.check()?;
+        let clock = SystemClock::new();
+        let fixture = options.fixture.then(|| {
+            if options.moving_fixture {
+                Fixture::Moving
+            } else {
+                Fixture::Still(clock.now().wall)
+            }
+        });
         let inner = Arc::new(Inner {
             addr: listener.local_addr().map_err(StartError::Listener)?,
             api_key: options.api_key,
-            clock: SystemClock::new(),
+            clock,
             http: reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
@@ -187,7 +201,7 @@ impl Sandbox {
             runtime: Handle::try_current().map_err(StartError::Runtime)?,
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
-            state: Mutex::new(State::new(faults, options.fixture)),
+            state: Mutex::new(State::new(faults, fixture)),
             changed: watch::Sender::new(()),
         });
         let service = gate::service(Arc::clone(&inner));
@@ -239,6 +253,18 @@ impl Sandbox {
             }
         });
         Ok(id)
+    }
+
+    /// The dispatch with every field that Voltus's reference requires: those
+    /// that it lacks are added. What is no object with an id stays as it is.
+    fn completed(&self, dispatch: Value) -> Value {
+        let now = self.0.clock.now().wall;
+        match (dispatch["id"].as_str().map(str::to_owned), dispatch) {
+            (Some(id), Value::Object(fields)) => {
+                self.0.look(|state| state.completed(&id, fields, now))
+            }
+            (_, other) => other,
+        }
     }
 
     /// A dispatch as `GET /dispatches/{id}` would show it, unwrapped.

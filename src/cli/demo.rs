@@ -95,7 +95,7 @@ async fn stay(stage: &Stage, stop: &CancellationToken, teller: &Teller) {
     let (voltus, status) = (stage.sandbox().url(), stage.status_url());
     let golf = json!({"id": "golf", "authorized": true,
         "start_time": rfc3339(SystemClock::new().now().wall),
-        "sites": [{"id": "bakery", "name": "Bakery", "commitment": 40}]});
+        "sites": [{"id": "bakery", "name": "Bakery", "customer_location_id": "B1", "commitment": 40}]});
     teller.heading("Both keep running until Ctrl-C. To try from another terminal:");
     for (what, command) in [
         ("the schedule", format!("curl {status}/schedule")),
@@ -112,7 +112,7 @@ async fn stay(stage: &Stage, stop: &CancellationToken, teller: &Teller) {
         ),
         (
             "publish a dispatch",
-            format!("curl {voltus}/control/dispatches -d '{golf}'"),
+            format!("curl '{voltus}/control/dispatches?fill=true' -d '{golf}'"),
         ),
         (
             "what became of webhooks",

@@ -35,10 +35,15 @@ pub(super) struct SandboxOptions {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Answers by id with the bare dispatch, as the reference says, not in a
-    /// list of one, as the tutorial shows
+    /// Answers by id with a list of one, as the tutorial shows, not with the
+    /// bare dispatch, as the reference says
     #[arg(long)]
-    bare: bool,
+    wrapped: bool,
+
+    /// Moves the times of the dispatch shown at first with every request, as
+    /// the public sandbox does
+    #[arg(long)]
+    moving_fixture: bool,
 }
 
 /// Runs the sandbox until it is told to end.
@@ -57,7 +62,8 @@ async fn serve(options: &SandboxOptions) -> Result<(), Failure> {
             api_key: options.api_key.clone(),
             drop_webhooks: options.drop_webhooks,
             seed: options.seed,
-            wrap_by_id: !options.bare,
+            wrap_by_id: options.wrapped,
+            moving_fixture: options.moving_fixture,
             ..Options::default()
         },
         listener,

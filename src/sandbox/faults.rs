@@ -40,7 +40,8 @@ pub struct Faults {
     /// Where all chances come from. Setting it starts them again.
     pub seed: u64,
     /// A dispatch asked for by its id comes in a list of one, as the webhook
-    /// tutorial shows it. `false`: bare, as the OpenAPI reference has it.
+    /// tutorial shows it. `false`: bare, as the OpenAPI reference says and the
+    /// published example server needs it.
     pub wrap_by_id: bool,
 }
 
@@ -58,7 +59,7 @@ impl Default for Faults {
             empty_list: false,
             retry_base_ms: 1000,
             seed: 0,
-            wrap_by_id: true,
+            wrap_by_id: false,
         }
     }
 }

@@ -9,14 +9,15 @@ use chrono::NaiveDate;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
 use warp::reply::{Reply, Response};
 use warp::{Filter, path};
 
 use super::answer::{Refusal, json_answer};
-use super::{Inner, PutError, Sandbox, scenarios, test_dispatch, webhooks};
+use super::state::State;
+use super::{Inner, PutError, Sandbox, scenarios, telemetry, test_dispatch, webhooks};
 use crate::clock::Clock;
 
 /// A version of the API as it stands in a path: a date.
@@ -33,11 +34,15 @@ impl FromStr for Version {
     }
 }
 
-/// `?notify=`, whether webhooks are told.
+/// The query of `POST /control/dispatches`.
 #[derive(Debug, Deserialize)]
-struct Notify {
+struct Put {
+    /// Whether webhooks are sent.
     #[serde(default = "yes")]
     notify: bool,
+    /// Whether required fields that are missing are added.
+    #[serde(default)]
+    fill: bool,
 }
 
 fn yes() -> bool {
@@ -77,6 +82,18 @@ fn dispatches(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
         .map(|_, body: Bytes, inner: Arc<Inner>| {
             settle(parse(&body).and_then(|request| test_dispatch::make(&inner, &request)))
         });
+    let sites = at("sites")
+        .and(path::end())
+        .and(warp::get())
+        .and(with(inner))
+        .map(|_, inner: Arc<Inner>| sites(&inner));
+    let telemetry = at("telemetry")
+        .and(path("kw"))
+        .and(path::end())
+        .and(warp::get())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(with(inner))
+        .map(|_, query: String, inner: Arc<Inner>| settle(telemetry::kw(&inner, &query)));
     let scenario = at("scenarios")
         .and(path::end())
         .and(warp::post())
@@ -88,6 +105,10 @@ fn dispatches(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
     list.or(by_id)
         .unify()
         .or(test)
+        .unify()
+        .or(sites)
+        .unify()
+        .or(telemetry)
         .unify()
         .or(scenario)
         .unify()
@@ -152,11 +173,16 @@ fn control(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
     let put = at("dispatches")
         .and(path::end())
         .and(warp::post())
-        .and(warp::query::<Notify>())
+        .and(warp::query::<Put>())
         .and(warp::body::bytes())
         .and(sandbox())
-        .map(|Notify { notify }, body: Bytes, sandbox: Sandbox| {
+        .map(|Put { notify, fill }, body: Bytes, sandbox: Sandbox| {
             settle(parse::<Value>(&body).and_then(|dispatch| {
+                let dispatch = if fill {
+                    sandbox.completed(dispatch)
+                } else {
+                    dispatch
+                };
                 sandbox
                     .put(dispatch.clone(), notify)
                     .map_err(|error: PutError| Refusal::bad_request(error.to_string()))?;
@@ -210,6 +236,14 @@ impl Page {
 fn list(inner: &Inner) -> Response {
     let now = inner.clock.now().wall;
     Page::of(inner.look(|state| state.list(now)))
+}
+
+fn sites(inner: &Inner) -> Response {
+    let sites = inner.look(State::sites);
+    json_answer(
+        StatusCode::OK,
+        &json!({"sites": sites, "page": 0, "perPage": 0}),
+    )
 }
 
 fn by_id(inner: &Inner, id: &str) -> Result<Response, Refusal> {

@@ -1,4 +1,7 @@
-//! Simulated runs: dispatches that take one state after another.
+//! Simulated runs: dispatches that take one state after another. Start with
+//! [`Scenario`], the body of a request, and [`start`].
+
+mod basic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use super::answer::{Refusal, json_answer};
 use super::deliveries::announce;
 use super::state::State;
 use crate::clock::Clock;
+use basic::Basic;
 
 /// The wall clock is read again at least this often, so that a jump or a
 /// suspend is noticed.
@@ -24,22 +28,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize)]
 #[serde(tag = "scenario_type", rename_all = "lowercase")]
 pub(super) enum Scenario {
-    /// One dispatch whose times are known at once.
-    Basic(Basic),
+    /// One or two dispatches whose times are known at once.
+    Basic(Box<Basic>),
     /// Any dispatches in any states.
     Custom(Custom),
-}
-
-/// The `basic` form.
-#[derive(Debug, Deserialize)]
-pub(super) struct Basic {
-    name: Option<String>,
-    /// When it is published. Now, if not given.
-    notification_time: Option<DateTime<Utc>>,
-    start_time: Value,
-    end_time: Option<Value>,
-    sites: Option<Vec<Value>>,
-    program: Option<Map<String, Value>>,
 }
 
 /// The `custom` form.
@@ -81,7 +73,8 @@ impl Scenario {
 
     fn name(&self) -> Option<&str> {
         match self {
-            Self::Basic(Basic { name, .. }) | Self::Custom(Custom { name, .. }) => name.as_deref(),
+            Self::Basic(basic) => basic.name.as_deref(),
+            Self::Custom(custom) => custom.name.as_deref(),
         }
     }
 
@@ -89,7 +82,7 @@ impl Scenario {
     /// the order of the names, and for one name that of the request.
     fn steps(self, now: DateTime<Utc>) -> Result<Vec<Step>, Refusal> {
         let dispatches = match self {
-            Self::Basic(basic) => BTreeMap::from([("Dispatch".to_owned(), basic.part(now))]),
+            Self::Basic(basic) => basic.dispatches(now)?,
             Self::Custom(custom) => custom.dispatches,
         };
         let mut steps = Vec::new();
@@ -109,26 +102,6 @@ impl Scenario {
         }
         steps.sort_by_key(|step| step.at);
         Ok(steps)
-    }
-}
-
-impl Basic {
-    fn part(self, now: DateTime<Utc>) -> Part {
-        let fields = [
-            ("start_time", Some(self.start_time)),
-            ("end_time", self.end_time),
-            ("sites", self.sites.map(Value::Array)),
-            ("program", self.program.map(Value::Object)),
-        ];
-        let given = fields
-            .into_iter()
-            .filter_map(|(field, value)| Some((field.to_owned(), value?)));
-        Part {
-            states: vec![Scene {
-                published_time: self.notification_time.unwrap_or(now),
-                dispatch: given.collect(),
-            }],
-        }
     }
 }
 
@@ -242,20 +215,6 @@ mod tests {
     fn steps(scenario: Value) -> Result<Vec<Step>, Refusal> {
         let scenario: Scenario = serde_json::from_value(scenario).unwrap();
         scenario.steps(now())
-    }
-
-    #[test]
-    fn a_basic_scenario_is_published_now_unless_it_says_when() {
-        let mut scenario = json!({
-            "scenario_type": "basic",
-            "start_time": "2027-01-01T00:00:00Z",
-            "end_time": "2027-01-01T01:00:00Z",
-        });
-        assert_eq!(steps(scenario.clone()).unwrap()[0].at, now());
-        scenario["notification_time"] = "2026-12-31T23:00:00+01:00".into();
-        let step = steps(scenario).unwrap().remove(0);
-        assert_eq!(step.at.to_rfc3339(), "2026-12-31T22:00:00+00:00");
-        assert_eq!(step.dispatch["end_time"], "2027-01-01T01:00:00Z");
     }
 
     #[test]

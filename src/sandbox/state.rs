@@ -11,7 +11,7 @@ use super::answer::{Question, RawAnswer};
 use super::budget::Budget;
 use super::dice::Dice;
 use super::faults::Faults;
-use super::fixture;
+use super::fixture::{self, Fixture};
 use super::log::{ContactEmail, Delivery, Newest, SeenRequest};
 use super::webhooks::{Event, Webhook};
 
@@ -30,19 +30,16 @@ struct Held {
     of_scenario: bool,
 }
 
-impl Held {
-    /// Whether it is of the previous 24 hours, or to come. One whose times
-    /// cannot be read is shown: what is to be done with it is for the client
-    /// to show.
-    fn is_recent(&self, now: DateTime<Utc>) -> bool {
-        let time = |field| {
-            let text = self.json.get(field)?.as_str()?;
-            DateTime::parse_from_rfc3339(text).ok()
-        };
-        time("end_time")
-            .or_else(|| time("start_time"))
-            .is_none_or(|last| last.to_utc() >= now - LISTED_FOR)
-    }
+/// Whether a dispatch is of the previous 24 hours, or to come. One whose times
+/// cannot be read is listed: a client has to deal with it.
+fn is_recent(dispatch: &Value, now: DateTime<Utc>) -> bool {
+    let time = |field| {
+        let text = dispatch.get(field)?.as_str()?;
+        DateTime::parse_from_rfc3339(text).ok()
+    };
+    time("end_time")
+        .or_else(|| time("start_time"))
+        .is_none_or(|last| last.to_utc() >= now - LISTED_FOR)
 }
 
 /// All of it, behind one lock.
@@ -50,8 +47,8 @@ impl Held {
 pub(super) struct State {
     dispatches: BTreeMap<String, Held>,
     places: u64,
-    /// Whether the fixture is still shown.
-    fixture: bool,
+    /// The fixture, while it is shown.
+    fixture: Option<Fixture>,
     /// Ends the present scenario.
     pub(super) scenario: CancellationToken,
     /// By the order of registration.
@@ -68,7 +65,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(faults: Faults, fixture: bool) -> Self {
+    pub(super) fn new(faults: Faults, fixture: Option<Fixture>) -> Self {
         Self {
             dispatches: BTreeMap::new(),
             places: 0,
@@ -99,7 +96,7 @@ impl State {
 
     /// Inserts or replaces a dispatch, and tells which event that is.
     pub(super) fn put(&mut self, id: &str, json: Value, of_scenario: bool) -> Event {
-        self.fixture = false;
+        self.fixture = None;
         let json = Arc::new(json);
         if let Some(held) = self.dispatches.get_mut(id) {
             held.json = json;
@@ -118,14 +115,25 @@ impl State {
         Event::Create
     }
 
-    /// Publishes a state of a scenario's dispatch. What it does not say is
-    /// filled in as the upstream would.
+    /// Publishes a state of a scenario's dispatch, completed.
     pub(super) fn publish(
         &mut self,
         id: &str,
-        mut dispatch: Map<String, Value>,
+        dispatch: Map<String, Value>,
         now: DateTime<Utc>,
     ) -> Event {
+        let dispatch = self.completed(id, dispatch, now);
+        self.put(id, dispatch, true)
+    }
+
+    /// A dispatch with every field that the upstream's reference requires: those
+    /// that it lacks are filled in as the upstream would.
+    pub(super) fn completed(
+        &self,
+        id: &str,
+        mut dispatch: Map<String, Value>,
+        now: DateTime<Utc>,
+    ) -> Value {
         let before = self.dispatches.get(id).map(|held| &held.json);
         let number = before
             .and_then(|json| json["modification_number"].as_i64())
@@ -145,21 +153,22 @@ impl State {
         for (field, value) in defaults {
             dispatch.entry(field).or_insert(value);
         }
-        self.put(id, Value::Object(dispatch), true)
+        let start = crate::model::rfc3339(now).into();
+        dispatch.entry("start_time").or_insert(start);
+        Value::Object(dispatch)
     }
 
     /// Ends the present scenario: its dispatches are gone from both `GET`s.
     pub(super) fn end_scenario(&mut self, next: CancellationToken) {
         std::mem::replace(&mut self.scenario, next).cancel();
-        self.fixture = false;
+        self.fixture = None;
         self.dispatches.retain(|_, held| !held.of_scenario);
     }
 
     /// Takes a dispatch away. `false` if there was none.
     pub(super) fn remove(&mut self, id: &str) -> bool {
-        let of_fixture = self.fixture && id == fixture::ID;
-        self.fixture &= !of_fixture;
-        self.dispatches.remove(id).is_some() || of_fixture
+        let fixture = self.fixture.take_if(|_| id == fixture::ID);
+        self.dispatches.remove(id).is_some() || fixture.is_some()
     }
 
     /// Leaves a dispatch out of the list, or not. `false` if there is none.
@@ -170,8 +179,8 @@ impl State {
 
     /// What `GET /dispatches/{id}` shows.
     pub(super) fn dispatch(&self, id: &str, now: DateTime<Utc>) -> Option<Arc<Value>> {
-        if self.fixture && id == fixture::ID {
-            return Some(Arc::new(fixture::dispatch(now)));
+        if let Some(fixture) = self.fixture.filter(|_| id == fixture::ID) {
+            return Some(Arc::new(fixture.dispatch(now)));
         }
         self.dispatches.get(id).map(|held| Arc::clone(&held.json))
     }
@@ -181,16 +190,36 @@ impl State {
         if self.faults.empty_list {
             return Vec::new();
         }
-        if self.fixture {
-            return vec![Arc::new(fixture::dispatch(now))];
+        if let Some(fixture) = self.fixture {
+            let mut listed = vec![Arc::new(fixture.dispatch(now))];
+            listed.retain(|dispatch| is_recent(dispatch, now));
+            return listed;
         }
         let mut listed: Vec<&Held> = self
             .dispatches
             .values()
-            .filter(|held| !held.hidden && held.is_recent(now))
+            .filter(|held| !held.hidden && is_recent(&held.json, now))
             .collect();
         listed.sort_by_key(|held| held.place);
         listed.iter().map(|held| Arc::clone(&held.json)).collect()
+    }
+
+    /// What `GET /sites` shows: the sites of the fixture, and every site that a
+    /// dispatch names. Each has one meter.
+    pub(super) fn sites(&self) -> Vec<Value> {
+        let of_fixture = fixture::sites();
+        let named = self.dispatches.values().map(|held| &held.json["sites"]);
+        let mut enrolled = BTreeMap::new();
+        for site in named
+            .chain([&of_fixture])
+            .filter_map(Value::as_array)
+            .flatten()
+        {
+            if let Some(id) = site["id"].as_str() {
+                enrolled.insert(id.to_owned(), fixture::enrolled(id, site));
+            }
+        }
+        enrolled.into_values().collect()
     }
 }
 
@@ -214,7 +243,7 @@ mod tests {
     }
 
     fn empty() -> State {
-        State::new(Faults::default(), false)
+        State::new(Faults::default(), None)
     }
 
     #[test]
@@ -248,11 +277,49 @@ mod tests {
 
     #[test]
     fn the_fixture_is_gone_once_a_dispatch_is_put() {
-        let mut state = State::new(Faults::default(), true);
+        let mut state = State::new(Faults::default(), Some(Fixture::Still(now())));
         assert_eq!(listed(&state), ["asdf"]);
         state.put("a", json!({"id": "a"}), false);
         assert_eq!(listed(&state), ["a"]);
         assert!(state.dispatch("asdf", now()).is_none());
+    }
+
+    #[test]
+    fn the_fixture_stays_as_it_is_unless_it_is_to_move() {
+        let later = now() + TimeDelta::seconds(30);
+        for (fixture, moves) in [(Fixture::Still(now()), false), (Fixture::Moving, true)] {
+            let state = State::new(Faults::default(), Some(fixture));
+            assert_eq!(state.list(now()) != state.list(later), moves);
+        }
+    }
+
+    #[test]
+    fn a_fixture_that_has_been_over_for_a_day_leaves_the_list_and_answers_by_its_id() {
+        let state = State::new(Faults::default(), Some(Fixture::Still(now())));
+        let later = now() + TimeDelta::hours(27);
+        assert!(state.list(later).is_empty());
+        assert!(state.dispatch("asdf", later).is_some());
+    }
+
+    #[test]
+    fn every_site_that_a_dispatch_names_is_enrolled_once() {
+        let mut state = empty();
+        let site =
+            json!({"id": "mill", "name": "Mill", "customer_location_id": "7", "commitment": 5});
+        for id in ["a", "b"] {
+            state.put(
+                id,
+                json!({"id": id, "sites": [site, {"name": "nameless"}, 5]}),
+                false,
+            );
+        }
+        let sites = state.sites();
+        let ids: Vec<_> = sites.iter().map(|site| &site["id"]).collect();
+        assert_eq!(ids, ["asdf", "lkjh", "mill"]);
+        assert_eq!(sites[2]["name"], "Mill");
+        assert_eq!(sites[2]["customer_location_id"], "7");
+        assert!(sites[2].get("commitment").is_none());
+        assert_eq!(sites[2]["meters"].as_array().unwrap().len(), 1);
     }
 
     #[test]

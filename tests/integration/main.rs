@@ -16,6 +16,7 @@ mod attacks;
 mod bad_api;
 mod bounds;
 mod certificates;
+mod clients;
 mod commands;
 mod crashes;
 mod delivery;

@@ -6,6 +6,7 @@ mod process;
 mod raw;
 mod receiver;
 mod setup;
+mod stand_in;
 mod wait;
 mod world;
 
@@ -14,5 +15,6 @@ pub use process::{Heard, Process};
 pub use raw::Raw;
 pub use receiver::{Manner, Receiver, Signed};
 pub use setup::Setup;
+pub use stand_in::StandIn;
 pub use wait::{wait_for, wait_until};
 pub use world::{World, dispatch, in_ms, now, site_of};
