@@ -29,10 +29,15 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcomma
 
 use crate::config::RunOptions;
 
+/// What the exit status of every command means.
+const EXIT_STATUS: &str = "\
+Exit status: 0 on a clean end, 1 on a failure at run time, 2 on bad usage or
+configuration; verify also has 3, see dispatchd verify --help";
+
 /// Keeps the schedule of Voltus demand-response dispatches true: fed by
 /// webhooks, healed by polling.
 #[derive(Debug, Parser)]
-#[command(name = "dispatchd", version, arg_required_else_help = true)]
+#[command(name = "dispatchd", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
 struct Cli {
     #[command(subcommand)]
     command: Commands,
@@ -51,6 +56,7 @@ enum Commands {
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
     Scenario(scenario::ScenarioOptions),
     /// Makes a test dispatch at Voltus, and watches a running daemon get it
+    #[command(after_help = verify::EXIT_STATUS)]
     Verify(verify::VerifyOptions),
     /// Verifies configuration, state, API, key, clock and registration; a line each
     Check(Box<RunOptions>),
@@ -71,6 +77,9 @@ enum Failure {
     Usage(String),
     /// Something failed at run time: exit status 1.
     Runtime(String),
+    /// `verify` found that only a poll brings dispatches, although a webhook is
+    /// registered: exit status 3.
+    OnlyPoll(String),
 }
 
 /// Runs the command that `args` name, and gives the exit status.
@@ -87,6 +96,7 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => (message, 2),
         Err(Failure::Runtime(message)) => (message, 1),
+        Err(Failure::OnlyPoll(message)) => (message, 3),
     };
     say(&message);
     ExitCode::from(status)

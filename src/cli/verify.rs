@@ -17,6 +17,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ApiOptions, DaemonAccess, DaemonOptions, LogFormat, duration};
 use proof::Proof;
 
+/// What the exit status means, for `--help`.
+pub(super) const EXIT_STATUS: &str = "\
+Exit status:
+  0  a webhook brought the test dispatch, or a poll where none is registered
+  1  neither did in time, or the proof could not be carried out
+  2  bad usage or configuration
+  3  only a poll brought it, although a webhook is registered";
+
 /// The options of `dispatchd verify`.
 #[derive(Debug, Args)]
 pub(super) struct VerifyOptions {
@@ -27,6 +35,10 @@ pub(super) struct VerifyOptions {
     /// How long it lasts
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     length: Duration,
+
+    /// The program to test, by Voltus's number for it [default: its test program]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    program_id: Option<i64>,
 
     /// How long the daemon has to learn of it [default: two of its polls and
     /// 30s]
@@ -53,6 +65,7 @@ pub(super) fn run(options: VerifyOptions, matches: &ArgMatches) -> Result<(), Fa
         clock,
         start,
         end,
+        program_id: options.program_id,
         timeout: options.timeout,
     };
     runtime()?

@@ -142,7 +142,7 @@ mod tests {
 
     fn text(failure: Failure) -> String {
         match failure {
-            Failure::Usage(text) | Failure::Runtime(text) => text,
+            Failure::Usage(text) | Failure::Runtime(text) | Failure::OnlyPoll(text) => text,
         }
     }
 

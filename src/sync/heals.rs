@@ -1,4 +1,5 @@
-//! Changes that the poller found and no webhook brought.
+//! Poll corrections: changes that the poller found and no webhook brought.
+//! Start with [`Heals`], which counts them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,6 +12,16 @@ const AROUND: Duration = Duration::from_secs(60);
 
 /// How many recent webhooks are remembered, so that junk fills no memory.
 const REMEMBERED: usize = 50_000;
+
+/// A change that the poller found and nobody's webhook waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Correction {
+    /// The dispatch that changed.
+    pub id: DispatchId,
+    /// Whether it was withdrawn. Voltus sends no webhook for that, so none can
+    /// be missed.
+    pub withdrawn: bool,
+}
 
 /// Tells a webhook that is late from one that is lost.
 #[derive(Debug, Default)]
@@ -37,11 +48,11 @@ impl Heals {
         }
     }
 
-    /// The poller found a change of `id`.
-    pub fn heal(&mut self, id: &DispatchId, now: Mono) {
+    /// The poller found a change.
+    pub fn heal(&mut self, correction: Correction, now: Mono) {
         self.heals += 1;
-        if !self.recent.contains_key(id) {
-            self.undecided.push_back((now, id.clone()));
+        if !correction.withdrawn && !self.recent.contains_key(&correction.id) {
+            self.undecided.push_back((now, correction.id));
         }
     }
 
@@ -82,6 +93,13 @@ mod tests {
         DispatchId::new(text).unwrap()
     }
 
+    fn changed(text: &str) -> Correction {
+        Correction {
+            id: id(text),
+            withdrawn: false,
+        }
+    }
+
     fn at(seconds: u64) -> Mono {
         Duration::from_secs(seconds)
     }
@@ -90,7 +108,7 @@ mod tests {
     fn a_heal_without_a_webhook_around_it_is_a_missed_webhook() {
         let mut heals = Heals::default();
         heals.webhook(&id("other"), at(0));
-        heals.heal(&id("a"), at(100));
+        heals.heal(changed("a"), at(100));
         heals.advance(at(160));
         assert_eq!((heals.heals, heals.missed), (1, 0), "it may come yet");
         heals.advance(at(161));
@@ -100,11 +118,11 @@ mod tests {
     #[test]
     fn a_late_or_early_webhook_was_not_missed() {
         let mut heals = Heals::default();
-        heals.heal(&id("late"), at(100));
+        heals.heal(changed("late"), at(100));
         heals.webhook(&id("late"), at(150));
         heals.webhook(&id("early"), at(150));
         heals.advance(at(200));
-        heals.heal(&id("early"), at(200));
+        heals.heal(changed("early"), at(200));
         heals.advance(at(1000));
         assert_eq!((heals.heals, heals.missed), (2, 0));
     }
@@ -112,8 +130,22 @@ mod tests {
     #[test]
     fn nothing_is_missed_while_no_webhook_ever_came() {
         let mut heals = Heals::default();
-        heals.heal(&id("a"), at(0));
+        heals.heal(changed("a"), at(0));
         heals.advance(at(100));
         assert_eq!(heals.missed, 0);
+    }
+
+    #[test]
+    fn a_withdrawal_is_a_heal_and_no_missed_webhook() {
+        let mut heals = Heals::default();
+        heals.webhook(&id("other"), at(0));
+        let withdrawn = Correction {
+            withdrawn: true,
+            ..changed("a")
+        };
+        heals.heal(withdrawn, at(100));
+        heals.heal(changed("b"), at(100));
+        heals.advance(at(1000));
+        assert_eq!((heals.heals, heals.missed), (2, 1));
     }
 }

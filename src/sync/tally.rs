@@ -134,8 +134,11 @@ impl Tally {
                 self.late(kind, due, now);
             }
         }
-        for id in &done.aftermath.heals {
-            let known = before.schedule.get(id).map(|entry| entry.last_confirmed);
+        for correction in &done.aftermath.heals {
+            let known = before
+                .schedule
+                .get(&correction.id)
+                .map(|entry| entry.last_confirmed);
             // What was not known was not in the list before.
             if let Some(last) = known.or(before.sync.last_poll) {
                 self.unseen.observe(seconds(now - last));

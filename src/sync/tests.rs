@@ -2,6 +2,7 @@
 
 mod asking;
 mod commits;
+mod heals;
 mod strides;
 mod tally;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::announce::Announcer;
+use super::heals::Correction;
 use super::numbering::{Clocks, Numbering};
 use super::waiters::Ticket;
 use crate::clock::Now;
@@ -13,7 +14,9 @@ use crate::engine::SiteState;
 use crate::engine::{
     Answer, Observation, Outcome, Reading, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
 };
-use crate::model::{Asked, Change, DispatchId, Entry, Event, HistoryItem, SiteId, Source};
+use crate::model::{
+    Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem, SiteId, Source,
+};
 use crate::store::{Batch, SinkRecord, SyncRecord};
 
 /// What is committed, or will be.
@@ -76,8 +79,8 @@ pub(super) enum Fate {
 pub(super) struct Aftermath {
     pub fates: Vec<(Ticket, DispatchId, Fate)>,
     pub look_ups: Vec<DispatchId>,
-    /// Dispatches whose change the poller found.
-    pub heals: Vec<DispatchId>,
+    /// Changes that the poller found, one for each dispatch.
+    pub heals: Vec<Correction>,
     pub polls: Vec<Asked>,
     pub outdated: u64,
     pub unreadable: u64,
@@ -328,15 +331,24 @@ impl Gathering {
 
     /// Counts the dispatches that a poll changed and for which nobody waited.
     fn heals(&mut self, outcome: &Outcome, awaited: &[(Ticket, DispatchId)]) {
-        let mut healed: Vec<&DispatchId> = outcome
-            .changes
-            .iter()
-            .filter(|change| change.source == Source::Poll)
-            .map(|change| &change.id)
-            .filter(|id| !awaited.iter().any(|(_, awaited)| awaited == *id))
-            .collect();
-        healed.dedup();
-        self.aftermath.heals.extend(healed.into_iter().cloned());
+        const WITHDRAWN: ChangeKind = ChangeKind::Cancelled(CancelReason::Withdrawn);
+        let found = outcome.changes.iter().filter(|change| {
+            let is_awaited = awaited.iter().any(|(_, id)| *id == change.id);
+            change.source == Source::Poll && !is_awaited
+        });
+        // The changes of one dispatch follow one another.
+        let mut healed: Vec<Correction> = Vec::new();
+        for change in found {
+            let withdrawn = change.kind == WITHDRAWN;
+            match healed.last_mut() {
+                Some(last) if last.id == change.id => last.withdrawn |= withdrawn,
+                _ => healed.push(Correction {
+                    id: change.id.clone(),
+                    withdrawn,
+                }),
+            }
+        }
+        self.aftermath.heals.extend(healed);
     }
 
     fn poll_succeeded(&mut self) {

@@ -124,7 +124,8 @@ impl<C: Clock> Admin<C> {
         Ok(ids)
     }
 
-    /// Makes a test dispatch. Returns its id if it is told: the reference shows
+    /// Makes a test dispatch for the program, or for Voltus's test program without
+    /// one. Returns its id if it is told: the reference shows
     /// no body, so who wants it may have to look for it in the list.
     ///
     /// # Errors
@@ -133,8 +134,12 @@ impl<C: Clock> Admin<C> {
         &self,
         start: DateTime<Utc>,
         end: DateTime<Utc>,
+        program_id: Option<i64>,
     ) -> Result<Option<DispatchId>, ApiError> {
-        let order = json!({"start_time": rfc3339(start), "end_time": rfc3339(end)});
+        let mut order = json!({"start_time": rfc3339(start), "end_time": rfc3339(end)});
+        if let Some(program_id) = program_id {
+            order["program_id"] = program_id.into();
+        }
         let answer = self
             .send(Method::POST, &["dispatches"], Some(&order))
             .await?;

@@ -22,7 +22,7 @@ pub use key::{ApiKey, KeyError};
 pub use problems::Problems;
 pub use signals::Signals;
 pub(crate) use webhook::listener_end;
-pub use webhook::{InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
+pub use webhook::{EVENTS, InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
 pub use wire::{ListReader, read_dispatch_answer, read_list};
 
 /// A question to the API.

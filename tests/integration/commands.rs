@@ -246,12 +246,16 @@ async fn verify_says_what_brought_the_test_dispatch() {
     let said = failed(&run(&world, Some(&daemon), &missing).await, 1);
     assert!(said.contains("neither webhook nor poll"), "{said}");
 
+    for webhook in world.sandbox.webhooks() {
+        done(&run(&world, None, &["webhook", "delete", &webhook.id]).await);
+    }
     let polling = world.setup().with("--state", ":memory:").polling("300ms");
     let daemon = polling.ready().await;
-    let arguments = ["verify", "--length", "7m"];
+    let arguments = ["verify", "--length", "7m", "--program-id", "867"];
     let told = done(&run(&world, Some(&daemon), &arguments).await);
     assert!(
-        told.contains("poll brought it to the daemon after "),
+        told.contains("poll brought it to the daemon after ")
+            && told.contains("no webhook is registered"),
         "{told}"
     );
     let said = failed(&run(&world, None, &["verify"]).await, 1);
@@ -260,6 +264,43 @@ async fn verify_says_what_brought_the_test_dispatch() {
         &run(&world, None, &["verify", "--start-in", "73h"]).await,
         2,
     );
+}
+
+#[tokio::test]
+async fn verify_ends_with_3_if_only_a_poll_brought_it_although_a_webhook_is_registered() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("300ms").ready().await;
+    let verify = ["verify", "--timeout", "3s"];
+    // A secret that the daemon does not have; none that it knows; lost on the way.
+    let wrong = format!("{}/{SECRET}", daemon.webhook_url());
+    for (url, drop) in [
+        (wrong, 0),
+        ("http://127.0.0.1:9/dispatch-listener".into(), 0),
+        (daemon.webhook_url(), 1),
+    ] {
+        let webhook = world.sandbox.add_webhook(&url);
+        world.faults(serde_json::json!({"drop_webhooks": drop}));
+        let output = run(&world, Some(&daemon), &verify).await;
+        assert!(text(&output.stdout).contains("poll brought it to the daemon after "));
+        let said = failed(&output, 3);
+        assert!(
+            said.contains("only a poll brought ") && said.contains("check that"),
+            "{said}"
+        );
+        assert!(!said.contains(SECRET), "{said}");
+        done(&run(&world, None, &["webhook", "delete", &webhook.id]).await);
+    }
+}
+
+#[tokio::test]
+async fn help_tells_what_each_exit_status_means() {
+    let world = World::new().await;
+    let help = done(&run(&world, None, &["verify", "--help"]).await);
+    for status in ["\n  0  ", "\n  1  ", "\n  2  ", "\n  3  only a poll"] {
+        assert!(help.contains(status), "{help}");
+    }
+    let help = done(&run(&world, None, &["--help"]).await);
+    assert!(help.contains("Exit status: 0 on a clean end"), "{help}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The proof: a test dispatch goes in at the API, and comes out at the daemon.
+//! The proof: a test dispatch is made at the API and appears at the daemon. Start
+//! with [`Proof::run`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use chrono::{DateTime, Utc};
 use crate::cli::Failure;
 use crate::cli::daemon_client::{AskError, DaemonClient};
 use crate::cli::output::plain;
-use crate::cli::status::report;
+use crate::cli::status::report::{self, Webhooks};
 use crate::clock::{Clock, Mono, Now, SystemClock};
 use crate::engine::{Answer, Reading};
 use crate::model::{DispatchId, rfc3339};
-use crate::voltus::{Admin, ApiError};
+use crate::voltus::{Admin, ApiError, EVENTS, Webhook};
 
 /// How often the daemon is asked.
 const LOOK: Duration = Duration::from_millis(250);
@@ -20,8 +21,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often the API's list is asked for an id that it did not tell.
 const LIST: Duration = Duration::from_secs(2);
 
-/// Beside two polls, what the daemon is given if not told otherwise.
+/// Time that the daemon has beside two polls unless `--timeout` is given.
 const SLACK: Duration = Duration::from_secs(30);
+
+/// How long a webhook may come after the poll that was faster.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(10);
 
 /// Why nothing was proved.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,9 @@ pub(in crate::cli) enum ProofError {
     /// The API does not take the order.
     #[error("no test dispatch could be made: {0}")]
     Order(ApiError),
+    /// The registered webhooks cannot be listed. No test dispatch was made.
+    #[error("the registered webhooks cannot be listed: {0}; no test dispatch was made")]
+    Registration(ApiError),
     /// The dispatch is not in the API's list.
     #[error("the API took the test dispatch, but its list did not show it within {within}{last}")]
     Unlisted {
@@ -50,11 +57,24 @@ pub(in crate::cli) enum ProofError {
         /// What to look at.
         hint: String,
     },
+    /// Only a poll brought it, although a webhook is registered.
+    #[error("only a poll brought {id}, although {registered}; {remedy}")]
+    OnlyPoll {
+        /// The dispatch.
+        id: DispatchId,
+        /// What is registered.
+        registered: String,
+        /// What to look at.
+        remedy: String,
+    },
 }
 
 impl From<ProofError> for Failure {
     fn from(error: ProofError) -> Self {
-        Self::Runtime(error.to_string())
+        match &error {
+            ProofError::OnlyPoll { .. } => Self::OnlyPoll(error.to_string()),
+            _ => Self::Runtime(error.to_string()),
+        }
     }
 }
 
@@ -74,11 +94,16 @@ pub(in crate::cli) struct Proof {
     pub clock: SystemClock,
     pub start: DateTime<Utc>,
     pub end: DateTime<Utc>,
+    /// The program to test. `None` leaves it to the API.
+    pub program_id: Option<i64>,
     pub timeout: Option<Duration>,
 }
 
 impl Proof {
     /// Carries it out, telling `say` what has been found so far.
+    ///
+    /// # Errors
+    /// [`ProofError`], and a failure of `say`.
     pub async fn run(
         &self,
         say: &mut impl FnMut(&str) -> Result<(), Failure>,
@@ -91,13 +116,19 @@ impl Proof {
             .map_err(ProofError::Daemon)?;
         let timeout = self.timeout.unwrap_or_else(|| {
             let interval = Duration::try_from_secs_f64(before.sync.poll_interval_seconds);
-            interval.unwrap_or_default().saturating_mul(2) + SLACK
+            let polls = interval.unwrap_or_default().saturating_mul(2);
+            polls.saturating_add(SLACK)
         });
+        let registered = self
+            .admin
+            .webhooks()
+            .await
+            .map_err(ProofError::Registration)?;
         let others = self.alike().await.map_err(ProofError::Order)?;
         let made = self.clock.now();
         let told = self
             .admin
-            .make_test_dispatch(self.start, self.end)
+            .make_test_dispatch(self.start, self.end, self.program_id)
             .await
             .map_err(ProofError::Order)?;
         say(&format!(
@@ -117,10 +148,51 @@ impl Proof {
             brought.by,
             spoken(brought.after)
         ))?;
-        if brought.by != "webhook" {
-            say(&self.why_no_webhook(before.sync.webhooks.received).await)?;
+        if brought.by == "webhook" {
+            return Ok(brought);
         }
+        if registered.is_empty() {
+            say("no webhook is registered: dispatchd webhook register URL, or --public-url")?;
+            return Ok(brought);
+        }
+        let grace = self.clock.now().mono + WEBHOOK_GRACE;
+        self.wait_for_webhook(&before.sync.webhooks, grace.min(until))
+            .await
+            .map_err(|came| ProofError::OnlyPoll {
+                id,
+                remedy: remedy(&came, &registered),
+                registered: shown(&registered),
+            })?;
+        say("a webhook was accepted, too, after the poll")?;
         Ok(brought)
+    }
+
+    /// Waits until the daemon has accepted a webhook that `before` does not
+    /// count. Webhooks tell no more than that: which dispatch each was about is
+    /// not shown.
+    ///
+    /// # Errors
+    /// With the webhooks that came since then, if none was accepted.
+    async fn wait_for_webhook(&self, before: &Webhooks, until: Mono) -> Result<(), Came> {
+        let mut came = Came::default();
+        loop {
+            let looked = self.daemon.expect::<report::Status>(&["status"]).await;
+            if let Ok(status) = looked {
+                let now = status.sync.webhooks;
+                if now.accepted > before.accepted {
+                    return Ok(());
+                }
+                came = Came {
+                    rejected: now.rejected.saturating_sub(before.rejected),
+                    failed: now.failed.saturating_sub(before.failed),
+                };
+            }
+            let next = self.clock.now().mono + LOOK;
+            if next > until {
+                return Err(came);
+            }
+            self.clock.sleep_until(next).await;
+        }
     }
 
     /// The test dispatches with these times that the API lists.
@@ -217,14 +289,45 @@ impl Proof {
             },
         }
     }
+}
 
-    async fn why_no_webhook(&self, before: u64) -> String {
-        match self.daemon.expect::<report::Status>(&["status"]).await {
-            Ok(status) if status.sync.webhooks.received > before => {
-                "webhooks came, too, but later or in vain: see the daemon's log".into()
-            }
-            _ => "no webhook came: see dispatchd webhook list, and the way to the listener".into(),
-        }
+/// Webhooks that came and were not accepted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Came {
+    /// Answered 4xx.
+    pub rejected: u64,
+    /// Answered 503.
+    pub failed: u64,
+}
+
+/// The registrations, in a few words.
+fn shown(registered: &[Webhook]) -> String {
+    let first = registered.first().map_or_else(String::new, |webhook| {
+        plain(&format!("{} ({})", webhook.url, webhook.id))
+    });
+    match registered.len() {
+        0 | 1 => format!("a webhook is registered at {first}"),
+        number => format!("{number} webhooks are registered, the first at {first}"),
+    }
+}
+
+/// Why no webhook was accepted, as far as that is known, and what to do.
+pub(super) fn remedy(came: &Came, registered: &[Webhook]) -> String {
+    let [create, _] = EVENTS;
+    let lacks_create = |webhook: &Webhook| webhook.lacks().any(|event| event == create);
+    if registered.iter().all(lacks_create) {
+        return format!(
+            "none is registered for {create}: dispatchd webhook register URL registers it for all events"
+        );
+    }
+    match came {
+        Came {
+            rejected: 0,
+            failed: 0,
+        } => "no webhook came: check that this URL leads to the daemon's webhook listener (address, proxy, firewall, secret), and replace a wrong one with dispatchd webhook register and delete".to_owned(),
+        Came { rejected, failed } => format!(
+            "webhooks came in vain ({rejected} rejected, {failed} failed): the daemon's log says why"
+        ),
     }
 }
 

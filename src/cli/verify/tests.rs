@@ -17,6 +17,7 @@ fn proof(sandbox: &Sandbox, daemon: DaemonClient, timeout: Duration) -> Proof {
         clock,
         start: now + TimeDelta::minutes(5),
         end: now + TimeDelta::minutes(10),
+        program_id: None,
         timeout: Some(timeout),
     }
 }
@@ -30,7 +31,7 @@ async fn told(proof: &Proof) -> (Result<proof::Brought, String>, String) {
         })
         .await;
     let result = result.map_err(|failure| match failure {
-        Failure::Runtime(text) | Failure::Usage(text) => text,
+        Failure::Runtime(text) | Failure::Usage(text) | Failure::OnlyPoll(text) => text,
     });
     (result, lines.join("\n"))
 }
@@ -54,16 +55,100 @@ async fn a_webhook_brings_it() {
 }
 
 #[tokio::test]
-async fn a_poll_brings_it_when_no_webhook_comes() {
+async fn a_poll_brings_it_where_no_webhook_is_registered() {
     let sandbox = sandbox().await;
     let args = ["--poll-interval", "300ms"];
     let daemon = Running::start(&sandbox, &args).await;
     let (brought, told) = told(&proof(&sandbox, daemon.client(), LONG)).await;
     assert_eq!(brought.unwrap().by, "poll");
+    assert!(told.contains("no webhook is registered: "), "{told}");
+}
+
+/// Why only a poll brought it, with `time` for the webhook to come.
+async fn only_a_poll(sandbox: &Sandbox, daemon: &Running, time: Duration) -> String {
+    let (brought, _) = told(&proof(sandbox, daemon.client(), time)).await;
+    let said = brought.unwrap_err();
+    assert!(said.starts_with("only a poll brought "), "{said}");
+    said
+}
+
+/// Enough for some polls of 300 ms.
+const SHORT: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_poll_alone_is_not_enough_where_a_webhook_is_registered() {
+    let sandbox = sandbox().await;
+    let daemon = Running::start(&sandbox, &["--poll-interval", "300ms"]).await;
+    // Nobody listens there.
+    let nowhere = free_address().await;
+    sandbox.add_webhook(format!("http://{nowhere}/dispatch-listener/hush"));
+    let said = only_a_poll(&sandbox, &daemon, SHORT).await;
+    assert!(said.contains(&nowhere.to_string()), "{said}");
+    assert!(said.contains("; no webhook came: check that "), "{said}");
+    assert!(!said.contains("hush"), "{said}");
+    let here = format!("http://{}/dispatch-listener/old", daemon.listen);
+    sandbox.add_webhook(here);
+    let said = only_a_poll(&sandbox, &daemon, SHORT).await;
     assert!(
-        told.contains("no webhook came: see dispatchd webhook list"),
+        said.contains("although 2 webhooks are registered"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_slower_than_the_poll_is_waited_for() {
+    let sandbox = sandbox().await;
+    let faults = serde_json::json!({"webhook_delay_ms": [2000, 2000]});
+    sandbox.change_faults(&faults).unwrap();
+    let daemon = Running::start(&sandbox, &["--poll-interval", "300ms"]).await;
+    sandbox.add_webhook(format!("http://{}/dispatch-listener", daemon.listen));
+    let (brought, told) = told(&proof(&sandbox, daemon.client(), LONG)).await;
+    assert_eq!(brought.unwrap().by, "poll");
+    assert!(
+        told.ends_with("a webhook was accepted, too, after the poll"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_the_registrations_cannot_be_listed() {
+    let sandbox = sandbox().await;
+    let daemon = Running::start(&sandbox, &["--poll-interval", "1h"]).await;
+    let faults = serde_json::json!({"api_error_rate": 1, "api_error_status": 500});
+    sandbox.change_faults(&faults).unwrap();
+    let failure = told(&proof(&sandbox, daemon.client(), LONG))
+        .await
+        .0
+        .unwrap_err();
+    assert!(
+        failure.starts_with("the registered webhooks cannot be listed: "),
+        "{failure}"
+    );
+    assert!(failure.ends_with("no test dispatch was made"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_registration_without_new_dispatches_is_named_as_the_reason() {
+    let webhook = crate::voltus::Webhook {
+        id: "w1".parse().unwrap(),
+        url: crate::voltus::WebhookUrl::new("http://a.example/dispatch-listener"),
+        events: vec!["dispatch.update".to_owned()],
+    };
+    let said = proof::remedy(&proof::Came::default(), &[webhook]);
+    assert!(said.contains("registered for dispatch.create"), "{said}");
+}
+
+#[tokio::test]
+async fn the_program_to_test_is_passed_on() {
+    let sandbox = sandbox().await;
+    let daemon = Running::start(&sandbox, &["--poll-interval", "300ms"]).await;
+    let proof = Proof {
+        program_id: Some(867),
+        ..proof(&sandbox, daemon.client(), LONG)
+    };
+    let id = told(&proof).await.0.unwrap().id;
+    let made = sandbox.get(id.as_str()).unwrap();
+    assert_eq!(made["program"]["id"], 867);
 }
 
 #[tokio::test]

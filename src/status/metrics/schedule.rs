@@ -40,7 +40,7 @@ const HEALS: Metric = Metric::plain(
 );
 const MISSED: Metric = Metric::plain(
     "missed_webhooks",
-    "Those of the heals for whose dispatch no webhook came within 60 s around. Stays 0 while no webhook ever came.",
+    "Those of the heals for whose dispatch no webhook came within 60 s around. Withdrawals, for which Voltus sends none, are not among them. Stays 0 while no webhook ever came.",
 );
 const UNSEEN: Metric = Metric::seconds(
     "heal_delay",

@@ -212,8 +212,8 @@ impl<W> Machine<W> {
         for id in &look_ups {
             self.fetcher.want_check(id);
         }
-        for id in &heals {
-            self.heals.heal(id, now.mono);
+        for correction in heals {
+            self.heals.heal(correction, now.mono);
         }
         for asked in polls {
             self.poll_succeeded(asked, now);

@@ -94,7 +94,7 @@ async fn a_test_dispatch_may_be_answered_with_nothing_bare_or_wrapped() {
         ),
     ] {
         let api = stub(200, body.clone()).await;
-        let made = admin(&api, "k").make_test_dispatch(start, end).await;
+        let made = admin(&api, "k").make_test_dispatch(start, end, None).await;
         let made = made.unwrap();
         assert_eq!(made.as_ref().map(DispatchId::as_str), id, "{body}");
     }
