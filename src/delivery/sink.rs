@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::model::Event;
 
 /// How one attempt to deliver ended.
@@ -68,6 +70,13 @@ pub trait Sink: Send + Sync + 'static {
     /// the attempt that has hung longest.
     fn at_once(&self) -> usize {
         256
+    }
+
+    /// How many connections the sink has made, if what the receiver keeps of each
+    /// site may be lost between two of them. After each new one the outbox sends
+    /// the newest event of every site again.
+    fn connections(&self) -> Option<watch::Receiver<u64>> {
+        None
     }
 
     /// Tries once to deliver `events`, all of them or none.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -50,8 +51,10 @@ const LIMITS: Limits = Limits {
 /// Posts events as CloudEvents in structured mode, signed as the Standard
 /// Webhooks specification asks if there is a secret.
 ///
-/// Any 2xx means delivered, anything else that it must be tried again. Redirects are not followed. A proxy that the
-/// environment names is used, except for receivers on this machine.
+/// Any 2xx means delivered. An attempt that makes no connection is unreachable;
+/// everything else fails its subject alone, 410 included. Redirects are not
+/// followed. A proxy that the environment names is used, except for receivers on
+/// this machine. Each attempt has a connection of its own.
 pub struct HttpSink {
     name: String,
     url: Url,
@@ -61,6 +64,8 @@ pub struct HttpSink {
     clock: WallClock,
     client: Client,
     limits: Limits,
+    /// How many answers the receiver has given.
+    answers: AtomicU64,
 }
 
 impl HttpSink {
@@ -94,6 +99,7 @@ impl HttpSink {
             clock,
             client,
             limits,
+            answers: AtomicU64::new(0),
         })
     }
 
@@ -108,9 +114,16 @@ impl HttpSink {
         if let Some(key) = &self.key {
             request = self.signed(request, &key.load(), id, &body);
         }
+        let answers = self.answers.load(Ordering::Relaxed);
         match request.body(body).send().await {
-            Ok(answer) => self.judged(answer).await,
-            Err(error) => self.broken(error),
+            Ok(answer) => {
+                self.answers.fetch_add(1, Ordering::Relaxed);
+                self.judged(answer).await
+            }
+            Err(error) => {
+                let answered = self.answers.load(Ordering::Relaxed) != answers;
+                self.broken(error, answered)
+            }
         }
     }
 
@@ -158,14 +171,20 @@ impl HttpSink {
         attempt
     }
 
-    fn broken(&self, error: reqwest::Error) -> Attempt {
+    /// There was no answer. `answered` tells whether the receiver answered another
+    /// attempt meanwhile.
+    fn broken(&self, error: reqwest::Error, answered: bool) -> Attempt {
         // The address may hold secrets.
         let error = error.without_url();
         if error.is_connect() && error.is_timeout() {
-            Attempt::unreachable(format!(
-                "no connection within {}",
-                spoken(self.limits.connect)
-            ))
+            let reason = format!("no connection within {}", spoken(self.limits.connect));
+            if answered {
+                // It is busy: the system drops connections that it does not take
+                // up in time.
+                failed(reason)
+            } else {
+                Attempt::unreachable(reason)
+            }
         } else if error.is_connect() {
             Attempt::unreachable(causes(&error))
         } else if error.is_timeout() {
@@ -182,6 +201,9 @@ fn client(url: &Url, limits: Limits) -> Result<Client, reqwest::Error> {
             .user_agent(concat!("dispatchd/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
+            // Requests that hang on one HTTP/2 connection use up the number of
+            // requests that it takes, and hold up the others.
+            .http1_only()
             .connect_timeout(limits.connect)
             .timeout(limits.total);
         if is_loopback(url) {

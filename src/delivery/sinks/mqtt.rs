@@ -44,7 +44,26 @@ pub struct MqttSink {
     name: String,
     prefix: String,
     link: watch::Receiver<Link>,
+    connections: watch::Receiver<u64>,
     limit: Duration,
+}
+
+/// An event that was handed to the connection.
+struct Handed {
+    up: Up,
+    /// How many events had an answer when it was handed over.
+    answered: u64,
+    /// Whether its own answer is still to come.
+    open: bool,
+}
+
+/// Its attempt has ended, or was dropped.
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if self.open && self.up.confirmations.miss(self.answered) {
+            self.up.give_up.cancel();
+        }
+    }
 }
 
 impl MqttSink {
@@ -69,44 +88,42 @@ impl MqttSink {
             Err(source) => return Err(SinkBuildError::Tls { name, source }),
         };
         let (sender, link) = watch::channel(Link::Connecting);
+        let (made, connections) = watch::channel(0);
         let keeper = link::Keeper {
             sink: name.clone(),
             options,
             status: topic::status(&target.prefix),
             link: sender,
+            connections: made,
         };
         context.tasks.spawn(keeper.keep(context.stop.clone()));
         Ok(Self {
             name,
             prefix: target.prefix.clone(),
             link,
+            connections,
             limit,
         })
     }
 
     async fn publish(&self, event: &Event) -> Attempt {
-        let mut used = None;
-        match timeout(self.limit, self.attempt(event, &mut used)).await {
+        let mut handed = None;
+        match timeout(self.limit, self.attempt(event, &mut handed)).await {
             Ok(attempt) => attempt,
-            Err(_) => match used {
-                Some(up) => {
-                    // What was given up must not arrive after what is tried
-                    // next, so it goes down with its connection.
-                    up.give_up.cancel();
-                    failed(format!(
-                        "the broker confirmed nothing within {}",
-                        spoken(self.limit)
-                    ))
-                }
-                None => Attempt::unreachable(format!(
-                    "no connection to the broker within {}",
-                    spoken(self.limit)
-                )),
-            },
+            Err(_) if handed.is_some() => failed(format!(
+                "the broker did not confirm the event within {}",
+                spoken(self.limit)
+            )),
+            Err(_) => Attempt::unreachable(format!(
+                "no connection to the broker within {}",
+                spoken(self.limit)
+            )),
         }
     }
 
-    async fn attempt(&self, event: &Event, used: &mut Option<Up>) -> Attempt {
+    /// Notes in `handed` that the connection has the event. The event arrives
+    /// before whatever is published on the same connection later, or not at all.
+    async fn attempt(&self, event: &Event, handed: &mut Option<Handed>) -> Attempt {
         let topic = topic::of(&self.prefix, event);
         let payload = match serde_json::to_vec(event) {
             Ok(payload) => payload,
@@ -127,7 +144,13 @@ impl MqttSink {
                 up.largest
             ));
         }
-        let client = &used.insert(up).client;
+        let answered = up.confirmations.answered();
+        let handed = handed.insert(Handed {
+            up,
+            answered,
+            open: true,
+        });
+        let client = &handed.up.client;
         let options = PublishOptions::at_least_once()
             .retain(topic.retain)
             .properties(PublishProperties {
@@ -140,7 +163,10 @@ impl MqttSink {
             // The error holds the event.
             Err(_) => return failed("the connection to the broker is lost"),
         };
-        match notice.wait_completion_async().await {
+        let result = notice.wait_completion_async().await;
+        handed.open = false;
+        handed.up.confirmations.answer();
+        match result {
             Ok(()) => Attempt::Delivered,
             Err(PublishNoticeError::V5PubAck(code)) => {
                 failed(format!("the broker refused the event: {code:?}"))
@@ -176,6 +202,10 @@ impl MqttSink {
 impl Sink for MqttSink {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn connections(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.connections.clone())
     }
 
     fn deliver<'a>(

@@ -91,16 +91,18 @@ fn sink(url: &str, secrets: &SinkSecrets) -> Arc<dyn Sink> {
 }
 
 fn impatient(address: SocketAddr) -> HttpSink {
+    let url = format!("http://{address}/in?token=hush");
+    limited(url, Duration::from_millis(300), Duration::from_millis(300))
+}
+
+fn limited(url: String, connect: Duration, total: Duration) -> HttpSink {
     let target = HttpTarget {
-        url: SecretString::from(format!("http://{address}/in?token=hush")),
+        url: SecretString::from(url),
         credentials: None,
         batch: false,
         key: None,
     };
-    let limits = Limits {
-        connect: Duration::from_millis(300),
-        total: Duration::from_millis(300),
-    };
+    let limits = Limits { connect, total };
     HttpSink::with_limits("h".to_owned(), &target, Arc::new(|| at(0)), limits).unwrap()
 }
 
@@ -280,6 +282,128 @@ async fn an_answer_counts_from_its_status_however_slow_or_long_its_body() {
     let sink = impatient(address);
     let attempt = sink.deliver(&[event("e-1", "site.curtail", "s1")]).await;
     assert_eq!(attempt, Attempt::Delivered);
+}
+
+fn is_unreachable(attempt: &Attempt) -> bool {
+    matches!(attempt, Attempt::Unreachable { .. })
+}
+
+#[tokio::test]
+async fn only_a_receiver_without_a_connection_is_unreachable() {
+    let one = [event("e-1", "site.curtail", "s1")];
+    // Nobody listens; nobody has that name; somebody does not speak TLS.
+    let (listener, refused) = listen().await;
+    drop(listener);
+    let (_mute, no_tls) = listen().await;
+    for url in [
+        format!("http://{refused}/in"),
+        "http://no-such-host.invalid/in".to_owned(),
+        format!("https://{no_tls}/in"),
+    ] {
+        let sink = limited(
+            url.clone(),
+            Duration::from_millis(500),
+            Duration::from_secs(10),
+        );
+        let attempt = sink.deliver(&one).await;
+        assert!(is_unreachable(&attempt), "{url}: {attempt:?}");
+    }
+    // It hangs; it hangs up.
+    let (_listener, address) = listen().await;
+    let hung = impatient(address).deliver(&one).await;
+    assert!(!is_unreachable(&hung), "{hung:?}");
+    let (listener, address) = listen().await;
+    TaskTracker::new().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+        }
+    });
+    let hung = impatient(address).deliver(&one).await;
+    assert!(!is_unreachable(&hung), "{hung:?}");
+    for status in [301, 400, 410, 500, 503] {
+        let receiver = Receiver::start(move || answer(status, &[])).await;
+        let answered = attempt(&receiver).await;
+        assert!(!is_unreachable(&answered), "{answered:?}");
+    }
+}
+
+/// A listener whose queue is full, so that the system drops new connections.
+#[tokio::test]
+async fn a_receiver_too_busy_for_new_connections_is_slow_and_not_down() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let sink = Arc::new(limited(
+        format!("http://{address}/in"),
+        Duration::from_millis(500),
+        Duration::from_secs(10),
+    ));
+    let one = [event("e-1", "site.curtail", "s1")];
+
+    let slow = Arc::clone(&sink);
+    let events = one.clone();
+    let slow = TaskTracker::new().spawn(async move { slow.deliver(&events).await });
+    let (mut first, _) = listener.accept().await.unwrap();
+    let _ = first.read(&mut [0; 4096]).await;
+    let mut queue = Vec::new();
+    while let Ok(Ok(stream)) = timeout(
+        Duration::from_millis(100),
+        tokio::net::TcpStream::connect(address),
+    )
+    .await
+    {
+        queue.push(stream);
+    }
+    let (attempt, _) = tokio::join!(sink.deliver(&one), async {
+        tokio::task::yield_now().await;
+        // Or the other attempt would take this connection.
+        let done = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        first.write_all(done).await.unwrap();
+    });
+    assert_eq!(slow.await.unwrap(), Attempt::Delivered);
+    assert!(reason(attempt.clone()).contains("no connection within"));
+    assert!(!is_unreachable(&attempt), "{attempt:?}");
+    // Nobody is answered any more.
+    let attempt = sink.deliver(&one).await;
+    assert!(is_unreachable(&attempt), "{attempt:?}");
+}
+
+#[tokio::test]
+async fn attempts_that_hang_hold_up_no_other() {
+    let (listener, address) = listen().await;
+    let (tell, mut hangs) = tokio::sync::mpsc::unbounded_channel();
+    let tasks = TaskTracker::new();
+    tasks.clone().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tasks.spawn(async move {
+                let mut request = [0; 4096];
+                while let Ok(n @ 1..) = stream.read(&mut request).await {
+                    if String::from_utf8_lossy(&request[..n]).contains("silent") {
+                        let _ = tell.send(());
+                        std::future::pending::<()>().await;
+                    }
+                    let done = b"HTTP/1.1 204 No Content\r\n\r\n";
+                    let _ = stream.write_all(done).await;
+                }
+            });
+        }
+    });
+    let sink = sink(&format!("http://{address}/in"), &SinkSecrets::none());
+    let silent = [event("e-1", "site.curtail", "silent")];
+    let hanging = futures_util::future::join_all((0..256).map(|_| sink.deliver(&silent)));
+    let other = async {
+        for _ in 0..256 {
+            hangs.recv().await.unwrap();
+        }
+        let one = [event("e-2", "site.curtail", "s1")];
+        timeout(Duration::from_secs(1), sink.deliver(&one)).await
+    };
+    tokio::select! {
+        _ = hanging => panic!("they hang"),
+        other = other => assert_eq!(other, Ok(Attempt::Delivered)),
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -38,6 +39,17 @@ const PROVEN: Duration = Duration::from_secs(10);
 /// The largest packet that MQTT knows.
 const LARGEST: usize = 268_435_455;
 
+/// The most events that one connection leaves without a confirmation.
+const MOST_UNANSWERED: u64 = 1024;
+
+/// The longest pause after no connection could be made. A try costs little, and a
+/// site's new command waits no longer than this for the broker.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause after a connection was lost: two daemons with one prefix
+/// that push each other off do so no more often.
+const LONGEST_PAUSE_AFTER_LOSS: Duration = Duration::from_secs(30);
+
 /// Publishes that wait for their turn on the connection.
 const WAITING: usize = 100;
 
@@ -60,6 +72,48 @@ pub(super) struct Up {
     pub(super) largest: usize,
     /// Ends this connection, and with it all that waits on it.
     pub(super) give_up: CancellationToken,
+    pub(super) confirmations: Arc<Confirmations>,
+}
+
+/// What the broker confirms on one connection, and what it does not.
+#[derive(Debug)]
+pub(super) struct Confirmations {
+    /// How many events it confirmed or refused.
+    answered: AtomicU64,
+    /// How many events it left without an answer until their attempts ended. Each
+    /// keeps one of the numbers that the broker allows for events under way.
+    unanswered: AtomicU64,
+    /// The most of those.
+    most: u64,
+}
+
+impl Confirmations {
+    /// Of a broker that takes so many unconfirmed events.
+    fn new(receive_maximum: u16) -> Self {
+        Self {
+            answered: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            most: u64::from(receive_maximum / 4).clamp(1, MOST_UNANSWERED),
+        }
+    }
+
+    /// How many events the broker confirmed or refused so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The broker confirmed or refused an event.
+    pub(super) fn answer(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt ended without an answer; when it began, `answered` events had
+    /// one. Tells whether the connection is of no more use: the broker answers
+    /// nothing, or too little is left of what it takes.
+    pub(super) fn miss(&self, answered: u64) -> bool {
+        let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+        self.answered() == answered || unanswered >= self.most
+    }
 }
 
 /// What a connection to this broker needs.
@@ -128,11 +182,19 @@ pub(super) struct Keeper {
     pub(super) options: MqttOptions,
     pub(super) status: String,
     pub(super) link: watch::Sender<Link>,
+    /// How many connections were made.
+    pub(super) connections: watch::Sender<u64>,
 }
 
 enum End {
     Stopped,
-    Lost { reason: String, proven: bool },
+    Lost {
+        reason: String,
+        /// Whether there was a connection at all.
+        made: bool,
+        /// Whether it lasted.
+        proven: bool,
+    },
 }
 
 impl Keeper {
@@ -140,7 +202,12 @@ impl Keeper {
     pub(super) async fn keep(self, stop: CancellationToken) {
         let mut failures = 0;
         let mut told = String::new();
-        while let End::Lost { reason, proven } = self.guarded(&stop).await {
+        while let End::Lost {
+            reason,
+            made,
+            proven,
+        } = self.guarded(&stop).await
+        {
             if proven {
                 failures = 0;
                 told.clear();
@@ -153,7 +220,7 @@ impl Keeper {
             self.link.send_replace(Link::Down(reason));
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep(pause(failures)) => failures += 1,
+                () = sleep(pause(failures, made)) => failures += 1,
             }
         }
         let stopped = "the daemon is stopping".to_owned();
@@ -168,6 +235,7 @@ impl Keeper {
             .await
             .unwrap_or_else(|_| End::Lost {
                 reason: "the MQTT library failed".to_owned(),
+                made: true,
                 proven: false,
             })
     }
@@ -186,6 +254,7 @@ impl Keeper {
             Err(error) => {
                 return End::Lost {
                     reason: causes(&error),
+                    made: false,
                     proven: false,
                 };
             }
@@ -204,12 +273,17 @@ impl Keeper {
         });
         let mut proof = pin!(sleep(PROVEN));
         let mut proven = false;
+        let lost = |reason, proven| End::Lost {
+            reason,
+            made: matches!(*self.link.borrow(), Link::Up(_)),
+            proven,
+        };
         loop {
             tokio::select! {
-                reason = &mut drive => return End::Lost { reason, proven },
+                reason = &mut drive => return lost(reason, proven),
                 () = give_up.cancelled() => {
-                    let reason = "the broker confirmed nothing for too long".to_owned();
-                    return End::Lost { reason, proven };
+                    let reason = "the broker left too much without a confirmation";
+                    return lost(reason.to_owned(), proven);
                 }
                 () = &mut proof, if !proven => proven = true,
                 () = stop.cancelled() => break,
@@ -247,11 +321,14 @@ impl Keeper {
             tracing::warn!(sink = self.sink, "the status topic cannot be published");
         }
         let largest = ack.properties.as_ref().and_then(|p| p.max_packet_size);
+        let receive_maximum = ack.properties.as_ref().and_then(|p| p.receive_max);
         self.link.send_replace(Link::Up(Up {
             client: client.clone(),
             largest: largest.and_then(|n| n.try_into().ok()).unwrap_or(LARGEST),
             give_up: give_up.clone(),
+            confirmations: Arc::new(Confirmations::new(receive_maximum.unwrap_or(u16::MAX))),
         }));
+        self.connections.send_modify(|made| *made += 1);
     }
 }
 
@@ -280,12 +357,16 @@ fn said(error: &ConnectionError) -> String {
     }
 }
 
-/// How long to wait after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(30);
+/// How long to wait after so many failures in a row, and whether a connection was
+/// made the last time.
+fn pause(failures: u32, made: bool) -> Duration {
+    let longest = match made {
+        true => LONGEST_PAUSE_AFTER_LOSS,
+        false => LONGEST_PAUSE,
+    };
     Duration::from_millis(250)
         .saturating_mul(2_u32.saturating_pow(failures))
-        .min(LONGEST)
+        .min(longest)
 }
 
 #[cfg(test)]
@@ -317,9 +398,28 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_half_a_minute() {
-        assert_eq!(pause(0), Duration::from_millis(250));
-        assert_eq!(pause(3), Duration::from_secs(2));
-        assert_eq!(pause(1000), Duration::from_secs(30));
+    fn pauses_grow_to_half_a_minute_and_without_a_broker_to_five_seconds() {
+        assert_eq!(pause(0, false), Duration::from_millis(250));
+        assert_eq!(pause(3, true), Duration::from_secs(2));
+        assert_eq!(pause(1000, true), Duration::from_secs(30));
+        assert_eq!(pause(1000, false), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_connection_is_given_up_when_nothing_is_confirmed_or_too_little_is_left() {
+        let deaf = Confirmations::new(u16::MAX);
+        assert!(deaf.miss(deaf.answered()));
+        let choosy = Confirmations::new(20);
+        for _ in 0..4 {
+            let answered = choosy.answered();
+            choosy.answer();
+            assert!(!choosy.miss(answered));
+        }
+        let answered = choosy.answered();
+        choosy.answer();
+        assert!(choosy.miss(answered));
+        let tiny = Confirmations::new(1);
+        tiny.answer();
+        assert!(tiny.miss(0));
     }
 }

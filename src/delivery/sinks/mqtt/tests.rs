@@ -251,8 +251,9 @@ async fn two_daemons_with_one_prefix_are_told_so() {
     let other = Running::start(broker.port);
     let mut heard = String::new();
     for _ in 0..1000 {
-        if let Attempt::Failed { reason, .. } = one.deliver("e2", "site.release", "s1").await {
-            heard = reason;
+        let attempt = one.deliver("e2", "site.release", "s1").await;
+        if attempt != Attempt::Delivered {
+            heard = reason(attempt);
         }
         if heard.contains("same prefix") {
             break;
@@ -306,12 +307,12 @@ async fn what_was_given_up_is_never_sent_again() {
     let url = format!("mqtt://127.0.0.1:{port}/plant");
     let running = Running::at(&url, Duration::from_millis(300));
     let failure = reason(running.deliver("old-one", "site.curtail", "s1").await);
-    assert!(failure.contains("confirmed nothing"), "{failure}");
+    assert!(failure.contains("did not confirm"), "{failure}");
     // Until it is connected anew, attempts fail at once.
     let mut on_second = String::new();
     for _ in 0..100 {
         let attempt = running.deliver("new-one", "site.release", "s1").await;
-        assert!(matches!(attempt, Attempt::Failed { .. }), "{attempt:?}");
+        assert_ne!(attempt, Attempt::Delivered);
         while let Ok((number, text)) = told.try_recv() {
             if number > 0 {
                 on_second.push_str(&text);
@@ -324,5 +325,106 @@ async fn what_was_given_up_is_never_sent_again() {
     }
     assert!(on_second.contains("new-one"), "{on_second:?}");
     assert!(!on_second.contains("old-one"), "{on_second:?}");
+    running.stop().await;
+}
+
+/// A broker that confirms what is published, but for topics with `silent` in
+/// them.
+async fn choosy_broker() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tasks = TaskTracker::new();
+    tasks.clone().spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tasks.spawn(confirm(stream));
+        }
+    });
+    port
+}
+
+async fn confirm(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    loop {
+        let kind = stream.read_u8().await?;
+        let mut length = 0;
+        for place in 0..4 {
+            let byte = stream.read_u8().await?;
+            length |= usize::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        match kind >> 4 {
+            // CONNECT: CONNACK with success and no properties.
+            1 => stream.write_all(&[0x20, 3, 0, 0, 0]).await?,
+            // PUBLISH: PUBACK.
+            3 => {
+                let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let name = String::from_utf8_lossy(&body[2..2 + topic]).into_owned();
+                if !name.contains("silent") {
+                    let number = &body[2 + topic..4 + topic];
+                    stream.write_all(&[0x40, 2, number[0], number[1]]).await?;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn subjects_that_are_never_confirmed_hold_up_no_other() {
+    let port = choosy_broker().await;
+    let url = format!("mqtt://127.0.0.1:{port}/plant");
+    let limit = Duration::from_secs(2);
+    let running = Running::at(&url, limit);
+    running.delivered("e0", "site.curtail", "s0").await;
+    let connections = *running.sink.connections.borrow();
+    let silent = (0..256).map(|n| {
+        let running = &running;
+        async move {
+            let site = format!("silent-{n}");
+            running.deliver("e1", "site.curtail", &site).await
+        }
+    });
+    let silent = futures_util::future::join_all(silent);
+    let others = async {
+        // Longer than those that hang.
+        for n in 0..150 {
+            let site = format!("s{n}");
+            let attempt = running.deliver("e2", "site.curtail", &site);
+            let attempt = timeout(Duration::from_secs(1), attempt).await;
+            assert_eq!(attempt, Ok(Attempt::Delivered));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (silent, ()) = tokio::join!(silent, others);
+    assert!(silent.iter().all(|a| matches!(a, Attempt::Failed { .. })));
+    // They failed alone: the connection is still the same.
+    assert_eq!(*running.sink.connections.borrow(), connections);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_a_broker_without_a_connection_is_unreachable() {
+    let mut broker = broker!("acl");
+    let running = Running::start(broker.port);
+    running.delivered("e1", "dispatch.created", "d1").await;
+    let refused = running.deliver("e2", "site.curtail", "s1").await;
+    assert!(matches!(refused, Attempt::Failed { .. }), "{refused:?}");
+    broker.kill();
+    let mut last = Attempt::Delivered;
+    for _ in 0..1000 {
+        last = running.deliver("e3", "dispatch.ended", "d1").await;
+        if matches!(last, Attempt::Unreachable { .. }) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(matches!(last, Attempt::Unreachable { .. }), "{last:?}");
+    let made = *running.sink.connections.borrow();
+    broker.restart().await;
+    running.delivered("e3", "dispatch.ended", "d1").await;
+    assert!(*running.sink.connections.borrow() > made);
     running.stop().await;
 }
