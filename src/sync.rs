@@ -10,6 +10,7 @@ mod driver;
 mod fetcher;
 mod heals;
 mod health;
+mod legibility;
 mod log;
 mod machine;
 mod numbering;

@@ -10,13 +10,15 @@
 mod absence;
 mod observation;
 mod phase;
+mod reading;
 mod reconcile;
 mod roll;
 mod schedule;
 mod sight;
 mod sites;
 
-pub use observation::{Answer, List, Observation, Reading, Request};
+pub use observation::{Answer, List, Observation, Request};
+pub use reading::{Doubts, Reading};
 pub use reconcile::{Outcome, Rules, STRIDE, reconcile};
 pub use schedule::Schedule;
 pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Reading;
 use crate::clock::Mono;
-use crate::model::{Asked, Dispatch, DispatchId, Source};
+use crate::model::{Asked, DispatchId, Source};
 
 /// What the clock or the API said.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,49 +106,5 @@ impl List {
     /// which dispatches are absent (rule R3).
     pub fn nameless(&self) -> usize {
         self.nameless
-    }
-}
-
-/// One dispatch of an answer (rule R11).
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reading {
-    /// It could be read.
-    Dispatch(Arc<Dispatch>),
-    /// Only its id could be read: it is there, and nothing else is known.
-    Unreadable {
-        /// The id.
-        id: DispatchId,
-        /// What was wrong, for the operator.
-        reason: String,
-    },
-}
-
-impl Reading {
-    /// The dispatch's id.
-    pub fn id(&self) -> &DispatchId {
-        match self {
-            Self::Dispatch(dispatch) => &dispatch.id,
-            Self::Unreadable { id, .. } => id,
-        }
-    }
-
-    /// Whether it is this very dispatch.
-    pub(super) fn shares(&self, dispatch: &Arc<Dispatch>) -> bool {
-        matches!(self, Self::Dispatch(shown) if Arc::ptr_eq(shown, dispatch))
-    }
-
-    /// Whether this one counts, and not one of the same dispatch that came before
-    /// it in the same list.
-    fn replaces(&self, first: &Self) -> bool {
-        match (first, self) {
-            (Self::Dispatch(first), Self::Dispatch(second)) => {
-                match (first.modification_number, second.modification_number) {
-                    (Some(first), Some(second)) => second >= first,
-                    _ => true,
-                }
-            }
-            (Self::Dispatch(_), Self::Unreadable { .. }) => false,
-            (Self::Unreadable { .. }, _) => true,
-        }
     }
 }

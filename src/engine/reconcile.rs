@@ -65,8 +65,6 @@ pub struct Outcome {
     pub look_ups: Vec<DispatchId>,
     /// Answers that came too late: a newer one had been taken already.
     pub outdated: u64,
-    /// Dispatches that could not be read.
-    pub unreadable: u64,
     /// Times that a lower number was taken over: the upstream was restored.
     pub rewinds: u64,
 }
@@ -157,7 +155,6 @@ impl Step<'_> {
 
     /// The whole list: what it shows, what it lacks, and what can be dropped.
     fn list(&mut self, list: &Arc<List>, asked: Asked, source: Source) {
-        self.outcome.unreadable += list.nameless() as u64;
         let open = self.schedule.open(list, asked);
         for reading in open.iter().filter_map(|open| open.reading) {
             self.reading(reading, asked, source, Shape::List);
@@ -192,10 +189,15 @@ impl Step<'_> {
     fn reading(&mut self, reading: &Reading, asked: Asked, source: Source, shape: Shape) {
         match reading {
             Reading::Dispatch(dispatch) => self.see(dispatch, asked, source, shape),
-            Reading::Unreadable { id, .. } => {
-                self.outcome.unreadable += 1;
-                self.present(id, asked);
+            Reading::InPart { dispatch, doubts } => {
+                let held = self.schedule.get(&dispatch.id);
+                let whole = held.map_or_else(
+                    || Arc::clone(dispatch),
+                    |held| doubts.settle(dispatch, &held.dispatch),
+                );
+                self.see(&whole, asked, source, shape);
             }
+            Reading::Unreadable { id, .. } => self.present(id, asked),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Statements about the engine, one rule at a time.
 
 mod absence;
+mod doubt;
 mod order;
 mod phases;
 

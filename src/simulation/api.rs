@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::scenario::{ApiFault, Knobs};
 use super::upstream::{Moment, Upstream};
-use crate::engine::{Answer, List, Reading};
+use crate::engine::{Answer, Doubts, List, Reading};
 use crate::model::{Dispatch, DispatchId};
 use crate::voltus::{ApiError, Problems, Question, Told};
 
@@ -184,17 +184,50 @@ impl Prepared {
     }
 
     fn reading(&self, dispatch: Arc<Dispatch>) -> Reading {
-        let garbled = self.wrong.iter().any(|(fault, luck)| {
+        let garbled = self.wrong.iter().find(|(fault, luck)| {
             matches!(fault, ApiFault::Garbled) && is_concerned(&dispatch.id, *luck)
         });
-        if garbled {
-            Reading::Unreadable {
-                id: dispatch.id.clone(),
-                reason: "start_time is no time".into(),
-            }
-        } else {
-            Reading::Dispatch(dispatch)
+        match garbled {
+            Some((_, luck)) => garble(&dispatch, Dice::new(*luck)),
+            None => Reading::Dispatch(dispatch),
         }
+    }
+}
+
+/// What is read of a dispatch that comes garbled: nothing, or all but some
+/// sites, some amounts, or the metadata.
+fn garble(dispatch: &Arc<Dispatch>, dice: Dice) -> Reading {
+    let mut random = dice.roll("garbled", &[]);
+    let kind = random.random_range(0..5);
+    if kind == 0 {
+        return Reading::Unreadable {
+            id: dispatch.id.clone(),
+            reason: "start_time: it is no time".into(),
+        };
+    }
+    let mut read = Dispatch::clone(dispatch);
+    let mut doubts = Doubts::default();
+    match kind {
+        1 | 2 => {
+            doubts.sites = true;
+            read.sites.retain(|_| random.random_bool(0.5));
+        }
+        3 => {
+            for site in &mut read.sites {
+                if random.random_bool(0.5) {
+                    Arc::make_mut(site).commitment = None;
+                }
+            }
+            return Reading::Dispatch(Arc::new(read));
+        }
+        _ => {
+            doubts.metadata = true;
+            read.metadata = serde_json::json!({});
+        }
+    }
+    Reading::InPart {
+        dispatch: Arc::new(read),
+        doubts,
     }
 }
 

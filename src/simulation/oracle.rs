@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::engine::Rules;
-use crate::model::{Dispatch, DispatchId, Phase, SiteId};
+use crate::engine::{Reading, Rules};
+use crate::model::{Dispatch, DispatchId, Entry, Phase, SiteId};
 
 /// Where a dispatch that the upstream has stands at `wall`.
 pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
@@ -19,6 +19,52 @@ pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
         _ if start <= wall => Phase::Active,
         _ => Phase::Scheduled,
     }
+}
+
+/// Whether a dispatch that is stored is what an answer says, as far as that
+/// could be read (rule R11).
+pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
+    let (read, doubts) = match reading {
+        Reading::Dispatch(read) => return **read == *stored,
+        Reading::InPart { dispatch, doubts } => (dispatch, doubts),
+        Reading::Unreadable { .. } => return false,
+    };
+    let amounts = |dispatch: &Dispatch| -> BTreeMap<SiteId, Option<f64>> {
+        let sites = dispatch.sites.iter();
+        sites
+            .map(|site| (site.id.clone(), site.commitment.map(|kw| kw.0)))
+            .collect()
+    };
+    let (read_sites, mut stored_sites) = (amounts(read), amounts(stored));
+    if doubts.sites {
+        stored_sites.retain(|site, _| read_sites.contains_key(site));
+    }
+    read.id == stored.id
+        && read.authorized == stored.authorized
+        && read.test == stored.test
+        && read.start_time == stored.start_time
+        && read.end_time == stored.end_time
+        && read.modification_number == stored.modification_number
+        && read_sites == stored_sites
+        && (doubts.metadata || read.metadata == stored.metadata)
+}
+
+/// Whether what is stored after an answer has all sites that the answer shows, those
+/// that were there before if the answer shows a site that could not be read, and
+/// no other.
+pub(super) fn adds_nothing(reading: &Reading, before: Option<&Entry>, stored: &Dispatch) -> bool {
+    let ids = |dispatch: &Dispatch| -> BTreeSet<SiteId> {
+        dispatch.sites.iter().map(|site| site.id.clone()).collect()
+    };
+    let mut expected = reading.dispatch().map(|read| ids(read)).unwrap_or_default();
+    if matches!(reading, Reading::InPart { doubts, .. } if doubts.sites) {
+        expected.extend(
+            before
+                .map(|before| ids(&before.dispatch))
+                .unwrap_or_default(),
+        );
+    }
+    expected == ids(stored)
 }
 
 /// What one site must do.

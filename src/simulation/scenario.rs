@@ -152,7 +152,7 @@ pub(super) enum ApiFault {
     Holes,
     /// Some are gone from list and look-up.
     Vanish,
-    /// Some cannot be read.
+    /// Some cannot be read, or only in part.
     Garbled,
     /// The list has elements without an id.
     Nameless,
@@ -225,7 +225,7 @@ impl Incident {
                 ApiFault::EmptyList => "empty list",
                 ApiFault::Holes => "list with holes",
                 ApiFault::Vanish => "ids vanish",
-                ApiFault::Garbled => "unreadable dispatches",
+                ApiFault::Garbled => "unreadable parts",
                 ApiFault::Nameless => "nameless dispatches",
                 ApiFault::Another => "wrong answers",
                 ApiFault::Slow => "API slow",

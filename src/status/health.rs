@@ -11,6 +11,7 @@ use crate::http::json_reply;
 use crate::listener::Answered;
 use crate::model::Phase;
 use crate::sync::{Health, State, View};
+use crate::voltus::Problems;
 
 impl<C: Clock + Clone> Status<C> {
     /// The daemon's health and counts.
@@ -41,7 +42,11 @@ impl<C: Clock + Clone> Status<C> {
                 "missed_webhooks": health.missed_webhooks,
                 "heals": health.heals,
                 "outdated_answers": health.outdated,
-                "unreadable_dispatches": health.unreadable,
+                "unreadable_dispatches": health.unreadable.dispatches,
+                "unreadable_sites": health.unreadable.sites,
+                "unreadable_amounts": health.unreadable.amounts,
+                "unreadable_details": health.unreadable.details,
+                "unreadable": unreadable(&health.unreadable_now),
                 "rewinds": health.rewinds,
             },
             "store": {
@@ -125,6 +130,25 @@ fn last_poll(health: &Health) -> Value {
             "duration_ms": u64::try_from(poll.duration.as_millis()).unwrap_or(u64::MAX),
         }),
     }
+}
+
+/// What cannot be read now, the first parts in words.
+fn unreadable(problems: &Problems) -> Value {
+    let parts = problems.detailed().iter().map(|problem| {
+        json!({
+            "dispatch": problem.dispatch,
+            "part": problem.part.name(),
+            "reason": problem.reason,
+        })
+    });
+    let counts = problems.counts();
+    json!({
+        "dispatches": counts.dispatches,
+        "sites": counts.sites,
+        "amounts": counts.amounts,
+        "details": counts.details,
+        "parts": parts.collect::<Vec<Value>>(),
+    })
 }
 
 fn counts(view: &View) -> Value {

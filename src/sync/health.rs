@@ -9,6 +9,7 @@ use super::{PollReport, Tally};
 use crate::clock::Mono;
 use crate::delivery::SinkHealth;
 use crate::engine::{Schedule, SitePlan};
+use crate::voltus::{Problems, Unreadable};
 
 /// Whether the schedule can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,11 @@ pub struct Health {
     pub missed_webhooks: u64,
     /// Answers that came too late to count.
     pub outdated: u64,
-    /// Dispatches in answers that could not be read.
-    pub unreadable: u64,
+    /// Parts of answers that could not be read since the start, counted in every
+    /// answer.
+    pub unreadable: Unreadable,
+    /// Parts of the last list, and of look-ups since then, that cannot be read.
+    pub unreadable_now: Arc<Problems>,
     /// Times that a lower number was taken over.
     pub rewinds: u64,
     /// Why the store takes no writes, if it does not.

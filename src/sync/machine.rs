@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::fetcher::Fetcher;
 use super::heals::Heals;
 use super::health::{Health, View};
+use super::legibility::Legibility;
 use super::numbering::{Clocks, Numbering};
 use super::poller::Poller;
 use super::tally::Tally;
@@ -70,7 +71,6 @@ enum Call {
 #[derive(Debug, Default)]
 struct Counts {
     outdated: u64,
-    unreadable: u64,
     rewinds: u64,
 }
 
@@ -110,7 +110,7 @@ pub struct Machine<W> {
     counts: Counts,
     /// Shared with the readers' views, and copied only while one is held.
     tally: Arc<Tally>,
-    problems: String,
+    legibility: Legibility,
     last_now: Now,
     stopping: bool,
     effects: Vec<Effect<W>>,
@@ -160,7 +160,7 @@ impl<W> Machine<W> {
             forget_at: now.mono + FIRST_FORGET,
             counts: Counts::default(),
             tally: Arc::default(),
-            problems: String::new(),
+            legibility: Legibility::default(),
             last_now: now,
             stopping: false,
             effects: Vec::new(),
@@ -240,7 +240,8 @@ impl<W> Machine<W> {
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
                 outdated: self.counts.outdated,
-                unreadable: self.counts.unreadable,
+                unreadable: self.legibility.totals,
+                unreadable_now: Arc::clone(&self.legibility.now),
                 rewinds: self.counts.rewinds,
                 store_error: self.store_error.clone(),
                 tally: Arc::clone(&self.tally),

@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
-use crate::engine::{Answer, List, Reading, Rules};
+use crate::engine::{Answer, Doubts, List, Reading, Rules};
 use crate::model::{Asked, Dispatch, DispatchId, Event, Program};
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::voltus::{ApiError, Problems, Question, Told};

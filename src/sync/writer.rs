@@ -12,7 +12,7 @@ use super::waiters::Ticket;
 use crate::clock::Now;
 use crate::engine::SiteState;
 use crate::engine::{
-    Answer, Observation, Outcome, Reading, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
+    Answer, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
 };
 use crate::model::{
     Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem, SiteId, Source,
@@ -83,7 +83,6 @@ pub(super) struct Aftermath {
     pub heals: Vec<Correction>,
     pub polls: Vec<Asked>,
     pub outdated: u64,
-    pub unreadable: u64,
     pub rewinds: u64,
 }
 
@@ -280,7 +279,6 @@ impl Gathering {
         self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
         self.aftermath.outdated += outcome.outdated;
-        self.aftermath.unreadable += outcome.unreadable;
         self.aftermath.rewinds += outcome.rewinds;
         self.behind = self.next_due().is_some_and(|due| due <= self.now.wall);
         outcome
@@ -314,8 +312,8 @@ impl Gathering {
             return Fate::Settled;
         };
         match answer {
-            Answer::Found(Reading::Unreadable { .. }) => Fate::Doubtful,
-            Answer::Found(Reading::Dispatch(_)) | Answer::List(_) => Fate::Settled,
+            Answer::Found(reading) if reading.leaves_open() => Fate::Doubtful,
+            Answer::Found(_) | Answer::List(_) => Fate::Settled,
             Answer::Gone(_) => self.fate_of_gone(id),
         }
     }

@@ -19,7 +19,7 @@ pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError};
 pub use key::{ApiKey, KeyError};
-pub use problems::Problems;
+pub use problems::{DETAILED, Part, Problem, Problems, Unreadable};
 pub use signals::Signals;
 pub(crate) use webhook::listener_end;
 pub use webhook::{EVENTS, InvalidWebhookId, Webhook, WebhookId, WebhookUrl};

@@ -1,21 +1,26 @@
 //! What the API's answers look like, and what we make of them.
 //!
 //! Sources disagree on some forms (see the comments below); all are read. What
-//! decides about curtailment is read strictly, the rest as well as may be.
+//! says whether and when a dispatch holds its sites is read strictly, the rest as
+//! far as it can be: what cannot be read is reported, and the engine decides what
+//! that means (rule R11).
 
 mod list;
+mod site;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use self::list::{Sites, Wrapped};
-use super::{ApiError, Problems};
-use crate::engine::{List, Reading};
-use crate::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
+use self::list::Wrapped;
+use self::site::{Sites, read_sites};
+use super::{ApiError, Part, Problems};
+use crate::engine::{Doubts, List, Reading};
+use crate::model::{Dispatch, DispatchId, Program, Site};
 
 pub use self::list::ListReader;
 
@@ -38,10 +43,10 @@ pub fn read_list(body: &[u8]) -> Result<(Arc<List>, Problems), ApiError> {
 pub fn read_dispatch_answer(body: &[u8], id: &DispatchId) -> Result<(Reading, Problems), ApiError> {
     let mut sites = Sites::default();
     let mut problems = Problems::default();
-    if let Ok(dispatch) = read_whole(body, &mut sites, &mut problems)
-        && dispatch.id == *id
+    if let Ok(reading) = read_dispatch(body, &mut sites, &mut problems)
+        && reading.id() == id
     {
-        return Ok((Reading::Dispatch(dispatch.into()), problems));
+        return Ok((reading, problems));
     }
     let candidates = match read_object::<Wrapped>(body) {
         Ok(wrapped) => wrapped.dispatches,
@@ -104,9 +109,10 @@ struct OnlyId {
     id: DispatchId,
 }
 
-/// The dispatch's fields. Those that decide are required; the rest is raw.
+/// The dispatch's fields. Those that say whether and when it holds its sites are
+/// required; the rest is raw. `S` is how the sites are taken.
 #[derive(Deserialize)]
-struct Wire<'a> {
+struct Wire<'a, S> {
     id: DispatchId,
     authorized: bool,
     #[serde(default)]
@@ -117,8 +123,7 @@ struct Wire<'a> {
     end_time: Option<DateTime<Utc>>,
     #[serde(default)]
     modification_number: Option<Value>,
-    #[serde(borrow)]
-    sites: Vec<&'a RawValue>,
+    sites: S,
     #[serde(default, borrow)]
     creation_time: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -127,44 +132,164 @@ struct Wire<'a> {
     metadata: Option<&'a RawValue>,
 }
 
+/// Sites as they should be.
+type Listed<'a> = Vec<&'a RawValue>;
+
+/// Sites that are anything else.
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+struct Unlisted(IgnoredAny);
+
 /// Reads one dispatch. `None` when not even its id can be read.
 fn read_one(raw: &RawValue, sites: &mut Sites, problems: &mut Problems) -> Option<Reading> {
     let json = raw.get().as_bytes();
-    match read_whole(json, sites, problems) {
-        Ok(dispatch) => Some(Reading::Dispatch(dispatch.into())),
+    match read_dispatch(json, sites, problems) {
+        Ok(reading) => Some(reading),
         Err(reason) => {
             let OnlyId { id } = read_object(json).ok()?;
-            problems.push(|| format!("dispatch {id}: {reason}"));
+            problems.push(Some(&id), Part::Dispatch, || reason.clone());
             Some(Reading::Unreadable { id, reason })
         }
     }
 }
 
-/// Reads one dispatch, or says why it cannot be read.
-fn read_whole(json: &[u8], sites: &mut Sites, problems: &mut Problems) -> Result<Dispatch, String> {
-    let wire: Wire = read_object(json).map_err(|error| error.to_string())?;
-    let modification_number = read_number(wire.modification_number.as_ref())?;
-    Ok(Dispatch {
+/// Reads one dispatch, or says why it cannot be read. Nothing is added to the
+/// problems then.
+fn read_dispatch(
+    json: &[u8],
+    sites: &mut Sites,
+    problems: &mut Problems,
+) -> Result<Reading, String> {
+    match read_object::<Wire<Listed>>(json) {
+        Ok(wire) => {
+            let number = read_number(wire.modification_number.as_ref())?;
+            let mut doubts = Doubts::default();
+            let read = read_sites(&wire.sites, sites, &wire.id, &mut doubts, problems);
+            Ok(whole(&wire, number, read, doubts, problems))
+        }
+        Err(error) => {
+            let wire: Wire<Option<Unlisted>> =
+                read_object(json).map_err(|error| culprit(json, &error))?;
+            let number = read_number(wire.modification_number.as_ref())?;
+            problems.push(Some(&wire.id), Part::Site, || {
+                format!("its sites: {}", without_place(&error))
+            });
+            let doubts = Doubts {
+                sites: true,
+                ..Doubts::default()
+            };
+            Ok(whole(&wire, number, Vec::new(), doubts, problems))
+        }
+    }
+}
+
+/// The reading of a dispatch whose deciding fields are read.
+fn whole<S>(
+    wire: &Wire<'_, S>,
+    modification_number: Option<i64>,
+    sites: Vec<Arc<Site>>,
+    mut doubts: Doubts,
+    problems: &mut Problems,
+) -> Reading {
+    let mut detail = |field: &str, reason: String| {
+        problems.push(Some(&wire.id), Part::Detail, || {
+            format!("{field}: {reason}")
+        });
+    };
+    let creation_time = wire.creation_time.and_then(|raw| {
+        read_detail(raw).unwrap_or_else(|reason| {
+            doubts.creation_time = true;
+            detail("creation_time", reason);
+            None
+        })
+    });
+    let metadata = wire.metadata.and_then(|raw| {
+        read_detail(raw).unwrap_or_else(|reason| {
+            doubts.metadata = true;
+            detail("metadata", reason);
+            None
+        })
+    });
+    let program = wire.program.map(|raw| {
+        let (program, unreadable) = read_program(raw);
+        for (field, reason) in unreadable {
+            doubts.program = true;
+            detail(field, reason);
+        }
+        program
+    });
+    let dispatch = Arc::new(Dispatch {
+        id: wire.id.clone(),
         authorized: wire.authorized,
         test: wire.test.unwrap_or(false),
         start_time: wire.start_time,
         end_time: wire.end_time,
-        creation_time: wire.creation_time.and_then(read_leniently),
+        creation_time,
         modification_number,
-        program: wire.program.map(read_program).unwrap_or_default(),
-        sites: read_sites(&wire.sites, sites, &wire.id, problems),
-        metadata: wire
-            .metadata
-            .and_then(read_leniently)
-            .filter(|metadata: &Value| !metadata.is_null())
-            .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
-        id: wire.id,
-    })
+        program: program.unwrap_or_default(),
+        sites,
+        metadata: metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+    });
+    if doubts.any() {
+        Reading::InPart { dispatch, doubts }
+    } else {
+        Reading::Dispatch(dispatch)
+    }
 }
 
-/// A field that decides nothing: absent where it cannot be read.
-fn read_leniently<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
+/// Which field of a dispatch cannot be read, and why. `error` is what was said
+/// of the whole.
+fn culprit(json: &[u8], error: &serde_json::Error) -> String {
+    #[derive(Deserialize)]
+    struct Deciding<'a> {
+        #[serde(default, borrow)]
+        authorized: Option<&'a RawValue>,
+        #[serde(default, borrow)]
+        test: Option<&'a RawValue>,
+        #[serde(default, borrow)]
+        start_time: Option<&'a RawValue>,
+        #[serde(default, borrow)]
+        end_time: Option<&'a RawValue>,
+        #[serde(default, borrow)]
+        modification_number: Option<&'a RawValue>,
+    }
+    fn wrong<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<String> {
+        let error = serde_json::from_str::<T>(raw?.get()).err()?;
+        Some(without_place(&error))
+    }
+    let Ok(fields) = read_object::<Deciding>(json) else {
+        return without_place(error);
+    };
+    let wrong = [
+        ("authorized", wrong::<bool>(fields.authorized)),
+        ("test", wrong::<Option<bool>>(fields.test)),
+        ("start_time", wrong::<DateTime<Utc>>(fields.start_time)),
+        ("end_time", wrong::<Option<DateTime<Utc>>>(fields.end_time)),
+        (
+            "modification_number",
+            wrong::<Value>(fields.modification_number),
+        ),
+    ];
+    let wrong = wrong.into_iter().find_map(|(field, reason)| {
+        let reason = reason?;
+        Some(format!("{field}: {reason}"))
+    });
+    wrong.unwrap_or_else(|| without_place(error))
+}
+
+/// What is wrong, without where in the text: that is another place in each
+/// answer, and the same fault is to be logged once.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(place) => text.get(..place).unwrap_or_default().to_owned(),
+        None => text,
+    }
+}
+
+/// A field that decides nothing. `null` is absent.
+fn read_detail<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<Option<T>, String> {
+    serde_json::from_str(raw.get()).map_err(|error| without_place(&error))
 }
 
 /// Whole numbers, also written as `3.0` or `"3"`.
@@ -191,94 +316,70 @@ fn read_number(value: Option<&Value>) -> Result<Option<i64>, String> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct ProgramWire {
-    id: Value,
-    name: Value,
-    market: Value,
-    program_type: Value,
-    timezone: Value,
+struct ProgramWire<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    market: Option<&'a RawValue>,
+    #[serde(borrow)]
+    program_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timezone: Option<&'a RawValue>,
 }
 
-fn read_program(raw: &RawValue) -> Program {
-    let wire: ProgramWire = read_object(raw.get().as_bytes()).unwrap_or_default();
-    Program {
-        id: wire.id.as_i64(),
-        name: text_or_number(wire.name),
-        market: text_or_number(wire.market),
-        program_type: text_or_number(wire.program_type),
-        timezone: text_or_number(wire.timezone),
-    }
+/// Reads a program, and says which of its fields cannot be read, and why.
+fn read_program(raw: &RawValue) -> (Program, Vec<(&'static str, String)>) {
+    let wire: ProgramWire = match read_object(raw.get().as_bytes()) {
+        Ok(wire) => wire,
+        Err(error) => {
+            let reason = without_place(&error);
+            return (Program::default(), vec![("program", reason)]);
+        }
+    };
+    let mut unreadable = Vec::new();
+    let id = match wire.id.map(read_detail::<Value>).transpose() {
+        Ok(value) => read_number(value.flatten().as_ref()),
+        Err(reason) => Err(reason),
+    };
+    let id = id.unwrap_or_else(|_| {
+        unreadable.push(("program.id", "it is no whole number".to_owned()));
+        None
+    });
+    let mut text = |field: &'static str, raw: Option<&RawValue>| match read_text(raw) {
+        Ok(text) => text,
+        Err(reason) => {
+            unreadable.push((field, reason));
+            None
+        }
+    };
+    let program = Program {
+        id,
+        name: text("program.name", wire.name),
+        market: text("program.market", wire.market),
+        program_type: text("program.program_type", wire.program_type),
+        timezone: text("program.timezone", wire.timezone),
+    };
+    (program, unreadable)
 }
 
-fn text_or_number(value: Value) -> Option<String> {
+/// A text, also where it is written as a number. `null` is absent.
+fn read_text(raw: Option<&RawValue>) -> Result<Option<String>, String> {
+    let value = match raw {
+        Some(raw) => read_detail(raw)?.unwrap_or(Value::Null),
+        None => Value::Null,
+    };
+    text_or_number(value).ok_or_else(|| "it is no text".to_owned())
+}
+
+fn text_or_number(value: Value) -> Option<Option<String>> {
     match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Null => Some(None),
+        Value::String(text) => Some(Some(text)),
+        Value::Number(number) => Some(Some(number.to_string())),
         _ => None,
     }
 }
-
-#[derive(Deserialize)]
-struct SiteWire {
-    id: Value,
-    #[serde(default)]
-    name: Value,
-    #[serde(default)]
-    customer_location_id: Value,
-    #[serde(default)]
-    commitment: Option<f64>,
-    /// The deprecated twin of `commitment`.
-    #[serde(default)]
-    drop_by: Option<f64>,
-}
-
-/// Reads the sites, in the order of their ids, so that another order upstream
-/// is no change. One that cannot be read is left out; of one named twice the
-/// larger commitment counts (rule R11).
-fn read_sites(
-    elements: &[&RawValue],
-    known: &mut Sites,
-    dispatch: &DispatchId,
-    problems: &mut Problems,
-) -> Vec<Arc<Site>> {
-    let mut sites = Vec::with_capacity(elements.len());
-    for (index, raw) in elements.iter().enumerate() {
-        match known.read(raw) {
-            Ok(site) => sites.push(site),
-            Err(reason) => problems
-                .push(|| format!("dispatch {dispatch}: site number {}: {reason}", index + 1)),
-        }
-    }
-    sites.sort_by(|one, other| one.id.cmp(&other.id));
-    sites.dedup_by(|later, first| {
-        let double = later.id == first.id;
-        if double && later.commitment != first.commitment {
-            Arc::make_mut(first).commitment = larger(first.commitment, later.commitment);
-        }
-        double
-    });
-    sites
-}
-
-fn read_site(raw: &RawValue) -> Result<Site, String> {
-    let wire: SiteWire = read_object(raw.get().as_bytes()).map_err(|error| error.to_string())?;
-    let id = text_or_number(wire.id)
-        .and_then(|id| SiteId::new(&id))
-        .ok_or("no usable id")?;
-    Ok(Site {
-        id,
-        name: text_or_number(wire.name).unwrap_or_default(),
-        customer_location_id: text_or_number(wire.customer_location_id).unwrap_or_default(),
-        commitment: wire.commitment.or(wire.drop_by).map(Kilowatts),
-    })
-}
-
-fn larger(a: Option<Kilowatts>, b: Option<Kilowatts>) -> Option<Kilowatts> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b > a { b } else { a }),
-        (one, other) => one.or(other),
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ mod crashes;
 mod delivery;
 mod deploy;
 mod disk;
+mod doubt;
 mod failures;
 mod footprint;
 mod harness;

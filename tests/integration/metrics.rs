@@ -46,7 +46,10 @@ const ALL: &str = "
     dispatchd_store_commit_seconds
     dispatchd_store_commits_total
     dispatchd_store_writable
+    dispatchd_unreadable_amounts_total
+    dispatchd_unreadable_details_total
     dispatchd_unreadable_dispatches_total
+    dispatchd_unreadable_sites_total
     dispatchd_webhook_last_timestamp_seconds
     dispatchd_webhook_seconds
     dispatchd_webhooks_total

@@ -203,16 +203,13 @@ impl Proof {
         Ok(list
             .readings()
             .iter()
-            .filter_map(|reading| match reading {
-                Reading::Dispatch(dispatch)
-                    if dispatch.test
-                        && dispatch.start_time == self.start
-                        && dispatch.end_time == Some(self.end) =>
-                {
-                    Some(dispatch.id.clone())
-                }
-                _ => None,
+            .filter_map(Reading::dispatch)
+            .filter(|dispatch| {
+                dispatch.test
+                    && dispatch.start_time == self.start
+                    && dispatch.end_time == Some(self.end)
             })
+            .map(|dispatch| dispatch.id.clone())
             .collect())
     }
 

@@ -1,10 +1,13 @@
 //! What the rules say of answers, told naively: by looking back over every step
 //! instead of keeping state.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 
 use super::world::{RETAIN, Step, at};
-use crate::engine::{Answer, List, Observation, Reading};
+use crate::engine::{Answer, List, Observation, Reading, Schedule};
 use crate::model::{Asked, ChangeKind, Dispatch, DispatchId, Entry, Phase};
 
 /// What an answer says of one dispatch.
@@ -31,7 +34,42 @@ pub fn word<'a>(step: &'a Step, id: &DispatchId) -> Option<(Asked, Word<'a>)> {
             among(list.readings(), id).or((list.nameless() == 0).then_some(Word::Lacks))
         }
     };
+    let word = match (word, step.whole.get(id)) {
+        (Some(Word::Shows(_)), Some(whole)) => Some(Word::Shows(whole)),
+        (word, _) => word,
+    };
     word.map(|word| (request.asked, word))
+}
+
+/// What rule R11 makes of dispatches that could be read in part: they keep the
+/// sites that they had `before`.
+pub fn made_whole(observation: &Observation, before: &Schedule) -> BTreeMap<DispatchId, Dispatch> {
+    let readings = match observation {
+        Observation::Api {
+            answer: Answer::List(list),
+            ..
+        } => list.readings(),
+        Observation::Api {
+            answer: Answer::Found(reading),
+            ..
+        } => std::slice::from_ref(reading),
+        _ => &[],
+    };
+    let mut made_whole = BTreeMap::new();
+    for reading in readings {
+        if let Reading::InPart { dispatch, .. } = reading {
+            let mut whole = Dispatch::clone(dispatch);
+            let held = before.get(&dispatch.id);
+            for site in held.iter().flat_map(|held| &held.dispatch.sites) {
+                if whole.sites.iter().all(|read| read.id != site.id) {
+                    whole.sites.push(Arc::clone(site));
+                }
+            }
+            whole.sites.sort_by(|one, other| one.id.cmp(&other.id));
+            made_whole.insert(whole.id.clone(), whole);
+        }
+    }
+    made_whole
 }
 
 /// Of a dispatch that is there twice: the higher number, else the last.
@@ -43,7 +81,7 @@ pub fn among<'a>(readings: &'a [Reading], id: &DispatchId) -> Option<Word<'a>> {
     let readable: Vec<&Dispatch> = named
         .iter()
         .filter_map(|reading| match reading {
-            Reading::Dispatch(dispatch) => Some(&**dispatch),
+            Reading::Dispatch(dispatch) | Reading::InPart { dispatch, .. } => Some(&**dispatch),
             Reading::Unreadable { .. } => None,
         })
         .collect();

@@ -84,6 +84,8 @@ pub enum Fault {
     Stale(u8),
     Lacks(u8),
     Unreadable(u8),
+    /// Some sites cannot be read.
+    InPart(u8),
     Nameless(u8),
     /// Each dispatch is there twice, once as it was some moments ago.
     Doubled {
@@ -222,6 +224,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => (1..6u8).prop_map(Fault::Stale),
         3 => (1..8u8).prop_map(Fault::Lacks),
         1 => (1..8u8).prop_map(Fault::Unreadable),
+        2 => (1..8u8).prop_map(Fault::InPart),
         1 => (1..8u8).prop_map(Fault::Nameless),
         1 => (1..4u8, any::<bool>()).prop_map(|(back, first)| Fault::Doubled { back, first }),
         1 => Just(Fault::Unnumbered),

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::oracle::among;
+use super::oracle::{among, made_whole};
 use super::story::{Event, Fault, Op};
 use super::upstream::{Upstream, id};
 use crate::engine::{
-    Answer, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
+    Answer, Doubts, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
 };
 use crate::model::{Asked, Dispatch, DispatchId, Entry, Source};
 
@@ -51,6 +51,8 @@ pub struct Step {
     pub term: u64,
     pub now: i64,
     pub observation: Observation,
+    /// Dispatches that it shows in part, with what is known of the rest.
+    pub whole: BTreeMap<DispatchId, Dispatch>,
     pub before: Schedule,
     pub outcome: Outcome,
     pub after: Schedule,
@@ -278,6 +280,9 @@ impl World {
                 _ if matches!(fault, Fault::Gone) => Answer::Gone(id.clone()),
                 None => Answer::Gone(id.clone()),
                 Some(_) if matches!(fault, Fault::Unreadable(_)) => Answer::Found(unreadable(id)),
+                Some(dispatch) if matches!(fault, Fault::InPart(_)) => {
+                    Answer::Found(in_part(dispatch))
+                }
                 Some(dispatch) => Answer::Found(Reading::Dispatch(Arc::new(dispatch))),
             },
         };
@@ -302,8 +307,9 @@ impl World {
                 continue;
             };
             let hit = |mask: u8| mask & (1 << place) != 0;
-            let reading = Reading::Dispatch(Arc::new(dispatch));
+            let reading = Reading::Dispatch(Arc::new(dispatch.clone()));
             match *fault {
+                Fault::InPart(mask) if hit(mask) => readings.push(in_part(dispatch)),
                 Fault::Lacks(mask) if hit(mask) => {}
                 Fault::Unreadable(mask) if hit(mask) => readings.push(unreadable(id)),
                 Fault::Nameless(mask) if hit(mask) => nameless += 1,
@@ -351,6 +357,7 @@ impl World {
         self.steps.push(Step {
             term: self.last.term,
             now: self.now,
+            whole: made_whole(&observation, &before),
             observation,
             before,
             outcome,
@@ -364,6 +371,10 @@ fn afresh(observation: &Observation) -> Observation {
     let mut observation = observation.clone();
     let afresh = |reading: &Reading| match reading {
         Reading::Dispatch(dispatch) => Reading::Dispatch(Arc::new(Dispatch::clone(dispatch))),
+        Reading::InPart { dispatch, doubts } => Reading::InPart {
+            dispatch: Arc::new(Dispatch::clone(dispatch)),
+            doubts: *doubts,
+        },
         Reading::Unreadable { .. } => reading.clone(),
     };
     if let Observation::Api {
@@ -375,6 +386,22 @@ fn afresh(observation: &Observation) -> Observation {
         *list = Arc::new(List::new(readings, list.nameless()));
     }
     observation
+}
+
+/// Every second site of it cannot be read.
+fn in_part(mut dispatch: Dispatch) -> Reading {
+    let mut place = 0;
+    dispatch.sites.retain(|_| {
+        place += 1;
+        place % 2 == 0
+    });
+    Reading::InPart {
+        dispatch: Arc::new(dispatch),
+        doubts: Doubts {
+            sites: true,
+            ..Doubts::default()
+        },
+    }
 }
 
 fn unreadable(id: &DispatchId) -> Reading {

@@ -1,12 +1,12 @@
 //! Every change comes from an answer that counts (rules R2 and R3).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Durable;
 use crate::engine::{Answer, Reading};
 use crate::model::{Asked, CancelReason, Dispatch, DispatchId, Entry};
+use crate::simulation::oracle;
 use crate::simulation::violation::{Checked, must};
 use crate::store::Batch;
 use crate::voltus::{Question, Told};
@@ -24,7 +24,7 @@ struct Answered {
     asked: Asked,
     list: bool,
     progress: Progress,
-    shown: BTreeMap<DispatchId, Vec<Arc<Dispatch>>>,
+    shown: BTreeMap<DispatchId, Vec<Reading>>,
     unreadable: BTreeSet<DispatchId>,
     gone: Option<DispatchId>,
     /// A list all of whose elements have an id.
@@ -42,7 +42,7 @@ impl Answered {
 
     fn shows(&self, id: &DispatchId, dispatch: &Dispatch) -> bool {
         let shown = self.shown.get(id);
-        shown.is_some_and(|shown| shown.iter().any(|shown| **shown == *dispatch))
+        shown.is_some_and(|shown| shown.iter().any(|shown| oracle::fits(shown, dispatch)))
     }
 }
 
@@ -74,14 +74,11 @@ impl Answers {
             }
         };
         for reading in readings {
-            match reading {
-                Reading::Dispatch(dispatch) => {
-                    let shown = answered.shown.entry(dispatch.id.clone()).or_default();
-                    shown.push(Arc::clone(dispatch));
-                }
-                Reading::Unreadable { id, .. } => {
-                    answered.unreadable.insert(id.clone());
-                }
+            let id = reading.id().clone();
+            if reading.dispatch().is_some() {
+                answered.shown.entry(id).or_default().push(reading.clone());
+            } else {
+                answered.unreadable.insert(id);
             }
         }
         self.0.push(answered);
@@ -158,6 +155,15 @@ impl Answers {
             "what is stored was told",
             || format!("{id} is {:?}, which no answer said", entry.dispatch),
         )?;
+        must(
+            candidates
+                .iter()
+                .flat_map(|answered| answered.shown.get(id).into_iter().flatten())
+                .any(|reading| oracle::adds_nothing(reading, before, &entry.dispatch)),
+            now,
+            "a site that could not be read stays, and none is made up",
+            || format!("{id} is {:?}, before it was {before:?}", entry.dispatch),
+        )?;
         let Some(before) = before else {
             return Ok(());
         };
@@ -188,7 +194,6 @@ impl Answers {
         }
         let lower = |answered: &&Answered| {
             answered.shown.get(id).is_some_and(|shown| {
-                let number = |dispatch: &Arc<Dispatch>| dispatch.modification_number;
                 shown
                     .iter()
                     .any(|shown| number(shown).is_some_and(|number| number < old))
@@ -201,11 +206,10 @@ impl Answers {
         // Several jobs of one commit may lead to it over a missing number.
         let by_way = self.0.iter().any(|answered| {
             answered.progress == Progress::InCommit
-                && answered.shown.get(id).is_some_and(|shown| {
-                    shown
-                        .iter()
-                        .any(|shown| shown.modification_number.is_none())
-                })
+                && answered
+                    .shown
+                    .get(id)
+                    .is_some_and(|shown| shown.iter().any(|shown| number(shown).is_none()))
         });
         must(
             confirmed || by_way,
@@ -233,6 +237,10 @@ impl Answers {
             || format!("{id}: {taken:?}"),
         )
     }
+}
+
+fn number(reading: &Reading) -> Option<i64> {
+    reading.dispatch()?.modification_number
 }
 
 /// How many 404s speak for a dispatch's withdrawal, after these answers, which

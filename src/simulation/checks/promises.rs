@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Durable;
 use crate::engine::{Answer, Reading};
 use crate::model::{Asked, Dispatch, DispatchId, Entry};
+use crate::simulation::oracle;
 use crate::simulation::scenario::Knobs;
 use crate::simulation::violation::{Checked, Violation, must};
 use crate::sync::{Input, Verdict};
@@ -171,13 +172,13 @@ impl Promises {
         entry: Option<&Entry>,
         wall: DateTime<Utc>,
     ) -> bool {
-        let is_kept = |dispatch: &Dispatch| match entry {
+        let is_kept = |reading: &Reading, dispatch: &Dispatch| match entry {
             Some(entry) => {
                 let numbers = (
                     entry.dispatch.modification_number,
                     dispatch.modification_number,
                 );
-                *entry.dispatch == *dispatch
+                oracle::fits(reading, &entry.dispatch)
                     || matches!(numbers, (Some(ours), Some(theirs)) if ours > theirs)
                     || entry.asked > asked
             }
@@ -187,14 +188,15 @@ impl Promises {
                 _ => false,
             },
         };
+        // Where a site cannot be read nobody knows whether all of it is kept.
+        let is_kept = |reading: &Reading| {
+            let dispatch = reading.dispatch().filter(|_| !reading.leaves_open());
+            reading.id() == id && dispatch.is_some_and(|dispatch| is_kept(reading, dispatch))
+        };
         match answer {
             Answer::Gone(gone) => gone == id && entry.is_some_and(|entry| entry.phase.is_over()),
-            Answer::Found(Reading::Dispatch(found)) => found.id == *id && is_kept(found),
-            Answer::Found(Reading::Unreadable { .. }) => false,
-            Answer::List(list) => list.readings().iter().any(|reading| match reading {
-                Reading::Dispatch(shown) => shown.id == *id && is_kept(shown),
-                Reading::Unreadable { .. } => false,
-            }),
+            Answer::Found(reading) => is_kept(reading),
+            Answer::List(list) => list.readings().iter().any(is_kept),
         }
     }
 

@@ -114,8 +114,8 @@ impl World {
 /// An answer in a line.
 fn brief(result: &Result<Told, ApiError>) -> String {
     let reading = |reading: &Reading| match reading {
-        Reading::Dispatch(dispatch) => format!(
-            "{}#{} {}..{}{}",
+        Reading::Dispatch(dispatch) | Reading::InPart { dispatch, .. } => format!(
+            "{}#{} {}..{}{}{}",
             dispatch.id,
             dispatch.modification_number.unwrap_or(-1),
             dispatch.start_time.format("%T"),
@@ -123,6 +123,10 @@ fn brief(result: &Result<Told, ApiError>) -> String {
                 .end_time
                 .map_or("open".into(), |end| end.format("%T").to_string()),
             if dispatch.authorized { "" } else { " off" },
+            match reading {
+                Reading::InPart { .. } => " in part",
+                _ => "",
+            },
         ),
         Reading::Unreadable { id, .. } => format!("{id} unreadable"),
     };

@@ -50,9 +50,21 @@ const OUTDATED: Metric = Metric::plain(
     "outdated_answers",
     "Dispatches in answers of the API that came too late: a newer answer had been taken already.",
 );
-const UNREADABLE: Metric = Metric::plain(
+const UNREADABLE_DISPATCHES: Metric = Metric::plain(
     "unreadable_dispatches",
     "Dispatches in answers of the API that could not be read, counted with each answer anew. Their last good state is kept.",
+);
+const UNREADABLE_SITES: Metric = Metric::plain(
+    "unreadable_sites",
+    "Sites and lists of sites in answers of the API that could not be read, counted with each answer anew. Their dispatches keep all sites that they held.",
+);
+const UNREADABLE_AMOUNTS: Metric = Metric::plain(
+    "unreadable_amounts",
+    "Commitments of sites in answers of the API that could not be read, counted with each answer anew. The sites are told an unknown amount.",
+);
+const UNREADABLE_DETAILS: Metric = Metric::plain(
+    "unreadable_details",
+    "Names, programs, creation times and metadata in answers of the API that could not be read, counted with each answer anew. They stay as they were.",
 );
 const REWINDS: Metric = Metric::plain(
     "rewinds",
@@ -111,7 +123,11 @@ pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
     page.counter(&MISSED, one(health.missed_webhooks))?;
     page.histogram(&UNSEEN, one(()).map(|(labels, ())| (labels, &tally.unseen)))?;
     page.counter(&OUTDATED, one(health.outdated))?;
-    page.counter(&UNREADABLE, one(health.unreadable))?;
+    let unreadable = &health.unreadable;
+    page.counter(&UNREADABLE_DISPATCHES, one(unreadable.dispatches))?;
+    page.counter(&UNREADABLE_SITES, one(unreadable.sites))?;
+    page.counter(&UNREADABLE_AMOUNTS, one(unreadable.amounts))?;
+    page.counter(&UNREADABLE_DETAILS, one(unreadable.details))?;
     page.counter(&REWINDS, one(health.rewinds))
 }
 

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::{Call, Machine};
 use crate::clock::Now;
-use crate::engine::{Answer, Observation, Reading, Request};
+use crate::engine::{Answer, Observation, Request};
 use crate::model::{Asked, DispatchId, Source};
 use crate::retry::backoff;
 use crate::sync::poller::LONGEST_PAUSE;
@@ -70,10 +70,10 @@ impl<W> Machine<W> {
         let (before, first) = (poll.before, poll.first);
         match result {
             Ok(told) => {
-                self.note_problems(&told);
+                self.legibility.list(&told.problems);
                 let tickets = match &told.answer {
                     Answer::List(list) => self.fetcher.answered_by_list(before, |id| {
-                        matches!(list.get(id), Some(Reading::Dispatch(_)))
+                        list.get(id).is_some_and(|reading| !reading.leaves_open())
                     }),
                     Answer::Found(_) | Answer::Gone(_) => Vec::new(),
                 };
@@ -103,7 +103,7 @@ impl<W> Machine<W> {
     ) {
         match result {
             Ok(told) => {
-                self.note_problems(&told);
+                self.legibility.look_up(&told.problems);
                 self.queue.push_back(Job {
                     observation: Observation::Api {
                         request,
@@ -126,21 +126,6 @@ impl<W> Machine<W> {
                     self.refuse(ticket, &reason);
                 }
             }
-        }
-    }
-
-    /// Says what could not be read, once for each new set of problems.
-    fn note_problems(&mut self, told: &Told) {
-        if told.problems.is_empty() {
-            return;
-        }
-        let problems = told.problems.to_string();
-        if problems != self.problems {
-            tracing::warn!(
-                count = told.problems.count(),
-                "parts of the API's answer could not be read and were left out: {problems}"
-            );
-            self.problems = problems;
         }
     }
 

@@ -194,11 +194,9 @@ impl<W> Machine<W> {
             heals,
             polls,
             outdated,
-            unreadable,
             rewinds,
         } = done.aftermath;
         self.counts.outdated += outdated;
-        self.counts.unreadable += unreadable;
         self.counts.rewinds += rewinds;
         if rewinds > 0 {
             tracing::warn!(

@@ -88,16 +88,38 @@ fn a_webhook_whose_answer_raises_a_question_waits_for_the_next_answer() {
 
 #[test]
 fn a_webhook_about_what_cannot_be_read_is_refused() {
-    let mut world = World::polled();
-    world.webhook("w", "a");
-    let (asked, _) = world.question();
-    let reading = Reading::Unreadable {
-        id: id("a"),
-        reason: "no start_time".into(),
+    let shown = |doubts| Reading::InPart {
+        dispatch: Arc::new(dispatch("a", 100)),
+        doubts,
     };
-    world.answer(asked, Ok(Answer::Found(reading)));
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
-    assert_eq!(world.health().unreadable, 1);
+    let unreadable = Reading::Unreadable {
+        id: id("a"),
+        reason: "start_time: it is no time".into(),
+    };
+    let sites = Doubts {
+        sites: true,
+        ..Doubts::default()
+    };
+    let metadata = Doubts {
+        metadata: true,
+        ..Doubts::default()
+    };
+    let cases = [
+        (unreadable, "unavailable"),
+        // A site may be missing.
+        (shown(sites), "unavailable"),
+        (shown(metadata), "settled"),
+    ];
+    for (reading, verdict) in cases {
+        let mut world = World::polled();
+        world.webhook("w", "a");
+        let (asked, _) = world.question();
+        world.answer(asked, Ok(Answer::Found(reading.clone())));
+        if !world.commits.is_empty() {
+            world.commit();
+        }
+        assert_eq!(world.verdicts(), [("w", verdict)], "{reading:?}");
+    }
 }
 
 #[test]

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{read_object, read_one, read_site, unreadable};
+use super::site::Sites;
+use super::{read_object, read_one, unreadable};
 use crate::engine::{List, Reading};
-use crate::model::Site;
-use crate::voltus::{ApiError, Problems};
+use crate::voltus::{ApiError, Part, Problems};
 
 /// The form of a list, and of an answer by id in the webhook tutorial. Page
 /// fields are to be ignored: everything comes in one answer.
@@ -26,8 +26,16 @@ pub(super) struct Wrapped<'a> {
 #[derive(Debug, Default)]
 pub struct ListReader {
     last: Option<Last>,
-    dispatches: HashMap<u128, Reading>,
+    dispatches: HashMap<u128, ReadBefore>,
     sites: Sites,
+}
+
+/// A dispatch of the last list.
+#[derive(Debug, Clone)]
+struct ReadBefore {
+    reading: Reading,
+    /// What of it could not be read. `None` if all could.
+    problems: Option<Arc<Problems>>,
 }
 
 #[derive(Debug)]
@@ -56,27 +64,20 @@ impl ListReader {
         let mut nameless = 0;
         for (index, raw) in elements.into_iter().enumerate() {
             let hash = xxh3_128(raw.get().as_bytes());
-            if let Some(reading) = self.dispatches.get(&hash) {
-                dispatches.insert(hash, reading.clone());
-                readings.push(reading.clone());
+            let known = self.dispatches.get(&hash).cloned();
+            let Some(read) = known.or_else(|| self.read_dispatch(raw)) else {
+                nameless += 1;
+                problems.push(None, Part::Dispatch, || {
+                    format!("dispatch number {} of the list: no usable id", index + 1)
+                });
                 continue;
+            };
+            // What is wrong with it is reported with every list.
+            if let Some(its) = &read.problems {
+                problems.append(its);
             }
-            let before = problems.count();
-            match read_one(raw, &mut self.sites, &mut problems) {
-                Some(reading) => {
-                    // What is wrong with it is to be told with every list.
-                    if problems.count() == before {
-                        dispatches.insert(hash, reading.clone());
-                    }
-                    readings.push(reading);
-                }
-                None => {
-                    nameless += 1;
-                    problems.push(|| {
-                        format!("dispatch number {} of the list: no usable id", index + 1)
-                    });
-                }
-            }
+            readings.push(read.reading.clone());
+            dispatches.insert(hash, read);
         }
         let list = Arc::new(List::new(readings, nameless));
         self.dispatches = dispatches;
@@ -88,27 +89,16 @@ impl ListReader {
         self.sites.forget_unused();
         Ok((list, problems))
     }
-}
 
-/// Sites that were read, by what their bytes hash to. Those of many dispatches
-/// are the same.
-#[derive(Debug, Default)]
-pub(super) struct Sites(HashMap<u128, Arc<Site>>);
-
-impl Sites {
-    /// Reads a site, or takes the one that was read before.
-    pub fn read(&mut self, raw: &RawValue) -> Result<Arc<Site>, String> {
-        let hash = xxh3_128(raw.get().as_bytes());
-        if let Some(site) = self.0.get(&hash) {
-            return Ok(Arc::clone(site));
-        }
-        let site = Arc::new(read_site(raw)?);
-        self.0.insert(hash, Arc::clone(&site));
-        Ok(site)
-    }
-
-    fn forget_unused(&mut self) {
-        self.0.retain(|_, site| Arc::strong_count(site) > 1);
+    /// Reads a dispatch that was not in the last list. `None` when not even its
+    /// id can be read.
+    fn read_dispatch(&mut self, raw: &RawValue) -> Option<ReadBefore> {
+        let mut problems = Problems::default();
+        let reading = read_one(raw, &mut self.sites, &mut problems)?;
+        Some(ReadBefore {
+            reading,
+            problems: (!problems.is_empty()).then(|| Arc::new(problems)),
+        })
     }
 }
 
@@ -144,7 +134,7 @@ mod tests {
         let (first, problems) = reader.read(body.as_bytes()).unwrap();
         let (second, again) = reader.read(body.as_bytes()).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(problems.count(), 1);
+        assert_eq!(problems.counts().dispatches, 1);
         assert_eq!(problems, again, "what is wrong is told each time");
     }
 
@@ -192,7 +182,7 @@ mod tests {
         for others in [vec![], vec![dispatch("a")]] {
             let list = body(&[&others[..], std::slice::from_ref(&half)].concat());
             let (_, problems) = reader.read(list.as_bytes()).unwrap();
-            assert_eq!(problems.count(), 1, "{problems}");
+            assert_eq!(problems.counts().total(), 1, "{problems}");
         }
     }
 }

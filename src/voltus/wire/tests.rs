@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::model::Kilowatts;
+use crate::voltus::Unreadable;
 
 fn id(text: &str) -> DispatchId {
     DispatchId::new(text).unwrap()
@@ -37,11 +39,23 @@ fn list(dispatches: &[Value]) -> (Arc<List>, Problems) {
     read_list(body.to_string().as_bytes()).unwrap()
 }
 
+fn counts(problems: &Problems) -> &Unreadable {
+    problems.counts()
+}
+
+/// The first dispatch of a list, which could be read in part.
+fn in_part(list: &List) -> (&Dispatch, Doubts) {
+    match &list.readings()[0] {
+        Reading::InPart { dispatch, doubts } => (dispatch, *doubts),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Reads one dispatch, which must be readable.
 fn read(value: Value) -> Dispatch {
     match list(&[value]).0.readings()[0].clone() {
         Reading::Dispatch(dispatch) => (*dispatch).clone(),
-        Reading::Unreadable { reason, .. } => panic!("{reason}"),
+        odd => panic!("{odd:?}"),
     }
 }
 
@@ -56,7 +70,10 @@ fn a_list_of_fields_is_not_taken_for_an_object() {
         with("sites", json!([["s1", "Plant", "", 12]])),
     ]);
     assert_eq!((list.nameless(), list.readings().len()), (1, 1));
-    assert_eq!(problems.count(), 2);
+    assert_eq!(
+        (counts(&problems).dispatches, counts(&problems).sites),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -151,14 +168,115 @@ fn another_order_of_sites_is_no_change() {
 }
 
 #[test]
-fn an_unreadable_site_is_left_out_and_the_rest_holds() {
+fn a_site_that_cannot_be_told_is_left_out_and_that_is_a_doubt() {
     let sites = json!([{"id": "a"}, {"name": "no id"}, 7, {"id": "b", "commitment": "much"}]);
     let (list, problems) = list(&[with("sites", sites)]);
-    let Reading::Dispatch(dispatch) = &list.readings()[0] else {
-        panic!("unreadable");
-    };
-    assert_eq!(dispatch.sites.len(), 1);
-    assert_eq!(problems.count(), 3);
+    let (dispatch, doubts) = in_part(&list);
+    assert_eq!(dispatch.sites.len(), 2);
+    assert_eq!(dispatch.sites[1].commitment, None);
+    assert!(doubts.sites && !doubts.names);
+    assert_eq!((counts(&problems).sites, counts(&problems).amounts), (2, 1));
+}
+
+#[test]
+fn sites_that_are_no_list_are_in_doubt_and_the_rest_of_the_dispatch_is_used() {
+    let bad = [
+        json!(null),
+        json!({}),
+        json!("a"),
+        json!(7),
+        json!({"id": "a"}),
+    ];
+    let bad = bad.into_iter().map(|bad| with("sites", bad));
+    for bad in bad.chain([without("sites")]) {
+        let (list, problems) = list(&[bad]);
+        let (dispatch, doubts) = in_part(&list);
+        assert_eq!(dispatch.modification_number, Some(3));
+        assert!(dispatch.sites.is_empty() && doubts.sites);
+        assert_eq!(counts(&problems).sites, 1);
+    }
+    assert!(read(with("sites", json!([]))).sites.is_empty());
+}
+
+#[test]
+fn an_amount_that_cannot_be_read_is_unknown() {
+    for (commitment, drop_by) in [
+        ("\"5\"", "null"),
+        ("true", "7"),
+        ("{}", "7"),
+        ("[5]", "null"),
+        ("1e400", "7"),
+        ("null", "\"5\""),
+        ("null", "-1e999"),
+        ("\"\\ud800\"", "null"),
+    ] {
+        let site = format!(r#"[{{"id": "a", "commitment": {commitment}, "drop_by": {drop_by}}}]"#);
+        let body = json!({"dispatches": [with("sites", json!("SITES"))]}).to_string();
+        let body = body.replace("\"SITES\"", &site);
+        let (list, problems) = read_list(body.as_bytes()).unwrap();
+        let Reading::Dispatch(dispatch) = &list.readings()[0] else {
+            panic!("{list:?}");
+        };
+        assert_eq!(dispatch.sites[0].commitment, None, "{site}");
+        assert_eq!(counts(&problems).amounts, 1, "{site}");
+        assert_eq!(counts(&problems).total(), 1, "{site}");
+    }
+}
+
+#[test]
+fn details_that_cannot_be_read_are_in_doubt_and_reported() {
+    let sites = |site: Value| with("sites", json!([site]));
+    let cases = [
+        (sites(json!({"id": "a", "name": {}})), "names"),
+        (
+            sites(json!({"id": "a", "customer_location_id": [1]})),
+            "names",
+        ),
+        (with("program", json!("peak")), "program"),
+        (with("program", json!({"id": "x", "name": 7})), "program"),
+        (with("program", json!({"id": 1.5})), "program"),
+        (with("program", json!({"market": false})), "program"),
+        (with("creation_time", json!(12)), "creation_time"),
+        (with("creation_time", json!("long ago")), "creation_time"),
+    ];
+    for (dispatch, what) in cases {
+        let (list, problems) = list(std::slice::from_ref(&dispatch));
+        let (_, doubts) = in_part(&list);
+        let expected = Doubts {
+            names: what == "names",
+            program: what == "program",
+            creation_time: what == "creation_time",
+            ..Doubts::default()
+        };
+        assert_eq!(doubts, expected, "{dispatch}");
+        assert_eq!(counts(&problems).details, 1, "{dispatch}");
+        assert!(
+            !list.readings()[0].leaves_open(),
+            "a detail stops no webhook"
+        );
+    }
+}
+
+#[test]
+fn a_reason_names_the_field_is_the_same_wherever_it_stands_and_is_bounded() {
+    let long = "x".repeat(10_000);
+    for (field, bad) in [
+        ("start_time", json!("noon")),
+        ("authorized", json!("yes")),
+        ("end_time", json!(7)),
+        ("test", json!(long)),
+        ("modification_number", json!({})),
+    ] {
+        let bad = with(field, bad);
+        let (one, problems) = list(std::slice::from_ref(&bad));
+        let mut first = full();
+        first["id"] = json!("first");
+        let (other, _) = list(&[first, bad]);
+        assert_eq!(one.get(&id("dkmq")), other.get(&id("dkmq")));
+        let reason = &problems.detailed()[0].reason;
+        assert!(reason.starts_with(field), "{reason}");
+        assert!(reason.chars().count() <= 201, "{reason}");
+    }
 }
 
 #[test]
@@ -168,8 +286,6 @@ fn one_unreadable_dispatch_does_not_spoil_a_list() {
         with("authorized", json!("yes")),
         without("authorized"),
         without("start_time"),
-        without("sites"),
-        with("sites", Value::Null),
         with("end_time", json!("2026-11-24")),
         with("modification_number", json!(1.5)),
     ];
@@ -179,7 +295,8 @@ fn one_unreadable_dispatch_does_not_spoil_a_list() {
         let (list, problems) = list(&[bad, good]);
         assert!(matches!(list.readings()[0], Reading::Unreadable { .. }));
         assert!(matches!(list.readings()[1], Reading::Dispatch(_)));
-        assert_eq!((list.nameless(), problems.count()), (0, 1));
+        assert_eq!((list.nameless(), counts(&problems).dispatches), (0, 1));
+        assert_eq!(counts(&problems).total(), 1);
     }
 }
 
@@ -200,10 +317,10 @@ fn an_element_without_a_usable_id_is_nameless() {
 #[test]
 fn what_decides_nothing_never_fails_a_dispatch() {
     for (field, value) in [
-        ("program", json!("peak")),
-        ("program", json!({"id": "x", "name": 7})),
-        ("creation_time", json!(12)),
+        ("program", json!({"id": "867", "name": 7})),
+        ("program", json!({"id": 867.0, "name": null})),
         ("metadata", json!("free form")),
+        ("modification_number", json!("3")),
         ("modification_number", json!("4")),
         ("modification_number", json!(4.0)),
     ] {
@@ -212,12 +329,13 @@ fn what_decides_nothing_never_fails_a_dispatch() {
 }
 
 #[test]
-fn metadata_that_is_nested_too_deep_is_dropped_and_the_dispatch_kept() {
+fn metadata_that_is_nested_too_deep_is_in_doubt_and_the_rest_of_the_dispatch_is_used() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = full().to_string().replace("{\"code\":4}", &deep);
     let body = format!("{{\"dispatches\":[{body}]}}");
-    let (list, _) = read_list(body.as_bytes()).unwrap();
-    assert!(matches!(list.readings()[0], Reading::Dispatch(_)));
+    let (list, problems) = read_list(body.as_bytes()).unwrap();
+    assert!(in_part(&list).1.metadata);
+    assert_eq!(counts(&problems).details, 1);
 }
 
 #[test]
