@@ -5,6 +5,16 @@ use super::claim::Link;
 use super::plan::Record;
 use crate::model::{DispatchId, SiteId, Source};
 
+/// A change to a dispatch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Touch {
+    /// What brought it.
+    pub source: Source,
+    /// The dispatch was over when it was first seen, and may have held its sites
+    /// in an earlier life of the daemon.
+    pub abandoned: bool,
+}
+
 /// A site that a change to a dispatch concerns.
 pub(super) struct Visit {
     /// The site.
@@ -24,7 +34,7 @@ pub(super) fn cause(
     known: &Record,
     after: &SiteState,
     visits: &[Visit],
-    touches: &[Source],
+    touches: &[Touch],
 ) -> Option<(DispatchId, Source)> {
     let before = &known.state;
     let took_hold = |id: &DispatchId| !held(before, id) && held(after, id);
@@ -45,15 +55,27 @@ pub(super) fn cause(
         .or_else(|| in_order.clone().find(|visit| bears(visit)))
         .or_else(|| in_order.next());
     if let Some(visit) = visit
-        && let Some(source) = touches.get(visit.touch)
+        && let Some(touch) = touches.get(visit.touch)
     {
-        return Some((visit.dispatch.clone(), *source));
+        return Some((visit.dispatch.clone(), touch.source));
     }
     // After a restart no dispatch need have changed, only the rules.
     let dispatch = (after.dispatches.iter().find(|id| took_hold(id)))
         .or_else(|| before.dispatches.iter().rfind(|id| let_go(id)))
         .or(after.dispatches.first())?;
     Some((dispatch.clone(), Source::Timer))
+}
+
+/// The first of the changed dispatches that name the site and were over at first
+/// sight, and what brought it.
+pub(super) fn abandoned(visits: &[Visit], touches: &[Touch]) -> Option<(DispatchId, Source)> {
+    let first = visits
+        .iter()
+        .filter(|visit| visit.link.is_some())
+        .filter_map(|visit| Some((visit, touches.get(visit.touch)?)))
+        .filter(|(_, touch)| touch.abandoned)
+        .min_by_key(|(visit, _)| visit.touch);
+    first.map(|(visit, touch)| (visit.dispatch.clone(), touch.source))
 }
 
 fn held(site: &SiteState, dispatch: &DispatchId) -> bool {

@@ -93,12 +93,19 @@ fn next(links: &[Link]) -> Option<Next> {
         })
 }
 
-/// The names that the most recently changed dispatch gives, over or not. A
-/// site that none names any more keeps those it had.
+/// The names that a dispatch gives that holds the site, else the one that holds
+/// it next, else the last one; of several the most recently changed. A site that
+/// none names any more keeps those it had.
 fn names(before: &SiteState, links: &[Link]) -> (String, String) {
-    links
-        .iter()
-        .max_by_key(|link| (link.claim.last_changed, link.dispatch()))
+    let newest =
+        |hold| with(links, hold).max_by_key(|link| (link.claim.last_changed, link.dispatch()));
+    let next = || {
+        with(links, Hold::Coming)
+            .min_by_key(|link| (link.claim.dispatch.start_time, link.dispatch()))
+    };
+    newest(Hold::Begun)
+        .or_else(next)
+        .or_else(|| newest(Hold::None))
         .and_then(Link::site)
         .map_or_else(
             || (before.name.clone(), before.customer_location_id.clone()),

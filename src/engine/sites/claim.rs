@@ -25,14 +25,26 @@ pub(super) struct Claim {
     pub dispatch: Arc<Dispatch>,
     /// Whether it holds its sites.
     pub hold: Hold,
-    /// When the entry last changed, UTC: the newest one names the site.
+    /// When the entry last changed, UTC: of several that hold a site the newest
+    /// names it.
     pub last_changed: DateTime<Utc>,
+}
+
+/// Whether sites of `entry`, which was over at first sight, may have been curtailed
+/// by an earlier life of the daemon: its lead had begun by `now`.
+pub(super) fn may_have_held(entry: &Entry, now: DateTime<Utc>, rules: &Rules) -> bool {
+    counts(&entry.dispatch, rules) && rules.lead_start(entry.dispatch.start_time) <= now
+}
+
+/// Whether a dispatch curtails sites at all.
+fn counts(dispatch: &Dispatch, rules: &Rules) -> bool {
+    rules.curtail_on_test || !dispatch.test
 }
 
 impl Claim {
     /// The claim of `entry`. `lead_begun` counts only while it has not started.
     pub fn new(entry: &Entry, lead_begun: bool, rules: &Rules) -> Self {
-        let counts = rules.curtail_on_test || !entry.dispatch.test;
+        let counts = counts(&entry.dispatch, rules);
         let hold = match entry.phase {
             Phase::Active if counts => Hold::Begun,
             Phase::Scheduled if counts && lead_begun => Hold::Begun,

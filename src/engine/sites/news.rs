@@ -7,9 +7,20 @@ use std::sync::Arc;
 use crate::engine::Outcome;
 use crate::model::{DispatchId, Entry, Source};
 
+/// A dispatch that an outcome tells of.
+pub(super) struct Told<'o> {
+    /// Which.
+    pub id: &'o DispatchId,
+    /// What brought the news.
+    pub source: Source,
+    /// It was over when it was first seen.
+    pub first_seen_over: bool,
+}
+
 /// What is new of a dispatch, as far as its sites go.
 struct News {
     source: Source,
+    first_seen_over: bool,
     /// Which of the changes brought it.
     order: usize,
     entry: Arc<Entry>,
@@ -28,11 +39,12 @@ impl News {
 /// The dispatches that changed, in the order of what mattered last, and what
 /// brought that. One outcome may tell of a start that the clock brought, and
 /// then of an update by a poll: the site was curtailed by the first.
-pub(super) fn news(outcome: &Outcome) -> Vec<(&DispatchId, Source)> {
+pub(super) fn news(outcome: &Outcome) -> Vec<Told<'_>> {
     let mut news: BTreeMap<&DispatchId, News> = BTreeMap::new();
     for (order, change) in outcome.changes.iter().enumerate() {
         let latest = News {
             source: change.source,
+            first_seen_over: change.before.is_none() && change.entry.phase.is_over(),
             order,
             entry: Arc::clone(&change.entry),
         };
@@ -48,16 +60,27 @@ pub(super) fn news(outcome: &Outcome) -> Vec<(&DispatchId, Source)> {
     }
     let mut ids: Vec<_> = news
         .iter()
-        .map(|(id, news)| (news.order, *id, news.source))
+        .map(|(id, news)| {
+            let told = Told {
+                id,
+                source: news.source,
+                first_seen_over: news.first_seen_over,
+            };
+            (news.order, told)
+        })
         .collect();
-    ids.sort_unstable_by_key(|(order, ..)| *order);
+    ids.sort_unstable_by_key(|(order, _)| *order);
     let pruned = outcome
         .pruned
         .iter()
         .filter(|id| !news.contains_key(id))
-        .map(|id| (id, Source::Timer));
+        .map(|id| Told {
+            id,
+            source: Source::Timer,
+            first_seen_over: false,
+        });
     ids.into_iter()
-        .map(|(_, id, source)| (id, source))
+        .map(|(_, told)| told)
         .chain(pruned)
         .collect()
 }

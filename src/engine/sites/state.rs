@@ -41,7 +41,8 @@ pub struct Next {
 pub struct SiteState {
     /// The upstream's id for it.
     pub id: SiteId,
-    /// Its name, from the most recently changed dispatch that names it.
+    /// Its name, from a dispatch that holds it, else from the one that holds it
+    /// next, else from the last one.
     pub name: String,
     /// The customer's own name for it, from the same dispatch.
     pub customer_location_id: String,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::cause::{Visit, cause};
+use super::cause::{Touch, Visit, abandoned, cause};
 use super::chain::judge;
-use super::claim::{Claim, Link};
+use super::claim::{Claim, Link, may_have_held};
 use super::news::news;
 use super::plan::{Due, Record};
 use super::{SiteChange, SiteChangeKind, SitePlan, SiteState};
@@ -63,7 +63,7 @@ pub fn plan(
 struct Step<'a> {
     planned: Planned,
     /// What brought each change of a dispatch, in the order of the changes.
-    touches: Vec<Source>,
+    touches: Vec<Touch>,
     /// The sites that those changes concern.
     visits: Vec<Visit>,
     /// Sites to look at though no dispatch of theirs changed.
@@ -79,23 +79,35 @@ impl Step<'_> {
     fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
         let news: Vec<_> = news(outcome)
             .into_iter()
-            .map(|(id, source)| (id, source, schedule.get(id)))
+            .map(|told| (schedule.get(told.id), told))
             .collect();
         // A list that comes for the first time may name millions.
-        let entries = news.iter().filter_map(|(.., entry)| entry.as_ref());
+        let entries = news.iter().filter_map(|(entry, _)| entry.as_ref());
         self.visits
             .reserve(entries.map(|entry| entry.dispatch.sites.len()).sum());
-        for (id, source, entry) in news {
-            let before = self.planned.plan.claims.get(id);
-            let after = entry.map(|entry| {
-                Claim::since(before.map(|claim| &**claim), &entry, self.now, self.rules)
+        for (entry, told) in news {
+            let before = self.planned.plan.claims.get(told.id);
+            let after = entry.as_ref().map(|entry| {
+                Claim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
             });
-            self.touch(id, after, source);
+            let abandoned = told.first_seen_over
+                && entry.is_some_and(|entry| may_have_held(&entry, self.now, self.rules));
+            let touch = Touch {
+                source: told.source,
+                abandoned,
+            };
+            self.touch(told.id, after, touch);
         }
     }
 
     /// What has come due, one stride of it.
     fn advance(&mut self) {
+        // A site is let go only if nothing holds it that has begun by now.
+        let stride = if self.touches.iter().any(|touch| touch.abandoned) {
+            usize::MAX
+        } else {
+            self.rules.stride
+        };
         // Whose start is due needs no lead any more.
         let mut taken = 0;
         while !self.behind
@@ -106,11 +118,15 @@ impl Step<'_> {
                 Due::Lead(id) => {
                     let begun = self.planned.plan.claims.get(&id).map(|claim| claim.begun());
                     taken += begun.as_ref().map_or(0, |claim| claim.dispatch.sites.len());
-                    self.touch(&id, begun, Source::Timer);
+                    let touch = Touch {
+                        source: Source::Timer,
+                        abandoned: false,
+                    };
+                    self.touch(&id, begun, touch);
                 }
                 Due::Forget(site) => self.revisits.push(site),
             }
-            self.behind = taken >= self.rules.stride && self.due().is_some();
+            self.behind = taken >= stride && self.due().is_some();
         }
         if !self.behind {
             let unsettled = std::mem::take(&mut self.planned.plan.unsettled);
@@ -132,11 +148,11 @@ impl Step<'_> {
     }
 
     /// The claim of a dispatch is `after` from now. `None` if there is none.
-    fn touch(&mut self, id: &DispatchId, after: Option<Claim>, source: Source) {
+    fn touch(&mut self, id: &DispatchId, after: Option<Claim>, news: Touch) {
         let touch = self.touches.len();
         let plan = &mut self.planned.plan;
         let before = plan.claims.get(id).cloned();
-        self.touches.push(source);
+        self.touches.push(news);
 
         let after = match after {
             Some(after) => Some(plan.put_claim(Arc::new(after), self.rules)),
@@ -213,11 +229,14 @@ impl Step<'_> {
         } else {
             Arc::new(state)
         };
-        let kind = SiteChangeKind::between(&known.state, &state);
+        let changed = SiteChangeKind::between(&known.state, &state);
+        // What an earlier life may have told it, that life can take back no more.
+        let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
+        let kind = changed.or(abandoned.is_some().then_some(SiteChangeKind::Release));
         let record = Record {
             state: Arc::clone(&state),
             links,
-            commanded: known.commanded || state.is_curtailed(),
+            commanded: known.commanded || kind.is_some(),
         };
         if !record.is_forgettable(self.now, self.rules) {
             plan.put_site(record, self.rules);
@@ -225,14 +244,20 @@ impl Step<'_> {
             self.planned.forgotten.push(id.clone());
         }
         // A change has always a cause: a site is curtailed by some dispatch.
+        let unconditional = abandoned.is_some();
+        let caused = match changed {
+            Some(_) => cause(&known, &state, visits, &self.touches),
+            None => abandoned,
+        };
         if let Some(kind) = kind
-            && let Some((cause, source)) = cause(&known, &state, visits, &self.touches)
+            && let Some((cause, source)) = caused
         {
             self.planned.changes.push(SiteChange {
                 site: state,
                 kind,
                 source,
                 cause,
+                unconditional,
             });
         }
     }

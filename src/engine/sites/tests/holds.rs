@@ -348,19 +348,6 @@ fn what_ended_and_was_pruned_at_once_is_released() {
 }
 
 #[test]
-fn names_come_from_the_dispatch_that_changed_last_and_command_nothing() {
-    let named = |name, start, text: &str| {
-        dispatch(name, start, 100).but(|it| Arc::make_mut(&mut it.sites[0]).name = text.into())
-    };
-    let mut world = World::new(lead(0));
-    world.see(10, named("b", 10, "old"));
-    world.see(11, named("a", 50, "new"));
-    assert_eq!(world.site("s").name, "new");
-    assert_eq!(world.see(12, named("b", 10, "newer")), NOTHING);
-    assert_eq!(world.site("s").name, "newer");
-}
-
-#[test]
 fn next_is_the_first_that_is_to_come_and_commands_nothing() {
     let mut world = World::new(lead(5));
     world.see(10, dispatch("a", 10, 20));

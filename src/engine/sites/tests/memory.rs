@@ -192,6 +192,7 @@ fn a_site_is_written_as_the_interface_says() {
         kind: SiteChangeKind::Curtail,
         source: Source::Poll,
         cause: super::world::id("a"),
+        unconditional: false,
     };
     let data = format!(
         r#"{},"source":"poll","cause":"a"}}"#,

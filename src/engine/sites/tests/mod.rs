@@ -1,6 +1,8 @@
 //! The plan, by statements and by properties.
 
+mod abandoned;
 mod holds;
 mod memory;
+mod names;
 mod properties;
 mod world;
