@@ -52,6 +52,9 @@ impl Announcer {
     pub fn site(&mut self, change: &SiteChange, at: DateTime<Utc>) {
         let data = raw(change);
         self.event(change.kind.event_type(), change.site.id.as_str(), at, data);
+        if let Some(event) = self.events.last_mut() {
+            event.unconditional = change.unconditional;
+        }
     }
 
     /// Announces that the schedule may be wrong, or can be trusted again.

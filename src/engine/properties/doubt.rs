@@ -13,11 +13,11 @@ use crate::engine::{
 use crate::model::{Asked, Source};
 use crate::voltus::{Problems, read_list};
 
-/// A place in an answer, and what cannot be read there, as JSON text. An empty
+/// A place in an answer, as a JSON pointer, and what cannot be read there, as JSON text. An empty
 /// text takes the place away.
 #[derive(Debug, Clone)]
 struct Fault {
-    place: Vec<Value>,
+    place: String,
     text: &'static str,
 }
 
@@ -67,58 +67,40 @@ fn fault() -> impl Strategy<Value = Fault> {
         ("id", odd(&["null", "7", "\"a/b\"", "\"\"", ""])),
     ];
     let top = (0..3usize, top).prop_map(|(dispatch, (field, text))| Fault {
-        place: vec![json!(dispatch), json!(field)],
+        place: format!("/{dispatch}/{field}"),
         text,
     });
     let whole =
         (0..3usize, odd(&["null", "7", "[]", "\"a\""])).prop_map(|(dispatch, text)| Fault {
-            place: vec![json!(dispatch)],
+            place: format!("/{dispatch}"),
             text,
         });
     let in_site = prop_oneof![
-        3 => (Just("commitment"), odd(&["\"5\"", "true", "{}", "[]", "1e400"])),
-        1 => (Just("drop_by"), odd(&["\"5\"", "1e400", "{}"])),
-        2 => (Just("id"), odd(&["null", "{}", "\"\"", "true", "1e400", ""])),
-        1 => (Just("name"), odd(&["{}", "true", "\"\\ud800\"", "1e400"])),
-        1 => (Just("customer_location_id"), odd(&["[]", "false"])),
+        3 => (Just("/commitment"), odd(&["\"5\"", "true", "{}", "[]", "1e400"])),
+        1 => (Just("/drop_by"), odd(&["\"5\"", "1e400", "{}"])),
+        2 => (Just("/id"), odd(&["null", "{}", "\"\"", "true", "1e400", ""])),
+        1 => (Just("/name"), odd(&["{}", "true", "\"\\ud800\"", "1e400"])),
+        1 => (Just("/customer_location_id"), odd(&["[]", "false"])),
         1 => (Just(""), odd(&["null", "7", "[]", "\"s\""])),
     ];
     let in_site = (0..3usize, 0..2usize, in_site).prop_map(|(dispatch, site, (field, text))| {
-        let mut place = vec![json!(dispatch), json!("sites"), json!(site)];
-        if !field.is_empty() {
-            place.push(json!(field));
-        }
+        let place = format!("/{dispatch}/sites/{site}{field}");
         Fault { place, text }
     });
     prop_oneof![3 => top, 1 => whole, 4 => in_site]
 }
 
-/// The answer with these faults. What is in no place that is there any more is left
-/// out.
+/// The answer with these faults. One in a place that is not there, or not any more,
+/// is none.
 fn answer(faults: &[Fault]) -> String {
     let mut dispatches = good();
-    for (number, fault) in faults.iter().enumerate() {
-        let mut place = &mut dispatches;
-        let mut there = true;
-        let Some((last, path)) = fault.place.split_last() else {
-            continue;
-        };
-        for step in path {
-            there = there && get(place, step).is_some();
-            if there && let Some(inner) = get(place, step) {
-                place = inner;
-            } else {
-                break;
-            }
-        }
-        if !there || get(place, last).is_none() {
-            continue;
-        }
-        if fault.text.is_empty() {
-            let fields = place.as_object_mut();
-            fields.and_then(|fields| fields.remove(last.as_str()?));
-        } else if let Some(inner) = get(place, last) {
-            *inner = format!("?{number}?").into();
+    for (number, Fault { place, text }) in faults.iter().enumerate() {
+        if text.is_empty() {
+            let (parent, field) = place.rsplit_once('/').unwrap();
+            let parent = dispatches.pointer_mut(parent);
+            parent.and_then(|parent| parent.as_object_mut()?.remove(field));
+        } else if let Some(value) = dispatches.pointer_mut(place) {
+            *value = format!("?{number}?").into();
         }
     }
     let mut body = json!({"dispatches": dispatches}).to_string();
@@ -126,14 +108,6 @@ fn answer(faults: &[Fault]) -> String {
         body = body.replace(&format!("\"?{number}?\""), fault.text);
     }
     body
-}
-
-fn get<'v>(value: &'v mut Value, step: &Value) -> Option<&'v mut Value> {
-    match step {
-        Value::Number(place) => value.get_mut(usize::try_from(place.as_u64()?).ok()?),
-        Value::String(field) => value.get_mut(field.as_str()),
-        _ => None,
-    }
 }
 
 #[derive(Default)]

@@ -2,8 +2,6 @@
 //!
 //! Times are seconds. Unless said otherwise a dispatch names site `s`.
 
-use std::sync::Arc;
-
 use super::world::{But, World, at, dispatch, lead, site, site_id};
 use crate::engine::Rules;
 use crate::model::Kilowatts;
@@ -252,7 +250,8 @@ fn a_dispatch_that_turns_into_a_test_releases() {
 #[test]
 fn a_dispatch_over_at_first_sight_curtails_nothing() {
     let mut world = World::new(lead(5));
-    assert_eq!(world.see(30, dispatch("a", 10, 20)), NOTHING);
+    // An earlier life may have curtailed for the first (rule R6).
+    assert_eq!(world.see(30, dispatch("a", 10, 20)), ["release s by a"]);
     assert_eq!(world.see(30, dispatch("b", 50, 40)), NOTHING);
     assert_eq!(world.clock(60), NOTHING);
 }
