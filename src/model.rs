@@ -5,6 +5,7 @@
 
 mod change;
 mod dispatch;
+mod doubt;
 mod entry;
 mod event;
 mod history;
@@ -14,7 +15,8 @@ pub(crate) mod time;
 
 pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};
-pub use entry::{Absence, Entry, Phase, Source};
+pub use doubt::{Claim, Doubt, FirstAnswer, Inquiry};
+pub use entry::{Entry, Phase, Source};
 pub use event::{DAEMON, Event};
 pub use history::HistoryItem;
 pub use id::{DispatchId, InvalidId, SiteId};

@@ -12,6 +12,7 @@ mod heals;
 mod health;
 mod legibility;
 mod log;
+mod look_again;
 mod machine;
 mod numbering;
 mod poller;

@@ -7,7 +7,7 @@
 //!
 //! [`plan`] follows the schedule and tells what each site must do (rule R7).
 
-mod absence;
+mod doubts;
 mod observation;
 mod phase;
 mod reading;
@@ -17,6 +17,7 @@ mod schedule;
 mod sight;
 mod sites;
 
+pub use doubts::{DoubtChange, MassAbsence};
 pub use observation::{Answer, List, Observation, Request};
 pub use reading::{Doubts, Reading};
 pub use reconcile::{Outcome, Rules, STRIDE, reconcile};

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, List, Observation, Reading, Request, Schedule};
-use crate::model::{
-    Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
-};
+use super::{Answer, DoubtChange, List, Observation, Reading, Request, Schedule};
+use crate::model::{CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source};
 
 /// What the operator decides about the schedule and its sites, and how much is
 /// done at once.
@@ -61,8 +59,12 @@ pub struct Outcome {
     pub changes: Vec<Change>,
     /// Entries that were dropped, kept long enough.
     pub pruned: Vec<DispatchId>,
-    /// Ids that must be looked up to answer a question (rules R2 and R3).
-    pub look_ups: Vec<DispatchId>,
+    /// Claims of the API that are not believed yet (rules R2 and R3), raised by
+    /// this observation. [`Schedule::checks_due`] tells what to look up for them.
+    pub doubts: Vec<DoubtChange>,
+    /// Dispatches shown in a way that is not believed: with a lower number than
+    /// ours, or in an answer from before a lower number was taken over.
+    pub unbelieved: Vec<DispatchId>,
     /// Answers that came too late: a newer one had been taken already.
     pub outdated: u64,
     /// Times that a lower number was taken over: the upstream was restored.
@@ -98,12 +100,11 @@ pub fn reconcile(
     match observation {
         Observation::Clock => step.advance(rules.stride),
         Observation::Api { request, answer } => {
-            let Request { asked, source, .. } = *request;
             step.advance(usize::MAX);
             match answer {
-                Answer::List(list) => step.list(list, asked, source),
-                Answer::Found(reading) => step.reading(reading, asked, source, Shape::LookUp),
-                Answer::Gone(id) => step.gone(id, asked, source),
+                Answer::List(list) => step.list(list, request),
+                Answer::Found(reading) => step.reading(reading, request, Shape::LookUp),
+                Answer::Gone(id) => step.gone(id, request),
             }
         }
     }
@@ -144,8 +145,8 @@ impl Step<'_> {
                 entry.ended = true;
                 entry.phase = Phase::Ended;
                 entry.over_since = Some(end);
-                // Nobody waits to know whether what is over is gone.
-                entry.absence = None;
+                // Whether what is over is gone changes nothing.
+                entry.inquiry.absent = None;
                 kinds.push(ChangeKind::Ended);
             }
             let dispatch = Arc::clone(&before.dispatch);
@@ -154,14 +155,18 @@ impl Step<'_> {
     }
 
     /// The whole list: what it shows, what it lacks, and what can be dropped.
-    fn list(&mut self, list: &Arc<List>, asked: Asked, source: Source) {
+    fn list(&mut self, list: &Arc<List>, request: &Request) {
+        let asked = request.asked;
         let open = self.schedule.open(list, asked);
+        if list.nameless() == 0 && self.schedule.is_newest_list(asked) {
+            self.mass_absence(&open, request);
+        }
         for reading in open.iter().filter_map(|open| open.reading) {
-            self.reading(reading, asked, source, Shape::List);
+            self.reading(reading, request, Shape::List);
         }
         if list.nameless() == 0 {
             for open in open.iter().filter(|open| open.reading.is_none()) {
-                self.lacking(&open.id, asked);
+                self.lacking(&open.id, request);
             }
         }
         if !self.outcome.pruned.is_empty() {
@@ -171,13 +176,13 @@ impl Step<'_> {
     }
 
     /// The list does not show this dispatch.
-    fn lacking(&mut self, id: &DispatchId, asked: Asked) {
+    fn lacking(&mut self, id: &DispatchId, request: &Request) {
         let Some(entry) = self.schedule.get(id) else {
             return;
         };
         match entry.over_since {
-            None => self.missing(&entry, asked),
-            Some(since) if asked > entry.asked && self.rules.is_past(since, self.now) => {
+            None => self.missing(&entry, request),
+            Some(since) if request.asked > entry.asked && self.rules.is_past(since, self.now) => {
                 self.schedule.remove(id);
                 self.outcome.pruned.push(id.clone());
             }
@@ -186,18 +191,20 @@ impl Step<'_> {
     }
 
     /// One dispatch of an answer.
-    fn reading(&mut self, reading: &Reading, asked: Asked, source: Source, shape: Shape) {
+    fn reading(&mut self, reading: &Reading, request: &Request, shape: Shape) {
         match reading {
-            Reading::Dispatch(dispatch) => self.see(dispatch, asked, source, shape),
+            Reading::Dispatch(dispatch) => self.see(dispatch, request, shape),
             Reading::InPart { dispatch, doubts } => {
                 let held = self.schedule.get(&dispatch.id);
                 let whole = held.map_or_else(
                     || Arc::clone(dispatch),
                     |held| doubts.settle(dispatch, &held.dispatch),
                 );
-                self.see(&whole, asked, source, shape);
+                self.see(&whole, request, shape);
             }
-            Reading::Unreadable { id, .. } => self.present(id, asked),
+            Reading::Unreadable { id, .. } => {
+                self.present(id, request, shape == Shape::LookUp);
+            }
         }
     }
 
@@ -235,8 +242,8 @@ impl Step<'_> {
         entry.phase = Phase::Cancelled;
         entry.cancel_reason = Some(CancelReason::Withdrawn);
         entry.over_since = Some(self.now);
-        entry.absence = None;
-        entry.rewind = None;
+        entry.inquiry.absent = None;
+        entry.inquiry.lower = None;
         let kinds = vec![ChangeKind::Cancelled(CancelReason::Withdrawn)];
         self.record(entry, Some(before), kinds, source);
     }

@@ -81,8 +81,7 @@ impl<'l> Open<'l> {
 /// is what the list says of it.
 pub(super) fn settles(reading: Option<&Reading>, asked: Asked, entry: &Entry) -> bool {
     entry.asked == asked
-        && entry.absence.is_none()
-        && entry.rewind.is_none()
+        && entry.inquiry.doubts().next().is_none()
         // A start or an end may pass yet, and nothing but an answer says so.
         && (!entry.phase.is_over() || (entry.started && entry.ended))
         && reading.is_some_and(|reading| reading.shares(&entry.dispatch))

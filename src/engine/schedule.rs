@@ -5,9 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
-use super::List;
 use super::roll::{Open, Roll, settles};
-use crate::model::{Asked, DispatchId, Entry, Phase};
+use super::{List, MassAbsence};
+use crate::clock::Mono;
+use crate::model::{Asked, Claim, DispatchId, Entry, Inquiry, Phase};
 
 /// The dispatches known, by id.
 ///
@@ -21,9 +22,31 @@ pub struct Schedule {
     starts: OrdSet<(DateTime<Utc>, DispatchId)>,
     /// The ends of what has started.
     ends: OrdSet<(DateTime<Utc>, DispatchId)>,
+    /// The doubts about entries, by when they may be checked next.
+    checks: Checks,
+    /// How many entries are not over.
+    live: usize,
+    /// Lists lack most of the live dispatches.
+    pub(super) mass_absence: Option<MassAbsence>,
     revision: u64,
     /// The last list, which confirms what it shows without touching it.
     roll: Option<Roll>,
+}
+
+/// The ids in doubt, by claim, each with when it may be looked up next.
+#[derive(Debug, Clone, Default)]
+struct Checks {
+    absent: OrdSet<(Mono, DispatchId)>,
+    lower: OrdSet<(Mono, DispatchId)>,
+}
+
+impl Checks {
+    fn of(&mut self, claim: Claim) -> &mut OrdSet<(Mono, DispatchId)> {
+        match claim {
+            Claim::Absent => &mut self.absent,
+            Claim::Lower => &mut self.lower,
+        }
+    }
 }
 
 impl Schedule {
@@ -70,6 +93,57 @@ impl Schedule {
         self.first().map(|(due, _)| *due)
     }
 
+    /// The dispatches to look up now because of a doubt, the longest due first
+    /// for each claim. An id stays among them until an answer puts its next check
+    /// off or settles the doubt.
+    pub fn checks_due(&self, now: Mono) -> impl Iterator<Item = &DispatchId> {
+        let absence_counts = self.mass_absence.is_none_or(|mass| mass.until() <= now);
+        let due = move |(at, _): &&(Mono, DispatchId)| *at <= now;
+        let absent = self.checks.absent.iter().take_while(due);
+        let lower = self.checks.lower.iter().take_while(due);
+        lower
+            .chain(absent.filter(move |_| absence_counts))
+            .map(|(_, id)| id)
+    }
+
+    /// When the next look-up because of a doubt is due, on the clock that does
+    /// not jump.
+    pub fn next_check(&self) -> Option<Mono> {
+        let mass = self.mass_absence.map_or(Mono::ZERO, |mass| mass.until());
+        let absent = self.checks.absent.get_min().map(|(at, _)| mass.max(*at));
+        let lower = self.checks.lower.get_min().map(|(at, _)| *at);
+        absent.into_iter().chain(lower).min()
+    }
+
+    /// Whether there is a doubt about this dispatch.
+    pub fn is_in_doubt(&self, id: &DispatchId) -> bool {
+        let entry = self.entries.get(id);
+        entry.is_some_and(|entry| entry.inquiry.doubts().next().is_some())
+    }
+
+    /// How many dispatches are in doubt by this claim.
+    pub fn in_doubt(&self, claim: Claim) -> usize {
+        match claim {
+            Claim::Absent => self.checks.absent.len(),
+            Claim::Lower => self.checks.lower.len(),
+        }
+    }
+
+    /// Lists that lack most of the live dispatches, if the newest one does.
+    pub fn mass_absence(&self) -> Option<MassAbsence> {
+        self.mass_absence
+    }
+
+    /// How many dispatches are not over.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether a list that was asked for then is newer than the last one.
+    pub(super) fn is_newest_list(&self, asked: Asked) -> bool {
+        self.roll.as_ref().is_none_or(|roll| asked > roll.asked)
+    }
+
     /// An entry that is due at `now`, the longest due first.
     pub(super) fn first_due(&self, now: DateTime<Utc>) -> Option<Arc<Entry>> {
         let (due, id) = self.first()?;
@@ -100,7 +174,14 @@ impl Schedule {
             roll.set_apart(&id);
         }
         let after = (entry.phase, entry.next_due());
+        let inquiry = entry.inquiry;
+        self.live += usize::from(!entry.phase.is_over());
         let before = self.entries.insert(id.clone(), entry);
+        if let Some(before) = &before {
+            self.live -= usize::from(!before.phase.is_over());
+        }
+        let inquiry_before = before.as_ref().map(|before| before.inquiry);
+        self.recheck(&id, inquiry_before.unwrap_or_default(), inquiry);
         let before = before.map(|before| (before.phase, before.next_due()));
         if before == Some(after) {
             return;
@@ -115,10 +196,23 @@ impl Schedule {
 
     /// Drops the entry with this id.
     pub(super) fn remove(&mut self, id: &DispatchId) {
-        if let Some(before) = self.entries.remove(id)
-            && let Some(due) = before.next_due()
-        {
+        let Some(before) = self.entries.remove(id) else {
+            return;
+        };
+        self.live -= usize::from(!before.phase.is_over());
+        self.recheck(id, before.inquiry, Inquiry::default());
+        if let Some(due) = before.next_due() {
             self.due_of(before.phase).remove(&(due, id.clone()));
+        }
+    }
+
+    /// What was found out about a dispatch is another.
+    fn recheck(&mut self, id: &DispatchId, before: Inquiry, after: Inquiry) {
+        for (claim, doubt) in before.doubts() {
+            self.checks.of(claim).remove(&(doubt.check_at, id.clone()));
+        }
+        for (claim, doubt) in after.doubts() {
+            self.checks.of(claim).insert((doubt.check_at, id.clone()));
         }
     }
 

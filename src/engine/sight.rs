@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::Request;
+use super::doubts::not_absent;
 use super::phase::{Passed, phase};
 use super::reconcile::{Shape, Step};
 use crate::model::{
-    Absence, Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Phase, Source,
+    Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Inquiry, Phase, Source,
 };
-use crate::simulation::defects::{self, Defect};
 
 /// How a dispatch that was seen stands to the one that is known (rule R2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,54 +19,57 @@ enum Standing {
     Newer,
     /// The question was asked before one that was answered already.
     Outdated,
+    /// Its request was issued while a lower number was about to be taken over.
+    Straggler,
     /// Asked later, yet with a lower number. Either a stale cache upstream, or
     /// the upstream was restored from a backup.
     Lower,
 }
 
-fn standing(known: &Entry, seen: &Dispatch, asked: Asked) -> Standing {
-    let later = asked > known.asked || defects::is(Defect::OlderAnswerWins);
+fn standing(known: &Entry, seen: &Dispatch, request: &Request) -> Standing {
+    let later = request.asked > known.asked;
+    let rewound = known.inquiry.rewound;
+    if rewound.is_some_and(|rewound| request.issued < rewound) {
+        // Its number may be from before the upstream was restored.
+        return if later {
+            Standing::Straggler
+        } else {
+            Standing::Outdated
+        };
+    }
     if known.cancel_reason == Some(CancelReason::Withdrawn) && !later {
         // It may carry a higher number and still be from before it was gone.
         return Standing::Outdated;
     }
     match (seen.modification_number, known.dispatch.modification_number) {
+        // A missing number counts as lower than any.
+        (seen, known) if seen < known && later => Standing::Lower,
         (Some(seen), Some(known)) if seen > known => Standing::Newer,
-        (Some(seen), Some(known)) if seen < known && later => Standing::Lower,
-        _ if later => Standing::Newer,
+        (seen, known) if seen >= known && later => Standing::Newer,
         _ => Standing::Outdated,
     }
 }
 
 impl Step<'_> {
     /// The API showed `dispatch`.
-    pub(super) fn see(
-        &mut self,
-        dispatch: &Arc<Dispatch>,
-        asked: Asked,
-        source: Source,
-        shape: Shape,
-    ) {
+    pub(super) fn see(&mut self, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
         let Some(known) = self.schedule.get(&dispatch.id) else {
-            return self.first_sight(dispatch, asked, source);
+            return self.first_sight(dispatch, request.asked, request.source);
         };
-        match standing(&known, dispatch, asked) {
-            Standing::Newer => self.accept(&known, dispatch, asked, source, shape),
+        match standing(&known, dispatch, request) {
+            Standing::Newer => self.accept(&known, dispatch, request, shape),
             Standing::Outdated => self.outcome.outdated += 1,
-            Standing::Lower => {
-                let confirmed =
-                    shape == Shape::LookUp && known.rewind.is_some_and(|first| asked > first);
-                if confirmed || defects::is(Defect::RewindBelieved) {
-                    self.outcome.rewinds += 1;
-                    self.accept(&known, dispatch, asked, source, shape);
-                } else {
-                    let mut entry = Entry::clone(&known);
-                    entry.rewind.get_or_insert(asked);
-                    remember_sight(&mut entry, asked);
-                    self.schedule.put(Arc::new(entry));
-                    self.outcome.look_ups.push(dispatch.id.clone());
-                }
+            Standing::Straggler => {
+                self.outcome.outdated += 1;
+                self.outcome.unbelieved.push(dispatch.id.clone());
             }
+            Standing::Lower if self.lower(&known, request, shape == Shape::LookUp) => {
+                self.outcome.rewinds += 1;
+                let mut known = Entry::clone(&known);
+                known.inquiry.rewound = Some(request.answered);
+                self.accept(&known, dispatch, request, shape);
+            }
+            Standing::Lower => self.outcome.unbelieved.push(dispatch.id.clone()),
         }
     }
 
@@ -91,8 +95,7 @@ impl Step<'_> {
             discovered_by: source,
             last_changed_by: source,
             asked,
-            absence: None,
-            rewind: None,
+            inquiry: Inquiry::default(),
         };
         let kinds = match (phase, cancel_reason) {
             (Phase::Cancelled, reason) => {
@@ -107,14 +110,7 @@ impl Step<'_> {
         self.record(entry, None, kinds, source);
     }
 
-    fn accept(
-        &mut self,
-        known: &Entry,
-        dispatch: &Arc<Dispatch>,
-        asked: Asked,
-        source: Source,
-        shape: Shape,
-    ) {
+    fn accept(&mut self, known: &Entry, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
         let passed = Passed::since(known, dispatch, self.now);
         let (phase, cancel_reason) = phase(dispatch, passed);
         let mut changed = Field::differences(&known.dispatch, dispatch);
@@ -129,7 +125,7 @@ impl Step<'_> {
         entry.cancel_reason = cancel_reason;
         entry.started = passed.started;
         entry.ended = passed.ended;
-        entry.asked = known.asked.max(asked);
+        entry.asked = known.asked.max(request.asked);
         entry.last_confirmed = self.now;
         entry.over_since = phase.is_over().then(|| {
             let since = known.over_since.unwrap_or(self.now);
@@ -140,10 +136,15 @@ impl Step<'_> {
                 _ => since,
             }
         });
+        not_absent(&mut entry, request.asked);
+        if phase.is_over() {
+            // Whether what is over is gone changes nothing.
+            entry.inquiry.absent = None;
+        }
         // A lower number was compared with what was known until now.
-        entry.rewind = None;
-        speak_for_presence(&mut entry, asked);
-        self.record(entry, Some(Arc::clone(&known.dispatch)), kinds, source);
+        entry.inquiry.lower = None;
+        let before = Arc::clone(&known.dispatch);
+        self.record(entry, Some(before), kinds, request.source);
     }
 }
 
@@ -169,26 +170,4 @@ fn announcements(from: Phase, to: Phase, changed: &mut Vec<Field>) -> Vec<Change
         _ => {}
     }
     kinds
-}
-
-/// An answer that shows a dispatch ends the suspicion that it is gone, unless
-/// what raised the suspicion was asked later. An earlier 404 is forgotten even
-/// then: it may be older than the answer.
-fn speak_for_presence(entry: &mut Entry, asked: Asked) {
-    match &mut entry.absence {
-        Some(absence) if asked > absence.asked => entry.absence = None,
-        Some(absence) if absence.open => absence.gone = 0,
-        _ => {}
-    }
-}
-
-/// An answer that shows a dispatch and is not taken over speaks for presence
-/// too. It is remembered, so that nothing from before it speaks for absence.
-pub(super) fn remember_sight(entry: &mut Entry, asked: Asked) {
-    speak_for_presence(entry, asked);
-    entry.absence.get_or_insert(Absence {
-        asked,
-        gone: 0,
-        open: false,
-    });
 }

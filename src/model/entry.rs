@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::time::Written;
-use super::{Asked, CancelReason, Dispatch, DispatchId};
+use super::{Asked, CancelReason, Dispatch, DispatchId, Inquiry};
 
 /// Where a dispatch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,18 +63,6 @@ impl Source {
     }
 }
 
-/// An open question: is this dispatch gone from the API? (rule R3)
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Absence {
-    /// The newest request that spoke for absence, or against it without being
-    /// taken over. Only one issued later can speak against that.
-    pub asked: Asked,
-    /// How many polls' look-ups have answered 404.
-    pub gone: u32,
-    /// Whether a look-up is still to answer for the newest poll.
-    pub open: bool,
-}
-
 /// A dispatch in the schedule, with what is known about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -102,11 +90,8 @@ pub struct Entry {
     pub last_changed_by: Source,
     /// The newest request whose answer was taken or confirmed it (rule R2).
     pub asked: Asked,
-    /// Whether it is suspected to be gone. Not stored: a restart asks anew.
-    pub absence: Option<Absence>,
-    /// The request that first showed a lower number than ours (rule R2). Not
-    /// stored: a restart asks anew.
-    pub rewind: Option<Asked>,
+    /// What was found out about it that is not stored.
+    pub inquiry: Inquiry,
 }
 
 impl Entry {
@@ -122,6 +107,11 @@ impl Entry {
             Phase::Active => self.dispatch.end_time,
             Phase::Ended | Phase::Cancelled => None,
         }
+    }
+
+    /// The newest request whose answer showed it.
+    pub fn last_shown(&self) -> Asked {
+        self.asked.max(self.inquiry.shown)
     }
 
     /// Whether it calls for curtailment at `time` as far as is known now.

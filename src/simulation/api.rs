@@ -34,7 +34,8 @@ pub(super) struct Prepared {
     pub delay: Duration,
     /// How far into the delay the truth is looked at.
     looked_after: Duration,
-    stale_by: Duration,
+    /// By how much the replica that answers lags behind.
+    lag: Duration,
     error: Option<ApiError>,
     /// What else is wrong with the answer, with the dice for it.
     wrong: Vec<(ApiFault, u64)>,
@@ -63,15 +64,15 @@ impl SimulatedApi {
             question: question.clone(),
             delay,
             looked_after,
-            stale_by: Duration::ZERO,
+            lag: Duration::ZERO,
             error: None,
             wrong: Vec::new(),
         };
         for (number, fault) in self.faults.at(now) {
             match fault {
                 ApiFault::Slow => delay += Duration::from_secs_f64(random.random_range(0.5..30.0)),
-                ApiFault::Stale { by } if random.random_bool(0.6) => {
-                    prepared.stale_by = prepared.stale_by.max(*by);
+                ApiFault::Replica { lag } if random.random_bool(0.6) => {
+                    prepared.lag = prepared.lag.max(*lag);
                 }
                 _ => {}
             }
@@ -132,7 +133,7 @@ impl Prepared {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let at = (asked_at + self.looked_after.min(self.delay)).saturating_sub(self.stale_by);
+        let at = (asked_at + self.looked_after.min(self.delay)).saturating_sub(self.lag);
         let moment = Moment {
             at,
             wall: wall_of(at),

@@ -27,13 +27,14 @@ pub(super) struct Situation<'a> {
 }
 
 /// How long it may take: a poll that was under way, two polls and their
-/// look-ups, tokens for these, and the longest pause of a sink.
+/// look-ups, which are ten seconds apart, tokens for these, and the longest pause
+/// of a sink.
 pub(super) fn patience(knobs: &Knobs) -> Duration {
     let interval = knobs.settings.poll_interval.mul_f64(1.1);
     let polls = interval.max(Duration::from_secs(6)) * 4;
     let steady = knobs.settings.api_rate.get() * 3 / 4;
     let tokens = Duration::from_secs(60) / steady.max(1) * 16;
-    polls + tokens + Duration::from_secs(120)
+    polls + tokens + Duration::from_secs(140)
 }
 
 /// Whether schedule, sites and receivers are as they must be.

@@ -40,12 +40,6 @@ pub enum Defect {
     OtherData,
     /// An id that the list lacks counts as gone without a look-up.
     AbsenceTrusted,
-    /// One 404 is enough.
-    OneNotFoundIsEnough,
-    /// Whatever arrives last counts, whenever it was asked.
-    OlderAnswerWins,
-    /// A lower number is believed at once.
-    RewindBelieved,
     /// A clock that falls back undoes starts and ends.
     LatchForgotten,
     /// The lead is not counted.
@@ -60,7 +54,7 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 15] = [
         Self::OkBeforeTheCommit,
         Self::OkOnFailure,
         Self::FailedCommitKept,
@@ -71,9 +65,6 @@ impl Defect {
         Self::OrderBroken,
         Self::OtherData,
         Self::AbsenceTrusted,
-        Self::OneNotFoundIsEnough,
-        Self::OlderAnswerWins,
-        Self::RewindBelieved,
         Self::LatchForgotten,
         Self::LeadForgotten,
         Self::RetryAfterIgnored,

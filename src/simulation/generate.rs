@@ -183,7 +183,13 @@ fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
                     retry_after: Some(retry_after),
                 },
                 4 => ApiFault::Unavailable { retry_after },
-                5 | 6 => ApiFault::Stale { by },
+                5 | 6 => ApiFault::Replica {
+                    lag: Duration::from_millis(pick(
+                        random,
+                        &[50, 400, 2_000, 5_000, 12_000, 40_000, 150_000],
+                        2_000,
+                    )),
+                },
                 7 => ApiFault::EmptyList,
                 8 => ApiFault::Holes,
                 9 => ApiFault::Vanish,

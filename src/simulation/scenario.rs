@@ -144,8 +144,8 @@ pub(super) enum ApiFault {
     TooFast { retry_after: Option<Duration> },
     /// 503 with `Retry-After`.
     Unavailable { retry_after: Duration },
-    /// Answers are from a cache so old.
-    Stale { by: Duration },
+    /// Some answers come from a replica that lags behind by so much.
+    Replica { lag: Duration },
     /// The list is empty.
     EmptyList,
     /// The list lacks some that are there.
@@ -221,7 +221,7 @@ impl Incident {
                 ApiFault::TooFast { retry_after: None } => "429",
                 ApiFault::TooFast { .. } => "429 with Retry-After",
                 ApiFault::Unavailable { .. } => "503 with Retry-After",
-                ApiFault::Stale { .. } => "stale answers",
+                ApiFault::Replica { .. } => "a lagging replica",
                 ApiFault::EmptyList => "empty list",
                 ApiFault::Holes => "list with holes",
                 ApiFault::Vanish => "ids vanish",

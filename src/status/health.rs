@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::delivery::SinkHealth;
 use crate::http::json_reply;
 use crate::listener::Answered;
-use crate::model::Phase;
+use crate::model::{Claim, Phase};
 use crate::sync::{Health, State, View};
 use crate::voltus::Problems;
 
@@ -48,6 +48,15 @@ impl<C: Clock + Clone> Status<C> {
                 "unreadable_details": health.unreadable.details,
                 "unreadable": unreadable(&health.unreadable_now),
                 "rewinds": health.rewinds,
+                "in_doubt": {
+                    "absent": view.schedule.in_doubt(Claim::Absent),
+                    "lower": view.schedule.in_doubt(Claim::Lower),
+                },
+                "mass_absence": view.schedule.mass_absence().map(|mass| json!({
+                    "seconds": now.mono.saturating_sub(mass.since).as_secs(),
+                    "absent": mass.absent,
+                    "live": mass.live,
+                })),
             },
             "store": {
                 "ok": health.store_error.is_none(),

@@ -37,6 +37,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             unreadable: Default::default(),
             unreadable_now: Arc::default(),
             rewinds: 0,
+            look_again_dropped: 0,
             store_error: None,
             tally: Arc::default(),
         }),

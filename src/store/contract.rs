@@ -5,7 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::model::{Asked, Dispatch, Entry, Kilowatts, Phase, Program, Site, SiteId, Source};
+use crate::model::{
+    Asked, Dispatch, Entry, Inquiry, Kilowatts, Phase, Program, Site, SiteId, Source,
+};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(seconds * 1000 + 5)
@@ -41,8 +43,7 @@ pub(super) fn entry(id: &str) -> Entry {
         discovered_by: Source::Webhook,
         last_changed_by: Source::Poll,
         asked: Asked { term: 1, count: 7 },
-        absence: None,
-        rewind: None,
+        inquiry: Inquiry::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::term::next_term;
 use super::{Batch, Store, StoreError, StoreReader, Stored};
 use crate::engine::SiteState;
-use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId};
+use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -75,8 +75,7 @@ impl Store for MemoryStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
         let kept = self.lock();
         let entries = kept.entries.values().map(|entry| Entry {
-            absence: None,
-            rewind: None,
+            inquiry: Inquiry::default(),
             ..Entry::clone(entry)
         });
         Ok(Stored {

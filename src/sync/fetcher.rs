@@ -1,46 +1,54 @@
 //! Which dispatches are to be looked up, and for whom.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::waiters::Ticket;
+use crate::clock::Mono;
 use crate::model::DispatchId;
 
 /// How many look-ups are under way at once. The budget bounds them as well; this
 /// is for when the operator has raised it.
 const AT_ONCE: usize = 64;
 
-/// While webhooks wait, one look-up in so many goes to a check: a flood of them
-/// must not put off forever what the checks are to find out.
+/// While webhooks wait, one look-up in so many is a check: a flood of webhooks
+/// must not put off for ever what the checks are to find out.
 const TURN: u32 = 4;
 
-/// Why a dispatch is to be looked up.
+/// How long a check that failed waits before it is tried again.
+const CHECK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a dispatch is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
-    /// Somebody waits for it.
+pub(super) enum Why {
+    /// A webhook waits for it.
     Webhook,
-    /// The engine has a question. Goes when no webhook needs the budget, or when
-    /// it is its turn.
+    /// A webhook's look-up showed nothing new some seconds ago (rule R5).
+    LookAgain,
+    /// The engine doubts what the API seems to say (rules R2 and R3).
     Check,
-    /// A look-up of the same id is under way. Sharing that one would not do: it
-    /// was issued too early (rule R2).
-    Behind,
 }
 
+/// A look-up that is under way.
 #[derive(Debug)]
-struct Want {
-    line: Line,
-    tickets: Vec<Ticket>,
-    check: bool,
+pub(super) struct LookUp {
+    /// Why it was issued.
+    pub why: Why,
+    /// The webhooks that wait for it.
+    pub tickets: Vec<Ticket>,
 }
 
-/// The look-ups that are wanted and under way. One an id at a time.
+/// The look-ups that webhooks wait for, and all that are under way. There is one
+/// at a time for each id.
 #[derive(Debug, Default)]
 pub(super) struct Fetcher {
-    wanted: BTreeMap<DispatchId, Want>,
-    /// Ids by line; one whose want has moved on is passed over.
-    webhooks: VecDeque<DispatchId>,
-    checks: VecDeque<DispatchId>,
-    under_way: BTreeMap<DispatchId, Vec<Ticket>>,
+    wanted: BTreeMap<DispatchId, Vec<Ticket>>,
+    /// The ids that are wanted and not under way, the longest waiting first. An
+    /// id that is not wanted any more is passed over.
+    line: VecDeque<DispatchId>,
+    under_way: BTreeMap<DispatchId, LookUp>,
+    /// Checks that failed, and when each may be tried again.
+    failed_checks: BTreeMap<DispatchId, Mono>,
     /// Look-ups for webhooks since the last check.
     since_check: u32,
     /// Who came last for a look-up.
@@ -48,10 +56,15 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Somebody waits for a look-up of `id` that is issued from now on.
+    /// A webhook waits for a look-up of `id` that is issued from now on.
     pub fn want(&mut self, id: &DispatchId, ticket: Ticket) {
         self.newest = self.newest.max(ticket);
-        self.enter(id, Some(ticket));
+        let tickets = self.wanted.entry(id.clone()).or_default();
+        // A look-up under way was issued too early (rule R2).
+        if tickets.is_empty() && !self.under_way.contains_key(id) {
+            self.line.push_back(id.clone());
+        }
+        tickets.push(ticket);
     }
 
     /// Who came last for a look-up.
@@ -59,120 +72,75 @@ impl Fetcher {
         self.newest
     }
 
-    /// The engine asks for a look-up of `id`.
-    pub fn want_check(&mut self, id: &DispatchId) {
-        self.enter(id, None);
-    }
-
-    fn enter(&mut self, id: &DispatchId, ticket: Option<Ticket>) {
-        let want = self.wanted.entry(id.clone()).or_insert(Want {
-            line: Line::Behind,
-            tickets: Vec::new(),
-            check: false,
-        });
-        want.tickets.extend(ticket);
-        want.check |= ticket.is_none();
-        if !self.under_way.contains_key(id) {
-            Self::line_up(id, want, &mut self.webhooks, &mut self.checks);
-        }
-    }
-
-    fn line_up(
-        id: &DispatchId,
-        want: &mut Want,
-        webhooks: &mut VecDeque<DispatchId>,
-        checks: &mut VecDeque<DispatchId>,
-    ) {
-        let (line, queue) = if want.tickets.is_empty() {
-            (Line::Check, checks)
-        } else {
-            (Line::Webhook, webhooks)
-        };
-        if want.line != line {
-            want.line = line;
-            queue.push_back(id.clone());
-        }
-    }
-
     /// Who has waited longest for a look-up of `id` that is not issued yet.
     pub fn awaited_by(&self, id: &DispatchId) -> Option<Ticket> {
-        let want = self.wanted.get(id)?;
-        want.tickets.first().copied()
+        self.wanted.get(id)?.first().copied()
     }
 
-    /// The id to look up next, if any may be. Ids for which nobody waits any
-    /// more, by `waits`, are dropped: the poll that follows heals them.
-    pub fn next(&mut self, waits: impl Fn(Ticket) -> bool) -> Option<DispatchId> {
-        if self.under_way.len() >= AT_ONCE {
-            return None;
-        }
-        if self.since_check >= TURN - 1 {
-            self.next_check().or_else(|| self.next_webhook(waits))
-        } else {
-            self.next_webhook(waits).or_else(|| self.next_check())
-        }
+    /// Whether another look-up may be issued.
+    pub fn has_room(&self) -> bool {
+        self.under_way.len() < AT_ONCE
     }
 
-    fn next_webhook(&mut self, waits: impl Fn(Ticket) -> bool) -> Option<DispatchId> {
-        while let Some(id) = self.webhooks.front() {
-            if let Some(want) = self
-                .wanted
-                .get_mut(id)
-                .filter(|want| want.line == Line::Webhook)
+    /// Whether a check is due before the next webhook.
+    pub fn is_turn_of_checks(&self) -> bool {
+        self.since_check >= TURN - 1
+    }
+
+    /// Whether `id` may be looked up now though no webhook waits for it.
+    pub fn may_check(&self, id: &DispatchId, now: Mono) -> bool {
+        let pause = self.failed_checks.get(id);
+        !self.under_way.contains_key(id) && pause.is_none_or(|until| *until <= now)
+    }
+
+    /// The id for which a webhook has waited longest. Ids for which nobody waits
+    /// any more, by `waits`, are dropped: the poll that follows heals them.
+    pub fn next_webhook(&mut self, waits: impl Fn(Ticket) -> bool) -> Option<DispatchId> {
+        while let Some(id) = self.line.front() {
+            if let Some(tickets) = self.wanted.get_mut(id)
+                && !self.under_way.contains_key(id)
             {
-                want.tickets.retain(|ticket| waits(*ticket));
-                if !want.tickets.is_empty() {
+                tickets.retain(|ticket| waits(*ticket));
+                if !tickets.is_empty() {
                     return Some(id.clone());
                 }
-                if want.check {
-                    want.line = Line::Check;
-                    self.checks.push_back(id.clone());
-                } else {
-                    self.wanted.remove(id);
-                }
+                self.wanted.remove(id);
             }
-            self.webhooks.pop_front();
+            self.line.pop_front();
         }
         None
     }
 
-    fn next_check(&mut self) -> Option<DispatchId> {
-        while let Some(id) = self.checks.front() {
-            if self
-                .wanted
-                .get(id)
-                .is_some_and(|want| want.line == Line::Check)
-            {
-                return Some(id.clone());
-            }
-            self.checks.pop_front();
-        }
-        None
-    }
-
-    /// The look-up of `id` is issued.
-    pub fn issue(&mut self, id: &DispatchId) {
-        let tickets = self
-            .wanted
-            .remove(id)
-            .map(|want| want.tickets)
-            .unwrap_or_default();
+    /// The look-up of `id` is issued. Webhooks that wait for it share it.
+    pub fn issue(&mut self, id: &DispatchId, why: Why) {
+        let tickets = self.wanted.remove(id).unwrap_or_default();
         self.since_check = if tickets.is_empty() {
             0
         } else {
             self.since_check.saturating_add(1)
         };
-        self.under_way.insert(id.clone(), tickets);
+        let why = if tickets.is_empty() {
+            why
+        } else {
+            Why::Webhook
+        };
+        self.under_way.insert(id.clone(), LookUp { why, tickets });
     }
 
-    /// The look-up of `id` has ended. Gives those who waited for it; those who
-    /// came for the id meanwhile are next in line.
-    pub fn ended(&mut self, id: &DispatchId) -> Vec<Ticket> {
-        let tickets = self.under_way.remove(id).unwrap_or_default();
-        if let Some(want) = self.wanted.get_mut(id) {
-            Self::line_up(id, want, &mut self.webhooks, &mut self.checks);
+    /// The look-up of `id` has ended. Webhooks that came for the id meanwhile are
+    /// next in line.
+    pub fn ended(&mut self, id: &DispatchId) -> Option<LookUp> {
+        let look_up = self.under_way.remove(id);
+        if self.wanted.contains_key(id) {
+            self.line.push_back(id.clone());
         }
-        tickets
+        look_up
+    }
+
+    /// A look-up of `id` failed at `now`: a check of it waits.
+    pub fn check_failed(&mut self, id: &DispatchId, now: Mono) {
+        self.failed_checks.retain(|_, until| *until > now);
+        self.failed_checks.insert(id.clone(), now + CHECK_PAUSE);
     }
 
     /// A list that was issued when everybody before `before` had arrived shows
@@ -183,18 +151,18 @@ impl Fetcher {
         shows: impl Fn(&DispatchId) -> bool,
     ) -> Vec<(Ticket, DispatchId)> {
         let mut answered = Vec::new();
-        self.wanted.retain(|id, want| {
+        self.wanted.retain(|id, tickets| {
             if !shows(id) {
                 return true;
             }
-            want.tickets.retain(|ticket| {
+            tickets.retain(|ticket| {
                 let later = *ticket >= before;
                 if !later {
                     answered.push((*ticket, id.clone()));
                 }
                 later
             });
-            !want.tickets.is_empty() || want.check
+            !tickets.is_empty()
         });
         answered
     }
@@ -204,7 +172,6 @@ impl Fetcher {
 mod tests {
     use super::super::waiters::Waiters;
     use super::*;
-    use crate::clock::Mono;
 
     fn id(text: &str) -> DispatchId {
         DispatchId::new(text).unwrap()
@@ -216,9 +183,13 @@ mod tests {
     }
 
     fn go(fetcher: &mut Fetcher) -> Option<DispatchId> {
-        let next = fetcher.next(|_| true)?;
-        fetcher.issue(&next);
+        let next = fetcher.next_webhook(|_| true)?;
+        fetcher.issue(&next, Why::Webhook);
         Some(next)
+    }
+
+    fn ended(fetcher: &mut Fetcher, text: &str) -> Vec<Ticket> {
+        fetcher.ended(&id(text)).unwrap().tickets
     }
 
     #[test]
@@ -230,37 +201,51 @@ mod tests {
         assert_eq!(go(&mut fetcher), Some(id("a")));
         fetcher.want(&id("a"), third);
         assert_eq!(go(&mut fetcher), None, "one fetch an id at a time");
-        assert_eq!(fetcher.ended(&id("a")), [first, second]);
+        assert_eq!(ended(&mut fetcher, "a"), [first, second]);
         assert_eq!(go(&mut fetcher), Some(id("a")));
-        assert_eq!(fetcher.ended(&id("a")), [third]);
+        assert_eq!(ended(&mut fetcher, "a"), [third]);
         assert_eq!(go(&mut fetcher), None);
     }
 
     #[test]
-    fn checks_wait_until_no_webhook_does() {
+    fn a_check_takes_along_the_webhooks_that_wait_for_its_id() {
         let [ticket] = tickets();
         let mut fetcher = Fetcher::default();
-        fetcher.want_check(&id("a"));
-        fetcher.want_check(&id("b"));
-        fetcher.want(&id("c"), ticket);
-        // A webhook for an id that is to be checked takes it along.
-        fetcher.want(&id("b"), ticket);
-        let order: Vec<_> = std::iter::from_fn(|| go(&mut fetcher)).collect();
-        assert_eq!(order, [id("c"), id("b"), id("a")]);
+        fetcher.want(&id("a"), ticket);
+        fetcher.issue(&id("a"), Why::Check);
+        let look_up = fetcher.ended(&id("a")).unwrap();
+        assert_eq!((look_up.why, look_up.tickets), (Why::Webhook, vec![ticket]));
     }
 
     #[test]
-    fn a_check_has_its_turn_however_many_webhooks_wait() {
+    fn a_check_has_its_turn_after_three_look_ups_for_webhooks() {
         let [ticket] = tickets();
         let mut fetcher = Fetcher::default();
-        for number in 0..9 {
+        let mut turns = Vec::new();
+        for number in 0..8 {
             fetcher.want(&id(&format!("w{number}")), ticket);
+            turns.push(fetcher.is_turn_of_checks());
+            if fetcher.is_turn_of_checks() {
+                fetcher.issue(&id("check"), Why::Check);
+                fetcher.ended(&id("check"));
+            }
+            go(&mut fetcher);
         }
-        fetcher.want_check(&id("first"));
-        fetcher.want_check(&id("second"));
-        let order: Vec<_> = std::iter::from_fn(|| go(&mut fetcher)).collect();
-        let at = |check| order.iter().position(|other| *other == id(check));
-        assert_eq!((at("first"), at("second")), (Some(3), Some(7)), "{order:?}");
+        let expected = [false, false, false, true, false, false, true, false];
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn a_check_that_failed_waits_ten_seconds() {
+        let mut fetcher = Fetcher::default();
+        let at = Duration::from_secs;
+        fetcher.issue(&id("a"), Why::Check);
+        assert!(!fetcher.may_check(&id("a"), at(0)), "it is under way");
+        fetcher.ended(&id("a"));
+        fetcher.check_failed(&id("a"), at(1));
+        assert!(!fetcher.may_check(&id("a"), at(10)));
+        assert!(fetcher.may_check(&id("b"), at(10)));
+        assert!(fetcher.may_check(&id("a"), at(11)));
     }
 
     #[test]
@@ -270,7 +255,10 @@ mod tests {
         fetcher.want(&id("a"), gone);
         fetcher.want(&id("b"), gone);
         fetcher.want(&id("b"), waiting);
-        assert_eq!(fetcher.next(|ticket| ticket == waiting), Some(id("b")));
+        assert_eq!(
+            fetcher.next_webhook(|ticket| ticket == waiting),
+            Some(id("b"))
+        );
     }
 
     #[test]
@@ -291,11 +279,15 @@ mod tests {
 
     #[test]
     fn look_ups_at_once_are_bounded() {
+        let [ticket] = tickets();
         let mut fetcher = Fetcher::default();
+        let mut issued = 0;
         for number in 0..100 {
-            fetcher.want_check(&id(&format!("d{number}")));
+            fetcher.want(&id(&format!("d{number}")), ticket);
+            if fetcher.has_room() {
+                issued += usize::from(go(&mut fetcher).is_some());
+            }
         }
-        let issued = std::iter::from_fn(|| go(&mut fetcher)).count();
         assert_eq!(issued, AT_ONCE);
     }
 }

@@ -63,6 +63,8 @@ pub struct Health {
     pub unreadable_now: Arc<Problems>,
     /// Times that a lower number was taken over.
     pub rewinds: u64,
+    /// Webhooks after which nothing was looked up again, since too many waited.
+    pub look_again_dropped: u64,
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
     /// What was done since the start.

@@ -1,7 +1,7 @@
 //! Changes, told to the operator.
 
-use crate::engine::SiteChange;
-use crate::model::{Change, ChangeKind, rfc3339};
+use crate::engine::{DoubtChange, MassAbsence, SiteChange};
+use crate::model::{Change, ChangeKind, Claim, rfc3339};
 
 /// How many changes of one commit are told one by one.
 const TOLD: usize = 50;
@@ -27,6 +27,38 @@ pub(super) fn changes(changes: &[Change]) {
         );
     }
     told_in_part(changes.len());
+}
+
+/// Tells what the API seems to say and is not believed yet.
+pub(super) fn doubts(doubts: &[DoubtChange]) {
+    for doubt in doubts.iter().take(TOLD) {
+        let what = match doubt.claim {
+            Claim::Absent => {
+                "the list lacks a live dispatch; it is looked up before it is cancelled"
+            }
+            Claim::Lower => {
+                "the API shows a lower modification_number than before; it is looked up before it is believed"
+            }
+        };
+        tracing::info!(dispatch = %doubt.id, "{what}");
+    }
+    told_in_part(doubts.len());
+}
+
+/// Tells when lists begin or cease to lack most of the live dispatches.
+pub(super) fn mass_absence(before: Option<MassAbsence>, after: Option<MassAbsence>) {
+    match (before, after) {
+        (None, Some(mass)) => tracing::error!(
+            absent = mass.absent,
+            live = mass.live,
+            "the API's list lacks most of the live dispatches: nothing is cancelled for that, \
+             and nothing looked up, until it has lasted ten minutes; check the API and the key"
+        ),
+        (Some(_), None) => {
+            tracing::info!("the API's list shows most of the live dispatches again");
+        }
+        _ => {}
+    }
 }
 
 /// Tells what the sites must do from now.

@@ -19,6 +19,7 @@ use super::fetcher::Fetcher;
 use super::heals::Heals;
 use super::health::{Health, View};
 use super::legibility::Legibility;
+use super::look_again::LookAgain;
 use super::numbering::{Clocks, Numbering};
 use super::poller::Poller;
 use super::tally::Tally;
@@ -93,6 +94,9 @@ pub struct Machine<W> {
     leave: VecDeque<W>,
     poller: Poller,
     fetcher: Fetcher,
+    look_again: LookAgain,
+    /// Of a doubt and a look-up that follows a webhook, the doubt is next.
+    doubt_is_next: bool,
     budget: Budget,
     heals: Heals,
     /// The requests under way, and when each was issued.
@@ -147,6 +151,8 @@ impl<W> Machine<W> {
             leave: VecDeque::new(),
             poller: Poller::new(settings.poll_interval, budget.period(), now.mono),
             fetcher: Fetcher::default(),
+            look_again: LookAgain::new(settings.api_rate),
+            doubt_is_next: true,
             budget,
             heals: Heals::default(),
             calls: BTreeMap::new(),
@@ -200,6 +206,8 @@ impl<W> Machine<W> {
         };
         consider(self.waiters.first_deadline());
         consider(self.budget.next_token());
+        consider(self.committed.schedule.next_check());
+        consider(self.look_again.next_due());
         consider(self.poller.due().map(|due| due.max(self.paused_until)));
         for outbox in &self.outboxes {
             consider(outbox.next_due());
@@ -243,6 +251,7 @@ impl<W> Machine<W> {
                 unreadable: self.legibility.totals,
                 unreadable_now: Arc::clone(&self.legibility.now),
                 rewinds: self.counts.rewinds,
+                look_again_dropped: self.look_again.dropped,
                 store_error: self.store_error.clone(),
                 tally: Arc::clone(&self.tally),
             }),

@@ -12,6 +12,8 @@ pub(super) struct Ticket(u64);
 struct Waiter<W> {
     who: W,
     deadline: Mono,
+    /// Its dispatch was fetched a second time.
+    fetched_again: bool,
 }
 
 /// Everybody who waits, in the order in which they came.
@@ -35,7 +37,12 @@ impl<W> Waiters<W> {
     pub fn add(&mut self, who: W, deadline: Mono) -> Ticket {
         let ticket = self.next;
         self.next = Ticket(ticket.0 + 1);
-        self.waiting.insert(ticket, Waiter { who, deadline });
+        let waiter = Waiter {
+            who,
+            deadline,
+            fetched_again: false,
+        };
+        self.waiting.insert(ticket, waiter);
         self.deadlines.insert((deadline, ticket));
         ticket
     }
@@ -52,6 +59,13 @@ impl<W> Waiters<W> {
     /// Whether this one waits still.
     pub fn waits(&self, ticket: Ticket) -> bool {
         self.waiting.contains_key(&ticket)
+    }
+
+    /// Whether this one waits still and its dispatch may be fetched once more. That
+    /// is allowed once.
+    pub fn fetches_again(&mut self, ticket: Ticket) -> bool {
+        let waiter = self.waiting.get_mut(&ticket);
+        waiter.is_some_and(|waiter| !std::mem::replace(&mut waiter.fetched_again, true))
     }
 
     /// Takes one out, to be answered. `None` when it was answered before.

@@ -1,6 +1,6 @@
 //! From observations to one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -12,7 +12,8 @@ use super::waiters::Ticket;
 use crate::clock::Now;
 use crate::engine::SiteState;
 use crate::engine::{
-    Answer, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
+    Answer, DoubtChange, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan,
+    reconcile,
 };
 use crate::model::{
     Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem, SiteId, Source,
@@ -64,21 +65,23 @@ impl Job {
 /// What to tell somebody who waited for a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is on disk, or there was nothing to write.
-    Settled,
+    /// Its change is on disk.
+    Changed,
+    /// The answer says what was known, or was overtaken by a newer one.
+    NothingNew,
     /// Neither the API nor the schedule knows it.
     Unknown,
-    /// What the API says cannot be taken yet.
-    Doubtful,
-    /// The engine wants to look again first.
-    LookAgain,
+    /// The answer cannot be read, or shows a lower number than ours.
+    Unusable,
+    /// The API does not know it, and it is live in the schedule.
+    GoneButLive,
 }
 
 /// What is left to do once a batch is committed.
 #[derive(Debug, Default)]
 pub(super) struct Aftermath {
     pub fates: Vec<(Ticket, DispatchId, Fate)>,
-    pub look_ups: Vec<DispatchId>,
+    pub doubts: Vec<DoubtChange>,
     /// Changes that the poller found, one for each dispatch.
     pub heals: Vec<Correction>,
     pub polls: Vec<Asked>,
@@ -146,6 +149,11 @@ impl Gathering {
         self.announcer.set_clocks(clocks);
     }
 
+    /// The schedule with all that was gathered.
+    pub fn schedule(&self) -> &Schedule {
+        &self.next.schedule
+    }
+
     /// When time alone changes something next of what was gathered, UTC.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
         self.next.next_due()
@@ -168,8 +176,20 @@ impl Gathering {
     pub fn job(&mut self, job: Job, now: Now) {
         self.now = now;
         let outcome = self.observe(&job.observation);
+        let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
+            BTreeSet::new()
+        } else {
+            outcome.changes.iter().map(|change| &change.id).collect()
+        };
         for (ticket, id) in &job.tickets {
-            let fate = self.fate(&job.observation, id, &outcome);
+            let open = outcome.unbelieved.contains(id) || leaves_open(&job.observation);
+            let fate = if open {
+                Fate::Unusable
+            } else if changed.contains(id) {
+                Fate::Changed
+            } else {
+                self.fate_of_unchanged(&job.observation, id)
+            };
             self.aftermath.fates.push((*ticket, id.clone(), fate));
         }
         if let Some((asked, first)) = job.poll {
@@ -182,7 +202,7 @@ impl Gathering {
             // A look-up that a poll asked for.
             self.heals(&outcome, &[]);
         }
-        self.aftermath.look_ups.extend(outcome.look_ups);
+        self.aftermath.doubts.extend(outcome.doubts);
         self.jobs.push(job);
     }
 
@@ -304,16 +324,13 @@ impl Gathering {
         self.site_changes.extend(planned.changes);
     }
 
-    fn fate(&self, observation: &Observation, id: &DispatchId, outcome: &Outcome) -> Fate {
-        if outcome.look_ups.contains(id) {
-            return Fate::LookAgain;
-        }
+    /// What came of an observation for a webhook whose dispatch it did not change.
+    fn fate_of_unchanged(&self, observation: &Observation, id: &DispatchId) -> Fate {
         let Observation::Api { answer, .. } = observation else {
-            return Fate::Settled;
+            return Fate::NothingNew;
         };
         match answer {
-            Answer::Found(reading) if reading.leaves_open() => Fate::Doubtful,
-            Answer::Found(_) | Answer::List(_) => Fate::Settled,
+            Answer::Found(_) | Answer::List(_) => Fate::NothingNew,
             Answer::Gone(_) => self.fate_of_gone(id),
         }
     }
@@ -322,8 +339,8 @@ impl Gathering {
     fn fate_of_gone(&self, id: &DispatchId) -> Fate {
         match self.next.schedule.get(id) {
             None => Fate::Unknown,
-            Some(entry) if entry.phase.is_over() => Fate::Settled,
-            Some(_) => Fate::Doubtful,
+            Some(entry) if entry.phase.is_over() => Fate::NothingNew,
+            Some(_) => Fate::GoneButLive,
         }
     }
 
@@ -363,5 +380,16 @@ impl Gathering {
     fn set_sync(&mut self, sync: SyncRecord) {
         self.next.sync = sync;
         self.batch.sync = Some(sync);
+    }
+}
+
+/// Whether a look-up could not be read in a part that a site depends on.
+fn leaves_open(observation: &Observation) -> bool {
+    match observation {
+        Observation::Api {
+            answer: Answer::Found(reading),
+            ..
+        } => reading.leaves_open(),
+        _ => false,
     }
 }

@@ -27,6 +27,7 @@ mod failures;
 mod footprint;
 mod harness;
 mod healing;
+mod lagging;
 mod life;
 mod listener;
 mod metrics;

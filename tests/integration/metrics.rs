@@ -26,6 +26,9 @@ const ALL: &str = "
     dispatchd_delivery_attempts_total
     dispatchd_heal_delay_seconds
     dispatchd_heals_total
+    dispatchd_in_doubt
+    dispatchd_look_again_dropped_total
+    dispatchd_mass_absence
     dispatchd_missed_webhooks_total
     dispatchd_open_dispatch_age_seconds
     dispatchd_outbox_oldest_age_seconds

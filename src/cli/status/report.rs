@@ -43,6 +43,23 @@ pub(in crate::cli) struct Sync {
     pub missed_webhooks: u64,
     #[serde(default)]
     pub heals: u64,
+    #[serde(default)]
+    pub in_doubt: InDoubt,
+    pub mass_absence: Option<MassAbsence>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct InDoubt {
+    pub absent: u64,
+    pub lower: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct MassAbsence {
+    pub seconds: u64,
+    pub absent: u64,
+    pub live: u64,
 }
 
 #[derive(Debug, Deserialize)]

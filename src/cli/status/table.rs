@@ -119,6 +119,23 @@ impl Page {
             let text = format!("failed {}: {error}", relative(poll.at, now));
             self.entry("last poll", Colour::Red, &text);
         }
+        if let Some(mass) = &sync.mass_absence {
+            let text = format!(
+                "the API's list has lacked {} of {} live dispatches for {}; nothing is cancelled for \
+                 that until it has lasted ten minutes; check the API and the key",
+                mass.absent,
+                mass.live,
+                span(mass.seconds)
+            );
+            self.entry("absent", Colour::Red, &text);
+        } else if sync.in_doubt.absent + sync.in_doubt.lower > 0 {
+            let text = format!(
+                "{} missing from the list, {} with a lower number than before; looked up before \
+                 that is believed",
+                sync.in_doubt.absent, sync.in_doubt.lower
+            );
+            self.entry("in doubt", Colour::Yellow, &text);
+        }
         if let Some(error) = &status.store.error {
             self.entry("store", Colour::Red, error);
         }

@@ -1,8 +1,10 @@
 //! What the rules say of answers, told naively: by looking back over every step
 //! instead of keeping state.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 
@@ -144,6 +146,27 @@ pub enum Verdict {
     Either,
 }
 
+/// Two requests that confirm a claim are issued at least so far apart.
+const APART: Duration = Duration::from_secs(10);
+
+/// When the request of `step` was issued. Zero for the clock.
+fn issued(step: &Step) -> Duration {
+    match &step.observation {
+        Observation::Api { request, .. } => request.issued,
+        Observation::Clock => Duration::ZERO,
+    }
+}
+
+fn is_by_id(step: &Step) -> bool {
+    matches!(
+        &step.observation,
+        Observation::Api {
+            answer: Answer::Found(_) | Answer::Gone(_),
+            ..
+        }
+    )
+}
+
 /// Rule R2 for a dispatch that was known before step `place` and is shown by it.
 pub fn verdict(
     steps: &[Step],
@@ -154,81 +177,75 @@ pub fn verdict(
 ) -> Verdict {
     let later = asked > known.asked;
     let withdrawn = known.phase == Phase::Cancelled && known.dispatch.authorized;
-    if withdrawn && !later {
+    let rewound = known.inquiry.rewound;
+    if (withdrawn && !later) || rewound.is_some_and(|at| issued(&steps[place]) < at) {
         return Verdict::Stays;
     }
-    let (Some(new), Some(old)) = (seen.modification_number, known.dispatch.modification_number)
-    else {
-        return if later {
-            Verdict::Replaces
-        } else {
-            Verdict::Stays
-        };
-    };
-    if new > old || (new == old && later) {
-        return Verdict::Replaces;
-    }
-    let look_up = matches!(
-        &steps[place].observation,
-        Observation::Api {
-            answer: Answer::Found(_),
-            ..
-        }
-    );
-    if new == old || !later || !look_up {
-        return Verdict::Stays;
-    }
-    // The answers since the last accepted one that showed a lower number too,
-    // and whether what they were compared with is what is known now.
-    let lower: Vec<(Asked, bool)> = heard(steps, place, known.id())
-        .filter(|(_, before, word)| {
-            let number = match word {
-                Word::Shows(dispatch) => dispatch.modification_number,
-                _ => None,
-            };
-            *before > known.asked && number.is_some_and(|number| number < old)
-        })
-        .map(|(step, before, _)| {
-            let then = step.after.get(known.id());
-            let same = then
-                .is_some_and(|then| then.asked == known.asked && then.dispatch == known.dispatch);
-            (before, same)
-        })
-        .collect();
-    if !lower.iter().any(|(before, _)| *before < asked) {
-        Verdict::Stays
-    } else if lower.iter().all(|(before, same)| *before < asked && *same) {
-        Verdict::Replaces
-    } else {
-        Verdict::Either
+    let old = known.dispatch.modification_number;
+    let by_id = is_by_id(&steps[place]);
+    match seen.modification_number.cmp(&old) {
+        Ordering::Less if later && by_id => lower_number(steps, place, known, asked),
+        Ordering::Less => Verdict::Stays,
+        Ordering::Greater if old.is_some() => Verdict::Replaces,
+        _ if later => Verdict::Replaces,
+        _ => Verdict::Stays,
     }
 }
 
-/// Whether step `place`, a 404, may be the one that withdraws `id` (rule R3):
-/// poll, 404, poll, 404, each issued after the one before, and nobody saw it
-/// since the first 404.
+/// Whether a lower number, shown by id, is confirmed by an earlier answer.
+fn lower_number(steps: &[Step], place: usize, known: &Entry, asked: Asked) -> Verdict {
+    let old = known.dispatch.modification_number;
+    let is_lower = |word: &Word| match word {
+        Word::Shows(dispatch) => dispatch.modification_number < old,
+        _ => false,
+    };
+    let heard: Vec<(&Step, Asked, Word)> = heard(steps, place, known.id())
+        .filter(|(_, before, _)| *before > known.asked)
+        .collect();
+    let same = |step: &Step| {
+        let then = step.after.get(known.id());
+        then.is_some_and(|then| then.asked == known.asked && then.dispatch == known.dispatch)
+    };
+    let confirms = |(step, before, word): &&(&Step, Asked, Word)| {
+        let early = issued(step) + APART <= issued(&steps[place]);
+        let between = |other: &Asked| before < other && *other < asked;
+        let denied = heard.iter().any(|(_, other, word)| {
+            between(other) && matches!(word, Word::Shows(_)) && !is_lower(word)
+        });
+        is_by_id(step) && is_lower(word) && early && *before < asked && same(step) && !denied
+    };
+    let in_order = heard.iter().is_sorted_by_key(|(_, before, _)| *before)
+        && heard.iter().all(|(_, before, _)| *before < asked);
+    let unanimous = heard
+        .iter()
+        .all(|(step, _, word)| same(step) && (is_lower(word) || *word == Word::Unreadable));
+    match heard.iter().find(confirms) {
+        None => Verdict::Stays,
+        Some(_) if in_order && unanimous => Verdict::Replaces,
+        Some(_) => Verdict::Either,
+    }
+}
+
+/// Whether step `place`, a 404, may be the one that withdraws `id` (rule R3): a
+/// list that lacks it, a 404, and this one, each issued after the one before, the
+/// 404s ten seconds apart, and nobody saw it since the first.
 pub fn may_withdraw(steps: &[Step], place: usize, id: &DispatchId) -> bool {
     let Some((last, Word::Gone)) = word(&steps[place], id) else {
         return false;
     };
-    let heard: Vec<(Asked, Word)> = heard(steps, place, id)
-        .map(|(_, asked, word)| (asked, word))
-        .collect();
-    let polls = |from: usize, after: Asked, before: Asked| {
-        heard[from..]
-            .iter()
-            .any(|(asked, word)| *word == Word::Lacks && after < *asked && *asked < before)
-    };
-    heard.iter().enumerate().any(|(nth, (first, word))| {
-        let seen_since = heard.iter().any(|(asked, word)| {
+    let heard: Vec<(&Step, Asked, Word)> = heard(steps, place, id).collect();
+    heard.iter().any(|(step, first, word)| {
+        let seen_since = heard.iter().any(|(_, asked, word)| {
             matches!(word, Word::Shows(_) | Word::Unreadable) && asked > first
         });
+        let listed = heard
+            .iter()
+            .any(|(_, list, word)| *word == Word::Lacks && list < first);
         *word == Word::Gone
+            && *first < last
+            && issued(step) + APART <= issued(&steps[place])
             && !seen_since
-            && polls(nth, *first, last)
-            && heard[..nth]
-                .iter()
-                .any(|(poll, word)| *word == Word::Lacks && poll < first)
+            && listed
     })
 }
 

@@ -133,8 +133,9 @@ pub fn doubtful_stories() -> impl Strategy<Value = Vec<Op>> {
         3 => (any::<u8>(), gone())
             .prop_map(|(which, fault)| Op::Answer { which, seen: u8::MAX, fault }),
         1 => any::<u8>().prop_map(|which| Op::Again { which }),
+        4 => (1..12i64).prop_map(|seconds| Op::Pass { seconds, noticed: true }),
     ];
-    prop::collection::vec(op, 1..20)
+    prop::collection::vec(op, 1..30)
         .prop_map(move |rest| [vec![created.clone(), good_poll()], rest].concat())
 }
 

@@ -13,7 +13,7 @@ use super::upstream::{Upstream, id};
 use crate::engine::{
     Answer, Doubts, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
 };
-use crate::model::{Asked, Dispatch, DispatchId, Entry, Source};
+use crate::model::{Asked, Dispatch, DispatchId, Entry, Inquiry, Source};
 
 /// Seconds. Short, so that stories of a minute see entries dropped.
 pub const RETAIN: i64 = 40;
@@ -131,10 +131,19 @@ impl World {
     }
 
     /// What is on its way is lost, and one poll succeeds, with the look-ups
-    /// that it asks for and those that they ask for.
+    /// that the engine asks for then, and ten and twenty seconds later.
     pub fn settle(&mut self) {
         self.in_flight.clear();
         self.ask(None, Source::Poll);
+        self.answer_all();
+        for _ in 0..2 {
+            self.mono += Duration::from_secs(10);
+            self.look();
+            self.answer_all();
+        }
+    }
+
+    fn answer_all(&mut self) {
         for _ in 0..20 {
             let Some(question) = self.in_flight.pop() else {
                 return;
@@ -214,8 +223,7 @@ impl World {
             .schedule
             .entries()
             .map(|entry| Entry {
-                absence: None,
-                rewind: None,
+                inquiry: Inquiry::default(),
                 ..Entry::clone(&entry)
             })
             .collect();
@@ -350,8 +358,12 @@ impl World {
         assert_eq!(outcome, same, "what is shared is read as if it were new");
         assert!(after.entries().eq(forgetful.entries()), "{after:?}");
         self.forgetful = forgetful;
-        for id in &outcome.look_ups {
-            self.ask(Some(id.clone()), Source::Poll);
+        let due: Vec<DispatchId> = after.checks_due(self.mono).cloned().collect();
+        for id in due {
+            let about = |question: &Question| question.about.as_ref() == Some(&id);
+            if !self.in_flight.iter().any(about) {
+                self.ask(Some(id), Source::Poll);
+            }
         }
         self.schedule = after.clone();
         self.steps.push(Step {

@@ -189,7 +189,7 @@ fn a_dispatch_read_in_part_is_seen_and_confirmed_at_every_poll() {
         assert_eq!(told, [""; 0]);
         let entry = world.schedule.get(&id("dkmq")).unwrap();
         assert_eq!((entry.asked, entry.last_confirmed), (asked, at(now)));
-        assert!(entry.absence.is_none());
+        assert!(entry.inquiry.absent.is_none());
     }
     // The same bytes mean something else once more sites are held.
     world.look_up(5, of(vec![site("a", 1.0), site("b", 2.0)]));

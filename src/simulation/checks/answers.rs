@@ -22,6 +22,8 @@ enum Progress {
 #[derive(Debug)]
 struct Answered {
     asked: Asked,
+    /// When its request was issued.
+    issued: Duration,
     list: bool,
     progress: Progress,
     shown: BTreeMap<DispatchId, Vec<Reading>>,
@@ -36,6 +38,11 @@ impl Answered {
         self.shown.contains_key(id) || self.unreadable.contains(id)
     }
 
+    fn numbers(&self, id: &DispatchId) -> impl Iterator<Item = Option<i64>> {
+        let shown = self.shown.get(id).into_iter().flatten();
+        shown.map(number)
+    }
+
     fn lacks(&self, id: &DispatchId) -> bool {
         self.list && self.complete && !self.names(id)
     }
@@ -46,15 +53,27 @@ impl Answered {
     }
 }
 
+/// Two requests that confirm a claim are issued at least so far apart.
+const APART: Duration = Duration::from_secs(10);
+
 /// The answers of one term.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Vec<Answered>);
+pub(super) struct Answers {
+    issued: BTreeMap<Asked, Duration>,
+    told: Vec<Answered>,
+}
 
 impl Answers {
+    /// A request goes out.
+    pub fn asked(&mut self, asked: Asked, now: Duration) {
+        self.issued.insert(asked, now);
+    }
+
     /// An answer comes in.
     pub fn told(&mut self, asked: Asked, question: &Question, told: &Told) {
         let mut answered = Answered {
             asked,
+            issued: self.issued.remove(&asked).unwrap_or_default(),
             list: *question == Question::List,
             progress: Progress::Waits,
             shown: BTreeMap::new(),
@@ -81,12 +100,12 @@ impl Answers {
                 answered.unreadable.insert(id);
             }
         }
-        self.0.push(answered);
+        self.told.push(answered);
     }
 
     /// All that waits goes into a commit, except for what is put off to the next.
     pub fn commit_begun(&mut self, put_off: &[Asked]) {
-        for answered in &mut self.0 {
+        for answered in &mut self.told {
             if answered.progress == Progress::Waits && !put_off.contains(&answered.asked) {
                 answered.progress = Progress::InCommit;
             }
@@ -96,12 +115,12 @@ impl Answers {
     /// The commit has ended. Tells whether a list was in it.
     pub fn commit_ended(&mut self, ok: bool) -> bool {
         let in_commit = |answered: &Answered| answered.progress == Progress::InCommit;
-        let list = self.0.iter().any(|one| in_commit(one) && one.list);
+        let list = self.told.iter().any(|one| in_commit(one) && one.list);
         if ok {
             self.advance(Progress::InCommit, Progress::Settled);
         } else {
             // A failed commit discards what was built on it (rule R5).
-            self.0.retain(|answered| !in_commit(answered));
+            self.told.retain(|answered| !in_commit(answered));
         }
         list
     }
@@ -109,13 +128,13 @@ impl Answers {
     /// There was nothing to write. Tells whether a list was taken in.
     pub fn settled(&mut self) -> bool {
         let waits = |answered: &&Answered| answered.progress == Progress::Waits;
-        let list = self.0.iter().filter(waits).any(|answered| answered.list);
+        let list = self.told.iter().filter(waits).any(|answered| answered.list);
         self.advance(Progress::Waits, Progress::Settled);
         list
     }
 
     fn advance(&mut self, from: Progress, to: Progress) {
-        for answered in &mut self.0 {
+        for answered in &mut self.told {
             if answered.progress == from {
                 answered.progress = to;
             }
@@ -144,7 +163,7 @@ impl Answers {
     fn may_change(&self, before: Option<&Entry>, entry: &Entry, now: Duration) -> Checked {
         let id = entry.id();
         let candidates: Vec<&Answered> = self
-            .0
+            .told
             .iter()
             .filter(|answered| answered.progress == Progress::InCommit)
             .filter(|answered| answered.shows(id, &entry.dispatch))
@@ -169,71 +188,75 @@ impl Answers {
         };
         // Whoever showed what we had before was the newest so far.
         let seen = self
-            .0
+            .told
             .iter()
             .filter(|answered| answered.progress == Progress::Settled)
             .filter(|answered| answered.shows(id, &before.dispatch))
             .map(|answered| answered.asked)
             .max();
-        let numbers = (
+        let (new, old) = (
             entry.dispatch.modification_number,
             before.dispatch.modification_number,
         );
-        let higher = matches!(numbers, (Some(new), Some(old)) if new > old);
         let later = candidates
             .iter()
             .any(|answered| seen.is_none_or(|seen| answered.asked > seen));
-        must(higher || later, now, "the newest question wins", || {
-            format!("{id}: numbers {numbers:?}, known since question {seen:?}")
+        must(new > old || later, now, "the newest request wins", || {
+            format!("{id}: number {new:?} after {old:?}, known since request {seen:?}")
         })?;
-        let (Some(new), Some(old)) = numbers else {
-            return Ok(());
-        };
         if new >= old {
             return Ok(());
         }
-        let lower = |answered: &&Answered| {
-            answered.shown.get(id).is_some_and(|shown| {
-                shown
-                    .iter()
-                    .any(|shown| number(shown).is_some_and(|number| number < old))
-            })
-        };
-        let first = self.0.iter().filter(lower).map(|one| one.asked).min();
+        // Several answers of one commit may lead to it step by step.
+        let between = |number: Option<i64>| new < number && number < old;
+        let by_steps = self.told.iter().any(|answered| {
+            answered.progress == Progress::InCommit && answered.numbers(id).any(between)
+        });
         let confirmed = candidates
             .iter()
-            .any(|answered| !answered.list && Some(answered.asked) > first);
-        // Several jobs of one commit may lead to it over a missing number.
-        let by_way = self.0.iter().any(|answered| {
-            answered.progress == Progress::InCommit
-                && answered
-                    .shown
-                    .get(id)
-                    .is_some_and(|shown| shown.iter().any(|shown| number(shown).is_none()))
-        });
+            .any(|answered| !answered.list && self.is_rewind(id, old, answered));
         must(
-            confirmed || by_way,
+            confirmed || by_steps,
             now,
-            "a lower number is looked up before it is believed",
-            || format!("{id}: number {new} after {old}"),
+            "a lower number is believed only after two look-ups ten seconds apart",
+            || format!("{id}: number {new:?} after {old:?}, {:?}", self.told),
         )
     }
 
-    /// Rule R3: 404s from the look-ups of two polls, and no sign of life since.
+    /// Whether `last`, a look-up that shows a number below `old`, confirms one
+    /// from ten seconds before that nothing asked in between denies.
+    fn is_rewind(&self, id: &DispatchId, old: Option<i64>, last: &Answered) -> bool {
+        self.told.iter().any(|first| {
+            let lower = !first.list && first.numbers(id).any(|number| number < old);
+            let early = first.asked < last.asked && first.issued + APART <= last.issued;
+            let denied = self.told.iter().any(|other| {
+                let between = first.asked < other.asked && other.asked < last.asked;
+                let taken = other.progress != Progress::Waits;
+                between
+                    && taken
+                    && other.numbers(id).all(|number| number >= old)
+                    && other.shown.contains_key(id)
+            });
+            lower && early && !denied
+        })
+    }
+
+    /// Rule R3: two 404s by id, ten seconds apart, after a list that lacks it, and
+    /// no sign of life between them.
     fn may_withdraw(&self, id: &DispatchId, now: Duration) -> Checked {
         let taken: Vec<&Answered> = self
-            .0
+            .told
             .iter()
             .filter(|answered| answered.progress != Progress::Waits)
             .collect();
         // What came after the decision could not enter into it.
         let decided = (1..=taken.len())
             .filter_map(|so_far| taken.get(..so_far))
-            .any(|so_far| not_found(id, so_far) >= 2);
+            .any(|so_far| is_gone(id, so_far));
         must(
             decided,
             now,
-            "nothing is withdrawn without two 404s from the look-ups of two polls",
+            "nothing is withdrawn without two 404s ten seconds apart",
             || format!("{id}: {taken:?}"),
         )
     }
@@ -243,34 +266,22 @@ fn number(reading: &Reading) -> Option<i64> {
     reading.dispatch()?.modification_number
 }
 
-/// How many 404s speak for a dispatch's withdrawal, after these answers, which
-/// are in the order in which they came.
-///
-/// A 404 counts that follows a list without the dispatch, one that has led to
-/// no 404 yet, unless something asked after that list had shown the dispatch by
-/// then, or something asked after the 404 has shown it since.
-fn not_found(id: &DispatchId, taken: &[&Answered]) -> usize {
-    let mut led = BTreeSet::new();
-    let mut count = 0;
-    for (index, gone) in taken.iter().enumerate() {
-        let shown_since = taken
+/// Whether the last of these answers, which are in the order in which they came,
+/// is the second 404.
+fn is_gone(id: &DispatchId, taken: &[&Answered]) -> bool {
+    let Some((last, before)) = taken.split_last() else {
+        return false;
+    };
+    let is_404 = |answered: &Answered| answered.gone.as_ref() == Some(id);
+    let confirms = |first: &&Answered| {
+        let early = first.asked < last.asked && first.issued + APART <= last.issued;
+        let listed = before
             .iter()
-            .any(|seen| seen.names(id) && seen.asked > gone.asked);
-        if gone.gone.as_ref() != Some(id) || shown_since {
-            continue;
-        }
-        let before = taken.get(..index).unwrap_or_default();
-        let seen = before.iter().filter(|answered| answered.names(id));
-        let seen = seen.map(|answered| answered.asked).max();
-        let known = led.len();
-        led.extend(
-            before
-                .iter()
-                .filter(|list| list.lacks(id) && list.asked < gone.asked)
-                .map(|list| list.asked)
-                .filter(|list| seen.is_none_or(|seen| *list > seen)),
-        );
-        count += usize::from(led.len() > known);
-    }
-    count
+            .any(|list| list.lacks(id) && list.asked < first.asked);
+        let seen = before
+            .iter()
+            .any(|other| other.names(id) && other.asked > first.asked);
+        is_404(first) && early && listed && !seen
+    };
+    is_404(last) && before.iter().copied().any(|first| confirms(&first))
 }

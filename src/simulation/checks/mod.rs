@@ -99,6 +99,7 @@ impl Checks {
     /// A question goes out.
     pub fn asked(&mut self, asked: Asked, question: &Question, now: Duration) -> Checked {
         self.promises.asked(asked, now);
+        self.answers.asked(asked, now);
         self.requests.asked(question, now)
     }
 

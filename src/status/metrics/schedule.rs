@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::page::{Metric, Page, one};
 use crate::engine::SiteMode;
-use crate::model::Phase;
+use crate::model::{Claim, Phase};
 use crate::sync::{ByTypeAndSource, Health, View};
 
 const DISPATCHES: Metric = Metric::plain(
@@ -71,6 +71,19 @@ const REWINDS: Metric = Metric::plain(
     "Times that a dispatch with a lower modification number was taken over, as after a restore of the API from a backup.",
 );
 
+const IN_DOUBT: Metric = Metric::plain(
+    "in_doubt",
+    "Dispatches about which the API seems to say something that is not believed yet, by claim. absent: the list lacks a live one; lower: its modification number went back. They are looked up until two answers ten seconds apart confirm it, or one says otherwise.",
+);
+const MASS_ABSENCE: Metric = Metric::plain(
+    "mass_absence",
+    "Live dispatches that the newest list lacks, while it lacks more than ten and more than half of them; else 0. Nothing is cancelled for that until it has lasted ten minutes.",
+);
+const LOOK_AGAIN_DROPPED: Metric = Metric::plain(
+    "look_again_dropped",
+    "Webhooks after which nothing was looked up again although their look-up showed nothing new: too many waited. The next poll brings what they were about.",
+);
+
 const PHASES: [Phase; 4] = [
     Phase::Scheduled,
     Phase::Active,
@@ -96,6 +109,20 @@ pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> 
         counts.map(|(phase, count)| ([("phase", phase.name())], count)),
     )?;
     page.gauge(&OPEN, one(oldest.map_or(0.0, |start| age(start, now))))?;
+    page.gauge(
+        &IN_DOUBT,
+        [Claim::Absent, Claim::Lower].map(|claim| {
+            (
+                [("claim", claim.name())],
+                view.schedule.in_doubt(claim) as u64,
+            )
+        }),
+    )?;
+    let mass = view.schedule.mass_absence();
+    page.gauge(
+        &MASS_ABSENCE,
+        one(mass.map_or(0, |mass| mass.absent as u64)),
+    )?;
 
     let sites = view.plan.sites();
     let curtailed = sites.filter(|site| site.is_curtailed()).count() as u64;
@@ -128,7 +155,8 @@ pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
     page.counter(&UNREADABLE_SITES, one(unreadable.sites))?;
     page.counter(&UNREADABLE_AMOUNTS, one(unreadable.amounts))?;
     page.counter(&UNREADABLE_DETAILS, one(unreadable.details))?;
-    page.counter(&REWINDS, one(health.rewinds))
+    page.counter(&REWINDS, one(health.rewinds))?;
+    page.counter(&LOOK_AGAIN_DROPPED, one(health.look_again_dropped))
 }
 
 type TypeAndSource = [(&'static str, &'static str); 2];

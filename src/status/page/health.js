@@ -21,6 +21,11 @@ function verdictOn(status) {
     return ["starting", "Starting",
       error ? `No poll has succeeded yet: ${error}.` : "The first poll has not ended yet."];
   }
+  const mass = sync.mass_absence;
+  if (mass) {
+    return ["stale", `The API's list lacks ${count(mass.absent)} of ${count(mass.live)} live dispatches`,
+      `For ${length(mass.seconds * 1000)}. Nothing is cancelled for that until it has lasted ten minutes. Check the API and the key.`];
+  }
   if (error) {
     return ["wavering", "Fresh, but the last poll failed",
       `${error}. It counts as stale if no poll succeeds by ${timeText(Date.parse(since) + 3 * interval, true)}.`];

@@ -6,7 +6,7 @@ use rusqlite::Row;
 
 use super::cells::{Cells, damaged};
 use crate::engine::SiteState;
-use crate::model::{Asked, Entry, Event};
+use crate::model::{Asked, Entry, Event, Inquiry};
 use crate::store::StoreError;
 
 /// What [`entry`] reads, in its order.
@@ -45,8 +45,7 @@ fn described(cells: &mut Cells) -> Result<Entry, StoreError> {
             count: cells.value()?,
         },
         dispatch: Arc::new(cells.json()?),
-        absence: None,
-        rewind: None,
+        inquiry: Inquiry::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::engine::{Answer, Observation, Request};
 use crate::model::{Asked, DispatchId, Source};
 use crate::retry::backoff;
+use crate::sync::fetcher::Why;
 use crate::sync::poller::LONGEST_PAUSE;
 use crate::sync::waiters::Ticket;
 use crate::sync::writer::Job;
@@ -34,13 +35,14 @@ impl<W> Machine<W> {
         match call {
             Call::Poll => self.told_list(request(Source::Poll), result, now),
             Call::Dispatch(id) => {
-                let tickets = self.fetcher.ended(&id);
-                let source = if tickets.is_empty() {
-                    Source::Poll
-                } else {
-                    Source::Webhook
+                let Some(look_up) = self.fetcher.ended(&id) else {
+                    return;
                 };
-                self.told_dispatch(request(source), &id, tickets, result, now);
+                let source = match look_up.why {
+                    Why::Webhook | Why::LookAgain => Source::Webhook,
+                    Why::Check => Source::Poll,
+                };
+                self.told_dispatch(request(source), &id, look_up.tickets, result, now);
             }
         }
     }
@@ -118,6 +120,7 @@ impl<W> Machine<W> {
             }
             Err(error) => {
                 tracing::warn!(dispatch = %id, source = request.source.name(), %error, "a look-up failed");
+                self.fetcher.check_failed(id, now.mono);
                 if !tickets.is_empty() {
                     self.poller.soon(now.mono);
                 }

@@ -3,11 +3,12 @@
 use super::{Call, Effect, Machine, Verdict};
 use crate::clock::Now;
 use crate::model::{Asked, DispatchId};
+use crate::sync::fetcher::Why;
 use crate::voltus::Question;
 
 impl<W> Machine<W> {
     /// Issues what is due, wanted, and within the budget: polls first, then
-    /// look-ups that somebody waits for, then checks.
+    /// look-ups.
     pub(super) fn ask(&mut self, now: Now) {
         if now.mono < self.paused_until {
             return;
@@ -18,15 +19,62 @@ impl<W> Machine<W> {
                 self.reply(waiter, Verdict::Settled);
             }
         }
-        while let Some(id) = self.fetcher.next(|ticket| self.waiters.waits(ticket)) {
-            if self.budget.take() {
-                self.fetcher.issue(&id);
-                let question = Question::Dispatch(id.clone());
-                self.issue(Call::Dispatch(id), question, now);
-                continue;
+        while let Some((id, why)) = self.next_look_up(now) {
+            if !self.budget.take() {
+                self.share_a_list(&id, now);
+                break;
             }
-            self.share_a_list(&id, now);
-            break;
+            if why == Why::LookAgain {
+                self.look_again.issued(&id, now.mono);
+            }
+            self.fetcher.issue(&id, why);
+            let question = Question::Dispatch(id.clone());
+            self.issue(Call::Dispatch(id), question, now);
+        }
+    }
+
+    /// The dispatch to look up next, if there is one: webhooks that wait go first,
+    /// but for one look-up in four (rule R9).
+    fn next_look_up(&mut self, now: Now) -> Option<(DispatchId, Why)> {
+        if !self.fetcher.has_room() {
+            return None;
+        }
+        if self.fetcher.is_turn_of_checks()
+            && let Some(check) = self.next_check(now)
+        {
+            return Some(check);
+        }
+        let waits = |ticket| self.waiters.waits(ticket);
+        match self.fetcher.next_webhook(waits) {
+            Some(id) => Some((id, Why::Webhook)),
+            None => self.next_check(now),
+        }
+    }
+
+    /// The next look-up for which no webhook waits: of the engine's doubts and of
+    /// what is looked up again, in turn.
+    fn next_check(&mut self, now: Now) -> Option<(DispatchId, Why)> {
+        // An answer that is not taken in yet may settle what would be checked.
+        if !self.queue.is_empty() {
+            return None;
+        }
+        let newest = match (&self.gathering, &self.writing) {
+            (Some(gathering), _) => gathering.schedule(),
+            (None, Some(under_way)) => &under_way.next.schedule,
+            (None, None) => &self.committed.schedule,
+        };
+        let may = |id: &DispatchId| self.fetcher.may_check(id, now.mono);
+        let mut doubts = newest.checks_due(now.mono).filter(|id| may(id));
+        let again = self.look_again.next(now.mono, may);
+        match (doubts.next(), again) {
+            (Some(id), again) if again.is_none() || self.doubt_is_next => {
+                self.doubt_is_next = false;
+                Some((id.clone(), Why::Check))
+            }
+            (_, again) => {
+                self.doubt_is_next = true;
+                again.map(|id| (id, Why::LookAgain))
+            }
         }
     }
 

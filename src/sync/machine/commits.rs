@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{Effect, Machine, Verdict};
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
-use crate::model::{Asked, DispatchId};
+use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
@@ -178,6 +178,10 @@ impl<W> Machine<W> {
             let rules = &self.settings.rules;
             Arc::make_mut(&mut self.tally).commit(&done, &self.committed, rules, now.wall);
         }
+        log::mass_absence(
+            self.committed.schedule.mass_absence(),
+            done.next.schedule.mass_absence(),
+        );
         self.committed = done.next;
         log::changes(&done.changes);
         log::sites(&done.site_changes);
@@ -190,7 +194,7 @@ impl<W> Machine<W> {
         }
         let Aftermath {
             fates,
-            look_ups,
+            doubts,
             heals,
             polls,
             outdated,
@@ -204,11 +208,14 @@ impl<W> Machine<W> {
                 "the API's numbers went back, as after a restore from a backup; taken over"
             );
         }
+        log::doubts(&doubts);
+        for change in &done.changes {
+            if change.source != Source::Timer {
+                self.look_again.caught_up(&change.id);
+            }
+        }
         for (ticket, id, fate) in fates {
             self.meet(ticket, &id, fate, now);
-        }
-        for id in &look_ups {
-            self.fetcher.want_check(id);
         }
         for correction in heals {
             self.heals.heal(correction, now.mono);
@@ -220,16 +227,22 @@ impl<W> Machine<W> {
 
     fn meet(&mut self, ticket: Ticket, id: &DispatchId, fate: Fate, now: Now) {
         match fate {
-            Fate::Settled => self.answer(ticket, Verdict::Settled),
-            Fate::Unknown => self.answer(ticket, Verdict::Unknown),
-            Fate::Doubtful => {
+            Fate::Changed => self.answer(ticket, Verdict::Settled),
+            Fate::NothingNew => {
+                self.look_again.hint(id, now.mono);
+                self.answer(ticket, Verdict::Settled);
+            }
+            Fate::Unknown => {
+                self.look_again.hint(id, now.mono);
+                self.answer(ticket, Verdict::Unknown);
+            }
+            Fate::Unusable if self.waiters.fetches_again(ticket) => {
+                self.fetcher.want(id, ticket);
+            }
+            Fate::Unusable | Fate::GoneButLive => {
+                self.look_again.hint(id, now.mono);
                 self.poller.soon(now.mono);
                 self.refuse(ticket, "the API's answer cannot be taken yet");
-            }
-            Fate::LookAgain => {
-                if self.waiters.waits(ticket) {
-                    self.fetcher.want(id, ticket);
-                }
             }
         }
     }

@@ -45,6 +45,8 @@ fn a_404_is_an_answer_only_for_what_the_schedule_does_not_hold() {
     world.commit();
     world.verdicts();
     world.now = 5000;
+    world.step([]);
+    world.gone("x");
     world.webhook("live", "a");
     world.gone("a");
     assert_eq!(world.verdicts(), [("live", "unavailable")]);
@@ -70,24 +72,59 @@ fn a_404_for_what_is_over_is_settled() {
     assert_eq!(world.verdicts(), [("w", "settled"), ("again", "settled")]);
 }
 
+fn unreadable(text: &str) -> Answer {
+    Answer::Found(Reading::Unreadable {
+        id: id(text),
+        reason: "no start_time".into(),
+    })
+}
+
 #[test]
-fn a_webhook_whose_answer_raises_a_question_waits_for_the_next_answer() {
+fn a_webhook_whose_look_up_shows_a_lower_number_is_fetched_once_more_and_then_refused() {
     let mut world = World::polled();
     world.webhook("w", "a");
     world.found(numbered(5, dispatch("a", 100)));
     world.commit();
     world.verdicts();
+    world.now = 5000;
     world.webhook("w", "a");
     world.found(numbered(3, dispatch("a", 200)));
     assert!(world.verdicts().is_empty());
     world.found(numbered(3, dispatch("a", 200)));
-    world.commit();
-    assert_eq!(world.verdicts(), [("w", "settled")]);
-    assert_eq!(world.health().rewinds, 1);
+    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.health().rewinds, 0);
 }
 
 #[test]
-fn a_webhook_about_what_cannot_be_read_is_refused() {
+fn a_lower_number_is_taken_over_ten_seconds_later_though_no_webhook_comes() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(numbered(5, dispatch("a", 100)));
+    world.commit();
+    let lower = || numbered(3, dispatch("a", 200));
+    let mut asked = Vec::new();
+    for _ in 0..1000 {
+        world.until(world.now + 50);
+        for (question, what) in std::mem::take(&mut world.asked) {
+            let answer = match what {
+                Question::List => list(vec![lower()]),
+                Question::Dispatch(_) => {
+                    asked.push(world.now);
+                    found(lower())
+                }
+            };
+            world.answer(question, Ok(answer));
+            world.commit_all();
+        }
+    }
+    assert_eq!(world.health().rewinds, 1);
+    let (first, last) = (asked[0], asked[asked.len() - 1]);
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!((9_900..=10_100).contains(&(last - first)), "{asked:?}");
+}
+
+#[test]
+fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
     let shown = |doubts| Reading::InPart {
         dispatch: Arc::new(dispatch("a", 100)),
         doubts,
@@ -113,13 +150,135 @@ fn a_webhook_about_what_cannot_be_read_is_refused() {
     for (reading, verdict) in cases {
         let mut world = World::polled();
         world.webhook("w", "a");
-        let (asked, _) = world.question();
-        world.answer(asked, Ok(Answer::Found(reading.clone())));
-        if !world.commits.is_empty() {
-            world.commit();
+        while let Some((asked, question)) = world.asked.pop() {
+            assert_eq!(question, Question::Dispatch(id("a")));
+            world.answer(asked, Ok(Answer::Found(reading.clone())));
+            world.commit_all();
         }
         assert_eq!(world.verdicts(), [("w", verdict)], "{reading:?}");
     }
+}
+
+#[test]
+fn a_second_fetch_that_shows_something_new_settles_the_webhook() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    world.answer(asked, Ok(unreadable("a")));
+    world.found(dispatch("a", 100));
+    world.commit();
+    assert_eq!(world.verdicts(), [("w", "settled")]);
+}
+
+/// The seconds at which `a` was looked up until `seconds`, with every question
+/// answered by `answer`.
+fn looked_up(world: &mut World, seconds: u64, answer: impl Fn(&Question) -> Answer) -> Vec<u64> {
+    let mut at = Vec::new();
+    while world.now < seconds * 1000 {
+        world.until(world.now + 100);
+        for (asked, question) in std::mem::take(&mut world.asked) {
+            if question != Question::List {
+                at.push(world.now.div_euclid(1000));
+            }
+            let answer = answer(&question);
+            world.answer(asked, Ok(answer));
+            world.commit_all();
+        }
+    }
+    at
+}
+
+#[test]
+fn a_webhook_whose_look_up_shows_nothing_new_has_its_dispatch_looked_up_again_twice() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    world.commit();
+    world.verdicts();
+    world.now = 5000;
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    assert_eq!(
+        world.verdicts(),
+        [("w", "settled")],
+        "it is answered at once"
+    );
+    let same = |question: &Question| match question {
+        Question::List => list(vec![dispatch("a", 100)]),
+        Question::Dispatch(_) => found(dispatch("a", 100)),
+    };
+    assert_eq!(looked_up(&mut world, 100, same), [7, 11]);
+}
+
+#[test]
+fn a_webhook_that_brought_something_new_has_nothing_looked_up_again() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    world.commit();
+    let same = |question: &Question| match question {
+        Question::List => list(vec![dispatch("a", 100)]),
+        Question::Dispatch(_) => found(dispatch("a", 100)),
+    };
+    assert_eq!(looked_up(&mut world, 60, same), [0; 0]);
+}
+
+#[test]
+fn the_first_read_after_a_create_may_be_404_and_is_made_again() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.gone("a");
+    assert_eq!(world.verdicts(), [("w", "unknown")]);
+    let there = |question: &Question| match question {
+        Question::List => list(vec![]),
+        Question::Dispatch(_) => found(dispatch("a", 100)),
+    };
+    assert_eq!(looked_up(&mut world, 10, there), [2], "it has caught up");
+    assert!(world.knows("a"));
+    assert_eq!(world.health().heals, 0, "a webhook brought it");
+}
+
+#[test]
+fn what_most_of_a_list_lacks_is_shown_and_not_looked_up() {
+    let mut world = World::new();
+    world.step([]);
+    let all = || (0..30).map(|n| dispatch(&format!("d{n}"), 1000)).collect();
+    world.list(all());
+    world.commit();
+    let empty = |_: &Question| list(vec![]);
+    assert_eq!(looked_up(&mut world, 100, empty), [0; 0]);
+    let schedule = world.machine.view().schedule;
+    assert_eq!(schedule.mass_absence().map(|mass| mass.absent), Some(30));
+    assert_eq!(schedule.in_doubt(crate::model::Claim::Absent), 30);
+}
+
+#[test]
+fn a_check_that_fails_is_made_again_after_ten_seconds() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 100));
+    world.commit();
+    let mut at = Vec::new();
+    while world.now < 65_000 {
+        world.until(world.now + 100);
+        for (asked, question) in std::mem::take(&mut world.asked) {
+            let result = match question {
+                Question::List => Ok(list(vec![])),
+                Question::Dispatch(_) => {
+                    at.push(world.now);
+                    Err(ApiError::TimedOut)
+                }
+            };
+            world.answer(asked, result);
+            world.commit_all();
+        }
+    }
+    let apart = at.windows(2).map(|two| two[1] - two[0]);
+    assert!(
+        apart.clone().all(|apart| (9_900..=10_200).contains(&apart)),
+        "{at:?}"
+    );
+    assert!(apart.count() >= 2, "{at:?}");
 }
 
 #[test]

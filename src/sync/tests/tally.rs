@@ -167,6 +167,6 @@ fn a_heal_is_as_old_as_the_last_answer_that_did_not_show_it() {
     world.webhook("w", "known");
     world.found(dispatch("known", 1000));
     let moved = vec![dispatch("known", 2000), dispatch("new", 1000)];
-    poll(&mut world, 32_000, moved);
-    assert_eq!(sum_of(&world.tally().unseen), (2, 17.0));
+    poll(&mut world, 31_000, moved);
+    assert_eq!(sum_of(&world.tally().unseen), (2, 16.0));
 }

@@ -202,9 +202,9 @@ fn a_dispatch_cancelled_while_another_holds_adjusts() {
 fn a_withdrawn_dispatch_releases() {
     let mut world = World::new(lead(0));
     world.see(10, dispatch("a", 10, None));
-    for now in [11, 13] {
-        assert_eq!(world.list(now, []), NOTHING);
-        world.gone(now + 1, "a");
+    assert_eq!(world.list(11, []), NOTHING);
+    for now in [12, 22] {
+        world.gone(now, "a");
     }
     assert!(!world.site("s").is_curtailed());
     assert_eq!(world.planned.changes.len(), 1);

@@ -122,7 +122,7 @@ fn live(world: &mut World, history: &[Step], check: impl Fn(&World, i64)) -> i64
                     .collect();
                 world.list(now, list);
                 check(world, now);
-                for id in world.outcome.look_ups.clone() {
+                for id in world.checks_due(now) {
                     world.gone(now, id.as_str());
                     check(world, now);
                 }

@@ -35,6 +35,11 @@ pub(super) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
 }
 
+/// The clock that does not jump at that second.
+fn moment(now: i64) -> Duration {
+    Duration::from_secs(now.unsigned_abs())
+}
+
 /// The reverse of [`at`].
 pub(super) fn seconds(time: DateTime<Utc>) -> i64 {
     (time - at(0)).num_seconds()
@@ -155,15 +160,20 @@ impl World {
             term: 1,
             count: self.asked,
         };
-        let moment = Duration::from_secs(now.unsigned_abs());
         let request = Request {
             source: Source::Poll,
             asked,
-            issued: moment,
-            answered: moment,
+            issued: moment(now),
+            answered: moment(now),
             clock_agrees: true,
         };
         self.tell(now, &Observation::Api { request, answer })
+    }
+
+    /// The dispatches that are to be looked up for a doubt.
+    pub fn checks_due(&self, now: i64) -> Vec<DispatchId> {
+        let due = self.schedule.checks_due(moment(now));
+        due.cloned().collect()
     }
 
     pub fn see(&mut self, now: i64, dispatch: Dispatch) -> Vec<String> {
