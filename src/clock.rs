@@ -7,8 +7,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 
-/// A point on a clock that never jumps, as the time since the clock was made.
+/// A point on a clock that never jumps and counts the time for which the
+/// machine was suspended, as the time since the clock was made.
 pub type Mono = Duration;
 
 /// What both clocks showed at one moment.
@@ -16,7 +18,8 @@ pub type Mono = Duration;
 pub struct Now {
     /// The wall clock, UTC. It may jump either way.
     pub wall: DateTime<Utc>,
-    /// The clock that only moves forward. Staleness and retries go by it.
+    /// The clock that only moves forward and counts suspend. Staleness, pauses
+    /// and deadlines go by it.
     pub mono: Mono,
 }
 
@@ -25,26 +28,41 @@ pub trait Clock: Send + Sync + 'static {
     /// Both clocks, now.
     fn now(&self) -> Now;
 
-    /// Returns once `mono` has passed.
+    /// Returns once `mono` has passed. After a suspend it returns a second late
+    /// at most.
     fn sleep_until(&self, mono: Mono) -> impl Future<Output = ()> + Send;
+}
+
+/// The longest single sleep. The runtime's timers do not count suspend, so
+/// after a wake-up a sleep may last this long although its time has passed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// `duration` times `factor`, and the longest duration where there is no such
+/// one. A factor below 0 counts as 0.
+pub fn scaled(duration: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * factor.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+/// The wall clock `ahead` of `wall`, and the latest time there is where that is
+/// beyond it.
+pub fn wall_after(wall: DateTime<Utc>, ahead: Duration) -> DateTime<Utc> {
+    chrono::TimeDelta::from_std(ahead)
+        .ok()
+        .and_then(|ahead| wall.checked_add_signed(ahead))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// The machine's own clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
-    origin: tokio::time::Instant,
+    /// How long the machine was up when this clock was made.
+    origin: Duration,
 }
 
 impl SystemClock {
     /// A clock whose [`Mono`] starts at zero now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one reader of the clock"
-    )]
     pub fn new() -> Self {
-        Self {
-            origin: tokio::time::Instant::now(),
-        }
+        Self { origin: uptime() }
     }
 }
 
@@ -63,11 +81,87 @@ impl Clock for SystemClock {
         Now {
             // Finer than that is noise to whoever reads it.
             wall: Utc::now().trunc_subsecs(3),
-            mono: self.origin.elapsed(),
+            mono: uptime().saturating_sub(self.origin),
         }
     }
 
     async fn sleep_until(&self, mono: Mono) {
-        tokio::time::sleep_until(self.origin + mono).await;
+        sleep_in_pieces(|| self.now().mono, mono).await;
+    }
+}
+
+/// Returns once `now` shows `until`.
+async fn sleep_in_pieces(mut now: impl FnMut() -> Mono, until: Mono) {
+    loop {
+        let left = until.saturating_sub(now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+    }
+}
+
+/// How long the machine has been up, suspends included. On a kernel without
+/// CLOCK_BOOTTIME suspends are not counted.
+fn uptime() -> Duration {
+    let time = clock_gettime_dynamic(DynamicClockId::Boottime);
+    since_zero(time.unwrap_or_else(|_| clock_gettime(ClockId::Monotonic)))
+}
+
+fn since_zero(time: Timespec) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos.min(999_999_999))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_that_never_jumps_counts_what_the_kernel_counts_across_suspends() {
+        let kernel = || since_zero(clock_gettime(ClockId::Boottime));
+        let before = kernel();
+        let clock = SystemClock::new();
+        let after = kernel();
+        let (least, now, most) = (kernel() - after, clock.now().mono, kernel() - before);
+        assert!(least <= now + (after - before) && now <= most);
+    }
+
+    #[tokio::test]
+    async fn a_sleep_is_never_over_early() {
+        let clock = SystemClock::new();
+        let until = clock.now().mono + Duration::from_millis(30);
+        clock.sleep_until(until).await;
+        assert!(clock.now().mono >= until);
+        // What has passed is not slept for.
+        clock.sleep_until(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn a_suspend_is_noticed_within_a_second_of_waking() {
+        let eight_hours = Duration::from_secs(8 * 3600);
+        let mut looks = 0;
+        // The machine is suspended right after the first look at the clock.
+        let now = || {
+            looks += 1;
+            if looks == 1 { Mono::ZERO } else { eight_hours }
+        };
+        let woken = SystemClock::new();
+        sleep_in_pieces(now, Duration::from_secs(3600)).await;
+        assert_eq!(looks, 2);
+        assert!(woken.now().mono < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn no_duration_is_too_long_to_be_scaled_or_added() {
+        let second = Duration::from_secs(1);
+        assert_eq!(scaled(second, 1.5), Duration::from_millis(1500));
+        assert_eq!(scaled(Duration::MAX, 1.0), Duration::MAX);
+        assert_eq!(scaled(Duration::MAX, 1.1), Duration::MAX);
+        assert_eq!(scaled(second, -1.0), Duration::ZERO);
+        let epoch = DateTime::UNIX_EPOCH;
+        assert_eq!(wall_after(epoch, second), epoch + second);
+        assert_eq!(wall_after(epoch, Duration::MAX), DateTime::<Utc>::MAX_UTC);
     }
 }

@@ -198,9 +198,10 @@ impl Daemon {
         self.view.clone()
     }
 
-    /// Runs until `stop`, and then takes everything apart within ten seconds:
-    /// no new requests, those under way are answered, what is being delivered
-    /// is delivered, what is being written is written. No site is commanded.
+    /// Runs until `stop`, and then takes everything apart within ten seconds,
+    /// whatever hangs: nothing new is begun, requests under way are answered,
+    /// what is being delivered is delivered, what is being written is written.
+    /// No site is commanded.
     ///
     /// # Errors
     /// When a part of it ended by itself.

@@ -109,6 +109,7 @@ impl<C: Clock> Registration<C> {
         let begun = self.clock.now().mono;
         let result = request.await;
         timings.registration(&result, self.clock.now().mono.saturating_sub(begun));
+        budget.registered(begun, &result);
         result
     }
 
@@ -123,7 +124,7 @@ impl<C: Clock> Registration<C> {
                     self.pace.interval
                 }
                 Err(error) => {
-                    failures += 1;
+                    failures = u32::saturating_add(failures, 1);
                     let Pace {
                         interval,
                         first_pause,
@@ -138,7 +139,7 @@ impl<C: Clock> Registration<C> {
                     pause
                 }
             };
-            let due = self.clock.now().mono + pause;
+            let due = self.clock.now().mono.saturating_add(pause);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.clock.sleep_until(due) => {}

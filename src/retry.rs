@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
+use crate::clock::scaled;
+
 /// The longest that a `Retry-After` is obeyed (rule R9): a peer must not be able
 /// to silence us for good.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -18,7 +20,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub fn backoff(attempts: u32, random: f64, base: Duration, cap: Duration) -> Duration {
     let doublings = attempts.saturating_sub(1).min(20);
     let whole = base.saturating_mul(1 << doublings).min(cap);
-    whole.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+    scaled(whole, 0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 
 /// How long the peer asked to be left alone: seconds, or an HTTP date. `None`

@@ -16,6 +16,8 @@ mod look_again;
 mod machine;
 mod numbering;
 mod poller;
+mod request_log;
+mod slowdown;
 mod tally;
 mod timings;
 mod waiters;

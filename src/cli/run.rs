@@ -24,7 +24,12 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
         tracing::warn!(%error, "programs of exec: sinks may be able to read the secrets of this process");
     }
     raise_file_limit();
-    runtime()?.block_on(serve(config))
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(config));
+    // Whatever hangs in the system by now, a name look-up or standard output,
+    // ends with the process.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

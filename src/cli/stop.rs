@@ -29,8 +29,8 @@ pub(super) fn on_signal(tasks: &TaskTracker) -> Result<CancellationToken, Failur
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!("{name} received");
         told.cancel();
+        tracing::info!("{name} received");
     });
     Ok(stop)
 }

@@ -31,7 +31,12 @@ pub(super) fn start<A: Api, C: Clock>(
     let run = move || {
         let runtime = Builder::new_current_thread().enable_all().build();
         let end = match runtime {
-            Ok(runtime) => runtime.block_on(driver.run(stop)).map_err(Into::into),
+            Ok(runtime) => {
+                let end = runtime.block_on(driver.run(stop));
+                // A name look-up that hangs holds nobody up.
+                runtime.shutdown_background();
+                end.map_err(Into::into)
+            }
             Err(source) => Err(no_thread(source)),
         };
         // Nobody waits for it while a test takes the daemon down.
@@ -46,5 +51,72 @@ fn no_thread(source: std::io::Error) -> DaemonError {
     DaemonError::System {
         what: "thread",
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::engine::{Rules, STRIDE};
+    use crate::store::{MemoryStore, Store, StoreHandle};
+    use crate::sync::{Machine, Settings};
+    use crate::voltus::{ApiError, Question, Told};
+
+    /// An API whose name is looked up for ever, by a system call that nothing
+    /// can break off.
+    struct NoName(Arc<AtomicBool>);
+
+    impl Api for NoName {
+        async fn ask(&self, _: Question) -> Result<Told, ApiError> {
+            let begun = Arc::clone(&self.0);
+            let look_up = tokio::task::spawn_blocking(move || {
+                begun.store(true, Ordering::SeqCst);
+                thread::sleep(Duration::from_secs(120));
+            });
+            let _ = look_up.await;
+            Err(ApiError::TimedOut)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_look_up_that_hangs_does_not_hold_up_the_end() {
+        let clock = SystemClock::new();
+        let settings = Settings {
+            poll_interval: Duration::from_secs(30),
+            webhook_deadline: Duration::from_secs(5),
+            api_rate: NonZeroU32::new(240).unwrap(),
+            rules: Rules {
+                retain: Duration::from_secs(3600),
+                pre_curtail: Duration::ZERO,
+                curtail_on_test: false,
+                stride: STRIDE,
+            },
+        };
+        let store = MemoryStore::new("test", clock.now().wall);
+        let stored = store.clone().load().unwrap();
+        let machine = Machine::new(settings, stored, Vec::new(), clock.now(), 7);
+        let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let api = NoName(Arc::clone(&begun));
+        let driver = Driver::new(machine, api, handle, Vec::new(), clock);
+        let stop = CancellationToken::new();
+        let ended = start(driver, stop.clone()).unwrap();
+        let asked = async {
+            while !begun.load(Ordering::SeqCst) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), asked).await.unwrap();
+        stop.cancel();
+        let ended = timeout(Duration::from_secs(5), ended).await;
+        ended.expect("an end in time").unwrap().unwrap();
     }
 }

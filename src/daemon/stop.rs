@@ -1,33 +1,52 @@
-//! The daemon taken apart in order, within ten seconds.
+//! Stops the daemon within ten seconds, whatever hangs. [`take_apart`] is where
+//! to start.
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Daemon, DaemonError, driver_ended};
 use crate::listener::Traffic;
 use crate::sync::View;
 
-/// How long requests that are under way may take. A webhook is answered within
-/// five seconds unless the operator allows more.
-const REQUESTS: Duration = Duration::from_millis(5200);
+/// How long stopping takes at most, whatever hangs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last answers may take, once nothing is settled any more. The
-/// machine has taken three seconds at most by then.
-const ANSWERS: Duration = Duration::from_millis(300);
+/// How long clients may take to send the rest of a request and to read its
+/// answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(5200);
 
-/// How long sinks may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// How long the last answers may take to be sent, once the driver has ended.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long the state file may take to be closed.
-const CLOSING: Duration = Duration::from_secs(1);
+/// How long sinks may take to close their connections.
+const SINK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// First goes what takes requests, then the machine, then whom it tells, and
-/// the disk last.
+/// Takes the daemon apart. From the first moment on nothing new begins: no
+/// connection is accepted, nothing is asked, no delivery and no program starts.
+/// What is under way is finished: webhooks, deliveries and commits by the
+/// driver, within nine seconds.
 pub(super) async fn take_apart(
     daemon: Daemon,
     ended: Result<(), DaemonError>,
 ) -> Result<(), DaemonError> {
+    tracing::info!("stopping: nothing new is begun, and what is under way is finished");
+    // At once, not when the rest gets its turn.
+    daemon.stop_listeners.cancel();
+    daemon.stop_driver.cancel();
+    let in_order = in_order(daemon, ended);
+    match timeout(STOP_TIMEOUT, in_order).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!("something hangs and is left behind; what was promised is on disk");
+            Ok(())
+        }
+    }
+}
+
+/// First what takes requests and the driver, then whom it tells, and the disk
+/// last.
+async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), DaemonError> {
     let Daemon {
         webhooks,
         status,
@@ -35,9 +54,11 @@ pub(super) async fn take_apart(
         registration,
         ..
     } = daemon;
-    tracing::info!("stopping: nothing new is taken on, and what is under way is finished");
+    let begun = now();
     let before = Done::so_far(&daemon.traffic, &daemon.view.borrow());
-    daemon.stop_listeners.cancel();
+    if let Some(registration) = &registration {
+        registration.abort();
+    }
     let aborts = [webhooks.abort_handle(), status.abort_handle()];
     // One that has ended by itself must not be waited for again.
     let all_run = ended.is_ok();
@@ -47,14 +68,17 @@ pub(super) async fn take_apart(
             let _ = tokio::join!(webhooks, status);
         }
     });
-    let late = timeout(REQUESTS, listeners.as_mut()).await.is_err();
-    if let Some(registration) = &registration {
-        registration.abort();
-    }
-    daemon.stop_driver.cancel();
-    let driver = driver.await;
-    // Those who waited for it are told only now to come back.
-    if late && timeout(ANSWERS, listeners.as_mut()).await.is_err() {
+    let mut listeners_ended = false;
+    let mut driver = std::pin::pin!(driver);
+    let driver = loop {
+        tokio::select! {
+            driver = &mut driver => break driver,
+            () = &mut listeners, if !listeners_ended => listeners_ended = true,
+        }
+    };
+    // Those who waited for the driver are told only now to come back.
+    let latest = (begun + REQUEST_TIMEOUT).max(now() + ANSWER_TIMEOUT);
+    if !listeners_ended && timeout_at(latest, listeners).await.is_err() {
         tracing::warn!("some requests took too long and are cut off");
     }
     for abort in aborts {
@@ -62,8 +86,11 @@ pub(super) async fn take_apart(
     }
     daemon.stop_sinks.cancel();
     daemon.sink_tasks.close();
-    if timeout(GOODBYE, daemon.sink_tasks.wait()).await.is_err() {
-        tracing::warn!("a sink did not end in time");
+    if timeout(SINK_TIMEOUT, daemon.sink_tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a sink did not close its connection in time");
     }
     ended?;
     match driver {
@@ -72,11 +99,22 @@ pub(super) async fn take_apart(
     }
     let view = daemon.view.borrow().clone();
     Done::so_far(&daemon.traffic, &view).tell_since(&before, daemon.in_memory);
-    if timeout(CLOSING, daemon.closed.wait()).await.is_err() {
+    if timeout_at(begun + STOP_TIMEOUT - ANSWER_TIMEOUT, daemon.closed.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("the state file is still being closed; what was promised is on disk");
     }
     tracing::info!("stopped; no site was commanded for it");
     Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the runtime's own clock, for deadlines of its own timers"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// What the daemon has done since its start, and has yet to do.

@@ -14,7 +14,7 @@ use super::scenario::{ApiFault, Knobs};
 use super::upstream::{Moment, Upstream};
 use crate::engine::{Answer, Doubts, List, Reading};
 use crate::model::{Dispatch, DispatchId};
-use crate::voltus::{ApiError, Problems, Question, Told};
+use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 
 /// The API in front of the upstream.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Prepared {
     looked_after: Duration,
     /// By how much the replica that answers lags behind.
     lag: Duration,
+    /// How long a cache has kept the answer, as it says.
+    age: Duration,
     error: Option<ApiError>,
     /// What else is wrong with the answer, with the dice for it.
     wrong: Vec<(ApiFault, u64)>,
@@ -65,6 +67,7 @@ impl SimulatedApi {
             delay,
             looked_after,
             lag: Duration::ZERO,
+            age: Duration::ZERO,
             error: None,
             wrong: Vec::new(),
         };
@@ -73,6 +76,9 @@ impl SimulatedApi {
                 ApiFault::Slow => delay += Duration::from_secs_f64(random.random_range(0.5..30.0)),
                 ApiFault::Replica { lag } if random.random_bool(0.6) => {
                     prepared.lag = prepared.lag.max(*lag);
+                }
+                ApiFault::Cached { age } if random.random_bool(0.6) => {
+                    prepared.age = prepared.age.max(age.mul_f64(random.random()));
                 }
                 _ => {}
             }
@@ -85,6 +91,12 @@ impl SimulatedApi {
         }
         prepared.looked_after = prepared.looked_after.max(delay.mul_f64(random.random()));
         prepared.delay = delay;
+        if !prepared.age.is_zero() {
+            // It was made before the request was issued; whole seconds are told.
+            prepared.age = Duration::from_secs(prepared.age.as_secs() + 1);
+            prepared.lag = prepared.lag.max(prepared.age);
+            prepared.looked_after = Duration::ZERO;
+        }
         if matches!(prepared.error, Some(ApiError::TimedOut)) {
             prepared.delay = Duration::from_secs(10);
         }
@@ -145,6 +157,10 @@ impl Prepared {
         Ok(Told {
             answer,
             problems: Problems::default(),
+            stamp: Stamp {
+                age: self.age,
+                clock_skew: None,
+            },
         })
     }
 

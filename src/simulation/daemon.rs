@@ -10,7 +10,7 @@ use crate::store::{MemoryStore, Store, StoreError};
 use crate::sync::{Effect, Input, Machine, Settings};
 
 /// How long a driver that is told to end waits for what is under way.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(9);
 
 /// One start of the daemon, from boot to end or crash.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(super) struct Daemon {
     pub term: u64,
     /// When it started, on the run's clock.
     born: Duration,
-    /// How long the machine slept since.
-    asleep: Duration,
     /// What it has not been told yet.
     pub inbox: Vec<Input<u64>>,
     /// It gets no processor before.
@@ -62,7 +60,6 @@ impl Daemon {
             sinks: sinks.iter().map(|(sink, _)| *sink).collect(),
             term,
             born: now,
-            asleep: Duration::ZERO,
             inbox: Vec::new(),
             not_before: now,
             writing: false,
@@ -76,15 +73,15 @@ impl Daemon {
         &self.machine
     }
 
-    /// Its clock that never jumps.
+    /// Its clock that never jumps and counts suspend.
     pub fn mono(&self, now: Duration) -> Mono {
-        now.saturating_sub(self.born).saturating_sub(self.asleep)
+        now.saturating_sub(self.born)
     }
 
     /// When it is to be stepped next, on the run's clock.
     pub fn next_step(&self, now: Duration) -> Duration {
         let due = if self.inbox.is_empty() && self.stepped {
-            self.born + self.asleep + self.machine.next_wake()
+            self.born.saturating_add(self.machine.next_wake())
         } else {
             now
         };
@@ -102,13 +99,9 @@ impl Daemon {
         self.machine.step(clocks, inputs)
     }
 
-    /// It gets no processor between these two. If the machine sleeps, the clock
-    /// that never jumps stands still.
-    pub fn hold(&mut self, from: Duration, until: Duration, sleeps: bool) {
+    /// It gets no processor before `until`.
+    pub fn hold(&mut self, until: Duration) {
         self.not_before = until;
-        if sleeps {
-            self.asleep += until - from;
-        }
     }
 
     /// It is told to end.

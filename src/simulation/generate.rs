@@ -175,7 +175,7 @@ fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
     let retry_after = Duration::from_secs(pick(random, &[0, 2, 10, 40], 2));
     match random.random_range(0..24) {
         0..6 => {
-            let fault = match random.random_range(0..14) {
+            let fault = match random.random_range(0..16) {
                 0 => ApiFault::Down,
                 1 => ApiFault::Errors,
                 2 => ApiFault::TooFast { retry_after: None },
@@ -196,6 +196,7 @@ fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
                 10 => ApiFault::Garbled,
                 11 => ApiFault::Nameless,
                 12 => ApiFault::Another,
+                13 | 14 => ApiFault::Cached { age: by },
                 _ => ApiFault::Slow,
             };
             Incident::Api { fault, lasts }

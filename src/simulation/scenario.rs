@@ -99,7 +99,7 @@ pub(super) enum Incident {
     JumpAhead { by: Duration },
     /// The wall clock falls back, and is put right later.
     FallBack { by: Duration, lasts: Duration },
-    /// The machine sleeps: the clock that never jumps stands still.
+    /// The machine sleeps. Both clocks count that time.
     Suspend { lasts: Duration },
     /// The daemon gets no processor for a while.
     Stall { lasts: Duration },
@@ -146,6 +146,9 @@ pub(super) enum ApiFault {
     Unavailable { retry_after: Duration },
     /// Some answers come from a replica that lags behind by so much.
     Replica { lag: Duration },
+    /// Some answers come from a cache that has kept them up to so long, and says
+    /// so.
+    Cached { age: Duration },
     /// The list is empty.
     EmptyList,
     /// The list lacks some that are there.
@@ -222,6 +225,7 @@ impl Incident {
                 ApiFault::TooFast { .. } => "429 with Retry-After",
                 ApiFault::Unavailable { .. } => "503 with Retry-After",
                 ApiFault::Replica { .. } => "a lagging replica",
+                ApiFault::Cached { .. } => "answers with an age",
                 ApiFault::EmptyList => "empty list",
                 ApiFault::Holes => "list with holes",
                 ApiFault::Vanish => "ids vanish",

@@ -7,20 +7,25 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Effect, Input, Machine, Timings, Verdict, View};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::delivery::Sink;
 use crate::model::{DispatchId, Event};
 use crate::store::{StoreError, StoreHandle};
-use crate::voltus::Api;
+use crate::voltus::{Api, ApiError};
 
-/// How many inputs one step takes in.
+/// How many inputs of a kind one step takes in.
 const AT_ONCE: usize = 1024;
 
-/// How long what is under way may take when the driver is told to stop.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long what is under way may take when the driver is told to stop:
+/// deliveries, programs, look-ups that somebody waits for, and the commit.
+const STOP_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// How long what is broken off may take to be gone: programs are ended.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
@@ -59,6 +64,14 @@ impl Inbox {
     /// stops instead.
     pub async fn leave(&self) -> bool {
         self.ask(|waiter| Input::Leave { waiter }).await == Verdict::Settled
+    }
+
+    /// A request that keeps the webhook registered, sent at `issued`, was
+    /// answered so.
+    pub fn registered<T>(&self, issued: Mono, result: &Result<T, ApiError>) {
+        let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        // Nobody counts it while the daemon stops.
+        let _ = self.0.send(Input::Registered { issued, result });
     }
 
     async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> Verdict {
@@ -146,8 +159,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
         self.events.clone()
     }
 
-    /// Runs until `stop`, and then until what is under way has ended and is
-    /// written down, for three seconds at most.
+    /// Runs until `stop`. Then begins nothing new, and runs until what is under
+    /// way has ended and is written down, for nine seconds at most.
     ///
     /// # Errors
     /// When the store has been taken over, or a task died.
@@ -156,21 +169,33 @@ impl<A: Api, C: Clock> Driver<A, C> {
         let mut give_up = None;
         loop {
             let now = self.clock.now();
+            // Looked at in every turn: however much else is ready, it is seen.
+            if give_up.is_none() && stop.is_cancelled() {
+                give_up = Some(now.mono.saturating_add(STOP_TIMEOUT));
+                self.machine.stop();
+            }
             let effects = self.machine.step(now, inputs.drain(..));
             // Whoever is answered must see what it was answered for.
             self.views.send_replace(self.machine.view());
             for effect in effects {
                 self.carry_out(effect)?;
             }
-            if stop.is_cancelled() {
-                let give_up = *give_up.get_or_insert(now.mono + PATIENCE);
-                if self.machine.is_at_rest() || now.mono >= give_up {
+            if let Some(give_up) = give_up {
+                if self.machine.is_at_rest() {
+                    return Ok(());
+                }
+                if now.mono >= give_up {
+                    tracing::warn!("what is under way did not end in time and is broken off");
+                    // Programs are ended before the process is.
+                    let _ = timeout(ABORT_TIMEOUT, self.tasks.shutdown()).await;
                     return Ok(());
                 }
             }
             let wake = self.machine.next_wake();
+            let wake = give_up.map_or(wake, |give_up| wake.min(give_up));
             tokio::select! {
                 biased;
+                () = stop.cancelled(), if give_up.is_none() => {}
                 result = ended(&mut self.commit) => {
                     self.commit = None;
                     inputs.push(Input::Committed(result));
@@ -180,7 +205,6 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
                 Some(ended) = self.tasks.join_next() => inputs.push(ended?),
                 () = self.clock.sleep_until(wake) => {}
-                () = stop.cancelled(), if !stop.is_cancelled() => self.machine.stop(),
             }
             // Whoever is about to tell something as well shares the step, and so
             // the commit. While nobody is, this takes no time.
@@ -190,10 +214,12 @@ impl<A: Api, C: Clock> Driver<A, C> {
             {
                 inputs.push(input);
             }
-            while inputs.len() < AT_ONCE
-                && let Some(ended) = self.tasks.try_join_next()
-            {
-                inputs.push(ended?);
+            // In every turn: a full inbox keeps no answer waiting.
+            for _ in 0..AT_ONCE {
+                match self.tasks.try_join_next() {
+                    Some(ended) => inputs.push(ended?),
+                    None => break,
+                }
             }
         }
     }
@@ -258,3 +284,6 @@ async fn ended(commit: &mut Option<Commit>) -> Result<(), StoreError> {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

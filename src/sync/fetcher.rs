@@ -140,7 +140,15 @@ impl Fetcher {
     /// A look-up of `id` failed at `now`: a check of it waits.
     pub fn check_failed(&mut self, id: &DispatchId, now: Mono) {
         self.failed_checks.retain(|_, until| *until > now);
-        self.failed_checks.insert(id.clone(), now + CHECK_PAUSE);
+        let until = now.saturating_add(CHECK_PAUSE);
+        self.failed_checks.insert(id.clone(), until);
+    }
+
+    /// No look-up is issued any more. Gives those who wait for one.
+    pub fn give_up(&mut self) -> Vec<Ticket> {
+        self.line.clear();
+        let wanted = std::mem::take(&mut self.wanted);
+        wanted.into_values().flatten().collect()
     }
 
     /// A list that was issued when everybody before `before` had arrived shows

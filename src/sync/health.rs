@@ -50,6 +50,8 @@ pub struct Health {
     pub last_success_mono: Option<Mono>,
     /// When the next poll is expected, UTC.
     pub next_poll: DateTime<Utc>,
+    /// Whether requests to the API are slowed down because it fails.
+    pub slowed_down: bool,
     /// Changes that the poller found and no webhook brought.
     pub heals: u64,
     /// Those for whose id no webhook came within a minute.
@@ -74,7 +76,7 @@ pub struct Health {
 impl Health {
     /// How long after a poll the schedule can be trusted.
     pub fn trust(&self) -> Duration {
-        self.poll_interval * 3
+        self.poll_interval.saturating_mul(3)
     }
 
     /// Whether the schedule can be trusted at `now`.

@@ -22,10 +22,12 @@ use super::legibility::Legibility;
 use super::look_again::LookAgain;
 use super::numbering::{Clocks, Numbering};
 use super::poller::Poller;
+use super::request_log::RequestLog;
+use super::slowdown::{Resource, Slowdown};
 use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
 use super::writer::{Committed, Gathering, Job, UnderWay};
-use crate::clock::{Mono, Now};
+use crate::clock::{Mono, Now, wall_after};
 use crate::delivery::Outbox;
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
@@ -104,9 +106,8 @@ pub struct Machine<W> {
     asked: u64,
     /// The time that the API's last answer showed, UTC, and when it came.
     api_clock: Option<(DateTime<Utc>, Mono)>,
-    /// The API asked to be left alone until then.
-    paused_until: Mono,
-    slowed: u32,
+    request_log: RequestLog,
+    slowdown: Slowdown,
     random: SmallRng,
     store_error: Option<String>,
     write_not_before: Mono,
@@ -158,12 +159,12 @@ impl<W> Machine<W> {
             calls: BTreeMap::new(),
             asked: 0,
             api_clock: None,
-            paused_until: Mono::ZERO,
-            slowed: 0,
+            request_log: RequestLog::default(),
+            slowdown: Slowdown::new(settings.poll_interval),
             random: SmallRng::seed_from_u64(seed),
             store_error: None,
             write_not_before: Mono::ZERO,
-            forget_at: now.mono + FIRST_FORGET,
+            forget_at: now.mono.saturating_add(FIRST_FORGET),
             counts: Counts::default(),
             tally: Arc::default(),
             legibility: Legibility::default(),
@@ -185,7 +186,9 @@ impl<W> Machine<W> {
         self.answer_late(now);
         self.deliver(now);
         self.write(now);
-        if !self.stopping {
+        if self.stopping {
+            self.turn_away();
+        } else {
             self.ask(now);
         }
         std::mem::take(&mut self.effects)
@@ -199,7 +202,7 @@ impl<W> Machine<W> {
         if self.has_stride() {
             return now.mono;
         }
-        let mut wake = now.mono + LOOK_AT_CLOCK;
+        let mut wake = now.mono.saturating_add(LOOK_AT_CLOCK);
         let mut consider = |at: Option<Mono>| {
             let ahead = at.filter(|at| *at > now.mono);
             wake = wake.min(ahead.unwrap_or(Mono::MAX));
@@ -208,13 +211,18 @@ impl<W> Machine<W> {
         consider(self.budget.next_token());
         consider(self.committed.schedule.next_check());
         consider(self.look_again.next_due());
-        consider(self.poller.due().map(|due| due.max(self.paused_until)));
+        let silent_until = self.slowdown.silent_until();
+        consider(self.poller.due().map(|due| due.max(silent_until)));
+        consider(Some(self.slowdown.next()));
         for outbox in &self.outboxes {
             consider(outbox.next_due());
         }
         if self.writing.is_none() {
             let due = self.committed.next_due();
-            let due = due.map(|due| now.mono + (due - now.wall).to_std().unwrap_or_default());
+            let due = due.map(|due| {
+                let ahead = (due - now.wall).to_std().unwrap_or_default();
+                now.mono.saturating_add(ahead)
+            });
             consider(due.map(|due| due.max(self.write_not_before)));
             if !self.committed.sync.stale {
                 consider(Some(self.stale_at().max(self.write_not_before)));
@@ -230,7 +238,7 @@ impl<W> Machine<W> {
     /// What readers may see now.
     pub fn view(&self) -> View {
         let now = self.last_now;
-        let next_poll = self.poller.expected().max(self.paused_until);
+        let next_poll = self.poller.expected().max(self.slowdown.silent_until());
         View {
             schedule: self.committed.schedule.clone(),
             plan: self.committed.plan.clone(),
@@ -244,7 +252,8 @@ impl<W> Machine<W> {
                 last_poll: self.poller.last.clone(),
                 last_success: self.committed.sync.last_poll,
                 last_success_mono: self.poller.last_success.map(|at| at.mono),
-                next_poll: now.wall + next_poll.saturating_sub(now.mono),
+                next_poll: wall_after(now.wall, next_poll.saturating_sub(now.mono)),
+                slowed_down: self.slowdown.is_slow(),
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
                 outdated: self.counts.outdated,
@@ -259,13 +268,16 @@ impl<W> Machine<W> {
     }
 
     /// Begins nothing new from now on: no question, no attempt to deliver.
+    /// Whoever waits for something that has not begun is told to come back.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Whether nothing is under way, and all that was done is written down.
+    /// Whether nothing is under way for which somebody waits, and all that was
+    /// done is written down.
     pub fn is_at_rest(&self) -> bool {
-        self.writing.is_none()
+        self.waiters.is_empty()
+            && self.writing.is_none()
             && self.gathering.is_none()
             && self.queue.is_empty()
             && self.outboxes.iter().all(Outbox::is_at_rest)
@@ -279,7 +291,7 @@ impl<W> Machine<W> {
                 seconds = jump.num_seconds(),
                 "the wall clock jumped, or the machine slept; polling to catch up"
             );
-            self.poller.soon(now.mono);
+            self.poller.for_news(now.mono);
         }
         self.last_now = now;
     }
@@ -303,6 +315,9 @@ impl<W> Machine<W> {
             Input::Poll { waiter } => self.poll_by_hand(waiter, now),
             Input::Leave { waiter } => self.leave.push_back(waiter),
             Input::Told { asked, result } => self.told(asked, result, now),
+            Input::Registered { issued, result } => {
+                self.note_pace(Resource::Registration, issued, result.as_ref().err(), now);
+            }
             Input::Committed(result) => self.commit_ended(result, now),
             Input::Attempted {
                 sink,
@@ -319,12 +334,12 @@ impl<W> Machine<W> {
 
     fn webhook(&mut self, id: &DispatchId, waiter: W, now: Now) {
         self.heals.webhook(id, now.mono);
-        let deadline = now.mono + self.settings.webhook_deadline;
+        let deadline = now.mono.saturating_add(self.settings.webhook_deadline);
         if self.waiters.len() >= MOST_WAITING {
             self.reply(waiter, Verdict::Busy);
-        } else if self.paused_until >= deadline {
+        } else if self.slowdown.next() >= deadline {
             self.poller.soon(now.mono);
-            self.reply(waiter, self.paused(now));
+            self.reply(waiter, self.slowed_down(now));
         } else {
             let ticket = self.waiters.add(waiter, deadline);
             self.fetcher.want(id, ticket);
@@ -334,18 +349,26 @@ impl<W> Machine<W> {
     fn poll_by_hand(&mut self, waiter: W, now: Now) {
         if self.waiters.len() >= MOST_WAITING {
             self.reply(waiter, Verdict::Busy);
-        } else if self.paused_until > now.mono {
-            self.reply(waiter, self.paused(now));
+        } else if self.slowdown.silent_until() > now.mono {
+            self.reply(waiter, self.slowed_down(now));
         } else {
-            let ticket = self.waiters.add(waiter, now.mono + POLL_PATIENCE);
+            let deadline = now.mono.saturating_add(POLL_PATIENCE);
+            let ticket = self.waiters.add(waiter, deadline);
             self.poller.ask(ticket);
         }
     }
 
-    fn paused(&self, now: Now) -> Verdict {
+    /// The answer to those whose look-up cannot be sent in time.
+    fn slowed_down(&self, now: Now) -> Verdict {
+        let wait = self.slowdown.next().saturating_sub(now.mono);
+        let reason = if self.slowdown.silent_until() > now.mono {
+            "the API asked to be left alone for a while"
+        } else {
+            "the API fails, so it is asked less often"
+        };
         Verdict::Unavailable {
-            reason: "the API asked to be left alone for a while".into(),
-            retry_after: self.paused_until.saturating_sub(now.mono),
+            reason: reason.into(),
+            retry_after: wait.max(RESEND_AFTER),
         }
     }
 
@@ -356,7 +379,11 @@ impl<W> Machine<W> {
             self.poller.soon(now.mono);
         }
         for waiter in late {
-            let verdict = unavailable("it took too long");
+            let verdict = if self.slowdown.next() > now.mono {
+                self.slowed_down(now)
+            } else {
+                unavailable("it took too long")
+            };
             self.reply(waiter, verdict);
         }
     }
@@ -375,7 +402,19 @@ impl<W> Machine<W> {
 
     fn stale_at(&self) -> Mono {
         let last = self.poller.last_success.map_or(Mono::ZERO, |at| at.mono);
-        last + self.settings.poll_interval * 3
+        last.saturating_add(self.settings.poll_interval.saturating_mul(3))
+    }
+
+    /// Tells those to come back whose request to the API is not sent any more.
+    fn turn_away(&mut self) {
+        const REASON: &str = "dispatchd is stopping";
+        let look_ups = self.fetcher.give_up();
+        for ticket in look_ups.into_iter().chain(self.poller.give_up()) {
+            self.refuse(ticket, REASON);
+        }
+        while let Some(waiter) = self.leave.pop_front() {
+            self.reply(waiter, unavailable(REASON));
+        }
     }
 
     fn refuse(&mut self, ticket: Ticket, reason: &str) {
@@ -394,10 +433,12 @@ impl<W> Machine<W> {
 }
 
 /// Voltus resends by itself; a second is what its first resend waits.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+
 fn unavailable(reason: &str) -> Verdict {
     Verdict::Unavailable {
         reason: reason.to_owned(),
-        retry_after: Duration::from_secs(1),
+        retry_after: RESEND_AFTER,
     }
 }
 

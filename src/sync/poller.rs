@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::waiters::Ticket;
-use crate::clock::{Mono, Now};
+use crate::clock::{Mono, Now, scaled};
 use crate::model::Asked;
 use crate::retry::backoff;
 
@@ -16,7 +16,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// that is longer.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The shortest time between a poll and one that is asked for out of turn.
+/// The shortest time between a poll and one that a failure asks for (rule R9).
+const FAILURE_SPACING: Duration = Duration::from_secs(5);
+
+/// The shortest time between a poll and one that is asked for out of turn, and
+/// not by a failure.
 const SPACING: Duration = Duration::from_secs(1);
 
 /// A poll that is under way.
@@ -30,6 +34,8 @@ pub(super) struct UnderWay {
     pub tickets: Vec<Ticket>,
     /// No poll had succeeded yet when it was issued.
     pub first: bool,
+    /// Another poll was asked for meanwhile: how long after this one.
+    again: Option<Duration>,
 }
 
 /// How a poll ended.
@@ -53,8 +59,6 @@ pub(super) struct Poller {
     /// Not before this, whoever asks: the API is failing.
     not_before: Mono,
     under_way: Option<UnderWay>,
-    /// Something failed after the poll under way was issued.
-    again: bool,
     /// Those who asked for a poll that is not issued yet.
     asked_by: Vec<Ticket>,
     failures: u32,
@@ -81,7 +85,6 @@ impl Poller {
             due: now,
             not_before: Mono::ZERO,
             under_way: None,
-            again: false,
             asked_by: Vec::new(),
             failures: 0,
             succeeded: 0,
@@ -93,13 +96,23 @@ impl Poller {
         }
     }
 
-    /// A failure asks for a poll. Many of them share one, and when tokens are
-    /// short they leave every other one to the look-ups.
+    /// A failure asks for a poll. Many of them share one.
     pub fn soon(&mut self, now: Mono) {
-        if self.under_way.is_some() {
-            self.again = true;
+        self.out_of_turn(now, FAILURE_SPACING);
+    }
+
+    /// There is news that a poll may bring. When tokens are short, polls leave
+    /// every other one to the look-ups.
+    pub fn for_news(&mut self, now: Mono) {
+        self.out_of_turn(now, SPACING);
+    }
+
+    fn out_of_turn(&mut self, now: Mono, spacing: Duration) {
+        if let Some(poll) = &mut self.under_way {
+            let again = poll.again.map_or(spacing, |again| again.min(spacing));
+            poll.again = Some(again);
         } else {
-            self.advance_to(now, SPACING.max(self.token * 2));
+            self.advance_to(now, spacing.max(self.token.saturating_mul(2)));
         }
     }
 
@@ -113,7 +126,7 @@ impl Poller {
     fn advance_to(&mut self, now: Mono, spacing: Duration) {
         let spaced = self
             .last_issued
-            .map_or(now, |last| last + spacing.min(self.interval));
+            .map_or(now, |last| last.saturating_add(spacing.min(self.interval)));
         self.due = self.due.min(spaced.max(now));
     }
 
@@ -126,6 +139,11 @@ impl Poller {
     /// Somebody waits for a poll that is issued from now on.
     pub fn ask(&mut self, ticket: Ticket) {
         self.asked_by.push(ticket);
+    }
+
+    /// No poll is issued any more. Gives those who wait for one.
+    pub fn give_up(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.asked_by)
     }
 
     /// When the next poll is due. `None` while one is under way.
@@ -143,14 +161,13 @@ impl Poller {
     /// after it was issued.
     pub fn expected(&self) -> Mono {
         match (&self.under_way, self.due()) {
-            (Some(poll), _) => poll.issued.mono + self.interval,
+            (Some(poll), _) => poll.issued.mono.saturating_add(self.interval),
             (None, due) => due.unwrap_or(self.due),
         }
     }
 
     /// The poll is issued.
     pub fn issue(&mut self, asked: Asked, now: Now, before: Ticket) {
-        self.again = false;
         self.last_issued = Some(now.mono);
         self.before = before;
         self.under_way = Some(UnderWay {
@@ -159,6 +176,7 @@ impl Poller {
             before,
             tickets: std::mem::take(&mut self.asked_by),
             first: self.last_success.is_none(),
+            again: None,
         });
     }
 
@@ -177,8 +195,8 @@ impl Poller {
         self.not_before = Mono::ZERO;
         self.last_success = Some(now);
         // A tenth of jitter, either way: clients must not poll in step.
-        let wait = self.interval.mul_f64(0.9 + 0.2 * random);
-        self.due = (poll.issued.mono + wait).max(now.mono);
+        let wait = scaled(self.interval, 0.9 + 0.2 * random);
+        self.due = poll.issued.mono.saturating_add(wait).max(now.mono);
         self.end(&poll, now, None);
     }
 
@@ -191,7 +209,8 @@ impl Poller {
         self.failed += 1;
         let cap = LONGEST_PAUSE.max(self.interval);
         let pause = backoff(self.failures, random, FIRST_PAUSE.min(self.interval), cap);
-        self.not_before = now.mono + pause.max(told_to_wait.unwrap_or_default());
+        let pause = pause.max(told_to_wait.unwrap_or_default());
+        self.not_before = now.mono.saturating_add(pause);
         self.due = self.not_before;
         self.end(&poll, now, Some(error));
     }
@@ -202,8 +221,8 @@ impl Poller {
             error,
             duration: now.mono.saturating_sub(poll.issued.mono),
         });
-        if std::mem::take(&mut self.again) {
-            self.soon(now.mono);
+        if let Some(spacing) = poll.again {
+            self.out_of_turn(now.mono, spacing);
         }
     }
 }
@@ -245,12 +264,37 @@ mod tests {
         poller.soon(at(100).mono);
         poller.soon(at(100).mono);
         poller.succeeded(at(100), 0.5);
+        assert_eq!(poller.due(), Some(at(105).mono));
+        issue(&mut poller, at(105));
+        poller.succeeded(at(105), 0.5);
+        assert_eq!(poller.due(), Some(at(135).mono));
+        poller.soon(at(112).mono);
+        assert_eq!(poller.due(), Some(at(112).mono));
+    }
+
+    #[test]
+    fn news_asks_for_a_poll_sooner_than_failures_do() {
+        let mut poller = Poller::new(INTERVAL, Duration::ZERO, at(100).mono);
+        issue(&mut poller, at(100));
+        poller.soon(at(100).mono);
+        poller.for_news(at(100).mono);
+        poller.soon(at(100).mono);
+        poller.succeeded(at(100), 0.5);
         assert_eq!(poller.due(), Some(at(101).mono));
-        issue(&mut poller, at(101));
-        poller.succeeded(at(101), 0.5);
-        assert_eq!(poller.due(), Some(at(131).mono));
-        poller.soon(at(110).mono);
-        assert_eq!(poller.due(), Some(at(110).mono));
+    }
+
+    #[test]
+    fn no_interval_is_too_long() {
+        let mut poller = Poller::new(Duration::MAX, Duration::MAX, Mono::ZERO);
+        issue(&mut poller, at(100));
+        assert_eq!(poller.expected(), Mono::MAX);
+        poller.succeeded(at(100), 1.0);
+        assert_eq!(poller.due(), Some(Mono::MAX));
+        poller.soon(at(200).mono);
+        poller.ask(Waiters::new().add((), Mono::ZERO));
+        issue(&mut poller, at(300));
+        poller.failed(at(300), 1.0, "down".into(), Some(Duration::MAX));
+        assert_eq!(poller.due(), Some(Mono::MAX));
     }
 
     #[test]

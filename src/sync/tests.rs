@@ -1,8 +1,10 @@
 //! Statements about the machine, stepped by hand.
 
 mod asking;
+mod caches;
 mod commits;
 mod heals;
+mod slowdown;
 mod strides;
 mod tally;
 
@@ -18,7 +20,7 @@ use crate::delivery::Outbox;
 use crate::engine::{Answer, Doubts, List, Reading, Rules};
 use crate::model::{Asked, Dispatch, DispatchId, Event, Program};
 use crate::store::{Batch, MemoryStore, Store, StoreError};
-use crate::voltus::{ApiError, Problems, Question, Told};
+use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -165,6 +167,7 @@ impl World {
         let result = result.map(|answer| Told {
             answer,
             problems: Problems::default(),
+            stamp: Stamp::default(),
         });
         self.step([Input::Told { asked, result }]);
     }

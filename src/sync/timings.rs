@@ -146,12 +146,13 @@ fn failure(error: &ApiError) -> &'static str {
 mod tests {
     use super::*;
     use crate::model::DispatchId;
-    use crate::voltus::Problems;
+    use crate::voltus::{Problems, RedirectRefusal, Stamp};
 
     fn told(answer: Answer) -> Result<Told, ApiError> {
         Ok(Told {
             answer,
             problems: Problems::default(),
+            stamp: Stamp::default(),
         })
     }
 
@@ -178,9 +179,16 @@ mod tests {
             (answered(999), "other"),
             (Err(ApiError::TooFast { retry_after }), "429"),
             (Err(ApiError::KeyRefused { status: 401 }), "key_refused"),
-            (Err(ApiError::Redirect { status: 301 }), "redirect"),
+            (
+                Err(ApiError::Redirect {
+                    status: 301,
+                    refusal: RedirectRefusal::NoAddress,
+                }),
+                "redirect",
+            ),
             (Err(ApiError::TimedOut), "timeout"),
             (Err(ApiError::Unreachable("no".into())), "unreachable"),
+            (Err(ApiError::Interrupted("no".into())), "unreachable"),
             (Err(ApiError::TooLong { limit: 1 }), "too_long"),
             (Err(ApiError::Unreadable("no".into())), "unreadable"),
             (Err(ApiError::Another(id)), "unreadable"),
@@ -195,7 +203,7 @@ mod tests {
         }
         let after = timings.taken();
         assert_eq!(before.requests.len(), after.requests.len());
-        assert_eq!(after.request_seconds["list"].count(), 16);
+        assert_eq!(after.request_seconds["list"].count(), 17);
         assert_eq!(after.request_seconds["dispatch"].count(), 0);
     }
 }

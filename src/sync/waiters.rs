@@ -56,6 +56,11 @@ impl<W> Waiters<W> {
         self.waiting.len()
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether this one waits still.
     pub fn waits(&self, ticket: Ticket) -> bool {
         self.waiting.contains_key(&ticket)

@@ -45,21 +45,14 @@ impl Committed {
 /// An observation on its way into the schedule.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// The request that brought it. One that a cache answered has an earlier
+    /// place in the order of observations.
+    pub asked: Asked,
     pub observation: Observation,
     /// Those who wait for it, and for which dispatch.
     pub tickets: Vec<(Ticket, DispatchId)>,
     /// The poll that brought it, and whether it was the first one.
     pub poll: Option<(Asked, bool)>,
-}
-
-impl Job {
-    /// The question that it answers.
-    pub fn asked(&self) -> Option<Asked> {
-        match self.observation {
-            Observation::Clock => None,
-            Observation::Api { request, .. } => Some(request.asked),
-        }
-    }
 }
 
 /// What to tell somebody who waited for a dispatch.
@@ -182,7 +175,14 @@ impl Gathering {
             outcome.changes.iter().map(|change| &change.id).collect()
         };
         for (ticket, id) in &job.tickets {
-            let open = outcome.unbelieved.contains(id) || leaves_open(&job.observation);
+            // What overtook an answer from a cache may be older than the webhook.
+            let cached = matches!(
+                &job.observation,
+                Observation::Api { request, .. } if request.asked != job.asked
+            );
+            let open = outcome.unbelieved.contains(id)
+                || leaves_open(&job.observation)
+                || (cached && outcome.outdated > 0);
             let fate = if open {
                 Fate::Unusable
             } else if changed.contains(id) {

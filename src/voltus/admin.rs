@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 use super::client::{LIST_TIMEOUT, SharedReader, read_whole_list};
 use super::transport::{Transport, body};
 use super::webhook::{EVENTS, read_webhook, read_webhooks};
-use super::{ApiError, ApiKey, ClientError, ClientSettings, Told, Webhook, WebhookId, WebhookUrl};
+use super::{
+    ApiError, ApiKey, ClientError, ClientSettings, RedirectRefusal, Told, Webhook, WebhookId,
+    WebhookUrl,
+};
 use crate::clock::Clock;
 use crate::model::{DispatchId, rfc3339};
 
@@ -168,8 +171,9 @@ impl<C: Clock> Admin<C> {
             .and_then(|response| ahead(response.headers(), before.wall, after.wall));
         let list = match sent {
             Ok(response) if response.status() == StatusCode::OK => {
+                let stamp = self.transport.stamp(&response);
                 match body(response, self.max_body).await {
-                    Ok(body) => read_whole_list(body, &SharedReader::default()).await,
+                    Ok(body) => read_whole_list(body, &SharedReader::default(), stamp).await,
                     Err(error) => Err(error),
                 }
             }
@@ -186,15 +190,22 @@ impl<C: Clock> Admin<C> {
         segments: &[&str],
         order: Option<&Value>,
     ) -> Result<Vec<u8>, ApiError> {
-        let response: Response = self
-            .transport
-            .send(method, segments, order, TIMEOUT)
-            .await?;
-        if response.status().is_success() {
-            body(response, BODY_MAX).await
-        } else {
-            Err(self.transport.error(response).await)
+        let answer = async {
+            let response: Response = self
+                .transport
+                .send(method, segments, order, TIMEOUT)
+                .await?;
+            if response.status().is_success() {
+                body(response, BODY_MAX).await
+            } else {
+                Err(self.transport.error(response).await)
+            }
+        };
+        let answer = answer.await;
+        if answer.is_err() {
+            self.transport.give_up_connections();
         }
+        answer
     }
 }
 
@@ -209,6 +220,13 @@ fn without(url: &WebhookUrl, error: ApiError) -> ApiError {
             status,
             message: url.hide_in(&message),
             retry_after,
+        },
+        ApiError::Redirect {
+            status,
+            refusal: RedirectRefusal::NotRepeatable(to),
+        } => ApiError::Redirect {
+            status,
+            refusal: RedirectRefusal::NotRepeatable(url.hide_in(&to)),
         },
         other => other,
     }

@@ -10,7 +10,8 @@ use url::Url;
 use super::transport::{SHORT_BODY, Transport, body};
 use super::wire::read_error;
 use super::{
-    Api, ApiError, ApiKey, ClientError, ListReader, Question, Signals, Told, read_dispatch_answer,
+    Api, ApiError, ApiKey, ClientError, ListReader, Question, Signals, Stamp, Told,
+    read_dispatch_answer,
 };
 use crate::clock::Clock;
 use crate::engine::Answer;
@@ -36,8 +37,8 @@ pub struct ClientSettings {
     pub max_body: u64,
 }
 
-/// A client of the API. It follows no redirect and sends the key to the
-/// configured host alone (rule R8).
+/// A client of the API. It sends the key to the configured origin alone and
+/// follows redirects within it (rule R8).
 #[derive(Debug)]
 pub struct Client<C> {
     transport: Transport<C>,
@@ -71,7 +72,9 @@ impl<C: Clock> Client<C> {
         if response.status() != StatusCode::OK {
             return Err(self.transport.error(response).await);
         }
-        read_whole_list(body(response, self.max_body).await?, &self.reader).await
+        let stamp = self.transport.stamp(&response);
+        let body = body(response, self.max_body).await?;
+        read_whole_list(body, &self.reader, stamp).await
     }
 
     async fn dispatch(&self, id: DispatchId) -> Result<Told, ApiError> {
@@ -80,6 +83,7 @@ impl<C: Clock> Client<C> {
             .transport
             .send(Method::GET, &path, None, DISPATCH_TIMEOUT)
             .await?;
+        let stamp = self.transport.stamp(&response);
         match response.status() {
             StatusCode::OK => {
                 let body = body(response, self.max_body).await?;
@@ -88,6 +92,7 @@ impl<C: Clock> Client<C> {
                 Ok(Told {
                     answer: Answer::Found(reading),
                     problems,
+                    stamp,
                 })
             }
             StatusCode::NOT_FOUND => {
@@ -96,6 +101,7 @@ impl<C: Clock> Client<C> {
                     Some(_) => Ok(Told {
                         answer: Answer::Gone(id),
                         problems: Default::default(),
+                        stamp,
                     }),
                     // Somebody in between does not know the path.
                     None => Err(ApiError::Status {
@@ -113,7 +119,13 @@ impl<C: Clock> Client<C> {
 impl<C: Clock> Api for Client<C> {
     async fn ask(&self, question: Question) -> Result<Told, ApiError> {
         match question {
-            Question::List => self.list().await,
+            Question::List => {
+                let list = self.list().await;
+                if list.is_err() {
+                    self.transport.give_up_connections();
+                }
+                list
+            }
             Question::Dispatch(id) => self.dispatch(id).await,
         }
     }
@@ -126,6 +138,7 @@ pub(super) type SharedReader = Arc<Mutex<ListReader>>;
 pub(super) async fn read_whole_list(
     body: Vec<u8>,
     reader: &SharedReader,
+    stamp: Stamp,
 ) -> Result<Told, ApiError> {
     let reader = Arc::clone(reader);
     let read = move |body: &[u8]| {
@@ -137,6 +150,7 @@ pub(super) async fn read_whole_list(
     Ok(Told {
         answer: Answer::List(list),
         problems,
+        stamp,
     })
 }
 
@@ -152,3 +166,6 @@ async fn away_if_large<T: Send + 'static>(
         Err(error) => Err(ApiError::Unreadable(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,12 @@ use crate::model::DispatchId;
 /// Why a question has no answer. Nothing in the schedule changes by it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// No connection, or it broke.
+    /// No connection could be made.
     #[error("the API cannot be reached: {0}")]
     Unreachable(String),
+    /// The connection broke before the answer was whole.
+    #[error("the API cannot be reached: the connection broke: {0}")]
+    Interrupted(String),
     /// It took too long.
     #[error("the API did not answer in time")]
     TimedOut,
@@ -37,11 +40,13 @@ pub enum ApiError {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
-    /// A redirect. None is followed: the key would travel.
-    #[error("the API answered with a redirect ({status}), which is not followed: check --api-url")]
+    /// A redirect that is not followed (rule R8).
+    #[error("the API answered with a redirect ({status}){refusal}")]
     Redirect {
         /// The status.
         status: u16,
+        /// Where to, and why it is not followed.
+        refusal: RedirectRefusal,
     },
     /// The answer is longer than allowed.
     #[error("the API's answer is longer than {limit} bytes: raise --api-max-body if it is right")]
@@ -69,7 +74,7 @@ impl ApiError {
     /// The name used in metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "unreachable",
+            Self::Unreachable(_) | Self::Interrupted(_) => "unreachable",
             Self::TimedOut => "timeout",
             Self::KeyRefused { .. } => "key_refused",
             Self::TooFast { .. } => "too_fast",
@@ -79,6 +84,29 @@ impl ApiError {
             Self::Unreadable(_) | Self::Another(_) => "unreadable",
         }
     }
+}
+
+/// Why a redirect is not followed. The key travels to the configured origin
+/// alone: scheme, host and port of `--api-url`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectRefusal {
+    /// It leads to another scheme, host or port.
+    #[error(
+        " to {0}, which is not followed because the API key would go there; if the API has moved, set --api-url"
+    )]
+    OtherOrigin(String),
+    /// It names no address that can be read.
+    #[error(" without an address that can be read; check --api-url and --api-version")]
+    NoAddress,
+    /// One redirect led to the next.
+    #[error(" after {0} others, which is not followed; check --api-url and --api-version")]
+    TooMany(usize),
+    /// The request changes something, and the redirect does not say that it is
+    /// to be repeated.
+    #[error(
+        " to {0}, which is not followed because the request is not a GET; check --api-url and --api-version"
+    )]
+    NotRepeatable(String),
 }
 
 /// Why the client could not be made.

@@ -2,10 +2,14 @@
 
 mod admin;
 mod client;
+mod connections;
 mod error;
 mod key;
 mod problems;
+mod redirects;
 mod signals;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod webhook;
 mod wire;
@@ -17,10 +21,10 @@ use crate::model::DispatchId;
 
 pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
-pub use error::{ApiError, ClientError};
+pub use error::{ApiError, ClientError, RedirectRefusal};
 pub use key::{ApiKey, KeyError};
 pub use problems::{DETAILED, Part, Problem, Problems, Unreadable};
-pub use signals::Signals;
+pub use signals::{Signals, Stamp};
 pub(crate) use webhook::listener_end;
 pub use webhook::{EVENTS, InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
 pub use wire::{ListReader, read_dispatch_answer, read_list};
@@ -51,6 +55,8 @@ pub struct Told {
     pub answer: Answer,
     /// Parts of it that could not be read (rule R11).
     pub problems: Problems,
+    /// When it was made.
+    pub stamp: Stamp,
 }
 
 /// Somebody who answers questions about dispatches.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderName, Method, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
 use url::Url;
 
+use super::connections::Connections;
+use super::redirects::{Notices, follow, is_permanent, is_redirect, root_of};
 use super::wire::read_error;
-use super::{ApiError, ApiKey, ClientError, ClientSettings, Signals};
+use super::{ApiError, ApiKey, ClientError, ClientSettings, RedirectRefusal, Signals, Stamp};
 use crate::clock::Clock;
 use crate::http::{BodyError, bounded_client, describe, read_body};
 use crate::retry::retry_after;
@@ -20,15 +23,17 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("x-voltus-api-key");
 /// What is read of an answer that is an error, or of a few words.
 pub(super) const SHORT_BODY: u64 = 64 * 1024;
 
-/// Sends requests to the configured host alone, and follows no redirect (rule
-/// R8).
+/// Sends requests to the configured origin alone. Follows redirects within it
+/// (rule R8).
 #[derive(Debug)]
 pub(super) struct Transport<C> {
-    http: reqwest::Client,
+    connections: Connections,
+    base: Url,
     /// The base with the version behind it.
     root: Url,
     key: Arc<ApiKey>,
     signals: Arc<Signals>,
+    notices: Notices,
     clock: C,
 }
 
@@ -40,24 +45,39 @@ impl<C: Clock> Transport<C> {
         pause: Duration,
         clock: C,
     ) -> Result<Self, ClientError> {
-        let http = bounded_client(&settings.base, pause)
+        let base = settings.base.clone();
+        let build = move || bounded_client(&base, pause);
+        let connections = Connections::new(build, clock.now().mono)
             .map_err(|error| ClientError::Build(describe(error)))?;
+        Self::over(connections, settings, key, clock)
+    }
+
+    /// One that sends its requests over `connections`.
+    pub fn over(
+        connections: Connections,
+        settings: &ClientSettings,
+        key: Arc<ApiKey>,
+        clock: C,
+    ) -> Result<Self, ClientError> {
         let mut root = settings.base.clone();
         root.path_segments_mut()
             .map_err(|()| ClientError::Base(settings.base.clone()))?
             .pop_if_empty()
             .push(&settings.version);
         Ok(Self {
-            http,
+            connections,
+            base: settings.base.clone(),
             root,
             key,
             signals: Arc::default(),
+            notices: Notices::default(),
             clock,
         })
     }
 
     /// Sends a request to the path of `segments` and returns its answer,
-    /// whatever its status.
+    /// whatever its status. Redirects within the origin are followed; with them
+    /// all it takes no longer than `timeout`.
     pub async fn send(
         &self,
         method: Method,
@@ -65,14 +85,60 @@ impl<C: Clock> Transport<C> {
         body: Option<&Value>,
         timeout: Duration,
     ) -> Result<Response, ApiError> {
-        let mut url = self.root.clone();
+        let begun = self.clock.now().mono;
+        let (http, moved_to) = self.connections.client(begun).await;
+        // What changes something follows each redirect anew.
+        let moved_to = moved_to.filter(|_| method == Method::GET);
+        let mut url = moved_to.as_ref().unwrap_or(&self.root).clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(segments);
         }
-        let mut request = self
-            .http
+        let mut followed = 0;
+        let mut permanent = true;
+        loop {
+            let taken = self.clock.now().mono.saturating_sub(begun);
+            let left = timeout.saturating_sub(taken);
+            let response = self
+                .send_once(&http, method.clone(), url.clone(), body, left)
+                .await?;
+            let status = response.status();
+            if !is_redirect(status) {
+                if moved_to.is_none() {
+                    self.notices
+                        .answered_at(&self.root, &self.base, segments, &url);
+                    if followed > 0 && permanent && status.is_success() {
+                        self.connections.moved_to(root_of(&url, segments));
+                    }
+                } else if !status.is_success() && status != StatusCode::NOT_FOUND {
+                    self.connections.moved_to(None);
+                }
+                return Ok(response);
+            }
+            permanent &= is_permanent(status);
+            url =
+                follow(&url, &method, status, response.headers(), followed).map_err(|refusal| {
+                    ApiError::Redirect {
+                        status: status.as_u16(),
+                        refusal,
+                    }
+                })?;
+            followed += 1;
+        }
+    }
+
+    async fn send_once(
+        &self,
+        http: &reqwest::Client,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Response, ApiError> {
+        let mut request = http
             .request(method, url)
             .header(KEY_HEADER, self.key.header())
+            // What a cache has kept is an answer to an older question.
+            .header(CACHE_CONTROL, "no-cache")
             .timeout(timeout);
         if let Some(body) = body {
             request = request.json(body);
@@ -80,6 +146,17 @@ impl<C: Clock> Transport<C> {
         let response = request.send().await.map_err(transport)?;
         self.signals.note(response.headers(), self.clock.now().wall);
         Ok(response)
+    }
+
+    /// When an answer that has just come was made.
+    pub fn stamp(&self, response: &Response) -> Stamp {
+        Stamp::read(response.headers(), self.clock.now().wall)
+    }
+
+    /// The next request goes out on a new connection, to the address that the
+    /// API's name has then.
+    pub fn give_up_connections(&self) {
+        self.connections.give_up();
     }
 
     /// What its answers tell in passing.
@@ -106,6 +183,7 @@ impl<C: Clock> Transport<C> {
             }
             _ if status.is_redirection() => ApiError::Redirect {
                 status: status.as_u16(),
+                refusal: RedirectRefusal::NoAddress,
             },
             _ => ApiError::Status {
                 status: status.as_u16(),
@@ -147,9 +225,11 @@ pub(super) async fn body(response: Response, limit: u64) -> Result<Vec<u8>, ApiE
 }
 
 fn transport(error: reqwest::Error) -> ApiError {
-    if error.is_timeout() {
+    if error.is_connect() {
+        ApiError::Unreachable(describe(error))
+    } else if error.is_timeout() {
         ApiError::TimedOut
     } else {
-        ApiError::Unreachable(describe(error))
+        ApiError::Interrupted(describe(error))
     }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod acceptance;
+mod api_client;
 mod attacks;
 mod bad_api;
 mod bounds;

@@ -18,6 +18,7 @@ const ALL: &str = "
     dispatchd_api_ratelimit_remaining
     dispatchd_api_request_seconds
     dispatchd_api_requests_total
+    dispatchd_api_slowed_down
     dispatchd_build_info
     dispatchd_changes_total
     dispatchd_clock_skew_seconds

@@ -11,6 +11,16 @@ use crate::simulation::violation::{Checked, must};
 use crate::store::Batch;
 use crate::voltus::{Question, Told};
 
+/// When an answer was made, and the request's place among those of that moment.
+/// One that no cache has kept counts as made when its request was issued.
+type Order = (Duration, Asked);
+
+/// Behind every request.
+const LAST: Asked = Asked {
+    term: u64::MAX,
+    count: u64::MAX,
+};
+
 /// How far an answer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -22,9 +32,12 @@ enum Progress {
 #[derive(Debug)]
 struct Answered {
     asked: Asked,
-    /// When its request was issued.
+    order: Order,
+    /// When its request was issued, or when a cache made it.
     issued: Duration,
     list: bool,
+    /// A list that counts as a poll that succeeded.
+    poll: bool,
     progress: Progress,
     shown: BTreeMap<DispatchId, Vec<Reading>>,
     unreadable: BTreeSet<DispatchId>,
@@ -69,12 +82,22 @@ impl Answers {
         self.issued.insert(asked, now);
     }
 
-    /// An answer comes in.
-    pub fn told(&mut self, asked: Asked, question: &Question, told: &Told) {
+    /// An answer comes in. `too_old` says that a list is from so long ago that
+    /// the poll has failed.
+    pub fn told(&mut self, asked: Asked, question: &Question, told: &Told, too_old: bool) {
+        let issued = self.issued.remove(&asked).unwrap_or_default();
+        let age = told.stamp.age;
+        let made = issued.saturating_sub(age);
+        // What was asked for at the moment in which a cache made its answer was
+        // not asked for later.
+        let place = if age.is_zero() { asked } else { LAST };
+        let list = *question == Question::List;
         let mut answered = Answered {
             asked,
-            issued: self.issued.remove(&asked).unwrap_or_default(),
-            list: *question == Question::List,
+            order: (made, place),
+            issued: made,
+            list,
+            poll: list && !too_old,
             progress: Progress::Waits,
             shown: BTreeMap::new(),
             unreadable: BTreeSet::new(),
@@ -115,7 +138,7 @@ impl Answers {
     /// The commit has ended. Tells whether a list was in it.
     pub fn commit_ended(&mut self, ok: bool) -> bool {
         let in_commit = |answered: &Answered| answered.progress == Progress::InCommit;
-        let list = self.told.iter().any(|one| in_commit(one) && one.list);
+        let list = self.told.iter().any(|one| in_commit(one) && one.poll);
         if ok {
             self.advance(Progress::InCommit, Progress::Settled);
         } else {
@@ -128,7 +151,7 @@ impl Answers {
     /// There was nothing to write. Tells whether a list was taken in.
     pub fn settled(&mut self) -> bool {
         let waits = |answered: &&Answered| answered.progress == Progress::Waits;
-        let list = self.told.iter().filter(waits).any(|answered| answered.list);
+        let list = self.told.iter().filter(waits).any(|answered| answered.poll);
         self.advance(Progress::Waits, Progress::Settled);
         list
     }
@@ -192,7 +215,7 @@ impl Answers {
             .iter()
             .filter(|answered| answered.progress == Progress::Settled)
             .filter(|answered| answered.shows(id, &before.dispatch))
-            .map(|answered| answered.asked)
+            .map(|answered| answered.order)
             .max();
         let (new, old) = (
             entry.dispatch.modification_number,
@@ -200,7 +223,7 @@ impl Answers {
         );
         let later = candidates
             .iter()
-            .any(|answered| seen.is_none_or(|seen| answered.asked > seen));
+            .any(|answered| seen.is_none_or(|seen| answered.order > seen));
         must(new > old || later, now, "the newest request wins", || {
             format!("{id}: number {new:?} after {old:?}, known since request {seen:?}")
         })?;
@@ -228,9 +251,9 @@ impl Answers {
     fn is_rewind(&self, id: &DispatchId, old: Option<i64>, last: &Answered) -> bool {
         self.told.iter().any(|first| {
             let lower = !first.list && first.numbers(id).any(|number| number < old);
-            let early = first.asked < last.asked && first.issued + APART <= last.issued;
+            let early = first.order < last.order && first.issued + APART <= last.issued;
             let denied = self.told.iter().any(|other| {
-                let between = first.asked < other.asked && other.asked < last.asked;
+                let between = first.order < other.order && other.order < last.order;
                 let taken = other.progress != Progress::Waits;
                 between
                     && taken
@@ -274,13 +297,13 @@ fn is_gone(id: &DispatchId, taken: &[&Answered]) -> bool {
     };
     let is_404 = |answered: &Answered| answered.gone.as_ref() == Some(id);
     let confirms = |first: &&Answered| {
-        let early = first.asked < last.asked && first.issued + APART <= last.issued;
+        let early = first.order < last.order && first.issued + APART <= last.issued;
         let listed = before
             .iter()
-            .any(|list| list.lacks(id) && list.asked < first.asked);
+            .any(|list| list.lacks(id) && list.order < first.order);
         let seen = before
             .iter()
-            .any(|other| other.names(id) && other.asked > first.asked);
+            .any(|other| other.names(id) && other.order > first.order);
         is_404(first) && early && listed && !seen
     };
     is_404(last) && before.iter().copied().any(|first| confirms(&first))

@@ -35,6 +35,8 @@ pub(super) struct Checks {
     pub deliveries: Deliveries,
     pub promises: Promises,
     answers: Answers,
+    /// How old a list may be and still be a poll that succeeded.
+    trust: Duration,
     requests: Requests,
     clockwork: Clockwork,
     /// What the commit that ended last had, to be shown.
@@ -62,6 +64,7 @@ impl Checks {
             deliveries: Deliveries::new(knobs),
             promises: Promises::new(knobs),
             answers: Answers::default(),
+            trust: knobs.settings.poll_interval.saturating_mul(3),
             requests: Requests::new(knobs),
             clockwork: Clockwork::new(knobs),
             to_show: Vec::new(),
@@ -98,6 +101,7 @@ impl Checks {
 
     /// A question goes out.
     pub fn asked(&mut self, asked: Asked, question: &Question, now: Duration) -> Checked {
+        self.answers.asked(asked, now);
         self.promises.asked(asked, now);
         self.answers.asked(asked, now);
         self.requests.asked(question, now)
@@ -113,7 +117,11 @@ impl Checks {
     ) {
         self.requests.told(question, result, now);
         if let Ok(told) = result {
-            self.answers.told(asked, question, told);
+            let too_old = told.stamp.age > self.trust;
+            if too_old && *question == Question::List {
+                self.requests.list_ended(now);
+            }
+            self.answers.told(asked, question, told, too_old);
             self.promises.told(asked, told);
         }
     }

@@ -13,6 +13,13 @@ const MINUTE: Duration = Duration::from_millis(59_999);
 /// Failed polls are retried at least this often.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
 
+/// The longest time between two requests while the API fails.
+const LONGEST_GAP: Duration = Duration::from_secs(30);
+
+/// Look-ups while the gaps between requests still grow: half a second at least,
+/// then one, two, four and eight.
+const WHILE_GAPS_GROW: f64 = 6.0;
+
 /// The requests of one term.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -25,6 +32,10 @@ pub(super) struct Requests {
     paused_until: Duration,
     /// It said that we are too fast, and not for how long.
     slowed_until: Duration,
+    /// Since when every answer was a failure, with no connection at first.
+    out_since: Option<Duration>,
+    /// Look-ups issued since then.
+    in_vain: u32,
     list_under_way: bool,
     last_list: Option<Duration>,
     /// When the next poll must have gone out.
@@ -44,6 +55,8 @@ impl Requests {
             recent: VecDeque::new(),
             paused_until: Duration::ZERO,
             slowed_until: Duration::ZERO,
+            out_since: None,
+            in_vain: 0,
             list_under_way: false,
             last_list: None,
             poll_by: Duration::ZERO,
@@ -63,6 +76,7 @@ impl Requests {
         self.recent.clear();
         self.paused_until = Duration::ZERO;
         self.slowed_until = Duration::ZERO;
+        self.out_since = None;
         self.list_under_way = false;
         self.last_list = None;
     }
@@ -89,6 +103,8 @@ impl Requests {
         if *question == Question::List {
             self.list_under_way = true;
             self.last_list = Some(now);
+        } else {
+            self.look_up_is_no_more_than_allowed(now)?;
         }
         while self.recent.front().is_some_and(|at| *at + MINUTE <= now) {
             self.recent.pop_front();
@@ -103,11 +119,33 @@ impl Requests {
         )
     }
 
+    /// While no connection can be made, look-ups are few (rule R9).
+    fn look_up_is_no_more_than_allowed(&mut self, now: Duration) -> Checked {
+        let Some(since) = self.out_since else {
+            return Ok(());
+        };
+        self.in_vain += 1;
+        // The longest gap, and chance takes up to half of it away.
+        let gap = self.interval.clamp(RETRY_WITHIN, LONGEST_GAP) / 2;
+        let allowed = WHILE_GAPS_GROW + now.saturating_sub(since).as_secs_f64() / gap.as_secs_f64();
+        must(
+            f64::from(self.in_vain) <= allowed,
+            now,
+            "an API that cannot be reached is asked less often",
+            || format!("{} look-ups since {since:?}", self.in_vain),
+        )
+    }
+
     pub fn told(&mut self, question: &Question, result: &Result<Told, ApiError>, now: Duration) {
         let Err(error) = result else {
+            self.out_since = None;
             return;
         };
         let now = self.learns(now);
+        if self.out_since.is_none() && matches!(error, ApiError::Unreachable(_)) {
+            self.out_since = Some(now);
+            self.in_vain = 0;
+        }
         if let Some(wait) = error.retry_after() {
             self.paused_until = self.paused_until.max(now + wait);
         } else if matches!(error, ApiError::TooFast { .. }) {

@@ -74,7 +74,11 @@ impl World {
         let knobs = &self.scenario.knobs;
         let wall_at = |at| self.wall_at(at);
         let last_list = &self.api.last_list;
-        let result = prepared.answer(&self.upstream, asked_at, wall_at, knobs, last_list);
+        let mut result = prepared.answer(&self.upstream, asked_at, wall_at, knobs, last_list);
+        if let Ok(told) = &mut result {
+            // The API's clock is right.
+            told.stamp.clock_skew = Some(self.wall_at(self.now) - self.wall());
+        }
         if let Ok(Told {
             answer: Answer::List(list),
             ..

@@ -139,19 +139,19 @@ impl World {
                 self.fallen += by;
                 self.enter(self.now + lasts, Coming::ClockPutRight(by));
             }
-            Incident::Suspend { lasts } => self.hold(lasts, true),
-            Incident::Stall { lasts } => self.hold(lasts, false),
+            // Both clocks count the time of a suspend, as they do a stall's.
+            Incident::Suspend { lasts } | Incident::Stall { lasts } => self.hold(lasts),
         }
         Ok(())
     }
 
-    pub(super) fn hold(&mut self, lasts: Duration, sleeps: bool) {
+    pub(super) fn hold(&mut self, lasts: Duration) {
         let until = self.now + lasts;
         if let Some(daemon) = &mut self.daemon {
             // What is held already is held a while longer, or not at all.
             let from = daemon.not_before.max(self.now);
             if until > from {
-                daemon.hold(from, until, sleeps);
+                daemon.hold(until);
                 self.checks.held(from, until);
             }
         }

@@ -55,7 +55,7 @@ impl World {
     pub(super) fn restart(&mut self, down: Duration) {
         if let Some(daemon) = &mut self.daemon {
             daemon.stop(self.now);
-            let ended = self.now + Duration::from_secs(6);
+            let ended = self.now + Duration::from_secs(10);
             self.enter(ended + down, Coming::Boot);
         }
     }

@@ -63,6 +63,11 @@ const SKEW: Metric = Metric::seconds(
     "The Date of the API's newest answer less the wall clock when it came. The API tells whole seconds, so clocks that agree show -1 to 0. Left out until it told any.",
 );
 
+const SLOWED: Metric = Metric::plain(
+    "api_slowed_down",
+    "1 while requests to the API are slowed down because it fails or asks for fewer. Three good answers in a row bring full speed back.",
+);
+
 const COMMITS: Metric = Metric::plain("store_commits", "Commits by outcome: ok, failed.");
 const COMMIT_TIME: Metric = Metric::seconds(
     "store_commit",
@@ -107,6 +112,7 @@ pub(super) fn polls(page: &mut Page<'_>, health: &Health) -> fmt::Result {
         &POLL_TIME,
         times.map(|(outcome, seconds)| ([("outcome", *outcome)], seconds)),
     )?;
+    page.gauge(&SLOWED, one(flag(health.slowed_down)))?;
     page.gauge(&POLL_INTERVAL, one(health.poll_interval.as_secs_f64()))?;
     let success = health.last_success.map_or(0.0, unix_seconds);
     page.gauge(&POLL_SUCCESS, one(success))

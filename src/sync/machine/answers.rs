@@ -5,35 +5,33 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{Call, Machine};
-use crate::clock::Now;
+use crate::clock::{Mono, Now};
 use crate::engine::{Answer, Observation, Request};
 use crate::model::{Asked, DispatchId, Source};
-use crate::retry::backoff;
 use crate::sync::fetcher::Why;
-use crate::sync::poller::LONGEST_PAUSE;
+use crate::sync::slowdown::Resource;
 use crate::sync::waiters::Ticket;
 use crate::sync::writer::Job;
-use crate::voltus::{ApiError, Told};
+use crate::voltus::{ApiError, Stamp, Told};
 
 impl<W> Machine<W> {
     pub(super) fn told(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
         let Some((call, issued)) = self.calls.remove(&asked) else {
             return;
         };
-        let request = |source| Request {
-            source,
-            asked,
-            issued,
-            answered: now.mono,
-            clock_agrees: true,
+        let resource = match &call {
+            Call::Poll => Resource::List,
+            Call::Dispatch(id) => Resource::Dispatch(id.clone()),
         };
-        if let Err(error) = &result {
-            self.slow_down(error, now);
-        } else {
-            self.slowed = 0;
+        self.note_pace(resource, issued, result.as_ref().err(), now);
+        let stamp = result.as_ref().map(|told| told.stamp).unwrap_or_default();
+        if let Some(skew) = stamp.clock_skew {
+            let there = now.wall.checked_add_signed(skew);
+            self.api_clock = there.map(|there| (there, now.mono));
         }
+        let request = self.request(asked, issued, &stamp, now);
         match call {
-            Call::Poll => self.told_list(request(Source::Poll), result, now),
+            Call::Poll => self.told_list(asked, request(Source::Poll), result, now),
             Call::Dispatch(id) => {
                 let Some(look_up) = self.fetcher.ended(&id) else {
                     return;
@@ -42,30 +40,71 @@ impl<W> Machine<W> {
                     Why::Webhook | Why::LookAgain => Source::Webhook,
                     Why::Check => Source::Poll,
                 };
-                self.told_dispatch(request(source), &id, look_up.tickets, result, now);
+                self.told_dispatch(asked, request(source), &id, look_up.tickets, result, now);
             }
         }
     }
 
-    /// Every call rests when the API says that we are too fast (rule R9).
-    fn slow_down(&mut self, error: &ApiError, now: Now) {
-        let asked_for = error.retry_after();
-        if !matches!(error, ApiError::TooFast { .. }) && asked_for.is_none() {
-            return;
+    /// Slows requests down, or lets them go at full speed again (rule R9).
+    pub(super) fn note_pace(
+        &mut self,
+        resource: Resource,
+        issued: Mono,
+        error: Option<&ApiError>,
+        now: Now,
+    ) {
+        let was_slow = self.slowdown.is_slow();
+        match error {
+            None => self.slowdown.succeeded(issued, now.mono),
+            Some(error) => {
+                let random = self.random.random();
+                self.slowdown
+                    .failed(resource, error, issued, now.mono, random);
+            }
         }
-        self.slowed = self.slowed.saturating_add(1);
-        let ours = backoff(
-            self.slowed,
-            self.random.random(),
-            Duration::from_secs(1),
-            LONGEST_PAUSE.max(self.settings.poll_interval),
-        );
-        let until = now.mono + asked_for.unwrap_or(ours);
-        self.paused_until = self.paused_until.max(until);
+        match (was_slow, error) {
+            (false, Some(error)) if self.slowdown.is_slow() => {
+                tracing::warn!(%error, "the API fails: all requests to it are slowed down");
+            }
+            (true, _) if !self.slowdown.is_slow() => {
+                tracing::info!("the API answers again: requests go at full speed");
+            }
+            _ => {}
+        }
     }
 
-    fn told_list(&mut self, request: Request, result: Result<Told, ApiError>, now: Now) {
-        let asked = request.asked;
+    /// The request that an answer counts as an answer to. What a cache has kept
+    /// answers no question that was asked after it was made (rule R2).
+    fn request(
+        &self,
+        asked: Asked,
+        issued: Mono,
+        stamp: &Stamp,
+        now: Now,
+    ) -> impl Fn(Source) -> Request + use<W> {
+        let made = issued.checked_sub(stamp.age);
+        let order = match made {
+            Some(_) if stamp.age.is_zero() => asked,
+            Some(made) => self.request_log.order_at(made),
+            None => Asked::default(),
+        };
+        let clock_agrees = stamp.clock_agrees();
+        move |source| Request {
+            source,
+            asked: order,
+            issued: made.unwrap_or(Mono::ZERO),
+            answered: now.mono,
+            clock_agrees,
+        }
+    }
+
+    fn told_list(
+        &mut self,
+        asked: Asked,
+        request: Request,
+        result: Result<Told, ApiError>,
+        now: Now,
+    ) {
         let Some(poll) = self.poller.under_way(asked) else {
             return;
         };
@@ -73,20 +112,35 @@ impl<W> Machine<W> {
         match result {
             Ok(told) => {
                 self.legibility.list(&told.problems);
+                let limit = self.settings.poll_interval.saturating_mul(3);
+                let too_old = told.stamp.age > limit;
                 let tickets = match &told.answer {
-                    Answer::List(list) => self.fetcher.answered_by_list(before, |id| {
-                        list.get(id).is_some_and(|reading| !reading.leaves_open())
-                    }),
-                    Answer::Found(_) | Answer::Gone(_) => Vec::new(),
+                    // A list from a cache is older than whoever waits for it.
+                    Answer::List(list) if request.asked == asked => {
+                        self.fetcher.answered_by_list(before, |id| {
+                            list.get(id).is_some_and(|reading| !reading.leaves_open())
+                        })
+                    }
+                    Answer::List(_) | Answer::Found(_) | Answer::Gone(_) => Vec::new(),
                 };
+                // What an old list shows may be news all the same.
                 self.queue.push_back(Job {
+                    asked,
                     observation: Observation::Api {
                         request,
                         answer: told.answer,
                     },
                     tickets,
-                    poll: Some((asked, first)),
+                    poll: (!too_old).then_some((asked, first)),
                 });
+                if too_old {
+                    let error = format!(
+                        "a cache answered with a list that is {} old, more than three poll intervals",
+                        humantime::format_duration(told.stamp.age)
+                    );
+                    tracing::warn!(error, "a poll failed");
+                    self.poll_failed(asked, error, None, now);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a poll failed");
@@ -97,6 +151,7 @@ impl<W> Machine<W> {
 
     fn told_dispatch(
         &mut self,
+        asked: Asked,
         request: Request,
         id: &DispatchId,
         tickets: Vec<Ticket>,
@@ -107,6 +162,7 @@ impl<W> Machine<W> {
             Ok(told) => {
                 self.legibility.look_up(&told.problems);
                 self.queue.push_back(Job {
+                    asked,
                     observation: Observation::Api {
                         request,
                         answer: told.answer,

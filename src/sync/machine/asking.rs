@@ -10,16 +10,19 @@ impl<W> Machine<W> {
     /// Issues what is due, wanted, and within the budget: polls first, then
     /// look-ups.
     pub(super) fn ask(&mut self, now: Now) {
-        if now.mono < self.paused_until {
+        if now.mono < self.slowdown.silent_until() {
             return;
         }
         self.ask_for_list(now);
-        while !self.leave.is_empty() && self.budget.take() {
+        while !self.leave.is_empty() && self.slowdown.allows(now.mono) && self.budget.take() {
             if let Some(waiter) = self.leave.pop_front() {
+                self.slowdown.issued(now.mono);
                 self.reply(waiter, Verdict::Settled);
             }
         }
-        while let Some((id, why)) = self.next_look_up(now) {
+        while self.slowdown.allows(now.mono)
+            && let Some((id, why)) = self.next_look_up(now)
+        {
             if !self.budget.take() {
                 self.share_a_list(&id, now);
                 break;
@@ -87,7 +90,7 @@ impl<W> Machine<W> {
         if first.is_some_and(|first| self.poller.may_answer(first)) {
             self.poller.at_once(now.mono);
         } else if self.poller.may_answer(self.fetcher.newest()) {
-            self.poller.soon(now.mono);
+            self.poller.for_news(now.mono);
         }
         self.ask_for_list(now);
     }
@@ -102,12 +105,15 @@ impl<W> Machine<W> {
     }
 
     fn issue(&mut self, call: Call, question: Question, now: Now) -> Asked {
-        self.asked += 1;
+        // The place behind it is for an answer that a cache made after it.
+        self.asked += 2;
         let asked = Asked {
             term: self.term,
             count: self.asked,
         };
         self.calls.insert(asked, (call, now.mono));
+        self.request_log.issued(asked, now.mono);
+        self.slowdown.issued(now.mono);
         self.effects.push(Effect::Ask { asked, question });
         asked
     }

@@ -12,7 +12,7 @@ use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
-use crate::sync::writer::{Aftermath, Fate, Gathering, Job, UnderWay};
+use crate::sync::writer::{Aftermath, Fate, Gathering, UnderWay};
 
 /// How long the disk is left alone after it failed.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ impl<W> Machine<W> {
 
     /// The questions whose answers wait until time is caught up with.
     pub fn put_off(&self) -> impl Iterator<Item = Asked> {
-        self.queue.iter().filter_map(Job::asked)
+        self.queue.iter().map(|job| job.asked)
     }
 
     /// Whether there is a stride to prepare while a commit is under way.
@@ -106,7 +106,7 @@ impl<W> Machine<W> {
             gathering.stale(now);
         }
         if forget {
-            self.forget_at = now.mono + FORGET_EVERY;
+            self.forget_at = now.mono.saturating_add(FORGET_EVERY);
             gathering.forget(now);
         }
         if probe {
@@ -159,7 +159,7 @@ impl<W> Machine<W> {
             let later = std::mem::take(&mut self.queue);
             self.queue = gathering.undo().into_iter().chain(later).collect();
         }
-        self.write_not_before = now.mono + DISK_PAUSE;
+        self.write_not_before = now.mono.saturating_add(DISK_PAUSE);
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now.mono);
         }

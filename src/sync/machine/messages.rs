@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Mono;
 use crate::delivery::{Attempt, Start};
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, StoreError};
@@ -34,6 +35,13 @@ pub enum Input<W> {
         asked: Asked,
         /// The answer.
         result: Result<Told, ApiError>,
+    },
+    /// A request that keeps the webhook registered was answered, or not.
+    Registered {
+        /// When it was sent.
+        issued: Mono,
+        /// What came of it.
+        result: Result<(), ApiError>,
     },
     /// A commit has ended.
     Committed(Result<(), StoreError>),

@@ -7,7 +7,7 @@ use crate::delivery::Attempt;
 use crate::engine::{Answer, List, Reading};
 use crate::model::{Dispatch, Program};
 use crate::store::{Batch, MemoryStore, Store};
-use crate::voltus::{ApiError, Problems, Question, Told};
+use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -116,6 +116,7 @@ fn told(asked: Asked, answer: Answer) -> Input<u64> {
         result: Ok(Told {
             answer,
             problems: Problems::default(),
+            stamp: Stamp::default(),
         }),
     }
 }

@@ -63,6 +63,10 @@ fn a_failed_commit_keeps_nothing_and_fails_those_who_wait() {
     world.until(1000);
     world.commit();
     assert_eq!(world.health().store_error, None);
+    // Failures ask for a poll at most every five seconds.
+    world.until(4999);
+    assert!(world.asked.is_empty());
+    world.until(5000);
     world.list(vec![dispatch("a", 100)]);
     world.commit();
     assert!(world.knows("a"));

@@ -73,10 +73,10 @@ fn a_failed_commit_counts_nothing_and_a_failed_poll_counts_as_such() {
     world.found(dispatch("a", 100));
     world.commit_fails();
     assert_eq!(world.tally(), before);
-    world.now = 2000;
+    world.now = 5000;
     world.step([]);
     let (asked, _) = world.question();
-    world.now = 2500;
+    world.now = 5500;
     world.answer(asked, Err(down()));
     assert_eq!(sum_of(&world.tally().polls["failed"]), (1, 0.5));
 }

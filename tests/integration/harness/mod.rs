@@ -7,6 +7,7 @@ mod raw;
 mod receiver;
 mod setup;
 mod stand_in;
+mod upstream;
 mod wait;
 mod world;
 
@@ -16,5 +17,6 @@ pub use raw::Raw;
 pub use receiver::{Manner, Receiver, Signed};
 pub use setup::Setup;
 pub use stand_in::StandIn;
+pub use upstream::{Upstream, raw_answer};
 pub use wait::{wait_for, wait_until};
 pub use world::{World, dispatch, in_ms, now, site_of};

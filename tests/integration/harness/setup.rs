@@ -17,6 +17,8 @@ pub struct Setup {
     variables: Vec<(&'static str, String)>,
     inherited: Option<PathBuf>,
     user: Option<u32>,
+    /// A command that runs the program, given its command line at the end.
+    wrapper: Vec<String>,
     folder: PathBuf,
 }
 
@@ -30,6 +32,7 @@ impl Setup {
             variables: Vec::new(),
             inherited: None,
             user: None,
+            wrapper: Vec::new(),
             folder,
         };
         setup
@@ -71,6 +74,12 @@ impl Setup {
         self
     }
 
+    /// Has this command run the program, whose command line comes at its end.
+    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// The time between two polls.
     pub fn polling(self, interval: &str) -> Self {
         self.with("--poll-interval", interval)
@@ -85,9 +94,14 @@ impl Setup {
     /// The process, however far it gets.
     pub fn spawn(&self) -> Process {
         let program = env!("CARGO_BIN_EXE_dispatchd");
-        let mut command = match &self.inherited {
-            None => Command::new(program),
-            Some(file) => {
+        let mut command = match (&self.inherited, self.wrapper.split_first()) {
+            (None, None) => Command::new(program),
+            (None, Some((wrapper, arguments))) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+            (Some(file), _) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", r#"file=$1; shift; exec "$@" 7< "$file""#, "sh"]);
                 shell.arg(file).arg(program);

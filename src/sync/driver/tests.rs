@@ -1,0 +1,305 @@
+//! The driver under load, told to stop.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::clock::{Mono, Now, SystemClock};
+use crate::delivery::{Attempt, restore};
+use crate::engine::{Answer, List, Reading, Rules};
+use crate::model::{Dispatch, Program};
+use crate::store::{Batch, MemoryStore, Store};
+use crate::sync::Settings;
+use crate::voltus::{Problems, Question, Stamp, Told};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A clock that goes so many times faster than the system's.
+#[derive(Clone, Copy)]
+struct FastClock(SystemClock, u32);
+
+impl Clock for FastClock {
+    fn now(&self) -> Now {
+        let now = self.0.now();
+        Now {
+            mono: now.mono * self.1,
+            ..now
+        }
+    }
+
+    async fn sleep_until(&self, mono: Mono) {
+        self.0.sleep_until(mono / self.1).await;
+    }
+}
+
+/// An API with so many dispatches, whose look-ups take this long.
+struct FakeApi {
+    dispatches: usize,
+    look_up: Duration,
+}
+
+fn id(number: usize) -> DispatchId {
+    DispatchId::new(&format!("d{number}")).unwrap()
+}
+
+fn dispatch(id: DispatchId) -> Reading {
+    Reading::Dispatch(Arc::new(Dispatch {
+        id,
+        authorized: true,
+        test: false,
+        start_time: SystemClock::new().now().wall + Duration::from_secs(3600),
+        end_time: None,
+        creation_time: None,
+        modification_number: None,
+        program: Program::default(),
+        sites: Vec::new(),
+        metadata: serde_json::json!({}),
+    }))
+}
+
+impl Api for FakeApi {
+    async fn ask(&self, question: Question) -> Result<Told, ApiError> {
+        let answer = match question {
+            Question::List => {
+                let all = (0..self.dispatches).map(|number| dispatch(id(number)));
+                Answer::List(Arc::new(List::new(all.collect(), 0)))
+            }
+            Question::Dispatch(id) => {
+                sleep(self.look_up).await;
+                Answer::Found(dispatch(id))
+            }
+        };
+        Ok(Told {
+            answer,
+            problems: Problems::default(),
+            stamp: Stamp::default(),
+        })
+    }
+}
+
+/// A receiver that takes this long for each delivery.
+#[derive(Default)]
+struct SlowSink {
+    takes: Duration,
+    begun: AtomicUsize,
+    finished: AtomicUsize,
+}
+
+impl SlowSink {
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    fn finished(&self) -> usize {
+        self.finished.load(Ordering::SeqCst)
+    }
+}
+
+impl Sink for SlowSink {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            sleep(self.takes).await;
+            self.finished.fetch_add(1, Ordering::SeqCst);
+            Attempt::Delivered
+        })
+    }
+}
+
+/// A store whose commits hang while it is told so.
+struct HangingStore(MemoryStore, Arc<AtomicBool>);
+
+impl Store for HangingStore {
+    fn load(&mut self) -> Result<crate::store::Stored, StoreError> {
+        self.0.load()
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        while self.1.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.0.commit(batch)
+    }
+}
+
+struct Running {
+    inbox: Inbox,
+    stop: CancellationToken,
+    hangs: Arc<AtomicBool>,
+    ended: tokio::task::JoinHandle<Result<(), DriverError>>,
+}
+
+impl Running {
+    fn start(api: FakeApi, sink: &Arc<SlowSink>, speed: u32) -> Self {
+        let clock = FastClock(SystemClock::new(), speed);
+        let settings = Settings {
+            poll_interval: Duration::from_secs(3600),
+            webhook_deadline: Duration::from_secs(60),
+            api_rate: std::num::NonZeroU32::new(60_000).unwrap(),
+            rules: Rules {
+                retain: Duration::from_secs(3600),
+                pre_curtail: Duration::ZERO,
+                curtail_on_test: false,
+                stride: usize::MAX,
+            },
+        };
+        let store = MemoryStore::new("test", clock.now().wall);
+        let stored = store.clone().load().unwrap();
+        let sinks: Vec<Arc<dyn Sink>> = vec![Arc::<SlowSink>::clone(sink)];
+        let outboxes = restore(
+            [&**sink as &dyn Sink],
+            &stored,
+            &mut store.clone(),
+            clock.now(),
+        );
+        let machine = Machine::new(settings, stored, outboxes.unwrap(), clock.now(), 7);
+        let hangs = Arc::new(AtomicBool::new(false));
+        let hanging = HangingStore(store.clone(), Arc::clone(&hangs));
+        let (_, handle) = StoreHandle::start(hanging, store).unwrap();
+        let driver = Driver::new(machine, api, handle, sinks, clock);
+        let stop = CancellationToken::new();
+        Self {
+            inbox: driver.inbox(),
+            hangs,
+            ended: TaskTracker::new().spawn(driver.run(stop.clone())),
+            stop,
+        }
+    }
+
+    /// Sends webhooks without a pause, and does not wait for answers.
+    fn flood(&self) -> Arc<AtomicBool> {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        for _ in 0..2 {
+            let (inbox, goes_on) = (self.inbox.clone(), Arc::clone(&goes_on));
+            thread::spawn(move || {
+                let mut number = 0;
+                while goes_on.load(Ordering::SeqCst) {
+                    let (waiter, _) = oneshot::channel();
+                    let id = id(number % 5000);
+                    if inbox.0.send(Input::Webhook { id, waiter }).is_err() {
+                        return;
+                    }
+                    number += 1;
+                    // A little slower than a step takes, so that memory lasts.
+                    if number.is_multiple_of(2000) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+        }
+        goes_on
+    }
+
+    async fn stops_within(self, limit: Duration) {
+        let begun = SystemClock::new();
+        self.stop.cancel();
+        timeout(PATIENCE, self.ended)
+            .await
+            .expect("an end")
+            .unwrap()
+            .unwrap();
+        let took = begun.now().mono;
+        assert!(took < limit, "{took:?}");
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect(what);
+}
+
+fn slow(millis: u64) -> Arc<SlowSink> {
+    Arc::new(SlowSink {
+        takes: Duration::from_millis(millis),
+        ..SlowSink::default()
+    })
+}
+
+fn quick_api(dispatches: usize) -> FakeApi {
+    FakeApi {
+        dispatches,
+        look_up: Duration::ZERO,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_flood_the_stop_signal_is_seen_and_no_delivery_begins_after_it() {
+    let sink = slow(200);
+    let running = Running::start(quick_api(500), &sink, 1);
+    until("deliveries begin", || sink.begun() > 0).await;
+    let flood = running.flood();
+    let finished = sink.finished();
+    until("deliveries go on in the flood", || {
+        sink.finished() > finished
+    })
+    .await;
+    running.stop.cancel();
+    // The turn that the signal came in may begin some.
+    sleep(Duration::from_millis(100)).await;
+    let begun = sink.begun();
+    running.stops_within(Duration::from_secs(5)).await;
+    flood.store(false, Ordering::SeqCst);
+    assert_eq!(sink.begun(), begun, "nothing new begins");
+    assert_eq!(sink.finished(), begun, "what is under way is finished");
+    assert!(begun < 500, "all were delivered before the end: no test");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_is_being_looked_up_is_answered_and_later_ones_are_told_to_come_back() {
+    let sink = slow(0);
+    let api = FakeApi {
+        dispatches: 0,
+        look_up: Duration::from_millis(500),
+    };
+    let running = Running::start(api, &sink, 1);
+    let webhook = |number| {
+        let inbox = running.inbox.clone();
+        TaskTracker::new().spawn(async move { inbox.webhook(id(number)).await })
+    };
+    let first = webhook(1);
+    sleep(Duration::from_millis(200)).await;
+    running.stop.cancel();
+    sleep(Duration::from_millis(50)).await;
+    let late = webhook(2);
+    let polled = running.inbox.poll().await;
+    assert_eq!(first.await.unwrap(), Verdict::Settled);
+    for verdict in [late.await.unwrap(), polled] {
+        assert!(
+            matches!(verdict, Verdict::Unavailable { .. }),
+            "{verdict:?}"
+        );
+    }
+    assert!(!running.inbox.leave().await);
+    running.stops_within(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_or_a_store_that_hangs_is_left_after_nine_seconds() {
+    // Nine seconds of a clock that goes 20 times faster.
+    for store_hangs in [false, true] {
+        let sink = slow(if store_hangs { 0 } else { 3_600_000 });
+        let running = Running::start(quick_api(1), &sink, 20);
+        let hangs = Arc::clone(&running.hangs);
+        until("a delivery begins", || sink.begun() > 0).await;
+        if store_hangs {
+            hangs.store(true, Ordering::SeqCst);
+            let inbox = running.inbox.clone();
+            TaskTracker::new().spawn(async move { inbox.webhook(id(7)).await });
+            sleep(Duration::from_millis(100)).await;
+        }
+        running.stops_within(Duration::from_secs(3)).await;
+        hangs.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,88 @@
+//! Answers that a cache has kept (rule R2).
+
+use super::*;
+
+/// The answer as a cache has kept it for so many seconds.
+fn kept(answer: Answer, age: u64) -> Result<Told, ApiError> {
+    Ok(Told {
+        answer,
+        problems: Problems::default(),
+        stamp: Stamp {
+            age: Duration::from_secs(age),
+            clock_skew: None,
+        },
+    })
+}
+
+fn cancelled(text: &str) -> Dispatch {
+    Dispatch {
+        authorized: false,
+        ..dispatch(text, 1000)
+    }
+}
+
+#[test]
+fn an_answer_from_a_cache_changes_nothing_that_a_later_request_brought() {
+    for (age, counts) in [(0, true), (1, true), (19, true), (21, false), (600, false)] {
+        let mut world = World::polled();
+        world.until(10_000);
+        world.webhook("w", "a");
+        world.found(cancelled("a"));
+        world.commit();
+        // The look-up was issued at 10 s, and this one is at 30 s.
+        world.until(29_999);
+        world.asked.clear();
+        world.now = 30_000;
+        world.webhook("w", "a");
+        let (asked, _) = world.question();
+        let result = kept(found(dispatch("a", 1000)), age);
+        world.step([Input::Told { asked, result }]);
+        while !world.commits.is_empty() {
+            world.commit();
+        }
+        let entry = world.machine.view().schedule.get(&id("a")).unwrap();
+        assert_eq!(entry.dispatch.authorized, counts, "{age}");
+    }
+}
+
+#[test]
+fn a_list_from_a_cache_answers_no_webhook_and_is_news_where_nothing_newer_is_known() {
+    let store = MemoryStore::new("test", DateTime::UNIX_EPOCH);
+    let mut world = World::with(8, &store);
+    world.step([]);
+    world.list(vec![]);
+    world.commit();
+    world.until(20_000);
+    world.step(["a", "b", "c"].map(|text| Input::Webhook {
+        id: id(text),
+        waiter: text,
+    }));
+    let (asked, _) = world.asked.remove(1);
+    let result = kept(list(vec![dispatch("b", 100)]), 80);
+    world.step([Input::Told { asked, result }]);
+    world.commit();
+    assert!(world.knows("b"));
+    assert!(world.verdicts().is_empty());
+    assert_eq!(world.health().polls_succeeded, 2);
+}
+
+#[test]
+fn a_list_that_is_older_than_three_intervals_is_a_failed_poll() {
+    for (age, succeeded) in [(90, 2), (91, 1), (u64::MAX, 1)] {
+        let mut world = World::polled();
+        world.step([Input::Poll { waiter: "hand" }]);
+        let (asked, _) = world.question();
+        let result = kept(list(vec![dispatch("a", 100)]), age);
+        world.step([Input::Told { asked, result }]);
+        world.commit();
+        assert_eq!(world.health().polls_succeeded, succeeded);
+        assert_eq!(world.health().polls_failed, 2 - succeeded);
+        assert!(world.knows("a"), "what it shows is news all the same");
+        let hand = if succeeded == 2 {
+            "settled"
+        } else {
+            "unavailable"
+        };
+        assert_eq!(world.verdicts(), [("hand", hand)]);
+    }
+}

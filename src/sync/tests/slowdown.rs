@@ -1,0 +1,130 @@
+//! An API that fails, and a machine that was suspended (rules R4 and R9).
+
+use super::*;
+
+/// Asks for look-ups of `ids` ids at a time whenever it can, for so long, while
+/// every request fails with `error`. Gives how many look-ups and polls went out.
+fn requests_in_vain(world: &mut World, millis: u64, ids: u64, error: &ApiError) -> (usize, usize) {
+    let (mut look_ups, mut polls) = (0, 0);
+    let end = world.now + millis;
+    let mut number = 0;
+    while world.now < end {
+        for _ in 0..ids {
+            number += 1;
+            world.webhook("w", &format!("d{}", number % 50));
+        }
+        world.until(world.now + 100);
+        for (asked, question) in std::mem::take(&mut world.asked) {
+            match question {
+                Question::List => polls += 1,
+                Question::Dispatch(_) => look_ups += 1,
+            }
+            world.answer(asked, Err(error.clone()));
+        }
+        while !world.commits.is_empty() {
+            world.commit();
+        }
+    }
+    (look_ups, polls)
+}
+
+#[test]
+fn an_api_that_fails_as_a_whole_is_not_asked_for_every_webhook() {
+    for error in [
+        down(),
+        ApiError::TimedOut,
+        ApiError::Status {
+            status: 502,
+            message: String::new(),
+            retry_after: None,
+        },
+    ] {
+        let mut world = World::polled();
+        let (look_ups, polls) = requests_in_vain(&mut world, 60_000, 1, &error);
+        assert!((3..=15).contains(&look_ups), "{error}: {look_ups} look-ups");
+        assert!((3..=13).contains(&polls), "{error}: {polls} polls");
+        assert!(world.health().slowed_down);
+        // Whoever waits is told in time when to come back.
+        world.replies.clear();
+        world.webhook("late", "d");
+        world.until(world.now + 5000);
+        let (_, verdict) = world.replies.last().unwrap();
+        let Verdict::Unavailable { retry_after, .. } = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert!(*retry_after >= Duration::from_secs(1), "{retry_after:?}");
+    }
+}
+
+#[test]
+fn registration_is_slowed_down_with_everything_else_and_slows_it_down_too() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    for (text, resource) in [("a", true), ("b", false)] {
+        let issued = at(world.now).mono;
+        let result = Err(ApiError::Unreachable("refused".into()));
+        if resource {
+            world.step([Input::Registered { issued, result }]);
+        } else {
+            world.webhook("w", text);
+            assert!(world.asked.is_empty(), "the gap is a second at most");
+        }
+    }
+    world.step([Input::Leave { waiter: "leave" }]);
+    assert!(world.verdicts().is_empty());
+    world.until(12_000);
+    // The gap that the look-up opens holds up the registration, or the other
+    // way around.
+    let went = world.verdicts().len() + world.asked.len();
+    assert!((1..=2).contains(&went), "{went}");
+    for (asked, question) in std::mem::take(&mut world.asked) {
+        if let Question::Dispatch(id) = question {
+            world.answer(asked, Ok(Answer::Gone(id)));
+        }
+    }
+    for _ in 0..3 {
+        let issued = at(world.now).mono;
+        world.step([Input::Registered {
+            issued,
+            result: Ok(()),
+        }]);
+    }
+    assert!(!world.health().slowed_down);
+}
+
+#[test]
+fn a_poll_by_hand_comes_at_once_while_requests_are_slowed_down_and_not_while_silence_was_asked_for()
+{
+    let mut world = World::polled();
+    world.now = 10_000;
+    requests_in_vain(&mut world, 20_000, 1, &down());
+    world.replies.clear();
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    assert_eq!(world.verdicts(), [("hand", "settled")]);
+
+    let mut world = World::polled();
+    world.now = 10_000;
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let retry_after = Some(Duration::from_secs(100));
+    world.answer(asked, Err(ApiError::TooFast { retry_after }));
+    world.verdicts();
+    world.step([Input::Poll { waiter: "hand" }]);
+    assert_eq!(world.verdicts(), [("hand", "unavailable")]);
+    world.until(109_000);
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn a_suspend_with_the_network_down_is_blindness_at_once() {
+    let mut world = World::polled();
+    world.until(10_000);
+    // Eight hours, which both clocks count.
+    world.now += 8 * 3_600_000;
+    assert_eq!(world.health().state(at(world.now).mono), State::Stale);
+    world.step([]);
+    world.commit();
+    assert_eq!(world.event_types(), ["sync.stale"]);
+}
