@@ -23,15 +23,19 @@ const BODY_MAX: u64 = 128 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AskError {
     /// No connection, or it broke.
-    #[error("nobody answers at {url} ({reason}); is dispatchd running? --status-url says where")]
+    #[error(
+        "cannot ask {url}: {reason}. Is dispatchd running? Set --status-url if it listens elsewhere"
+    )]
     Unreachable {
         /// Who was asked.
         url: String,
         /// Why there was no answer.
         reason: String,
     },
-    /// Another token is wanted, or one at all.
-    #[error("the daemon at {url} wants another token; give the one it has as --status-token")]
+    /// The daemon refuses the token, or none was given and it needs one.
+    #[error(
+        "the daemon at {url} refuses the token, or asks for one; set --status-token or --status-token-file to the daemon's token"
+    )]
     Token {
         /// Who was asked.
         url: String,
@@ -47,7 +51,9 @@ pub(super) enum AskError {
         message: String,
     },
     /// It is no answer of a daemon.
-    #[error("what answers at {url} is no dispatchd ({reason}); --status-url says where it is")]
+    #[error(
+        "the answer of {url} is not one of dispatchd: {reason}. Set --status-url to the daemon's status listener"
+    )]
     Unreadable {
         /// Who was asked.
         url: String,

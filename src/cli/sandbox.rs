@@ -14,11 +14,11 @@ use crate::sandbox::{Options, Sandbox};
 /// The options of `dispatchd sandbox`.
 #[derive(Debug, Args)]
 pub(super) struct SandboxOptions {
-    /// Where it answers
+    /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
     listen: SocketAddr,
 
-    /// The key that it wants to be shown
+    /// API key that clients must send
     #[arg(
         long,
         value_name = "KEY",
@@ -27,21 +27,21 @@ pub(super) struct SandboxOptions {
     )]
     api_key: SecretString,
 
-    /// The share of webhooks that are lost, 0 to 1
+    /// Share of webhooks to lose, 0 to 1
     #[arg(long, value_name = "RATIO", default_value = "0", value_parser = ratio)]
     drop_webhooks: f64,
 
-    /// Makes a run repeatable: all that is random follows from it
+    /// Seed of all random choices, to repeat a run
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Answers by id with a list of one, as the tutorial shows, not with the
-    /// bare dispatch, as the reference says
+    /// Answer by id with a list of one, as Voltus's tutorial shows, instead of
+    /// the bare dispatch, as its reference says
     #[arg(long)]
     wrapped: bool,
 
-    /// Moves the times of the dispatch shown at first with every request, as
-    /// the public sandbox does
+    /// Move the times of the first dispatch with every request, as Voltus's
+    /// public sandbox does
     #[arg(long)]
     moving_fixture: bool,
 }

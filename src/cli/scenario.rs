@@ -18,7 +18,7 @@ use crate::sandbox::{Acceptance, SiteSpec, acceptance};
 /// The options of `dispatchd scenario`.
 #[derive(Debug, Args)]
 pub(super) struct ScenarioOptions {
-    /// Which acceptance test
+    /// Acceptance test to start
     #[arg(
         value_name = "TEST",
         value_parser = PossibleValuesParser::new(Acceptance::ALL.map(Acceptance::name))
@@ -27,15 +27,15 @@ pub(super) struct ScenarioOptions {
     )]
     test: Option<Acceptance>,
 
-    /// How long until the first dispatch begins
+    /// Time until the first dispatch begins
     #[arg(long, value_name = "D", default_value = "1m", value_parser = duration)]
     start_in: Duration,
 
-    /// How long each dispatch lasts
+    /// Length of each dispatch
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     length: Duration,
 
-    /// A site that is called on; repeatable
+    /// Site to curtail; repeatable
     #[arg(
         long = "site",
         value_name = "ID:NAME:LOCATION:KW",
@@ -44,11 +44,11 @@ pub(super) struct ScenarioOptions {
     )]
     sites: Vec<SiteSpec>,
 
-    /// Starts one of your own: the body of POST /scenarios as JSON
+    /// JSON file with the body of POST /scenarios, instead of TEST
     #[arg(long, value_name = "PATH", conflicts_with_all = ["start_in", "length", "sites"])]
     file: Option<PathBuf>,
 
-    /// Shows the request and sends none
+    /// Print the request instead of sending it
     #[arg(long)]
     print: bool,
 

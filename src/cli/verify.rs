@@ -28,19 +28,19 @@ Exit status:
 /// The options of `dispatchd verify`.
 #[derive(Debug, Args)]
 pub(super) struct VerifyOptions {
-    /// How long until the test dispatch begins; within 72 hours
+    /// Time until the test dispatch begins; it must end within 72 hours
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     start_in: Duration,
 
-    /// How long it lasts
+    /// Length of the test dispatch
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     length: Duration,
 
-    /// The program to test, by Voltus's number for it [default: its test program]
+    /// Id of the program to test [default: Voltus's test program]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     program_id: Option<i64>,
 
-    /// How long the daemon has to learn of it [default: two of its polls and
+    /// Time that the daemon has to learn of it [default: two poll intervals and
     /// 30s]
     #[arg(long, value_name = "D", value_parser = duration)]
     timeout: Option<Duration>,

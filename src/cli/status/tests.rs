@@ -170,7 +170,7 @@ async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
     let error = look(&client(nobody), false, PLAIN).await.unwrap_err();
     let text = error.to_string();
     assert!(
-        text.starts_with("nobody answers at http://127.0.0.1:") && text.contains("--status-url"),
+        text.starts_with("cannot ask http://127.0.0.1:") && text.contains("--status-url"),
         "{text}"
     );
     let told = |status: u16, body: Value| async move {
@@ -186,7 +186,11 @@ async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
             .unwrap_err()
             .to_string()
     };
-    assert!(told(200, json!({"a": 1})).await.contains("is no dispatchd"));
+    assert!(
+        told(200, json!({"a": 1}))
+            .await
+            .contains("is not one of dispatchd: ")
+    );
     assert!(told(404, json!({})).await.contains("it has no /status"));
     assert!(told(302, json!({})).await.contains("answered 302"));
     assert!(told(401, json!({})).await.contains("--status-token"));

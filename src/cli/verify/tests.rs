@@ -139,6 +139,42 @@ async fn a_registration_without_new_dispatches_is_named_as_the_reason() {
 }
 
 #[tokio::test]
+async fn an_absurd_poll_interval_of_the_daemon_is_no_reason_to_panic() {
+    let sandbox = sandbox().await;
+    let long_ago = "2026-01-01T00:00:00Z";
+    // All that any path may be asked for.
+    let told = serde_json::json!({
+        "now": long_ago,
+        "sync": {"state": "fresh", "poll_interval_seconds": 1.8e19},
+        "id": "x", "phase": "scheduled", "start_time": long_ago, "first_seen": long_ago,
+        "discovered_by": "webhook",
+    });
+    let daemon = stub(told).await;
+    let proof = Proof {
+        timeout: None,
+        ..proof(&sandbox, client(daemon), LONG)
+    };
+    let (brought, _) = super::tests::told(&proof).await;
+    assert_eq!(brought.unwrap().by, "webhook");
+}
+
+/// A peer that answers every request with `body`.
+async fn stub(body: serde_json::Value) -> std::net::SocketAddr {
+    use warp::Filter;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = warp::any().map(move || crate::http::json_reply(http::StatusCode::OK, &body));
+    tokio_util::task::TaskTracker::new().spawn(crate::http::serve(
+        listener,
+        warp::service(routes),
+        crate::http::Bounds::default(),
+        tokio_util::sync::CancellationToken::new(),
+    ));
+    address
+}
+
+#[tokio::test]
 async fn the_program_to_test_is_passed_on() {
     let sandbox = sandbox().await;
     let daemon = Running::start(&sandbox, &["--poll-interval", "300ms"]).await;
