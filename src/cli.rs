@@ -21,6 +21,7 @@ mod tests;
 mod verify;
 mod webhook;
 
+use std::io::Write;
 use std::num::NonZero;
 use std::process::ExitCode;
 
@@ -148,9 +149,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one line that tells the operator")]
+/// Writes the one line that tells the operator what is wrong.
 fn say(message: &str) {
-    eprintln!("dispatchd: {message}");
+    // Where it cannot be written, as to a closed terminal, the status says it.
+    let _ = writeln!(std::io::stderr(), "dispatchd: {message}");
 }
 
 /// Tells what is no failure and no result.

@@ -20,7 +20,7 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// Nothing is in it.
-    #[error("{path} is empty")]
+    #[error("{path} is empty; write the secret into it")]
     Empty {
         /// The file.
         path: PathBuf,

@@ -18,6 +18,9 @@ pub(super) fn start(format: LogFormat, default: &str) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on standard error, and that panics where a terminal
+        // has been closed.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match format {

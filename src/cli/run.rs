@@ -35,7 +35,7 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
 async fn serve(config: Config) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
-    let hangups = stop::hangups()?;
+    let hangups = stop::on_hangup(&stop, &tasks)?;
     let daemon = Daemon::start(&config).await.map_err(|error| {
         if error.is_configuration() {
             Failure::Usage(error.to_string())
@@ -65,13 +65,17 @@ async fn serve(config: Config) -> Result<(), Failure> {
     ended.map_err(|error| Failure::Runtime(error.to_string()))
 }
 
-/// Reads key and secrets again and polls, whenever SIGHUP comes.
+/// Reads key and secrets again and polls whenever SIGHUP comes, if SIGHUP asks
+/// for that.
 async fn reload_on(
-    mut hangups: Signal,
+    hangups: Option<Signal>,
     reload: &Reload,
     manager: &ServiceManager,
     tasks: &TaskTracker,
 ) -> Infallible {
+    let Some(mut hangups) = hangups else {
+        return std::future::pending().await;
+    };
     loop {
         if hangups.recv().await.is_none() {
             // The system sends no more of them.

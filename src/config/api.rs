@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::options::API;
-use super::secrets::{Given, choose};
+use super::secrets::{API_KEY, Given, choose};
 use super::{ConfigError, Problem, Problems};
 use crate::http::is_loopback;
 use crate::voltus::ApiKey;
@@ -77,7 +77,7 @@ pub(super) fn check(
     problems: &mut Problems,
 ) -> Option<Api> {
     let url = problems.take(api_url(&options.api_url));
-    let given = choose("--api-key", options.api_key, options.api_key_file, matches);
+    let given = choose(&API_KEY, options.api_key, options.api_key_file, matches);
     let key = problems
         .take(given)
         .zip(url.as_ref())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secrets::{choose, read};
+use super::secrets::{Names, SINK_SECRET, STATUS_TOKEN, WEBHOOK_SECRET, choose, read};
 use super::{Config, ConfigError, Problem, Problems, PublicUrl, RunOptions, StatePath};
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
 use crate::secret::Secret;
@@ -22,27 +22,24 @@ pub(super) fn check(
 ) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let api = super::api::check(options.api, matches, &mut problems);
-    let mut secret = |option, text, file| {
-        let chosen = choose(option, text, file, matches);
-        problems.take(chosen.and_then(|given| read(option, given)))
+    let mut secret = |names: &Names, text, file| {
+        let chosen = choose(names, text, file, matches);
+        problems.take(chosen.and_then(|given| read(names, given)))
     };
     let webhook_secret = secret(
-        "--webhook-secret",
+        &WEBHOOK_SECRET,
         options.webhook_secret,
         options.webhook_secret_file,
     );
-    let sink_secret = secret(
-        "--sink-secret",
-        options.sink_secret,
-        options.sink_secret_file,
-    );
+    let sink_secret = secret(&SINK_SECRET, options.sink_secret, options.sink_secret_file);
     let status_token = secret(
-        "--status-token",
+        &STATUS_TOKEN,
         options.status_token,
         options.status_token_file,
     );
     if let Some(Some(secret)) = &webhook_secret {
-        problems.take(webhook_secret_fits(&secret.get()));
+        let fits = webhook_secret_fits(&secret.get());
+        problems.take(fits.map_err(|problem| WEBHOOK_SECRET.problem(secret, problem)));
     }
     let public_url = options
         .public_url
@@ -139,17 +136,14 @@ fn listed(written: Vec<String>, variable: Option<String>) -> Vec<String> {
 }
 
 /// It stands in a path as it is, so it must need no encoding.
-pub(crate) fn webhook_secret_fits(secret: &SecretString) -> Result<(), Problem> {
+pub(crate) fn webhook_secret_fits(secret: &SecretString) -> Result<(), &'static str> {
     let fits = secret
         .expose_secret()
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
     let dots = secret.expose_secret().bytes().all(|byte| byte == b'.');
     if !fits || dots {
-        return Err(Problem::new(
-            "--webhook-secret",
-            "may have letters, digits and - . _ ~ only, since it stands in a path",
-        ));
+        return Err("may have letters, digits and - . _ ~ only, since it stands in a path");
     }
     Ok(())
 }
@@ -159,7 +153,7 @@ fn sink_secrets(secret: Option<&Secret>) -> Result<SinkSecrets, Problem> {
         return Ok(SinkSecrets::none());
     };
     SinkSecrets::signing(&secret.get())
-        .map_err(|error| Problem::new("--sink-secret", error.to_string()))
+        .map_err(|error| SINK_SECRET.problem(secret, error.to_string()))
 }
 
 fn read_sinks(

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::api::http_url;
 use super::options::STATUS;
-use super::secrets::{choose, read};
+use super::secrets::{STATUS_TOKEN, choose, read};
 use super::{ConfigError, Problem, Problems};
 
 /// The options that say how a running daemon is asked.
@@ -46,12 +46,12 @@ impl DaemonAccess {
         let mut problems = Problems::default();
         let url = problems.take(status_url(&options.status_url));
         let token = choose(
-            "--status-token",
+            &STATUS_TOKEN,
             options.status_token,
             options.status_token_file,
             matches,
         );
-        let token = problems.take(token.and_then(|given| read("--status-token", given)));
+        let token = problems.take(token.and_then(|given| read(&STATUS_TOKEN, given)));
         match (url, token) {
             (Some(url), Some(token)) if problems.0.is_empty() => Ok(Self {
                 url,

@@ -7,7 +7,61 @@ use clap::parser::ValueSource;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Problem;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretError};
+
+/// The names under which one secret can be given.
+#[derive(Debug)]
+pub(super) struct Names {
+    text: Name,
+    file: Name,
+}
+
+/// An option, and the variable that stands for it.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    id: &'static str,
+    option: &'static str,
+    variable: &'static str,
+}
+
+macro_rules! names {
+    ($id:literal, $option:literal, $variable:literal) => {
+        Names {
+            text: Name {
+                id: $id,
+                option: $option,
+                variable: $variable,
+            },
+            file: Name {
+                id: concat!($id, "_file"),
+                option: concat!($option, "-file"),
+                variable: concat!($variable, "_FILE"),
+            },
+        }
+    };
+}
+
+pub(super) const API_KEY: Names = names!("api_key", "--api-key", "VOLTUS_API_KEY");
+pub(super) const WEBHOOK_SECRET: Names = names!(
+    "webhook_secret",
+    "--webhook-secret",
+    "DISPATCHD_WEBHOOK_SECRET"
+);
+pub(super) const SINK_SECRET: Names =
+    names!("sink_secret", "--sink-secret", "DISPATCHD_SINK_SECRET");
+pub(super) const STATUS_TOKEN: Names =
+    names!("status_token", "--status-token", "DISPATCHD_STATUS_TOKEN");
+
+impl Names {
+    /// Something wrong with the secret, told by the option that it came by.
+    pub fn problem(&self, secret: &Secret, problem: impl Into<String>) -> Problem {
+        let name = match secret.file() {
+            Some(_) => self.file,
+            None => self.text,
+        };
+        Problem::new(name.option, problem)
+    }
+}
 
 /// Where a secret comes from.
 pub(super) enum Given {
@@ -16,42 +70,54 @@ pub(super) enum Given {
 }
 
 /// Chooses between a secret and a file with it. What was written as an option
-/// wins over a variable; two of one kind contradict each other. An empty
-/// variable counts as none.
+/// wins over a variable; two of one kind contradict each other.
+///
+/// An empty secret is refused, not taken for none: who gives one wants to be
+/// protected, and a script whose variable is unset would leave the door open.
 pub(super) fn choose(
-    option: &'static str,
+    names: &Names,
     text: Option<SecretString>,
     file: Option<PathBuf>,
     matches: &ArgMatches,
 ) -> Result<Option<Given>, Problem> {
-    let text = text.filter(|text| !text.expose_secret().is_empty());
-    let file = file.filter(|file| !file.as_os_str().is_empty());
-    let id = option.trim_start_matches("--").replace('-', "_");
-    match (text, file) {
-        (None, None) => Ok(None),
-        (Some(text), None) => Ok(Some(Given::Text(text))),
-        (None, Some(file)) => Ok(Some(Given::File(file))),
-        (Some(text), Some(file)) => {
-            let written = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-            match (written(&id), written(&format!("{id}_file"))) {
-                (true, false) => Ok(Some(Given::Text(text))),
-                (false, true) => Ok(Some(Given::File(file))),
-                _ => Err(Problem {
-                    option,
-                    problem: format!("given together with {option}-file; give one of them"),
-                }),
+    let written = |name: Name| matches.value_source(name.id) == Some(ValueSource::CommandLine);
+    let given = match (text, file) {
+        (None, None) => return Ok(None),
+        (Some(text), None) => Given::Text(text),
+        (None, Some(file)) => Given::File(file),
+        (Some(text), Some(file)) => match (written(names.text), written(names.file)) {
+            (true, false) => Given::Text(text),
+            (false, true) => Given::File(file),
+            _ => {
+                let problem = format!("given together with {}; give one", names.file.option);
+                return Err(Problem::new(names.text.option, problem));
             }
-        }
+        },
+    };
+    let (name, is_empty) = match &given {
+        Given::Text(text) => (names.text, text.expose_secret().trim().is_empty()),
+        Given::File(path) => (names.file, path.as_os_str().is_empty()),
+    };
+    if !is_empty {
+        return Ok(Some(given));
     }
+    let problem = if written(name) {
+        "is empty; give a value, or leave the option out".to_owned()
+    } else {
+        let variable = name.variable;
+        format!("the variable {variable} is empty; give it a value, or unset it")
+    };
+    Err(Problem::new(name.option, problem))
 }
 
 /// The secret itself. White space around it in a file does not count.
-pub(super) fn read(option: &'static str, given: Option<Given>) -> Result<Option<Secret>, Problem> {
+pub(super) fn read(names: &Names, given: Option<Given>) -> Result<Option<Secret>, Problem> {
     match given {
         None => Ok(None),
         Some(Given::Text(text)) => Ok(Some(Secret::fixed(text))),
-        Some(Given::File(path)) => Secret::from_file(path)
-            .map(Some)
-            .map_err(|error| Problem::new(option, error.to_string())),
+        Some(Given::File(path)) => {
+            let unusable = |error: SecretError| Problem::new(names.file.option, error.to_string());
+            Secret::from_file(path).map(Some).map_err(unusable)
+        }
     }
 }

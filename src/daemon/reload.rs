@@ -89,14 +89,17 @@ impl Files {
             none = false;
             match read() {
                 Ok(Some(effect)) => tracing::info!(
-                    "{option} {}: read again, and another one now; {effect}",
+                    "{option} {}: read again; it holds another value now: {effect}",
                     file.display()
                 ),
                 Ok(None) => {
-                    tracing::info!("{option} {}: read again, and the same", file.display());
+                    tracing::info!(
+                        "{option} {}: read again; it holds the same value",
+                        file.display()
+                    );
                 }
                 Err(error) => tracing::error!(
-                    "{option} {}: cannot be used, so the former one stays: {error}; put it right and send SIGHUP again",
+                    "{option} {}: cannot be used, so the value from before stays: {error}; put it right and send SIGHUP again",
                     file.display()
                 ),
             }
@@ -129,7 +132,9 @@ impl Files {
             })
         });
         if none {
-            tracing::info!("no key and no secret comes from a file, so none was read again");
+            tracing::info!(
+                "SIGHUP: nothing to reload; the API key and secrets were not given as files"
+            );
         }
     }
 
@@ -139,7 +144,7 @@ impl Files {
     }
 
     fn webhook(&self, secret: &Secret, fresh: SecretString) -> Result<&'static str, String> {
-        webhook_secret_fits(&fresh).map_err(|problem| problem.problem)?;
+        webhook_secret_fits(&fresh)?;
         let Some((public_url, wanted)) = &self.public_url else {
             secret.set(fresh);
             return Ok(

@@ -13,7 +13,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(seconds * 1000 + 5)
 }
 
-pub(super) fn entry(id: &str) -> Entry {
+pub(crate) fn entry(id: &str) -> Entry {
     Entry {
         dispatch: Arc::new(Dispatch {
             id: DispatchId::new(id).unwrap(),

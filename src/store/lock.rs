@@ -2,9 +2,10 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OWNER_ONLY, OpenError};
 
 /// Held while a daemon uses a state file. The system lets go of it when the
 /// process ends, however it ends.
@@ -25,6 +26,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(OWNER_ONLY)
             .open(lock_path(path))
             .map_err(unusable)?;
         match file.try_lock() {

@@ -20,6 +20,10 @@ pub use worker::{Closed, StoreHandle};
 
 use crate::model::{DispatchId, Event, HistoryItem};
 
+/// The mode of every file that the store makes: read and written by its owner
+/// alone. It names customers and their sites.
+const OWNER_ONLY: u32 = 0o600;
+
 /// Takes commits. There is one writer at a time, the newest term.
 pub trait Store: Send + 'static {
     /// Everything that the daemon goes on from.
@@ -58,4 +62,4 @@ pub trait StoreReader: Send + 'static {
 }
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;

@@ -22,6 +22,12 @@ pub enum KeyError {
     /// It is empty.
     #[error("the API key is empty")]
     Empty,
+    /// The file is empty.
+    #[error("{path} is empty; write the key into it")]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot stand in a header.
     #[error("the API key has a character that cannot stand in an HTTP header")]
     Unusable,
@@ -100,7 +106,12 @@ fn read(path: &Path) -> Result<HeaderValue, KeyError> {
             source,
         })?
         .into();
-    header(text.expose_secret())
+    header(text.expose_secret()).map_err(|error| match error {
+        KeyError::Empty => KeyError::EmptyFile {
+            path: path.to_owned(),
+        },
+        other => other,
+    })
 }
 
 fn header(key: &str) -> Result<HeaderValue, KeyError> {

@@ -2,5 +2,6 @@
 //! the service manager.
 
 mod ending;
+mod hangup;
 mod reload;
 mod service_manager;

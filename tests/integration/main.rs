@@ -25,6 +25,7 @@ mod deploy;
 mod disk;
 mod doubt;
 mod failures;
+mod files;
 mod footprint;
 mod harness;
 mod healing;

@@ -141,7 +141,7 @@ async fn a_program_gets_no_descriptor_of_the_daemon() {
         mv seen.new seen";
     let setup = running(&world, script)
         .variable("PATH", "/usr/bin:/bin")
-        .inheriting(key)
+        .inheriting(&key)
         .with("--api-key-file", "/dev/fd/7");
     let seen = written(&world, &setup, "seen").await;
     assert!(

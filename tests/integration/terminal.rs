@@ -1,23 +1,17 @@
 //! `dispatchd status` in a terminal, which it gets no other way than people do.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
-use crate::harness::{Daemon, World, dispatch, in_ms, wait_for, wait_until};
-
-const COLUMNS: u16 = 80;
+use crate::harness::{
+    COLUMNS, Daemon, World, dispatch, in_ms, open_terminal, wait_for, wait_until,
+};
 
 /// A command that has a terminal, and what it has drawn there.
 struct Terminal {
@@ -29,26 +23,7 @@ struct Terminal {
 
 impl Terminal {
     fn run(daemon: &Daemon, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&screen).unwrap();
-        unlockpt(&screen).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: COLUMNS,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&screen, size).unwrap();
-        let name = ptsname(&screen, Vec::new()).unwrap().into_bytes();
-        let name = PathBuf::from(std::ffi::OsString::from_vec(name));
-        let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap();
-        let mut options = OpenOptions::new();
-        let line = options
-            .read(true)
-            .write(true)
-            .custom_flags(flags)
-            .open(name)
-            .unwrap();
+        let (screen, line) = open_terminal();
         let mut command = Command::new(crate::deploy::PROGRAM);
         command.env_clear().env("TERM", "xterm-256color");
         command.env("DISPATCHD_STATUS_URL", daemon.status_url(""));

@@ -165,6 +165,55 @@ fn a_wrong_variable_is_told_by_its_option() {
 }
 
 #[test]
+fn an_empty_secret_is_refused_by_the_name_that_it_was_given_under() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, " \n").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (option, variable) in [
+        ("--api-key", "VOLTUS_API_KEY"),
+        ("--webhook-secret", "DISPATCHD_WEBHOOK_SECRET"),
+        ("--sink-secret", "DISPATCHD_SINK_SECRET"),
+        ("--status-token", "DISPATCHD_STATUS_TOKEN"),
+    ] {
+        for value in ["", " ", "\t"] {
+            let said = refusal(&run(folder.path(), &["run", option, value], &[]));
+            assert!(said.contains(&format!("{option}: ")), "{said}");
+            assert!(!said.contains(variable), "{said}");
+        }
+        let said = refusal(&run(folder.path(), &["run"], &[(variable, "")]));
+        assert!(said.contains(&format!("{variable} is empty")), "{said}");
+        let (file, file_variable) = (format!("{option}-file"), format!("{variable}_FILE"));
+        for said in [
+            refusal(&run(folder.path(), &["run", &file, empty], &[])),
+            refusal(&run(folder.path(), &["run"], &[(&file_variable, empty)])),
+        ] {
+            assert!(said.contains(&format!("{file}: ")), "{said}");
+            assert!(said.contains(empty), "{said}");
+        }
+        refusal(&run(folder.path(), &["run", &file, ""], &[]));
+        refusal(&run(folder.path(), &["run"], &[(&file_variable, "")]));
+    }
+    // The commands that ask a daemon or the API, too.
+    let said = refusal(&run(folder.path(), &["status", "--status-token", ""], &[]));
+    assert!(said.contains("--status-token: "), "{said}");
+    let said = refusal(&run(
+        folder.path(),
+        &["webhook", "list", "--api-key", ""],
+        &[],
+    ));
+    assert!(said.contains("--api-key: "), "{said}");
+    // What a file holds is told by the file's option.
+    std::fs::write(folder.path().join("odd"), "a/b").unwrap();
+    let said = refusal(&run(
+        folder.path(),
+        &["run", "--webhook-secret-file", "odd"],
+        &[],
+    ));
+    assert!(said.contains("--webhook-secret-file: "), "{said}");
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [
@@ -300,6 +349,25 @@ async fn a_port_that_is_taken_is_a_failure_at_run_time() {
         let said = wait_for("a last word", async || process.log().pop()).await;
         assert!(said.contains(&format!("{option} {address}")), "{said}");
     }
+}
+
+#[tokio::test]
+async fn no_webhook_is_answered_before_both_listeners_are_bound() {
+    let world = World::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = free.local_addr().unwrap();
+    drop(free);
+    let setup = world.setup().with("--listen", listen);
+    let setup = setup.with("--status-listen", taken.local_addr().unwrap());
+    let mut process = setup.spawn();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    while process.ended().is_none() {
+        let url = format!("http://{listen}/dispatch-listener");
+        let answer = http.post(url).body("{}").send().await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    assert_eq!(process.ended().unwrap().code(), Some(1));
 }
 
 #[tokio::test]

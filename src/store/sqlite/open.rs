@@ -1,7 +1,8 @@
 //! Opening a state file without touching one that is not ours to touch.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use super::{Seen, SqliteStore};
 use crate::store::lock::Lock;
 use crate::store::term::next_term;
-use crate::store::{OpenError, StoreError};
+use crate::store::{OWNER_ONLY, OpenError, StoreError};
 
 /// How long to wait for somebody who looks into the file with `sqlite3`.
 const BUSY: Duration = Duration::from_secs(2);
@@ -26,6 +27,7 @@ pub(super) fn open(
 ) -> Result<SqliteStore, OpenError> {
     let mut fresh = look(path)?;
     let lock = Lock::take(path)?;
+    make_private(path).map_err(|error| unusable(path, &error.to_string()))?;
     let fail = |error: rusqlite::Error| describe(path, &error);
     let mut connection = Connection::open(path).map_err(fail)?;
     connection.busy_timeout(BUSY).map_err(fail)?;
@@ -66,6 +68,35 @@ fn begin_term(connection: &Connection, now: DateTime<Utc>) -> rusqlite::Result<(
         [term],
         |row| Ok((row.get(0)?, term)),
     )
+}
+
+/// Makes the file if there is none, for its owner alone: SQLite would let the
+/// umask decide. What SQLite makes beside it gets the same mode. The mode of a
+/// file that is there was set by the operator, or by an earlier version, and
+/// stays.
+fn make_private(path: &Path) -> io::Result<()> {
+    /// Users of this machine who are neither the owner nor of the file's group.
+    const OTHERS_READ: u32 = 0o004;
+    match fs::metadata(path) {
+        Ok(file) => {
+            let mode = file.permissions().mode() & 0o777;
+            if mode & OTHERS_READ != 0 {
+                tracing::warn!(
+                    "--state {0}: every user of this machine can read the file (mode {mode:04o}); to change that, stop dispatchd and run `chmod 600 {0}*`",
+                    path.display()
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(OWNER_ONLY)
+            .open(path)
+            .map(drop),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Daemon, Process};
@@ -15,7 +15,6 @@ pub struct Setup {
     flags: Vec<&'static str>,
     sinks: Vec<String>,
     variables: Vec<(&'static str, String)>,
-    inherited: Option<PathBuf>,
     user: Option<u32>,
     /// A command that runs the program, given its command line at the end.
     wrapper: Vec<String>,
@@ -30,7 +29,6 @@ impl Setup {
             flags: Vec::new(),
             sinks: Vec::new(),
             variables: Vec::new(),
-            inherited: None,
             user: None,
             wrapper: Vec::new(),
             folder,
@@ -63,9 +61,10 @@ impl Setup {
     }
 
     /// Starts the process with descriptor 7 open on `file`.
-    pub fn inheriting(mut self, file: PathBuf) -> Self {
-        self.inherited = Some(file);
-        self
+    pub fn inheriting(self, file: &Path) -> Self {
+        let script = r#"file=$1; shift; exec "$@" 7< "$file""#;
+        let file = file.to_str().unwrap();
+        self.wrapped(&["/bin/sh", "-c", script, "sh", file])
     }
 
     /// Starts the process as this user, in the group of the same number.
@@ -93,20 +92,19 @@ impl Setup {
 
     /// The process, however far it gets.
     pub fn spawn(&self) -> Process {
-        let program = env!("CARGO_BIN_EXE_dispatchd");
-        let mut command = match (&self.inherited, self.wrapper.split_first()) {
-            (None, None) => Command::new(program),
-            (None, Some((wrapper, arguments))) => {
-                let mut command = Command::new(wrapper);
-                command.args(arguments).arg(program);
+        Process::spawn(&mut self.command())
+    }
+
+    /// How it is started.
+    pub fn command(&self) -> Command {
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_dispatchd");
+        let mut command = match self.wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(PROGRAM);
                 command
             }
-            (Some(file), _) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", r#"file=$1; shift; exec "$@" 7< "$file""#, "sh"]);
-                shell.arg(file).arg(program);
-                shell
-            }
+            None => Command::new(PROGRAM),
         };
         if let Some(user) = self.user {
             command.uid(user).gid(user);
@@ -124,7 +122,7 @@ impl Setup {
         for sink in &self.sinks {
             command.args(["--sink", sink]);
         }
-        Process::spawn(&mut command)
+        command
     }
 
     /// A daemon whose first poll has succeeded, so that it brings no more news.

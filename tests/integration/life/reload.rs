@@ -1,4 +1,4 @@
-//! SIGHUP.
+//! SIGHUP where there is no terminal: keys and secrets are read again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rustix::process::Signal;
 use sha2::Sha256;
 
-use crate::harness::{Daemon, Receiver, Signed, World, ask, hint, wait_for, wait_until};
+use crate::harness::{Daemon, Receiver, Setup, Signed, World, ask, hint, wait_for, wait_until};
 
 const OPTIONS: [(&str, &str); 4] = [
     ("--api-key-file", "key"),
@@ -14,6 +14,12 @@ const OPTIONS: [(&str, &str); 4] = [
     ("--sink-secret-file", "sink"),
     ("--status-token-file", "token"),
 ];
+
+/// A daemon without a terminal, as under a service manager, wherever the tests
+/// are run.
+fn alone(world: &World) -> Setup {
+    world.setup().wrapped(&["setsid"])
+}
 
 /// Writes what each file says: its name, and `suffix`.
 fn write_all(world: &World, suffix: &str) {
@@ -59,14 +65,12 @@ fn is_signed_with(signed: &Signed, secret: &str) -> bool {
 #[tokio::test]
 async fn a_sighup_polls_at_once_and_the_daemon_goes_on() {
     let world = World::new().await;
-    let mut daemon = world.setup().ready().await;
+    let mut daemon = alone(&world).ready().await;
     let polls = world.polls().len();
     reload(&daemon).await;
     assert_eq!(world.polls().len(), polls + 1);
     assert!(daemon.ended().is_none());
-    daemon
-        .wait_for_log("no key and no secret comes from a file")
-        .await;
+    daemon.wait_for_log("SIGHUP: nothing to reload").await;
     world.sandbox.down(true);
     daemon.signal(Signal::HUP);
     daemon
@@ -80,7 +84,7 @@ async fn every_file_is_read_again_and_what_it_says_counts_from_then_on() {
     let world = World::with_key("key-new").await;
     let receiver = Receiver::new().await;
     write_all(&world, "old");
-    let mut setup = world.setup().variable("RUST_LOG", "trace");
+    let mut setup = alone(&world).variable("RUST_LOG", "trace");
     for (option, file) in OPTIONS {
         setup = setup.with(option, file);
     }
@@ -123,13 +127,13 @@ async fn every_file_is_read_again_and_what_it_says_counts_from_then_on() {
 
     for (option, _) in OPTIONS {
         let told = told(&daemon, option);
-        let (api_key, changed) = (option == "--api-key-file", "another one now");
+        let (api_key, changed) = (option == "--api-key-file", "another value now");
         // A refused key is read again without being told to.
         assert!(told.contains(changed) || api_key, "{told}");
     }
     reload(&daemon).await;
     for (option, _) in OPTIONS {
-        assert!(told(&daemon, option).contains("the same"), "{option}");
+        assert!(told(&daemon, option).contains("the same value"), "{option}");
     }
     let log = daemon.log().join("\n");
     for (_, file) in OPTIONS {
@@ -140,10 +144,10 @@ async fn every_file_is_read_again_and_what_it_says_counts_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_leaves_the_former_value_and_is_told_of() {
+async fn a_file_that_cannot_be_used_leaves_the_value_from_before_and_is_told_of() {
     let world = World::with_key("key-old").await;
     write_all(&world, "old");
-    let mut setup = world.setup();
+    let mut setup = alone(&world);
     for (option, file) in OPTIONS {
         setup = setup.with(option, file);
     }
@@ -157,7 +161,7 @@ async fn a_file_that_cannot_be_used_leaves_the_former_value_and_is_told_of() {
     for (option, _) in OPTIONS {
         let told = told(&daemon, option);
         assert!(
-            told.contains("ERROR") && told.contains("the former one stays"),
+            told.contains("ERROR") && told.contains("the value from before stays"),
             "{told}"
         );
     }
@@ -188,8 +192,7 @@ async fn the_registration_follows_another_webhook_secret() {
         .await;
     };
     std::fs::write(world.path("webhook"), "first").unwrap();
-    let setup = world
-        .setup()
+    let setup = alone(&world)
         .with("--listen", listen)
         .with("--webhook-secret-file", "webhook");
     let mut daemon = setup
