@@ -150,7 +150,9 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 /// stay in the log.
 fn settled(verdict: &Verdict) -> (Answered, Response) {
     match verdict {
-        Verdict::Settled => (Answered::Accepted, accepted("settled")),
+        Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
+            (Answered::Accepted, accepted("settled"))
+        }
         Verdict::Unknown => (
             Answered::Rejected,
             refusal(StatusCode::NOT_FOUND, "no such dispatch"),

@@ -205,7 +205,7 @@ impl<C: Clock + Clone> Status<C> {
 
     async fn poll(&self) -> Response {
         match self.inbox.poll().await {
-            Verdict::Settled => {
+            Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
                 let revision = self.view.borrow().schedule.revision();
                 json_reply(StatusCode::OK, &json!({"ok": true, "revision": revision}))
             }

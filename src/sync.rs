@@ -25,7 +25,9 @@ mod writer;
 
 pub use driver::{Driver, DriverError, Inbox};
 pub use health::{Health, State, View};
-pub use machine::{Effect, Input, Machine, Settings, Verdict};
+pub use machine::{
+    Effect, Input, Machine, PendingRequest, Settings, SinkPending, SkipRequest, Verdict,
+};
 pub use poller::PollReport;
 pub use tally::{ByTypeAndSource, Tally};
 pub use timings::{Taken, Timings};

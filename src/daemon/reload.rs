@@ -66,7 +66,9 @@ impl Reload {
     /// Asks for a poll, and tells in the log what came of it.
     pub async fn poll(&self) {
         match self.inbox.poll().await {
-            Verdict::Settled => tracing::info!("polled, as was asked for"),
+            Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
+                tracing::info!("polled, as was asked for")
+            }
             Verdict::Unavailable { reason, .. } => {
                 tracing::warn!(reason, "the poll that was asked for did not succeed");
             }

@@ -8,6 +8,8 @@ mod restore;
 mod sink;
 pub mod sinks;
 
-pub use outbox::{Outbox, SinkHealth, Start};
+pub use outbox::{
+    Outbox, PendingEvent, Read, RefusedEvent, SinkCondition, SinkHealth, Skipped, Start,
+};
 pub use restore::restore;
 pub use sink::{Attempt, Sink};

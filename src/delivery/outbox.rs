@@ -1,54 +1,81 @@
-//! What one sink is still to get, and what may go next. Pure.
+//! What one sink is still to get, and what may go next (rule R6). Pure.
 //!
-//! Events of one subject form a *lane*: they go in order, one attempt at a
-//! time, and a lane that fails holds up no other. `dispatch.*` and `sync.*`
-//! events are all delivered. Site commands are level-triggered: a site's lane
-//! holds its newest state alone, and what is sent is the difference to what was
-//! last attempted at this sink (see [`command`]).
+//! The [`Outbox`] holds a *subject queue* for each subject with something pending.
+//! Everything follows from the queue's place: idle, ready, recording, under way or
+//! paused. A queue has one attempt under way at most, so that its events go in
+//! order; it fails, pauses and recovers by itself, so that it is in nobody's way.
+//! Whether the receiver can be reached at all is a matter of the sink, not of a
+//! subject: see [`reach`].
 //!
-//! A site command is written down as attempted before it is attempted, so that
-//! a crash in between cannot leave a site curtailed that nobody would release.
+//! | file | what it decides |
+//! |---|---|
+//! | [`queue`] | what a subject queue sends next |
+//! | [`command`] | which command a site gets, if any |
+//! | [`lines`] | whose turn it is |
+//! | [`places`] | how many attempts are under way, and which one gives way |
+//! | [`reach`] | whether the receiver is down, and when it is probed |
+//! | [`ended`] | what follows from an attempt's result |
+//! | [`window`], [`reading`] | what is held in memory, and what is read when |
+//! | [`progress`], [`recording`] | what is done with, and when that is written |
+//! | [`health`], [`pending`] | what operators see and may skip |
+//!
+//! `dispatch.*` and `sync.*` events are all delivered. Site commands are
+//! level-triggered: a site's queue holds its newest event alone, and what is sent
+//! is the difference to what was last attempted at this sink. A command is written
+//! down as attempted before it is attempted, so that a crash in between cannot
+//! leave a site curtailed that nobody would release.
 
 mod command;
+mod ended;
 mod health;
-mod lane;
-mod ledger;
+mod lines;
+mod pending;
+mod places;
+mod progress;
+mod queue;
+mod ranges;
+mod reach;
+mod reading;
+mod recording;
+mod window;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
-use super::Attempt;
+use super::Sink;
 use crate::clock::{Mono, Now};
 use crate::model::Event;
-use crate::retry::{RETRY_AFTER_MAX, backoff};
-use crate::store::{Retry, SinkRecord, SinkState};
+use crate::retry::RETRY_AFTER_MAX;
+use crate::store::{Retry, SinkState};
 
-pub use health::SinkHealth;
-use lane::{Lane, Next};
-use ledger::Ledger;
+pub use health::{RefusedEvent, SinkCondition, SinkHealth};
+pub use pending::{PendingEvent, Skipped};
+pub use window::Read;
 
-/// How many attempts are under way at once in one sink.
-const AT_ONCE: usize = 8;
+use health::HealthBook;
+use lines::{Lines, Turn};
+use places::Places;
+use progress::Progress;
+use queue::{Next, Place, SubjectQueue};
+use reach::{Leave, Reach};
+use reading::Advance;
+use window::Window;
 
-/// The first pause after a failed attempt.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a site's new command waits at most for the pause of its older one,
+/// counted from the older one's last attempt.
+const NEW_COMMAND_WITHIN: Duration = Duration::from_secs(5);
 
-/// The longest pause, unless the receiver asks for a longer one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause of a site's command, whatever the receiver asks for.
+const COMMAND_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How long what has been delivered waits to be written down. After a crash it
-/// is delivered again.
-const WRITE_WITHIN: Duration = Duration::from_millis(250);
-
+/// The key of a subject queue: family and subject.
 type Key = Arc<str>;
 
 /// An attempt to be made.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// Its number, to be given back with what came of it.
+    /// Its number, to be given back with its result.
     pub attempt: u64,
     /// What to deliver.
     pub events: Vec<Event>,
@@ -58,63 +85,71 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Outbox {
     name: Key,
-    batch: usize,
-    lanes: HashMap<Key, Lane>,
-    /// Lanes that may go, the longest waiting first.
-    ready: VecDeque<Key>,
-    /// Lanes that failed, by when they may go again.
-    waiting: BTreeSet<(Mono, Key)>,
-    /// Lanes whose next command waits to be written down, and those whose
-    /// command is being written.
-    to_arm: Vec<Key>,
-    arming: Vec<Key>,
-    under_way: BTreeMap<u64, Vec<Key>>,
-    attempts: u64,
-    ledger: Ledger,
-    health: SinkHealth,
+    queues: HashMap<Key, SubjectQueue>,
+    lines: Lines,
+    /// Paused queues, by when they may go again.
+    paused: BTreeSet<(Mono, Key)>,
+    /// Queues whose next command is to be written down, and those whose command
+    /// is being written.
+    to_record: Vec<Key>,
+    recording: Vec<Key>,
+    places: Places,
+    reach: Reach,
+    /// Until then other events let site commands go first: the receiver is back
+    /// after it was down.
+    commands_first: Mono,
+    window: Window,
+    progress: Progress,
+    health: HealthBook,
+    /// Attempts to be abandoned by whoever makes them.
+    abandoned: Vec<u64>,
 }
 
 impl Outbox {
-    /// An outbox for the sink `name`, which takes up to `batch` events at once,
-    /// as `state` left it. A sink that is new gets no dispatch events from
-    /// before `position`.
+    /// An outbox for `sink`, as `state` left it. Of the events up to `head`,
+    /// `beyond` are pending that are all to be delivered. A sink that is new gets
+    /// none of them.
     pub fn new(
-        name: &str,
-        batch: usize,
+        sink: &dyn Sink,
         state: Option<SinkState>,
-        position: u64,
+        head: u64,
+        beyond: u64,
         now: Now,
     ) -> Self {
         let state = state.unwrap_or(SinkState {
-            settled: position,
+            settled: head,
             ..SinkState::default()
         });
-        let lanes = state
-            .told
-            .iter()
-            .map(|(site, told)| (Lane::key_of_site(site), Lane::told(*told)))
-            .collect();
+        let queue = |(site, told): (&Arc<str>, &_)| {
+            let key = SubjectQueue::key_of_site(site);
+            (key, SubjectQueue::of_site(*told))
+        };
+        let progress = Progress::new(sink.name(), &state);
         let mut outbox = Self {
-            name: name.into(),
-            batch: batch.max(1),
-            lanes,
-            ready: VecDeque::new(),
-            waiting: BTreeSet::new(),
-            to_arm: Vec::new(),
-            arming: Vec::new(),
-            under_way: BTreeMap::new(),
-            attempts: 0,
-            ledger: Ledger::new(name, state.settled, &state.settled_beyond),
-            health: SinkHealth::new(name),
+            name: sink.name().into(),
+            queues: state.told.iter().map(queue).collect(),
+            lines: Lines::default(),
+            paused: BTreeSet::new(),
+            to_record: Vec::new(),
+            recording: Vec::new(),
+            places: Places::new(sink.at_once(), sink.batch()),
+            reach: Reach::default(),
+            commands_first: Mono::ZERO,
+            window: Window::new(progress.done(), head, beyond),
+            progress,
+            health: HealthBook::new(sink.name()),
+            abandoned: Vec::new(),
         };
         for (key, retry) in state.retries {
-            let lane = outbox.lanes.entry(Arc::clone(&key)).or_default();
-            lane.failures = retry.attempts;
-            lane.wait();
-            // However the clock was set meanwhile, no lane waits for long.
+            let queue = outbox.queues.entry(Key::clone(&key)).or_default();
+            queue.failures = retry.attempts;
+            queue.place = Place::Paused;
+            // However the clock was set meanwhile, no subject waits for long.
+            let most = longest_pause(&key);
             let pause = (retry.at - now.wall).to_std().unwrap_or_default();
-            let at = now.mono + pause.min(RETRY_AFTER_MAX);
-            outbox.waiting.insert((at, key));
+            queue.due = now.mono + pause.min(most);
+            queue.pause_stored = true;
+            outbox.paused.insert((queue.due, key));
         }
         outbox
     }
@@ -124,104 +159,243 @@ impl Outbox {
         &self.name
     }
 
-    /// Everything up to this position was settled when the outbox was made, or
-    /// has been since.
-    pub fn settled(&self) -> u64 {
-        self.ledger.settled()
+    /// Every event up to this position is done with: acknowledged, superseded or
+    /// skipped. Of a site, the newest event may be pending all the same.
+    pub fn done(&self) -> u64 {
+        self.progress.done()
     }
 
-    /// Takes in events that are on disk, oldest first.
-    pub fn offer<'e>(&mut self, events: impl IntoIterator<Item = &'e Event>) {
+    /// Takes in events that are on disk now, oldest first.
+    pub fn offer<'e>(&mut self, events: impl IntoIterator<Item = &'e Event>, now: Now) {
         for event in events {
-            if !self.ledger.open(event) {
+            if event.position <= self.window.head {
                 continue;
             }
-            let key = event.lane();
-            let lane = self.lanes.entry(Arc::clone(&key)).or_default();
-            for superseded in lane.push(event.clone()) {
-                self.ledger.settle(superseded);
+            let caught_up = self.window.is_caught_up();
+            self.window.head = event.position;
+            if event.family() == "site" {
+                self.offer_command(event, now);
             }
-            if lane.line_up() {
-                self.ready.push_back(key);
-            }
+            let later = if caught_up {
+                matches!(self.advance_to(event), Advance::Later | Advance::Full)
+            } else {
+                event.family() != "site"
+            };
+            self.window.beyond += u64::from(later);
         }
     }
 
-    /// Takes in the newest event of a site, whether or not it was settled: a
-    /// sink that is new, or came back, is told where its sites stand.
-    pub fn offer_site(&mut self, event: &Event) {
-        let lane = self.lanes.get(&event.lane());
-        if lane.is_some_and(|lane| lane.has_confirmed(event)) {
+    /// Takes in the newest event of a site at a start: what it asks for may not
+    /// have been acknowledged here, or never attempted.
+    pub fn offer_site(&mut self, event: &Event, now: Now) {
+        let key = event.lane();
+        let queue = self.queues.get(&key);
+        let attempted = queue.and_then(SubjectQueue::attempted);
+        let unconditional = event.unconditional && !self.progress.is_done(event.position);
+        if unconditional || command::command(&unforced(event), attempted, false).is_some() {
+            self.offer_command(event, now);
+        }
+    }
+
+    /// Takes in a site's newest event.
+    fn offer_command(&mut self, event: &Event, now: Now) {
+        let key = event.lane();
+        self.window.hold(event, &key, event.unconditional);
+        let queue = self.queues.entry(Key::clone(&key)).or_default();
+        let superseded = queue.push(event.clone());
+        let paused = queue.place == Place::Paused;
+        if paused {
+            queue.failures = 0;
+        }
+        let failed_at = queue.trouble.as_ref().map(|trouble| trouble.failed_at);
+        for position in superseded {
+            self.complete(position);
+        }
+        if paused {
+            let failed_at = failed_at.unwrap_or(now.mono);
+            self.hurry(&key, (failed_at + NEW_COMMAND_WITHIN).max(now.mono), now);
+        }
+        self.reach.hurry(NEW_COMMAND_WITHIN, now.mono);
+        self.line_up(&key);
+    }
+
+    /// A paused queue may go at `at`, if it could not before.
+    fn hurry(&mut self, key: &Key, at: Mono, now: Now) {
+        let Some(queue) = self.queues.get_mut(key) else {
+            return;
+        };
+        if queue.due <= at || !self.paused.remove(&(queue.due, Key::clone(key))) {
             return;
         }
-        self.ledger.reopen(event);
-        self.offer([event]);
+        queue.due = at;
+        queue.pause_stored = true;
+        self.paused.insert((at, Key::clone(key)));
+        let retry = Retry {
+            attempts: 0,
+            at: now.wall + at.saturating_sub(now.mono),
+        };
+        self.progress.retry(key, Some(retry));
+    }
+
+    /// The event at `position` is done with.
+    fn complete(&mut self, position: u64) {
+        let held = self.window.release(position);
+        if held.is_some_and(|held| held.must_go) {
+            self.progress.complete(position);
+        }
+    }
+
+    /// Puts an idle queue in line, if it has something to send.
+    fn line_up(&mut self, key: &Key) {
+        if let Some(queue) = self.queues.get_mut(key)
+            && queue.place == Place::Idle
+            && !queue.is_empty()
+        {
+            queue.place = Place::Ready;
+            self.lines.push(Key::clone(key), queue.failures > 0);
+        }
+    }
+
+    /// Puts a queue that was held elsewhere before its like.
+    fn line_up_first(&mut self, key: &Key) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.place = Place::Idle;
+            if !queue.is_empty() {
+                queue.place = Place::Ready;
+                self.lines.push_first(Key::clone(key), queue.failures > 0);
+            }
+        }
     }
 
     /// The attempts that may start now.
     pub fn start(&mut self, now: Now) -> Vec<Start> {
-        while let Some((at, key)) = self.waiting.first().cloned()
-            && at <= now.mono
-        {
-            self.waiting.remove(&(at, Arc::clone(&key)));
-            self.release(&key);
+        self.end_pauses(now.mono);
+        while let Some(attempt) = self.places.late_batch(now.mono) {
+            self.abandon_batch(attempt);
+        }
+        if self.reach.advance(now.mono) {
+            self.is_back(now);
         }
         let mut starts = Vec::new();
-        while self.under_way.len() < AT_ONCE {
-            let (keys, events) = self.gather();
+        loop {
+            let (under_way, oldest) = (self.places.len(), self.places.oldest());
+            let leave = self.reach.leave(now.mono, under_way, oldest);
+            let most = match leave {
+                Leave::None => break,
+                Leave::One => 1,
+                Leave::All if self.places.is_full() && !self.make_room(now) => break,
+                Leave::All => self.places.next_batch(),
+            };
+            let one = leave == Leave::One;
+            let turn = match self.is_recording() {
+                // No more is written down as attempted than is attempted.
+                true if one && self.reach.is_down() => break,
+                true if one => Turn::Events,
+                true if now.mono < self.commands_first => Turn::Commands,
+                false if now.mono < self.commands_first => Turn::CommandsFirst,
+                _ => Turn::Any,
+            };
+            let (keys, events) = self.gather(most, one, turn);
             if events.is_empty() {
+                // A command is being written down now: another event may lead.
+                if one && turn == Turn::Any && self.is_recording() {
+                    continue;
+                }
                 break;
             }
-            self.attempts += 1;
-            self.under_way.insert(self.attempts, keys);
-            starts.push(Start {
-                attempt: self.attempts,
-                events,
-            });
+            let attempt = self.places.begin(keys, now.mono);
+            self.reach.begins(attempt, now.mono);
+            starts.push(Start { attempt, events });
         }
         starts
     }
 
-    /// Events that may go together: of each lane the next one.
-    fn gather(&mut self) -> (Vec<Key>, Vec<Event>) {
-        let mut keys = Vec::new();
-        let mut events = Vec::new();
-        let mut most = self.batch;
-        while events.len() < most
-            && let Some(key) = self.ready.pop_front()
+    fn is_recording(&self) -> bool {
+        !self.to_record.is_empty() || !self.recording.is_empty()
+    }
+
+    /// Lets the attempt that has hung longest give way to a subject that did not
+    /// fail. Tells whether there is room now. A subject that failed waits: at a
+    /// receiver that is slow with everything, nothing would ever be delivered.
+    fn make_room(&mut self, now: Now) -> bool {
+        let victim = self.places.to_give_way(now.mono);
+        match victim.filter(|_| self.lines.has_fresh()) {
+            Some(attempt) => {
+                self.abandon_hanging(attempt, now);
+                !self.places.is_full()
+            }
+            None => false,
+        }
+    }
+
+    /// Lets the queues whose pause is over line up.
+    fn end_pauses(&mut self, now: Mono) {
+        while let Some((at, _)) = self.paused.first()
+            && *at <= now
+            && let Some((_, key)) = self.paused.pop_first()
         {
-            let Some(lane) = self.lanes.get_mut(&key) else {
+            if let Some(queue) = self.queues.get_mut(&key) {
+                queue.place = Place::Idle;
+            }
+            self.line_up(&key);
+            self.tidy(&key);
+        }
+    }
+
+    /// Events that may go together: of each subject the next one, `most` at most.
+    /// With `one_record`, at most one command is taken up to be written down.
+    fn gather(&mut self, most: usize, one_record: bool, mut turn: Turn) -> (Vec<Key>, Vec<Event>) {
+        let mut keys: Vec<Key> = Vec::new();
+        let mut events = Vec::new();
+        let mut most = most;
+        while events.len() < most {
+            let key = match keys.first() {
+                None => self.lines.pop(turn),
+                Some(first) => self.lines.pop_like(SubjectQueue::site_of(first).is_some()),
+            };
+            let Some(key) = key else { break };
+            let Some(queue) = self.queues.get_mut(&key) else {
                 continue;
             };
-            // A batch that fails comes again in halves, so that what is wrong
-            // with one event ends up alone.
-            let alone = self.batch >> lane.failures.min(16);
-            if events.len() >= alone.max(1) {
-                self.ready.push_front(key);
-                break;
+            if queue.alone || queue.failures > 0 || queue.trouble.is_some() {
+                if !events.is_empty() {
+                    self.lines.push_first(key, queue.failures > 0);
+                    break;
+                }
+                most = 1;
             }
-            match lane.next() {
+            match queue.next() {
                 Next::Send(event) => {
-                    most = most.min(alone.max(1));
-                    lane.set_out();
+                    let owed = queue.set_out();
                     keys.push(key);
                     events.push(event);
+                    if let Some(position) = owed {
+                        self.complete(position);
+                    }
                 }
-                Next::WriteDownFirst => {
-                    lane.wait_for_disk();
-                    self.to_arm.push(key);
+                Next::RecordFirst => {
+                    queue.place = Place::Recording;
+                    self.to_record.push(key);
+                    if turn == Turn::CommandsFirst {
+                        turn = Turn::Commands;
+                    }
+                    if one_record {
+                        break;
+                    }
                 }
                 Next::Nothing {
                     superseded,
                     taken_back,
                 } => {
+                    queue.place = Place::Idle;
+                    let attempted = queue.attempted();
+                    if let Some(site) = SubjectQueue::site_of(&key).filter(|_| taken_back) {
+                        self.progress.attempted(site, attempted);
+                    }
                     for position in superseded {
-                        self.ledger.settle(position);
+                        self.complete(position);
                     }
-                    if let Some(site) = Lane::site_of(&key).filter(|_| taken_back) {
-                        self.ledger.told(site, lane.told_now());
-                    }
-                    lane.rest();
+                    self.recovered(&key);
                     self.tidy(&key);
                 }
             }
@@ -229,165 +403,70 @@ impl Outbox {
         (keys, events)
     }
 
-    /// An attempt has ended.
-    pub fn ended(&mut self, attempt: u64, result: &Attempt, now: Now, random: f64) {
-        let Some(keys) = self.under_way.remove(&attempt) else {
-            return;
-        };
-        match result {
-            Attempt::Delivered => self.health.succeeded(keys.len()),
-            Attempt::Failed { reason, .. } => self.health.failed(now, reason),
-            Attempt::Unreachable { reason } => self.health.failed(now, reason),
-        }
-        for key in keys {
-            match result {
-                Attempt::Delivered => self.delivered(&key),
-                Attempt::Failed { retry_after, .. } => {
-                    self.failed(&key, *retry_after, now, random);
-                }
-                Attempt::Unreachable { .. } => self.failed(&key, None, now, random),
-            }
-        }
+    /// Attempts that are to be abandoned: their results count no more.
+    pub fn take_abandoned(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.abandoned)
     }
 
-    fn delivered(&mut self, key: &Key) {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return;
-        };
-        for position in lane.delivered() {
-            self.ledger.settle(position);
-        }
-        if std::mem::take(&mut lane.failures) > 0 {
-            self.ledger.retry(key, None);
-        }
-        if let Some(site) = Lane::site_of(key) {
-            self.ledger.told(site, lane.told_now());
-        }
-        self.release(key);
-        self.tidy(key);
-    }
-
-    fn failed(&mut self, key: &Key, retry_after: Option<Duration>, now: Now, random: f64) {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return;
-        };
-        for position in lane.failed() {
-            self.ledger.settle(position);
-        }
-        let pause = backoff(lane.failures, random, FIRST_PAUSE, LONGEST_PAUSE)
-            .max(retry_after.unwrap_or_default());
-        lane.wait();
-        self.waiting.insert((now.mono + pause, Arc::clone(key)));
-        let retry = Retry {
-            attempts: lane.failures,
-            at: now.wall + pause,
-        };
-        self.ledger.retry(key, Some(retry));
-    }
-
-    /// Lets a lane that was held somewhere go on.
-    fn release(&mut self, key: &Key) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.rest();
-            if lane.line_up() {
-                self.ready.push_back(Arc::clone(key));
-            }
-        }
-    }
-
-    /// Forgets a lane that holds nothing worth remembering.
+    /// Forgets a queue that holds nothing worth remembering.
     fn tidy(&mut self, key: &Key) {
-        if self.lanes.get(key).is_some_and(Lane::is_blank) {
-            self.lanes.remove(key);
+        if self.queues.get(key).is_some_and(SubjectQueue::is_blank) {
+            self.queues.remove(key);
         }
     }
 
-    /// Whether something must be written down before deliveries go on, or has
-    /// waited long enough.
-    pub fn must_write(&self, now: Mono) -> bool {
-        !self.to_arm.is_empty() || self.is_overdue(now)
-    }
-
-    fn is_overdue(&self, now: Mono) -> bool {
-        let since = self.ledger.waits_since();
-        since.is_some_and(|at| at + WRITE_WITHIN <= now)
-    }
-
-    /// Whether something is not written down yet.
-    pub fn has_news(&self) -> bool {
-        self.ledger.waits_since().is_some()
+    /// When something is to be started, abandoned or read, if nothing happens
+    /// before.
+    pub fn next_due(&self, now: Mono) -> Option<Mono> {
+        let pause = self.paused.first().map(|(at, _)| *at);
+        let waits = !self.lines.is_empty();
+        let room = self.lines.has_fresh() && self.places.is_full();
+        let due = [
+            pause,
+            self.places.batch_late_at(),
+            self.reach.more_at(self.places.oldest()).filter(|_| waits),
+            self.places.gives_way_at().filter(|_| room),
+            self.window.read_at(now),
+            Some(self.commands_first).filter(|_| waits),
+        ];
+        due.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// Whether nothing is under way, and all that was done is written down.
     pub fn is_at_rest(&self) -> bool {
-        self.under_way.is_empty() && !self.has_news()
+        self.places.is_empty() && !self.has_news()
     }
 
-    /// What must be written down at `now`, for the commit that is being made: the
-    /// less often, the less the many commits under load have to carry. `all` is
-    /// taken before an end.
-    pub fn take_record(&mut self, now: Mono, all: bool) -> Option<SinkRecord> {
-        let all = all || self.ledger.is_awaited() || self.is_overdue(now);
-        if self.to_arm.is_empty() && !all {
-            return None;
-        }
-        self.arming = std::mem::take(&mut self.to_arm);
-        for key in &self.arming {
-            if let (Some(lane), Some(site)) = (self.lanes.get_mut(key), Lane::site_of(key)) {
-                self.ledger.told(site, lane.arm());
-            }
-        }
-        self.ledger.take(all)
-    }
-
-    /// What was taken is on disk: the commands in it may go.
-    pub fn recorded(&mut self) {
-        for key in std::mem::take(&mut self.arming) {
-            self.release(&key);
-        }
-    }
-
-    /// What was taken is not on disk.
-    pub fn not_recorded(&mut self, record: Option<SinkRecord>, now: Mono) {
-        if let Some(record) = record {
-            self.ledger.put_back(record, now);
-        }
-        for key in std::mem::take(&mut self.arming) {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.disarm();
-                self.to_arm.push(key);
-            }
-        }
-    }
-
-    /// When a lane that failed may go again.
-    pub fn next_due(&self) -> Option<Mono> {
-        self.waiting.first().map(|(at, _)| *at)
-    }
-
-    /// When something must be written down.
-    pub fn write_due(&self) -> Option<Mono> {
-        if self.to_arm.is_empty() {
-            self.ledger.waits_since().map(|at| at + WRITE_WITHIN)
-        } else {
-            Some(Mono::ZERO)
-        }
-    }
-
-    /// Notes what time it is, for what waits to be written.
+    /// Notes what time it is.
     pub fn advance(&mut self, now: Now) {
-        self.ledger.advance(now.mono);
-        self.health.advance(now);
+        self.progress.advance(now.mono);
+        self.health.advance(now.mono);
     }
 
     /// How deliveries to the sink stand.
     pub fn health(&self) -> SinkHealth {
-        let (pending, oldest_pending): (u64, Option<DateTime<Utc>>) = self.ledger.pending();
+        let (pending, oldest_pending) = self.window.pending();
         SinkHealth {
             pending,
             oldest_pending,
-            ..self.health.clone()
+            ..self.health.health.clone()
         }
+    }
+}
+
+/// The longest pause of a subject, whatever the receiver asks for.
+fn longest_pause(key: &str) -> Duration {
+    match SubjectQueue::site_of(key) {
+        Some(_) => COMMAND_PAUSE_MAX,
+        None => RETRY_AFTER_MAX,
+    }
+}
+
+/// A site's event as if nothing made it unconditional.
+fn unforced(event: &Event) -> Event {
+    Event {
+        unconditional: false,
+        ..event.clone()
     }
 }
 

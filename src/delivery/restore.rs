@@ -1,13 +1,13 @@
 //! Outboxes as the last start left them.
 
+use std::collections::BTreeMap;
+
 use crate::clock::Now;
 use crate::delivery::{Outbox, Sink};
-use crate::store::{StoreError, StoreReader, Stored};
+use crate::store::{SinkState, StoreError, StoreReader, Stored};
 
-/// How many events are read at once.
-const PAGE: usize = 1000;
-
-/// An outbox for each of `sinks`, filled with what it is still to get.
+/// An outbox for each of `sinks`. It knows where its sites stand; what else it is
+/// still to get it reads from the store by and by.
 ///
 /// # Errors
 /// When the events cannot be read.
@@ -17,32 +17,84 @@ pub fn restore<'s>(
     reader: &mut dyn StoreReader,
     now: Now,
 ) -> Result<Vec<Outbox>, StoreError> {
+    let sinks: Vec<&dyn Sink> = sinks.into_iter().collect();
+    let states = sinks.iter().map(|sink| stored.sinks.get(sink.name()));
+    let pending = pending(states.flatten(), stored.position, reader)?;
     let mut outboxes: Vec<Outbox> = sinks
         .into_iter()
         .map(|sink| {
             let state = stored.sinks.get(sink.name()).cloned();
-            Outbox::new(sink.name(), sink.batch(), state, stored.position, now)
+            let beyond = state.as_ref().map(|state| pending.of(state));
+            Outbox::new(
+                sink,
+                state,
+                stored.position,
+                beyond.unwrap_or_default(),
+                now,
+            )
         })
         .collect();
-    let settled = outboxes.iter().map(Outbox::settled).min();
-    let mut after = settled.unwrap_or(stored.position);
-    while after < stored.position {
-        let events = reader.events(after, PAGE)?;
-        let Some(last) = events.last() else {
-            break;
-        };
-        after = last.position;
-        for outbox in &mut outboxes {
-            outbox.offer(&events);
-        }
-    }
-    // A sink that is new must know which sites are curtailed.
     for event in reader.newest_site_events()? {
-        if &*event.event_type != "site.release" {
-            for outbox in &mut outboxes {
-                outbox.offer_site(&event);
-            }
+        for outbox in &mut outboxes {
+            outbox.offer_site(&event, now);
         }
     }
     Ok(outboxes)
+}
+
+/// How many events that every sink gets lie behind each position of interest.
+struct Pending {
+    /// Positions of interest, and the number of events up to and including each.
+    up_to: BTreeMap<u64, u64>,
+    all: u64,
+}
+
+impl Pending {
+    fn behind(&self, position: u64) -> u64 {
+        self.all - self.up_to.get(&position).copied().unwrap_or_default()
+    }
+
+    /// How many of them a sink is still to get.
+    fn of(&self, state: &SinkState) -> u64 {
+        let done: u64 = state
+            .settled_beyond
+            .iter()
+            .map(|(first, last)| self.behind(first.saturating_sub(1)) - self.behind(*last))
+            .sum();
+        self.behind(state.settled).saturating_sub(done)
+    }
+}
+
+/// Counts the events behind what the sinks have had, in one pass.
+fn pending<'s>(
+    states: impl Iterator<Item = &'s SinkState>,
+    head: u64,
+    reader: &mut dyn StoreReader,
+) -> Result<Pending, StoreError> {
+    let mut of_interest = BTreeMap::new();
+    let mut first = head;
+    for state in states {
+        first = first.min(state.settled);
+        of_interest.insert(state.settled, 0);
+        for (begin, end) in &state.settled_beyond {
+            of_interest.insert(begin.saturating_sub(1), 0);
+            of_interest.insert(*end, 0);
+        }
+    }
+    let mut positions = of_interest.iter_mut().peekable();
+    let mut all = 0;
+    reader.positions_to_deliver(first, &mut |position| {
+        while let Some((_, count)) = positions.next_if(|(of_interest, _)| **of_interest < position)
+        {
+            *count = all;
+        }
+        all += 1;
+    })?;
+    for (_, count) in positions {
+        *count = all;
+    }
+    Ok(Pending {
+        up_to: of_interest,
+        all,
+    })
 }

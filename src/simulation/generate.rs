@@ -220,7 +220,11 @@ fn trouble(dispatches: usize, sinks: usize, random: &mut SmallRng) -> Incident {
                 5 | 6 => SinkFault::Late,
                 7 | 8 => SinkFault::Slow,
                 9 | 10 => SinkFault::Busy,
-                _ => SinkFault::Refuses,
+                _ => match by.as_secs() {
+                    2 => SinkFault::Gone,
+                    30 => SinkFault::GoneForSome,
+                    _ => SinkFault::HangsForSome,
+                },
             };
             let sink = random.random_range(0..sinks.max(1));
             Incident::Sink { sink, fault, lasts }

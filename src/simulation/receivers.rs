@@ -14,6 +14,9 @@ use super::scenario::SinkFault;
 use crate::delivery::{Attempt, Sink};
 use crate::model::Event;
 
+/// How long an attempt takes that is not answered.
+const HANGS: Duration = Duration::from_secs(15);
+
 /// One receiver.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -65,7 +68,15 @@ impl Receiver {
             retry_after,
             gone: false,
         };
-        for (_, fault) in self.faults.at(now) {
+        // Each fault has subjects of its own, the same ones as long as it lasts.
+        let some = |number: u64| {
+            let is_one = |event: &Event| {
+                let subject = event.lane();
+                dice.roll(&subject, &[number]).random_bool(0.4)
+            };
+            events.iter().any(is_one)
+        };
+        for (number, fault) in self.faults.at(now) {
             match fault {
                 SinkFault::Down => {
                     fate.acts_after = None;
@@ -87,7 +98,14 @@ impl Receiver {
                     let wait = random.random_bool(0.5).then(|| Duration::from_secs(3));
                     fate.result = failed(wait);
                 }
-                SinkFault::Refuses => {
+                SinkFault::HangsForSome if some(number) => {
+                    fate.acts_after = fate.acts_after.filter(|_| random.random_bool(0.5));
+                    fate.ends_after = HANGS;
+                    fate.result = failed(None);
+                }
+                SinkFault::Gone | SinkFault::GoneForSome
+                    if matches!(fault, SinkFault::Gone) || some(number) =>
+                {
                     fate.acts_after = None;
                     fate.result = Attempt::Failed {
                         reason: "simulated".into(),

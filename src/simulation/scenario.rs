@@ -186,8 +186,12 @@ pub(super) enum SinkFault {
     Slow,
     /// It fails half of the time, and says when to come back.
     Busy,
-    /// It wants no more.
-    Refuses,
+    /// It answers everything with 410.
+    Gone,
+    /// It answers some subjects with 410.
+    GoneForSome,
+    /// It does not answer about some subjects.
+    HangsForSome,
 }
 
 /// What the disk does wrong.
@@ -245,7 +249,9 @@ impl Incident {
                 SinkFault::Late => "receiver acts late",
                 SinkFault::Slow => "receiver slow",
                 SinkFault::Busy => "receiver busy",
-                SinkFault::Refuses => "receiver refuses",
+                SinkFault::Gone => "receiver answers 410",
+                SinkFault::GoneForSome => "receiver answers 410 for some subjects",
+                SinkFault::HangsForSome => "receiver hangs for some subjects",
             },
             Self::Disk { fault, .. } => match fault {
                 DiskFault::Full => "disk full",

@@ -54,6 +54,11 @@ enum Coming {
         sink: usize,
         events: Vec<Event>,
     },
+    PendingRead {
+        term: u64,
+        sink: usize,
+        result: Vec<Event>,
+    },
     Attempted {
         term: u64,
         sink: usize,
@@ -252,6 +257,19 @@ impl World {
             } => self.answer(term, asked, asked_at, prepared),
             Coming::Written { term, full } => self.written(term, full),
             Coming::Acts { sink, events } => self.acts(sink, &events),
+            Coming::PendingRead { term, sink, result } => {
+                if self
+                    .daemon
+                    .as_ref()
+                    .is_some_and(|daemon| daemon.term == term)
+                {
+                    self.tell(Input::PendingRead {
+                        sink,
+                        result: Ok(result),
+                    });
+                }
+                Ok(())
+            }
             Coming::Attempted {
                 term,
                 sink,
@@ -267,7 +285,7 @@ impl World {
                     self.trace.line(self.now, || {
                         format!("  sink{sink} attempt {attempt}: {result:?}")
                     });
-                    self.checks.attempted(sink, attempt, &result);
+                    self.checks.attempted(sink, attempt, &result, self.now);
                     let result = self.tamperer.attempted(sink, attempt, result);
                     self.tell(Input::Attempted {
                         sink: outbox,

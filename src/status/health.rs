@@ -6,7 +6,7 @@ use warp::reply::Response;
 
 use super::Status;
 use crate::clock::Clock;
-use crate::delivery::SinkHealth;
+use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
 use crate::listener::Answered;
 use crate::model::{Claim, Phase};
@@ -118,14 +118,12 @@ impl<C: Clock + Clone> Status<C> {
 fn warning(sink: &SinkHealth) -> Option<String> {
     let name = &sink.name;
     let reason = sink.last_error.as_deref().unwrap_or("no reason is known");
-    if sink.refused {
-        Some(format!("sink {name} wants no more events: {reason}"))
-    } else if sink.failing {
-        Some(format!(
+    match sink.condition {
+        SinkCondition::Paused => Some(format!("sink {name} wants no more events: {reason}")),
+        SinkCondition::Failing => Some(format!(
             "sink {name} has been failing for five minutes: {reason}"
-        ))
-    } else {
-        None
+        )),
+        SinkCondition::Retrying | SinkCondition::Ok => None,
     }
 }
 
@@ -184,8 +182,20 @@ fn delivery(sink: &SinkHealth, now: chrono::DateTime<chrono::Utc>) -> Value {
         "oldest_pending_seconds": oldest,
         "delivered": sink.delivered,
         "failed_attempts": sink.failed_attempts,
+        "failing_subjects": sink.failing_subjects,
+        "state": sink.condition.name(),
+        "failing": sink.condition == SinkCondition::Failing,
         "last_error": sink.last_error,
-        "failing": sink.failing,
-        "refused": sink.refused,
+        "refused_events": sink.refused.iter().map(refused).collect::<Vec<Value>>(),
+    })
+}
+
+fn refused(event: &RefusedEvent) -> Value {
+    json!({
+        "id": event.id,
+        "type": event.event_type,
+        "subject": event.subject,
+        "since": event.since,
+        "reason": event.reason,
     })
 }

@@ -74,8 +74,9 @@ pub struct SinkRecord {
     pub sink: Arc<str>,
     /// Everything up to this position is settled: delivered or superseded.
     pub settled: u64,
-    /// Positions beyond that are settled too.
-    pub settled_beyond: Vec<u64>,
+    /// Ranges of positions beyond that are settled too, where that is new: the
+    /// last position by the first one; `None` for a range that is no more.
+    pub settled_beyond: BTreeMap<u64, Option<u64>>,
     /// Lanes that must wait before they are tried again; `None` for those that
     /// need not any more.
     pub retries: BTreeMap<Arc<str>, Option<Retry>>,
@@ -111,8 +112,9 @@ pub struct Retry {
 pub struct SinkState {
     /// Everything up to this position is settled.
     pub settled: u64,
-    /// Positions beyond that are settled too.
-    pub settled_beyond: Vec<u64>,
+    /// Ranges of positions beyond that are settled too: the last position by the
+    /// first one.
+    pub settled_beyond: BTreeMap<u64, u64>,
     /// Lanes that must wait before they are tried again.
     pub retries: BTreeMap<Arc<str>, Retry>,
     /// What was last attempted, by site.

@@ -338,7 +338,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             sinks: vec![SinkRecord {
                 sink: "stdout".into(),
                 settled: 4,
-                settled_beyond: vec![6, 9],
+                settled_beyond: [(6, Some(7)), (9, Some(9)), (12, Some(14))].into(),
                 retries: [
                     ("site/a".into(), Some(retry)),
                     ("site/b".into(), Some(retry)),
@@ -353,7 +353,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         keep.sinks = vec![SinkRecord {
             sink: "stdout".into(),
             settled: 7,
-            settled_beyond: vec![8],
+            settled_beyond: [(9, Some(10)), (12, None)].into(),
             retries: [("site/a".into(), None)].into(),
             told: [("a".into(), None)].into(),
         }];
@@ -362,10 +362,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         let stored = open().0.load().unwrap();
         assert_eq!(stored.sync, sync);
         let sink = &stored.sinks["stdout"];
-        assert_eq!(
-            (sink.settled, &*sink.settled_beyond),
-            (7, [8, 9].as_slice())
-        );
+        assert_eq!((sink.settled, &sink.settled_beyond), (7, &[(9, 10)].into()));
         assert_eq!(sink.retries.len(), 1);
         assert_eq!(sink.retries["site/b"], retry);
         assert_eq!(sink.told, [("b".into(), told)].into());

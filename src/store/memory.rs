@@ -140,10 +140,14 @@ impl Store for MemoryStore {
         for record in &batch.sinks {
             let sink = kept.stored.sinks.entry(record.sink.clone()).or_default();
             sink.settled = record.settled;
-            sink.settled_beyond.extend(&record.settled_beyond);
-            sink.settled_beyond.sort_unstable();
+            for (first, last) in &record.settled_beyond {
+                match last {
+                    Some(last) => sink.settled_beyond.insert(*first, *last),
+                    None => sink.settled_beyond.remove(first),
+                };
+            }
             sink.settled_beyond
-                .retain(|position| *position > record.settled);
+                .retain(|first, _| *first > record.settled);
             for (lane, retry) in &record.retries {
                 match retry {
                     Some(retry) => sink.retries.insert(lane.clone(), *retry),
@@ -170,6 +174,19 @@ impl StoreReader for MemoryStore {
         let kept = self.lock();
         let behind = kept.events.range(after.saturating_add(1)..);
         Ok(behind.take(limit).map(|(_, event)| event.clone()).collect())
+    }
+
+    fn positions_to_deliver(
+        &mut self,
+        after: u64,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        let kept = self.lock();
+        let behind = kept.events.range(after.saturating_add(1)..);
+        behind
+            .filter(|(_, event)| event.family() != "site")
+            .for_each(|(position, _)| each(*position));
+        Ok(())
     }
 
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {

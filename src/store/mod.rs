@@ -48,11 +48,23 @@ pub trait StoreReader: Send + 'static {
     /// When the store cannot be read.
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError>;
 
-    /// Up to `limit` events behind position `after`, oldest first.
+    /// Up to `limit` events behind position `after`, oldest first. Fewer if they
+    /// are large, but one if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// Calls `each` with the positions behind `after` of all events that every
+    /// sink gets, oldest first: those of dispatches and of the daemon.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn positions_to_deliver(
+        &mut self,
+        after: u64,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError>;
 
     /// The newest event of each site.
     ///

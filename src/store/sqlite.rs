@@ -127,6 +127,14 @@ impl StoreReader for SqliteReader {
         read::events(&self.connection, &self.id, after, limit)
     }
 
+    fn positions_to_deliver(
+        &mut self,
+        after: u64,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        read::positions_to_deliver(&self.connection, after, each)
+    }
+
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
         read::newest_site_events(&self.connection, &self.id)
     }

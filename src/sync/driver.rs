@@ -1,5 +1,6 @@
 //! Does what the machine says, with real sockets and a real disk.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effect, Input, Machine, Timings, Verdict, View};
+use super::{Effect, Input, Machine, PendingRequest, SkipRequest, Timings, Verdict, View};
 use crate::clock::{Clock, Mono};
-use crate::delivery::Sink;
+use crate::delivery::{Attempt, Sink};
 use crate::model::{DispatchId, Event};
 use crate::store::{StoreError, StoreHandle};
 use crate::voltus::{Api, ApiError};
@@ -74,6 +75,19 @@ impl Inbox {
         let _ = self.0.send(Input::Registered { issued, result });
     }
 
+    /// Lists pending events: [`Verdict::Pending`], or [`Verdict::Unknown`] if no sink
+    /// has the name that was asked for.
+    pub async fn pending(&self, request: PendingRequest) -> Verdict {
+        self.ask(|waiter| Input::ListPending { request, waiter })
+            .await
+    }
+
+    /// Gives an event up at one sink or all: [`Verdict::Skipped`] once that is on
+    /// disk, or [`Verdict::Unknown`] if no such event is pending.
+    pub async fn skip(&self, request: SkipRequest) -> Verdict {
+        self.ask(|waiter| Input::Skip { request, waiter }).await
+    }
+
     async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> Verdict {
         let (waiter, verdict) = oneshot::channel();
         if self.0.send(input(waiter)).is_ok()
@@ -105,6 +119,8 @@ pub struct Driver<A, C> {
     /// Where deliveries run: not on the thread that decides.
     elsewhere: Handle,
     tasks: JoinSet<Input<Waiter>>,
+    /// The attempts under way, by sink and number: dropped, they are abandoned.
+    attempts: HashMap<(usize, u64), oneshot::Sender<()>>,
     /// The commit under way.
     commit: Option<Commit>,
 }
@@ -135,6 +151,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             sinks,
             elsewhere: Handle::current(),
             tasks: JoinSet::new(),
+            attempts: HashMap::new(),
             commit: None,
         }
     }
@@ -203,7 +220,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     continue;
                 }
                 _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
-                Some(ended) = self.tasks.join_next() => inputs.push(ended?),
+                Some(ended) = self.tasks.join_next() => inputs.push(self.task_ended(ended)?),
                 () = self.clock.sleep_until(wake) => {}
             }
             // Whoever is about to tell something as well shares the step, and so
@@ -217,11 +234,22 @@ impl<A: Api, C: Clock> Driver<A, C> {
             // In every turn: a full inbox keeps no answer waiting.
             for _ in 0..AT_ONCE {
                 match self.tasks.try_join_next() {
-                    Some(ended) => inputs.push(ended?),
+                    Some(ended) => inputs.push(self.task_ended(ended)?),
                     None => break,
                 }
             }
         }
+    }
+
+    /// Gives what a task that has ended tells the machine.
+    fn task_ended(
+        &mut self,
+        ended: Result<Input<Waiter>, JoinError>,
+    ) -> Result<Input<Waiter>, JoinError> {
+        if let Ok(Input::Attempted { sink, attempt, .. }) = &ended {
+            self.attempts.remove(&(*sink, *attempt));
+        }
+        ended
     }
 
     fn carry_out(&mut self, effect: Effect<Waiter>) -> Result<(), DriverError> {
@@ -260,8 +288,14 @@ impl<A: Api, C: Clock> Driver<A, C> {
             Effect::Attempt { sink, start } => {
                 if let Some(to) = self.sinks.get(sink).cloned() {
                     let attempt = start.attempt;
+                    let (keep, dropped) = oneshot::channel::<()>();
+                    self.attempts.insert((sink, attempt), keep);
                     let delivery = async move {
-                        let result = to.deliver(&start.events).await;
+                        let result = tokio::select! {
+                            result = to.deliver(&start.events) => result,
+                            // The machine does not wait for this result any more.
+                            _ = dropped => Attempt::failed("abandoned"),
+                        };
                         Input::Attempted {
                             sink,
                             attempt,
@@ -270,6 +304,16 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     };
                     self.tasks.spawn_on(delivery, &self.elsewhere);
                 }
+            }
+            Effect::Abandon { sink, attempt } => {
+                self.attempts.remove(&(sink, attempt));
+            }
+            Effect::ReadPending { sink, read } => {
+                let store = self.store.clone();
+                self.tasks.spawn(async move {
+                    let result = store.events(read.after, read.limit).await;
+                    Input::PendingRead { sink, result }
+                });
             }
             Effect::End(error) => return Err(DriverError::Store(error)),
         }

@@ -4,6 +4,7 @@ mod answers;
 mod asking;
 mod commits;
 mod messages;
+mod outboxes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
@@ -33,7 +34,10 @@ use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
 use crate::store::{SinkRecord, Stored};
 
+use outboxes::Skips;
+
 pub use messages::{Effect, Input, Verdict};
+pub use outboxes::{PendingRequest, SinkPending, SkipRequest};
 
 /// How many may wait at once. More are told to come back.
 const MOST_WAITING: usize = 4096;
@@ -89,6 +93,7 @@ pub struct Machine<W> {
     gathering: Option<Gathering>,
     queue: VecDeque<Job>,
     outboxes: Vec<Outbox>,
+    skips: Skips<W>,
     /// What is written down of deliveries by the commit under way.
     records: Vec<Option<SinkRecord>>,
     waiters: Waiters<W>,
@@ -148,6 +153,7 @@ impl<W> Machine<W> {
             queue: VecDeque::new(),
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
+            skips: Skips::default(),
             waiters: Waiters::new(),
             leave: VecDeque::new(),
             poller: Poller::new(settings.poll_interval, budget.period(), now.mono),
@@ -215,7 +221,7 @@ impl<W> Machine<W> {
         consider(self.poller.due().map(|due| due.max(silent_until)));
         consider(Some(self.slowdown.next()));
         for outbox in &self.outboxes {
-            consider(outbox.next_due());
+            consider(outbox.next_due(now.mono));
         }
         if self.writing.is_none() {
             let due = self.committed.next_due();
@@ -303,9 +309,18 @@ impl<W> Machine<W> {
             if self.stopping {
                 continue;
             }
-            let starts = outbox.start(now).into_iter();
+            let starts = outbox.start(now);
+            let abandoned = outbox.take_abandoned().into_iter();
+            let read = outbox.read(now).into_iter();
             self.effects
-                .extend(starts.map(|start| Effect::Attempt { sink, start }));
+                .extend(abandoned.map(|attempt| Effect::Abandon { sink, attempt }));
+            self.effects.extend(
+                starts
+                    .into_iter()
+                    .map(|start| Effect::Attempt { sink, start }),
+            );
+            self.effects
+                .extend(read.map(|read| Effect::ReadPending { sink, read }));
         }
     }
 
@@ -329,6 +344,13 @@ impl<W> Machine<W> {
                     outbox.ended(attempt, &result, now, random);
                 }
             }
+            Input::PendingRead { sink, result } => {
+                if let Some(outbox) = self.outboxes.get_mut(sink) {
+                    outbox.take_read(result, now);
+                }
+            }
+            Input::ListPending { request, waiter } => self.list_pending(&request, waiter, now),
+            Input::Skip { request, waiter } => self.skip(&request, waiter, now),
         }
     }
 

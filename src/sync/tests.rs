@@ -135,7 +135,9 @@ impl World {
                 Effect::Commit(batch) => self.commits.push(*batch),
                 Effect::Reply { waiter, verdict } => self.replies.push((waiter, verdict)),
                 Effect::Show(events) => self.events.extend(events),
-                Effect::Attempt { .. } => panic!("there are no sinks"),
+                Effect::Attempt { .. } | Effect::Abandon { .. } | Effect::ReadPending { .. } => {
+                    panic!("there are no sinks")
+                }
                 Effect::End(error) => panic!("{error}"),
             }
         }
@@ -220,6 +222,7 @@ impl World {
             Verdict::Unknown => "unknown",
             Verdict::Unavailable { .. } => "unavailable",
             Verdict::Busy => "busy",
+            Verdict::Pending(_) | Verdict::Skipped(_) => "of outboxes",
         };
         replies
             .into_iter()

@@ -34,6 +34,7 @@ mod life;
 mod listener;
 mod metrics;
 mod numbers;
+mod outbox;
 mod programs;
 mod readme;
 mod secrets;

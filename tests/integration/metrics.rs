@@ -43,7 +43,9 @@ const ALL: &str = "
     dispatchd_rewinds_total
     dispatchd_schedule_dispatches
     dispatchd_sink_failing
-    dispatchd_sink_refused
+    dispatchd_sink_failing_subjects
+    dispatchd_sink_paused
+    dispatchd_sink_refused_events
     dispatchd_site_commands_total
     dispatchd_sites
     dispatchd_stale
@@ -253,7 +255,7 @@ async fn deliveries_are_counted_by_sink_and_outcome() {
         metrics.value("dispatchd_outbox_oldest_age_seconds", &[("sink", stuck)]) > 0.1
     })
     .await;
-    for name in ["sink_failing", "sink_refused"] {
+    for name in ["sink_failing", "sink_paused"] {
         assert_eq!(of(name, stuck), 0.0, "{name}");
     }
 }

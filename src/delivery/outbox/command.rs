@@ -1,29 +1,32 @@
-//! The difference between what a sink was last told of a site and what must be
-//! now.
+//! The difference between what was last attempted at a site and what must be now.
 
 use crate::model::Event;
 use crate::store::Told;
 
-/// What to tell a sink of a site, given its newest event and what was last
-/// attempted. `None` where it knows all it needs.
+/// What to send of a site, given its newest event, what was last attempted, and
+/// whether an unconditional release was superseded before it was attempted. `None`
+/// where the receiver knows all it needs.
 ///
 /// ```text
-/// last attempted                now curtailed            now normal
-/// nothing                       curtail                  nothing
-/// curtail, none confirmed yet   curtail                  release
-/// curtail, one confirmed        adjust, if that is news  release
-/// release, unknown              curtail                  release
+/// last attempted                     now curtailed            now normal
+/// nothing                            curtail                  nothing, unless a
+///                                                             release is unconditional
+/// curtail, none acknowledged yet     curtail, unless skipped  release
+/// curtail, one acknowledged          adjust, if that is news  release
+/// release, unknown                   curtail                  release
 /// ```
 ///
-/// A release that was confirmed leaves nothing to remember.
-pub(super) fn command(newest: &Event, told: Option<Told>) -> Option<&'static str> {
+/// A release that was acknowledged leaves nothing to remember.
+pub(super) fn command(newest: &Event, told: Option<Told>, owed: bool) -> Option<&'static str> {
     match (told, is_curtailed(newest)) {
-        (None, false) => None,
+        (None, false) => (newest.unconditional || owed).then_some("site.release"),
         (Some(_), false) => Some("site.release"),
         (Some(told), true) if told.curtailed && told.held => {
             let news = !told.acknowledged || told.position < newest.position;
             news.then_some("site.adjust")
         }
+        // The operator gave this very command up.
+        (Some(told), true) if told.acknowledged && told.position == newest.position => None,
         (_, true) => Some("site.curtail"),
     }
 }

@@ -1,93 +1,279 @@
 //! How deliveries to a sink stand, for operators.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::Key;
 use crate::clock::{Mono, Now};
 
-/// How long a sink may fail before that is an error.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a sink may deliver nothing while it fails before that is an error.
+const FAILING_AFTER: Duration = Duration::from_secs(300);
+
+/// After so many attempts in a row over so long, all of which the receiver
+/// answered with 410, the sink counts as paused.
+const PAUSED_AFTER: (u32, Duration) = (3, Duration::from_secs(60));
+
+/// The most events that are named one by one.
+pub(super) const NAMED: usize = 10;
+
+/// How a sink is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SinkCondition {
+    /// No attempt fails.
+    #[default]
+    Ok,
+    /// Some attempts fail, and are made again.
+    Retrying,
+    /// Attempts fail, and nothing has been delivered for five minutes.
+    Failing,
+    /// The receiver goes on saying that it wants no more events (410).
+    Paused,
+}
+
+impl SinkCondition {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Retrying => "retrying",
+            Self::Failing => "failing",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// An event that its receiver does not take, however often it is sent. It holds up
+/// the later events of its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedEvent {
+    /// The event's id.
+    pub id: Arc<str>,
+    /// What it is about.
+    pub subject: Arc<str>,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// Why the last attempt failed.
+    pub reason: Arc<str>,
+    /// When the first attempt failed, UTC.
+    pub since: DateTime<Utc>,
+}
 
 /// How deliveries to one sink stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkHealth {
     /// The sink's name.
-    pub name: String,
-    /// How many events are to be delivered yet.
+    pub name: Arc<str>,
+    /// How many events are pending.
     pub pending: u64,
     /// When the oldest of them happened, UTC.
     pub oldest_pending: Option<DateTime<Utc>>,
-    /// How many were delivered since the start.
+    /// How many events were delivered since the start.
     pub delivered: u64,
     /// How many attempts delivered them since the start.
     pub delivered_attempts: u64,
-    /// How many attempts failed since the start, those that were refused
-    /// among them.
+    /// How many attempts failed since the start, for whatever reason.
     pub failed_attempts: u64,
-    /// How many attempts were refused since the start.
-    pub refused_attempts: u64,
-    /// Why the last attempt failed, if it did.
-    pub last_error: Option<String>,
-    /// Whether it has been failing for five minutes.
-    pub failing: bool,
-    /// Whether it wants no more.
-    pub refused: bool,
-    pub(super) failing_since: Option<Mono>,
+    /// How many of them found no connection.
+    pub unreachable_attempts: u64,
+    /// How many of them were abandoned because they hung.
+    pub abandoned_attempts: u64,
+    /// How the sink is doing.
+    pub condition: SinkCondition,
+    /// Why the last attempt failed among the subjects that have not succeeded
+    /// since. Holds no secret.
+    pub last_error: Option<Arc<str>>,
+    /// How many subjects fail.
+    pub failing_subjects: u64,
+    /// Events that the receiver does not take, at most ten.
+    pub refused: Arc<[RefusedEvent]>,
 }
 
-impl SinkHealth {
-    pub(super) fn new(name: &str) -> Self {
+/// Keeps the health of one sink.
+#[derive(Debug)]
+pub(super) struct HealthBook {
+    pub health: SinkHealth,
+    /// Why no connection can be made, while none can.
+    down: Option<Arc<str>>,
+    /// The subjects that fail, the latest failure last, with the reasons.
+    failing: BTreeMap<u64, (Key, Arc<str>)>,
+    failures: u64,
+    /// Since when nothing has been delivered although something failed.
+    failing_since: Option<Mono>,
+    /// Since when, and how often in a row, the receiver answered 410; when last.
+    gone: Option<(Mono, u32, Mono)>,
+    /// Refused events, by the key of their subject.
+    refused: BTreeMap<Key, RefusedEvent>,
+}
+
+impl HealthBook {
+    pub fn new(name: &str) -> Self {
         Self {
-            name: name.to_owned(),
-            pending: 0,
-            oldest_pending: None,
-            delivered: 0,
-            delivered_attempts: 0,
-            failed_attempts: 0,
-            refused_attempts: 0,
-            last_error: None,
-            failing: false,
-            refused: false,
+            health: SinkHealth {
+                name: name.into(),
+                pending: 0,
+                oldest_pending: None,
+                delivered: 0,
+                delivered_attempts: 0,
+                failed_attempts: 0,
+                unreachable_attempts: 0,
+                abandoned_attempts: 0,
+                condition: SinkCondition::Ok,
+                last_error: None,
+                failing_subjects: 0,
+                refused: Arc::default(),
+            },
+            down: None,
+            failing: BTreeMap::new(),
+            failures: 0,
             failing_since: None,
+            gone: None,
+            refused: BTreeMap::new(),
         }
     }
 
-    pub(super) fn succeeded(&mut self, events: usize) {
-        self.delivered += events as u64;
-        self.delivered_attempts += 1;
-        if self.failing_since.take().is_some() {
-            tracing::info!(sink = self.name, "events are delivered again");
-        }
-        self.failing = false;
-        self.last_error = None;
+    /// An attempt delivered so many events.
+    pub fn delivered(&mut self, events: usize) {
+        self.health.delivered += events as u64;
+        self.health.delivered_attempts += 1;
+        self.failing_since = None;
+        self.gone = None;
     }
 
-    pub(super) fn failed(&mut self, now: Now, reason: &str) {
-        self.failed_attempts += 1;
-        if self.failing_since.is_none() {
-            self.failing_since = Some(now.mono);
-            tracing::warn!(
-                sink = self.name,
+    /// An attempt failed. `gone` says whether the receiver answered 410.
+    pub fn failed(&mut self, gone: bool, now: Now) {
+        self.health.failed_attempts += 1;
+        self.failing_since.get_or_insert(now.mono);
+        self.gone = gone.then(|| match self.gone {
+            Some((since, times, _)) => (since, times.saturating_add(1), now.mono),
+            None => (now.mono, 1, now.mono),
+        });
+    }
+
+    /// An attempt found no connection. `down` says whether the receiver counts as
+    /// down.
+    pub fn unreachable(&mut self, reason: &str, down: bool, now: Now) {
+        self.health.failed_attempts += 1;
+        self.health.unreachable_attempts += 1;
+        self.failing_since.get_or_insert(now.mono);
+        self.gone = None;
+        if down && self.down.as_deref() != Some(reason) {
+            self.down = Some(reason.into());
+        }
+    }
+
+    /// The receiver can be reached again.
+    pub fn reached(&mut self) {
+        self.down = None;
+    }
+
+    /// A subject failed for this reason. `before` is what was given back for its
+    /// failure before. Gives what to give back with the next one.
+    pub fn subject_failed(&mut self, before: Option<u64>, key: &Key, reason: &Arc<str>) -> u64 {
+        if let Some(before) = before {
+            self.failing.remove(&before);
+        }
+        self.failures += 1;
+        let failure = (Key::clone(key), Arc::clone(reason));
+        self.failing.insert(self.failures, failure);
+        self.failures
+    }
+
+    /// A subject fails no more.
+    pub fn subject_recovered(&mut self, order: u64, key: &Key) {
+        self.failing.remove(&order);
+        if self.refused.remove(key).is_some() {
+            self.list_refused();
+        }
+    }
+
+    /// Names an event as refused. Tells whether it was not named yet, and is now.
+    pub fn refuse(&mut self, key: &Key, event: RefusedEvent) -> bool {
+        let known = self.refused.contains_key(key);
+        if !known && self.refused.len() >= NAMED {
+            return false;
+        }
+        let fresh = self.refused.insert(Key::clone(key), event.clone());
+        self.list_refused();
+        fresh.is_none_or(|before| before.id != event.id)
+    }
+
+    fn list_refused(&mut self) {
+        self.health.refused = self.refused.values().cloned().collect();
+    }
+
+    /// Why attempts fail now.
+    fn last_error(&self) -> Option<Arc<str>> {
+        let subject = self.failing.last_key_value();
+        let subject = subject.map(|(_, (_, reason))| reason);
+        self.down.as_ref().or(subject).cloned()
+    }
+
+    /// The latest failure, for the log: the subject, unless all fail.
+    fn latest(&self) -> (&str, &str) {
+        let latest = self.failing.last_key_value();
+        let (subject, reason) = latest.map_or(("", ""), |(_, (key, reason))| (&**key, &**reason));
+        match &self.down {
+            Some(down) => ("all", down),
+            None => (subject, reason),
+        }
+    }
+
+    /// Brings the condition up to date, and logs it once when it changes.
+    pub fn advance(&mut self, now: Mono) {
+        let fails = self.down.is_some() || !self.failing.is_empty();
+        let lasts = |since: Option<Mono>, long| {
+            since.is_some_and(|since| now.saturating_sub(since) >= long)
+        };
+        let (times, long) = PAUSED_AFTER;
+        let paused = self
+            .gone
+            .is_some_and(|(since, gone, last)| gone >= times && last.saturating_sub(since) >= long);
+        let condition = if paused {
+            SinkCondition::Paused
+        } else if fails && lasts(self.failing_since, FAILING_AFTER) {
+            SinkCondition::Failing
+        } else if fails {
+            SinkCondition::Retrying
+        } else {
+            SinkCondition::Ok
+        };
+        self.health.failing_subjects = self.failing.len() as u64;
+        let last_error = self.last_error();
+        if self.health.last_error != last_error {
+            self.health.last_error = last_error;
+        }
+        if condition != self.health.condition {
+            self.log(condition);
+            self.health.condition = condition;
+        }
+    }
+
+    fn log(&self, condition: SinkCondition) {
+        let sink = &*self.health.name;
+        let (subject, reason) = self.latest();
+        match condition {
+            SinkCondition::Ok => tracing::info!(sink, "the sink takes all events again"),
+            SinkCondition::Retrying => tracing::warn!(
+                sink,
+                subject,
                 reason,
-                "an event could not be delivered; it is tried again"
-            );
-        }
-        self.last_error = Some(reason.to_owned());
-    }
-
-    pub(super) fn advance(&mut self, now: Now) {
-        let long = self
-            .failing_since
-            .is_some_and(|since| now.mono.saturating_sub(since) >= PATIENCE);
-        if long && !self.failing {
-            self.failing = true;
-            let reason = self.last_error.as_deref().unwrap_or_default();
-            tracing::error!(
-                sink = self.name,
+                "an event could not be delivered; dispatchd tries again"
+            ),
+            SinkCondition::Failing => tracing::error!(
+                sink,
+                subject,
                 reason,
-                "nothing has been delivered for five minutes"
-            );
+                "nothing has been delivered for five minutes; dispatchd goes on trying"
+            ),
+            SinkCondition::Paused => tracing::error!(
+                sink,
+                subject,
+                reason,
+                "the receiver says that it wants no more events; dispatchd goes on trying"
+            ),
         }
     }
 }

@@ -1,10 +1,19 @@
 //! Statements about what a sink gets, and when.
 
+mod down;
+mod hanging;
+mod pending;
+mod window;
 mod written;
+
+use std::collections::BTreeMap;
+use std::future::{Future, ready};
+use std::pin::Pin;
 
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
+use crate::delivery::Attempt;
 
 const CURTAIL: &str = "site.curtail";
 const ADJUST: &str = "site.adjust";
@@ -36,21 +45,67 @@ fn failed() -> Attempt {
     Attempt::failed("down")
 }
 
-/// An outbox whose records are kept as a store would keep them.
+/// A sink that is only asked what it takes.
+#[derive(Debug, Clone, Copy)]
+struct Takes {
+    batch: usize,
+    at_once: usize,
+}
+
+impl Sink for Takes {
+    fn name(&self) -> &str {
+        "sink"
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(ready(Attempt::Delivered))
+    }
+}
+
+/// An outbox whose records and events are kept as a store would keep them.
 struct World {
     outbox: Outbox,
+    sink: Takes,
     stored: SinkState,
+    /// The events on disk.
+    log: Vec<Event>,
     position: u64,
     now: Now,
+    /// Whether the receiver has answered lately.
+    answers: bool,
+    reads: usize,
+    /// The most events that one read gives.
+    page: usize,
 }
 
 impl World {
     fn new(batch: usize) -> Self {
+        Self::of(Takes {
+            batch,
+            at_once: 256,
+        })
+    }
+
+    fn of(sink: Takes) -> Self {
+        let stored = SinkState::default();
         Self {
-            outbox: Outbox::new("sink", batch, Some(SinkState::default()), 0, at(0)),
-            stored: SinkState::default(),
+            outbox: Outbox::new(&sink, Some(stored.clone()), 0, 0, at(0)),
+            sink,
+            stored,
+            log: Vec::new(),
             position: 0,
             now: at(0),
+            answers: true,
+            reads: 0,
+            page: usize::MAX,
         }
     }
 
@@ -63,8 +118,22 @@ impl World {
     /// Offers an event whose commit had no record of this sink.
     fn happens_unwritten(&mut self, event_type: &str, subject: &str) -> u64 {
         self.position += 1;
-        self.outbox
-            .offer([&event(self.position, event_type, subject)]);
+        self.offer(event(self.position, event_type, subject))
+    }
+
+    /// Commits a release that goes out unconditionally.
+    fn happens_unconditionally(&mut self, subject: &str) -> u64 {
+        self.commit();
+        self.position += 1;
+        self.offer(Event {
+            unconditional: true,
+            ..event(self.position, RELEASE, subject)
+        })
+    }
+
+    fn offer(&mut self, event: Event) -> u64 {
+        self.outbox.offer([&event], self.now);
+        self.log.push(event);
         self.position
     }
 
@@ -72,14 +141,19 @@ impl World {
     fn commit(&mut self) {
         if let Some(record) = self.outbox.take_record(self.now.mono, true) {
             self.stored.settled = record.settled;
-            self.stored.settled_beyond.extend(record.settled_beyond);
+            for (first, last) in record.settled_beyond {
+                match last {
+                    Some(last) => self.stored.settled_beyond.insert(first, last),
+                    None => self.stored.settled_beyond.remove(&first),
+                };
+            }
             self.stored
                 .settled_beyond
-                .retain(|position| *position > record.settled);
-            for (lane, retry) in record.retries {
+                .retain(|first, _| *first > record.settled);
+            for (subject, retry) in record.retries {
                 match retry {
-                    Some(retry) => self.stored.retries.insert(lane, retry),
-                    None => self.stored.retries.remove(&lane),
+                    Some(retry) => self.stored.retries.insert(subject, retry),
+                    None => self.stored.retries.remove(&subject),
                 };
             }
             for (site, told) in record.told {
@@ -92,9 +166,24 @@ impl World {
         self.outbox.recorded();
     }
 
+    /// Makes the reads that are due.
+    fn read(&mut self) {
+        while let Some(read) = self.outbox.read(self.now) {
+            self.reads += 1;
+            let first = self.log.partition_point(|e| e.position <= read.after);
+            let behind = self.log.iter().skip(first);
+            let events = behind.take(read.limit.min(self.page)).cloned().collect();
+            self.outbox.take_read(Ok(events), self.now);
+        }
+    }
+
     /// Starts what may start, writing down what must be.
     fn start(&mut self) -> Vec<Start> {
+        if self.answers {
+            self.outbox.reach.answered(0, true, self.now.mono);
+        }
         self.outbox.advance(self.now);
+        self.read();
         let mut starts = self.outbox.start(self.now);
         self.commit();
         starts.extend(self.outbox.start(self.now));
@@ -104,12 +193,12 @@ impl World {
     /// Starts, and gives what is sent, as `type subject position`.
     fn sends(&mut self) -> Vec<(u64, String)> {
         let starts = self.start();
-        let told = starts.iter().map(|start| {
+        let sent = starts.iter().map(|start| {
             let events = start.events.iter();
             let events = events.map(|e| format!("{} {} {}", e.event_type, e.subject, e.position));
             (start.attempt, events.collect::<Vec<_>>().join(", "))
         });
-        told.collect()
+        sent.collect()
     }
 
     /// Expects one attempt that sends this, and ends it.
@@ -117,22 +206,50 @@ impl World {
         let sent = self.sends();
         assert_eq!(sent.len(), 1, "{sent:?}");
         assert_eq!(sent[0].1, expected);
-        self.outbox.ended(sent[0].0, result, self.now, 0.5);
+        self.ends(sent[0].0, result);
     }
 
     fn sends_nothing(&mut self) {
         assert_eq!(self.sends(), []);
     }
 
-    fn wait(&mut self) {
-        self.now = at(self.now.mono.as_secs() + 70);
+    fn ends(&mut self, attempt: u64, result: &Attempt) {
+        self.outbox.ended(attempt, result, self.now, 0.5);
     }
 
-    /// Everything in memory is lost; events are offered again from the store.
-    fn restart(&mut self, events: &[Event]) {
-        let state = Some(self.stored.clone());
-        self.outbox = Outbox::new("sink", 1, state, self.position, self.now);
-        self.outbox.offer(events);
+    fn wait(&mut self) {
+        self.pass(Duration::from_secs(70));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Now {
+            wall: self.now.wall + time,
+            mono: self.now.mono + time,
+        };
+    }
+
+    /// Everything in memory is lost; the outbox starts on what is on disk.
+    fn restart(&mut self) {
+        let state = self.stored.clone();
+        let done = |position: u64| {
+            let mut beyond = state.settled_beyond.iter();
+            position <= state.settled || beyond.any(|(a, b)| (*a..=*b).contains(&position))
+        };
+        let open = self.log.iter();
+        let open = open.filter(|e| e.family() != "site" && !done(e.position));
+        let beyond = open.count() as u64;
+        self.outbox = Outbox::new(
+            &self.sink,
+            Some(state.clone()),
+            self.position,
+            beyond,
+            self.now,
+        );
+        let sites = self.log.iter().filter(|event| event.family() == "site");
+        let newest: BTreeMap<&str, &Event> = sites.map(|event| (&*event.subject, event)).collect();
+        for event in newest.into_values() {
+            self.outbox.offer_site(event, self.now);
+        }
     }
 }
 
@@ -172,15 +289,6 @@ fn a_dispatch_and_a_site_of_one_id_are_two_subjects() {
 }
 
 #[test]
-fn at_most_eight_attempts_are_under_way() {
-    let mut world = World::new(1);
-    for number in 0..20 {
-        world.happens("dispatch.created", &format!("d{number}"));
-    }
-    assert_eq!(world.start().len(), 8);
-}
-
-#[test]
 fn a_batch_takes_one_event_of_each_subject() {
     let mut world = World::new(3);
     for subject in ["a", "a", "b", "c", "d"] {
@@ -197,29 +305,6 @@ fn a_batch_takes_one_event_of_each_subject() {
 }
 
 #[test]
-fn a_batch_that_fails_comes_again_in_halves() {
-    let mut world = World::new(4);
-    for subject in ["a", "b", "c", "d"] {
-        world.happens("dispatch.created", subject);
-    }
-    let mut sizes = Vec::new();
-    for _ in 0..3 {
-        let starts = world.start();
-        sizes.push(
-            starts
-                .iter()
-                .map(|start| start.events.len())
-                .collect::<Vec<_>>(),
-        );
-        for start in starts {
-            world.outbox.ended(start.attempt, &failed(), world.now, 0.5);
-        }
-        world.wait();
-    }
-    assert_eq!(sizes, [vec![4], vec![2, 2], vec![1, 1, 1, 1]]);
-}
-
-#[test]
 fn a_site_is_curtailed_adjusted_and_released() {
     let mut world = World::new(1);
     world.happens(CURTAIL, "s");
@@ -231,25 +316,6 @@ fn a_site_is_curtailed_adjusted_and_released() {
     world.sends_nothing();
     world.commit();
     assert!(world.stored.told.is_empty());
-}
-
-#[test]
-fn a_receiver_that_was_down_for_the_whole_of_a_dispatch_gets_no_curtail_for_it() {
-    let mut world = World::new(1);
-    world.happens("dispatch.created", "x");
-    // All eight places are taken by attempts that hang.
-    for number in 0..7 {
-        world.happens("dispatch.created", &format!("d{number}"));
-    }
-    assert_eq!(world.sends().len(), 8);
-    world.happens(CURTAIL, "s");
-    world.sends_nothing();
-    world.happens(RELEASE, "s");
-    world.outbox.ended(1, &Attempt::Delivered, world.now, 0.5);
-    world.sends_nothing();
-    world.commit();
-    assert!(world.stored.told.is_empty());
-    assert_eq!(world.outbox.health().pending, 7);
 }
 
 #[test]
@@ -305,10 +371,57 @@ fn what_is_released_while_its_curtail_is_under_way_follows_it() {
     let sent = world.sends();
     world.happens(RELEASE, "s");
     world.sends_nothing();
-    world
-        .outbox
-        .ended(sent[0].0, &Attempt::Delivered, world.now, 0.5);
+    world.ends(sent[0].0, &Attempt::Delivered);
     world.sends_one("site.release s 2", &Attempt::Delivered);
+    assert_eq!(world.outbox.health().pending, 0);
+}
+
+#[test]
+fn a_release_of_a_dispatch_that_an_earlier_life_may_have_acted_on_goes_out_once() {
+    let mut world = World::new(1);
+    world.happens_unconditionally("s");
+    world.sends_one("site.release s 1", &failed());
+    world.wait();
+    world.sends_one("site.release s 1", &Attempt::Delivered);
+    world.sends_nothing();
+    world.commit();
+    assert_eq!(world.stored.settled, 1);
+    world.restart();
+    world.sends_nothing();
+}
+
+#[test]
+fn an_unconditional_release_is_owed_also_if_a_curtail_that_came_to_nothing_replaced_it() {
+    for restarts in [false, true] {
+        let mut world = World::new(1);
+        world.happens_unconditionally("s");
+        world.happens(CURTAIL, "s");
+        world.happens(RELEASE, "s");
+        if restarts {
+            world.restart();
+        }
+        let sent = world.sends();
+        assert_eq!(sent.len(), 1, "{restarts}");
+        assert!(sent[0].1.starts_with("site.release s"), "{sent:?}");
+        world.ends(sent[0].0, &Attempt::Delivered);
+        world.sends_nothing();
+        world.commit();
+        world.restart();
+        world.sends_nothing();
+    }
+}
+
+#[test]
+fn an_unconditional_release_follows_what_was_attempted_like_any_other() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.sends_one("site.curtail s 1", &Attempt::Delivered);
+    world.happens_unconditionally("s");
+    world.happens(CURTAIL, "s");
+    world.sends_one("site.adjust s 3", &Attempt::Delivered);
+    world.happens(RELEASE, "s");
+    world.sends_one("site.release s 4", &Attempt::Delivered);
+    world.sends_nothing();
     assert_eq!(world.outbox.health().pending, 0);
 }
 
@@ -317,50 +430,50 @@ fn after_a_crash_an_attempted_curtail_is_released() {
     let mut world = World::new(1);
     world.happens(CURTAIL, "s");
     assert_eq!(world.sends().len(), 1);
-    world.position = 2;
-    world.restart(&[event(1, CURTAIL, "s"), event(2, RELEASE, "s")]);
+    world.happens(RELEASE, "s");
+    world.restart();
     world.sends_one("site.release s 2", &Attempt::Delivered);
 }
 
 #[test]
 fn after_a_crash_a_curtail_that_never_was_attempted_is_forgotten_with_its_release() {
     let mut world = World::new(1);
-    world.position = 2;
-    world.restart(&[event(1, CURTAIL, "s"), event(2, RELEASE, "s")]);
+    world.happens(CURTAIL, "s");
+    world.happens(RELEASE, "s");
+    world.restart();
     world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 0);
 }
 
 #[test]
-fn after_a_restart_only_what_was_not_settled_goes_again() {
+fn after_a_restart_only_what_was_not_acknowledged_goes_again() {
     let mut world = World::new(1);
     world.happens("dispatch.created", "a");
     world.happens("dispatch.created", "b");
     let sent = world.sends();
-    world.outbox.ended(sent[0].0, &failed(), world.now, 0.5);
-    world
-        .outbox
-        .ended(sent[1].0, &Attempt::Delivered, world.now, 0.5);
+    world.ends(sent[0].0, &failed());
+    world.ends(sent[1].0, &Attempt::Delivered);
     world.commit();
-    world.restart(&[
-        event(1, "dispatch.created", "a"),
-        event(2, "dispatch.created", "b"),
-    ]);
+    world.restart();
     world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 1);
     world.wait();
     world.sends_one("dispatch.created a 1", &Attempt::Delivered);
     world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 0);
 }
 
 #[test]
 fn a_new_sink_gets_no_old_events_but_learns_which_sites_are_curtailed() {
     let mut world = World::new(1);
-    world.position = 9;
-    world.outbox = Outbox::new("sink", 1, None, 9, world.now);
-    world.outbox.offer([&event(3, "dispatch.created", "a")]);
+    world.happens("dispatch.created", "a");
+    world.happens(ADJUST, "s");
+    world.outbox = Outbox::new(&world.sink, None, 2, 0, world.now);
     world.sends_nothing();
-    world.outbox.offer_site(&event(4, ADJUST, "s"));
-    world.sends_one("site.curtail s 4", &Attempt::Delivered);
-    world.outbox.offer_site(&event(4, ADJUST, "s"));
+    let newest = world.log[1].clone();
+    world.outbox.offer_site(&newest, world.now);
+    world.sends_one("site.curtail s 2", &Attempt::Delivered);
+    world.outbox.offer_site(&newest, world.now);
     world.sends_nothing();
 }
 
@@ -370,32 +483,84 @@ fn a_pause_grows_to_a_minute_and_the_receiver_may_ask_for_more() {
     world.happens("dispatch.created", "a");
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        let starts = world.start();
-        world
-            .outbox
-            .ended(starts[0].attempt, &failed(), world.now, 1.0);
-        world.commit();
-        let due = world.outbox.next_due().unwrap();
-        pauses.push((due - world.now.mono).as_millis());
-        world.now = Now {
-            wall: world.now.wall + (due - world.now.mono),
-            mono: due,
-        };
+        pauses.push(pause_after(&mut world, &failed()).as_millis());
     }
     assert_eq!(pauses[..3], [500, 1000, 2000]);
     assert_eq!(pauses[7..], [60_000, 60_000]);
-    let asked = Attempt::Failed {
-        reason: "busy".into(),
-        retry_after: Some(Duration::from_secs(200)),
-        gone: false,
-    };
+    let pause = pause_after(&mut world, &busy(200));
+    assert_eq!(pause, Duration::from_secs(200));
+}
+
+/// The pause after one attempt, which is over when this returns.
+fn pause_after(world: &mut World, result: &Attempt) -> Duration {
     let starts = world.start();
+    assert_eq!(starts.len(), 1);
     world
         .outbox
-        .ended(starts[0].attempt, &asked, world.now, 1.0);
+        .ended(starts[0].attempt, result, world.now, 1.0);
     world.commit();
-    assert_eq!(
-        world.outbox.next_due(),
-        Some(world.now.mono + Duration::from_secs(200))
-    );
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    let pause = due - world.now.mono;
+    world.pass(pause);
+    pause
+}
+
+/// A failure whose receiver asks to be left alone for so many seconds.
+fn busy(seconds: u64) -> Attempt {
+    Attempt::Failed {
+        reason: "busy".into(),
+        retry_after: Some(Duration::from_secs(seconds)),
+        gone: false,
+    }
+}
+
+#[test]
+fn no_receiver_delays_a_site_command_by_more_than_a_minute() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let pause = pause_after(&mut world, &busy(300));
+    assert_eq!(pause, Duration::from_secs(60));
+    world.sends_one("site.curtail s 1", &Attempt::Delivered);
+}
+
+#[test]
+fn a_new_command_waits_at_most_five_seconds_for_the_pause_of_an_older_one() {
+    for result in [failed(), busy(300)] {
+        let mut world = World::new(1);
+        world.happens(CURTAIL, "s");
+        for _ in 0..8 {
+            pause_after(&mut world, &result);
+        }
+        let sent = world.sends();
+        world.ends(sent[0].0, &result);
+        world.pass(Duration::from_secs(1));
+        world.happens(RELEASE, "s");
+        world.sends_nothing();
+        world.pass(Duration::from_secs(4));
+        world.sends_one("site.release s 2", &Attempt::Delivered);
+    }
+}
+
+#[test]
+fn a_command_that_comes_while_the_older_one_is_under_way_does_not_wait_for_its_pause() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let sent = world.sends();
+    world.happens(RELEASE, "s");
+    world.ends(sent[0].0, &busy(300));
+    world.pass(Duration::from_secs(5));
+    world.sends_one("site.release s 2", &Attempt::Delivered);
+}
+
+#[test]
+fn after_a_restart_too_a_new_command_does_not_wait_for_an_old_pause() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let sent = world.sends();
+    world.ends(sent[0].0, &busy(300));
+    world.commit();
+    world.restart();
+    world.happens(RELEASE, "s");
+    world.pass(Duration::from_secs(5));
+    world.sends_one("site.release s 2", &Attempt::Delivered);
 }

@@ -126,6 +126,13 @@ impl Deliveries {
         }
     }
 
+    /// The daemon drops an attempt.
+    pub(super) fn abandoned(&mut self, sink: usize, attempt: u64) {
+        if let Some(lanes) = self.sinks.get_mut(sink) {
+            lanes.under_way.remove(&attempt);
+        }
+    }
+
     /// An event reaches a receiver.
     pub fn arrives(
         &mut self,

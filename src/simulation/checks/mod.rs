@@ -5,6 +5,7 @@ mod clockwork;
 mod deliveries;
 mod durable;
 mod promises;
+mod promptness;
 mod requests;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(super) use self::clockwork::site_is;
 pub(super) use self::deliveries::Deliveries;
 pub(super) use self::durable::Durable;
 use self::promises::Promises;
+use self::promptness::Promptness;
 use self::requests::Requests;
 use super::receivers::Receiver;
 use super::scenario::Knobs;
@@ -34,6 +36,7 @@ pub(super) struct Checks {
     pub durable: Durable,
     pub deliveries: Deliveries,
     pub promises: Promises,
+    promptness: Promptness,
     answers: Answers,
     /// How old a list may be and still be a poll that succeeded.
     trust: Duration,
@@ -63,6 +66,7 @@ impl Checks {
             durable: Durable::default(),
             deliveries: Deliveries::new(knobs),
             promises: Promises::new(knobs),
+            promptness: Promptness::new(knobs),
             answers: Answers::default(),
             trust: knobs.settings.poll_interval.saturating_mul(3),
             requests: Requests::new(knobs),
@@ -72,8 +76,9 @@ impl Checks {
         }
     }
 
-    /// A daemon starts.
-    pub fn booted(&mut self, now: Duration) {
+    /// A daemon starts, perhaps without one of its sinks.
+    pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
+        self.promptness.booted(absent);
         self.answers = Answers::default();
         self.requests.booted(now);
         self.clockwork.booted(now, self.durable.sync.stale);
@@ -84,12 +89,14 @@ impl Checks {
         self.to_show.clear();
         self.deliveries.daemon_gone(&self.durable);
         self.promises.daemon_gone();
+        self.promptness.gone();
         self.requests.daemon_gone();
     }
 
     /// The daemon gets no processor until then.
     pub fn held(&mut self, now: Duration, until: Duration) {
         self.promises.held(now, until);
+        self.promptness.held(until);
         self.requests.held(now, until);
         self.clockwork.held_until(until);
     }
@@ -134,6 +141,7 @@ impl Checks {
         start: &Start,
         now: Duration,
     ) -> Checked {
+        self.promptness.starts(sink, start);
         self.deliveries
             .starts(sink, receiver, start, &self.durable, now)
     }
@@ -151,8 +159,17 @@ impl Checks {
     }
 
     /// What an attempt came to.
-    pub fn attempted(&mut self, sink: usize, attempt: u64, result: &Attempt) {
+    pub fn attempted(&mut self, sink: usize, attempt: u64, result: &Attempt, now: Duration) {
         self.deliveries.attempted(sink, attempt, result);
+        self.promptness
+            .ended(sink, attempt, Some(result), &self.durable, now);
+    }
+
+    /// The daemon drops an attempt.
+    pub fn abandoned(&mut self, sink: usize, attempt: u64, now: Duration) {
+        self.deliveries.abandoned(sink, attempt);
+        self.promptness
+            .ended(sink, attempt, None, &self.durable, now);
     }
 
     /// The machine is about to be stepped with these inputs.
@@ -205,6 +222,7 @@ impl Checks {
     /// Events are shown to those who listen.
     pub fn shown(&mut self, events: &[Event], now: Duration) -> Checked {
         let expected: Vec<u64> = self.to_show.drain(..).map(|event| event.position).collect();
+        self.promptness.shown(events, &self.durable, now);
         let shown: Vec<u64> = events.iter().map(|event| event.position).collect();
         must(
             expected == shown,
@@ -228,6 +246,7 @@ impl Checks {
 
     /// The machine has been stepped.
     pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
+        self.promptness.stepped(end)?;
         if !end.writing {
             let list = self.answers.settled();
             self.list_ended(list, true, end.now);

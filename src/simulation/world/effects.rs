@@ -8,7 +8,7 @@ use super::{Coming, World};
 use crate::delivery::{Attempt, Start};
 use crate::simulation::scenario::DiskFault;
 use crate::simulation::violation::{Checked, must};
-use crate::store::Batch;
+use crate::store::{Batch, StoreReader};
 use crate::sync::{Effect, Verdict};
 
 impl World {
@@ -43,6 +43,22 @@ impl World {
                     Some(sink) => self.attempt(term, sink, start),
                     None => Err(self.broken("only known sinks are served", &sink.to_string())),
                 }
+            }
+            Effect::Abandon { sink, attempt } => {
+                let sinks = self.daemon.as_ref().map(|daemon| &daemon.sinks);
+                if let Some(sink) = sinks.and_then(|sinks| sinks.get(sink)).copied() {
+                    self.abandon(term, sink, attempt);
+                }
+                Ok(())
+            }
+            Effect::ReadPending { sink, read } => {
+                let mut reader = self.store.clone();
+                let result = reader
+                    .events(read.after, read.limit)
+                    .map_err(|error| self.broken("the store can be read", &error.to_string()))?;
+                let took = Duration::from_millis(2);
+                self.enter(self.now + took, Coming::PendingRead { term, sink, result });
+                Ok(())
             }
             Effect::End(error) => {
                 Err(self.broken("only one that is replaced ends", &error.to_string()))
@@ -106,6 +122,18 @@ impl World {
         }
         self.enter(self.now + takes, Coming::Written { term, full });
         Ok(())
+    }
+
+    /// The daemon drops an attempt. What is on its way may arrive all the same.
+    fn abandon(&mut self, term: u64, sink: usize, attempt: u64) {
+        self.trace.line(self.now, || {
+            format!("  sink{sink} attempt {attempt} is abandoned")
+        });
+        self.checks.abandoned(sink, attempt, self.now);
+        self.agenda.retain(|_, coming| {
+            !matches!(coming, Coming::Attempted { term: of, sink: at, attempt: number, .. }
+                if *of == term && *at == sink && *number == attempt)
+        });
     }
 
     pub(super) fn reply(&mut self, waiter: u64, verdict: &Verdict) -> Checked {

@@ -43,7 +43,7 @@ impl World {
             Ok(daemon) => {
                 self.trace
                     .line(self.now, || format!("  term {} starts", daemon.term));
-                self.checks.booted(self.now);
+                self.checks.booted(self.absent, self.now);
                 self.daemon = Some(daemon);
                 Ok(())
             }

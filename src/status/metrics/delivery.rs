@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::page::{Metric, Page};
-use crate::delivery::SinkHealth;
+use crate::delivery::{SinkCondition, SinkHealth};
 
 const PENDING: Metric = Metric::plain(
     "outbox_pending",
@@ -19,15 +19,23 @@ const OLDEST: Metric = Metric::seconds(
 const EVENTS: Metric = Metric::plain("delivered_events", "Events that were delivered, by sink.");
 const ATTEMPTS: Metric = Metric::plain(
     "delivery_attempts",
-    "Attempts to deliver by sink and outcome: delivered, failed (tried again), refused (the sink wants no more until a restart).",
+    "Attempts to deliver by sink and outcome: delivered, failed, unreachable (no connection could be made), abandoned (it hung, or its batch took too long). All but the delivered ones are tried again.",
 );
 const FAILING: Metric = Metric::plain(
     "sink_failing",
-    "1 while every attempt has failed for five minutes, by sink.",
+    "1 while attempts fail and nothing has been delivered for five minutes, by sink.",
+);
+const PAUSED: Metric = Metric::plain(
+    "sink_paused",
+    "1 while the receiver goes on answering 410: it wants no more events, and is tried all the same, by sink.",
+);
+const FAILING_SUBJECTS: Metric = Metric::plain(
+    "sink_failing_subjects",
+    "Dispatches and sites whose last attempt failed, by sink.",
 );
 const REFUSED: Metric = Metric::plain(
-    "sink_refused",
-    "1 once the receiver wants no more events: nothing is sent there until dispatchd is started again, by sink.",
+    "sink_refused_events",
+    "Events that failed five times in a row or more and hold up their subject, at most ten, by sink.",
 );
 
 pub(super) fn sinks(page: &mut Page<'_>, sinks: &[SinkHealth], now: DateTime<Utc>) -> fmt::Result {
@@ -35,8 +43,11 @@ pub(super) fn sinks(page: &mut Page<'_>, sinks: &[SinkHealth], now: DateTime<Utc
     page.gauge(&OLDEST, each(sinks, |sink| oldest_age(sink, now)))?;
     page.counter(&EVENTS, each(sinks, |sink| sink.delivered))?;
     page.counter(&ATTEMPTS, sinks.iter().flat_map(attempts))?;
-    page.gauge(&FAILING, each(sinks, |sink| u64::from(sink.failing)))?;
-    page.gauge(&REFUSED, each(sinks, |sink| u64::from(sink.refused)))
+    let is = |condition| each(sinks, move |sink| u64::from(sink.condition == condition));
+    page.gauge(&FAILING, is(SinkCondition::Failing))?;
+    page.gauge(&PAUSED, is(SinkCondition::Paused))?;
+    page.gauge(&FAILING_SUBJECTS, each(sinks, |sink| sink.failing_subjects))?;
+    page.gauge(&REFUSED, each(sinks, |sink| sink.refused.len()))
 }
 
 fn each<V>(
@@ -45,17 +56,21 @@ fn each<V>(
 ) -> impl Iterator<Item = ([(&'static str, &str); 1], V)> {
     sinks
         .iter()
-        .map(move |sink| ([("sink", sink.name.as_str())], value(sink)))
+        .map(move |sink| ([("sink", &*sink.name)], value(sink)))
 }
 
-fn attempts(sink: &SinkHealth) -> [([(&'static str, &str); 2], u64); 3] {
-    let failed = sink.failed_attempts.saturating_sub(sink.refused_attempts);
+fn attempts(sink: &SinkHealth) -> [([(&'static str, &str); 2], u64); 4] {
+    let failed = sink
+        .failed_attempts
+        .saturating_sub(sink.unreachable_attempts)
+        .saturating_sub(sink.abandoned_attempts);
     [
         ("delivered", sink.delivered_attempts),
         ("failed", failed),
-        ("refused", sink.refused_attempts),
+        ("unreachable", sink.unreachable_attempts),
+        ("abandoned", sink.abandoned_attempts),
     ]
-    .map(|(outcome, count)| ([("sink", sink.name.as_str()), ("outcome", outcome)], count))
+    .map(|(outcome, count)| ([("sink", &*sink.name), ("outcome", outcome)], count))
 }
 
 fn oldest_age(sink: &SinkHealth, now: DateTime<Utc>) -> f64 {

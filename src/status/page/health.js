@@ -86,9 +86,9 @@ function tint(id, is, kind = "bad") {
 
 /** How a sink is doing, the worst first. */
 function conditionOf(sink) {
-  if (sink.refused) return { rank: 0, kind: "bad", word: "wants no more" };
-  if (sink.failing) return { rank: 1, kind: "bad", word: "failing" };
-  if (sink.last_error) return { rank: 2, kind: "warn", word: "retrying" };
+  if (sink.state === "paused") return { rank: 0, kind: "bad", word: "wants no more" };
+  if (sink.state === "failing") return { rank: 1, kind: "bad", word: "failing" };
+  if (sink.state === "retrying") return { rank: 2, kind: "warn", word: "retrying" };
   if (sink.pending) return { rank: 3, kind: "busy", word: "delivering" };
   return { rank: 4, kind: "good", word: "up to date" };
 }

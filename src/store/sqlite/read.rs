@@ -14,6 +14,9 @@ use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
 use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
 
+/// Of a page of events no further one is read once their data has so many bytes.
+const PAGE_BYTES: usize = 8 << 20;
+
 /// `connection` leads to the file at `path`.
 pub(super) fn load(connection: &Connection, path: &Path, term: u64) -> Result<Stored, StoreError> {
     let daemon = "SELECT store_id, revision, position, last_poll, stale FROM daemon";
@@ -82,9 +85,10 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         sink.settled = cells.value()?;
         Ok(())
     })?;
-    let beyond = "SELECT sink, position FROM settled_beyond ORDER BY sink, position";
+    // Rows of version 4 and before have one position each.
+    let beyond = "SELECT sink, position, max(position, upto) FROM settled_beyond";
     each(beyond, &mut |sink, mut cells| {
-        sink.settled_beyond.push(cells.value()?);
+        sink.settled_beyond.insert(cells.value()?, cells.value()?);
         Ok(())
     })?;
     let retries = "SELECT sink, lane, attempts, at FROM retries";
@@ -136,12 +140,29 @@ pub(super) fn events(
     after: u64,
     limit: usize,
 ) -> Result<Vec<Event>, StoreError> {
-    collect(
-        connection,
-        &format!("{EVENTS} WHERE position > ?1 ORDER BY position LIMIT ?2"),
-        (after, limit),
-        |row| event(row, store_id),
-    )
+    let sql = format!("{EVENTS} WHERE position > ?1 ORDER BY position LIMIT ?2");
+    let mut all = Vec::new();
+    let mut bytes = 0;
+    each_row(connection, &sql, (after, limit), |row| {
+        let event = event(row, store_id)?;
+        bytes += event.data.get().len();
+        all.push(event);
+        Ok(bytes < PAGE_BYTES)
+    })?;
+    Ok(all)
+}
+
+pub(super) fn positions_to_deliver(
+    connection: &Connection,
+    after: u64,
+    each: &mut dyn FnMut(u64),
+) -> Result<(), StoreError> {
+    let sql = "SELECT position FROM events
+               WHERE position > ?1 AND type NOT GLOB 'site.*' ORDER BY position";
+    each_row(connection, sql, [after], |row| {
+        each(Cells::of(row).value()?);
+        Ok(true)
+    })
 }
 
 pub(super) fn newest_site_events(
@@ -167,15 +188,31 @@ fn collect<T>(
     params: impl Params,
     mut read: impl FnMut(&Row) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
+    each_row(connection, sql, params, |row| {
+        all.push(read(row)?);
+        Ok(true)
+    })?;
+    Ok(all)
+}
+
+/// Runs a query and reads its rows, until `read` says that these are enough.
+fn each_row(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    mut read: impl FnMut(&Row) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
     let fail = |source| StoreError::Database {
         doing: "be read",
         source,
     };
     let mut statement = connection.prepare_cached(sql).map_err(fail)?;
     let mut rows = statement.query(params).map_err(fail)?;
-    let mut all = Vec::new();
     while let Some(row) = rows.next().map_err(fail)? {
-        all.push(read(row)?);
+        if !read(row)? {
+            break;
+        }
     }
-    Ok(all)
+    Ok(())
 }

@@ -131,6 +131,10 @@ DELETE FROM history WHERE (dispatch, revision) IN
 ALTER TABLE events ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE events ADD COLUMN unconditional INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+-- A row holds a range of positions: few, although one event may be pending for long.
+ALTER TABLE settled_beyond ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version that this program writes.

@@ -130,6 +130,7 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE dispatches DROP COLUMN created;
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
+         ALTER TABLE settled_beyond DROP COLUMN upto;
          PRAGMA user_version = 2",
     );
 
@@ -151,6 +152,7 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
     folder.edit(
         "ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
+         ALTER TABLE settled_beyond DROP COLUMN upto;
          PRAGMA user_version = 3",
     );
 

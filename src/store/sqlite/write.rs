@@ -190,10 +190,16 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
     transaction
         .prepare_cached("INSERT OR REPLACE INTO sinks (sink, settled) VALUES (?1, ?2)")?
         .execute((sink, record.settled))?;
-    let mut beyond = transaction
-        .prepare_cached("INSERT OR IGNORE INTO settled_beyond (sink, position) VALUES (?1, ?2)")?;
-    for position in &record.settled_beyond {
-        beyond.execute((sink, position))?;
+    let mut put = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO settled_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
+    )?;
+    let mut drop = transaction
+        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position = ?2")?;
+    for (first, last) in &record.settled_beyond {
+        match last {
+            Some(last) => put.execute((sink, first, last))?,
+            None => drop.execute((sink, first))?,
+        };
     }
     transaction
         .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position <= ?2")?

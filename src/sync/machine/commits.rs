@@ -117,7 +117,8 @@ impl<W> Machine<W> {
             .map(|outbox| outbox.take_record(now.mono, self.stopping))
             .collect();
         gathering.sinks(self.records.iter().flatten().cloned());
-        gathering.delivered(self.outboxes.iter().map(Outbox::settled).min());
+        gathering.delivered(self.outboxes.iter().map(Outbox::done).min());
+        self.skips_begun();
         let (batch, under_way) = gathering.finish(now);
         if batch.is_empty() {
             self.settle(under_way, now);
@@ -163,6 +164,7 @@ impl<W> Machine<W> {
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now.mono);
         }
+        self.skips_ended(false);
         for (ticket, ..) in failed.aftermath.fates {
             self.refuse(ticket, &reason);
         }
@@ -187,8 +189,9 @@ impl<W> Machine<W> {
         log::sites(&done.site_changes);
         for outbox in &mut self.outboxes {
             outbox.recorded();
-            outbox.offer(&done.events);
+            outbox.offer(&done.events, now);
         }
+        self.skips_ended(true);
         if !done.events.is_empty() {
             self.effects.push(Effect::Show(done.events));
         }

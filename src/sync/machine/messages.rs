@@ -1,9 +1,11 @@
 //! What the machine is told, and what it wants done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::outboxes::{PendingRequest, SinkPending, SkipRequest};
 use crate::clock::Mono;
-use crate::delivery::{Attempt, Start};
+use crate::delivery::{Attempt, Read, Start};
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, StoreError};
 use crate::voltus::{ApiError, Question, Told};
@@ -54,6 +56,29 @@ pub enum Input<W> {
         /// What came of it.
         result: Attempt,
     },
+    /// A read of pending events has ended.
+    PendingRead {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// The events, oldest first.
+        result: Result<Vec<Event>, StoreError>,
+    },
+    /// An operator asks which events are pending. The answer is
+    /// [`Verdict::Pending`], or [`Verdict::Unknown`] if no sink has that name.
+    ListPending {
+        /// Which.
+        request: PendingRequest,
+        /// Who waits.
+        waiter: W,
+    },
+    /// An operator gives an event up. The answer is [`Verdict::Skipped`] once that
+    /// is on disk, or [`Verdict::Unknown`] if no such event is pending.
+    Skip {
+        /// Which.
+        request: SkipRequest,
+        /// Who waits.
+        waiter: W,
+    },
 }
 
 /// Something to be done.
@@ -84,6 +109,21 @@ pub enum Effect<W> {
         /// What.
         start: Start,
     },
+    /// Drop an attempt: it hangs, and its result counts no more.
+    Abandon {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// The attempt's number.
+        attempt: u64,
+    },
+    /// Read events from the store for a sink that has room for them. There is one
+    /// read a sink at a time.
+    ReadPending {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// Which events.
+        read: Read,
+    },
     /// End: another daemon has taken over.
     End(StoreError),
 }
@@ -104,4 +144,8 @@ pub enum Verdict {
     },
     /// Too many wait already.
     Busy,
+    /// What is pending, by sink.
+    Pending(Vec<SinkPending>),
+    /// The event is not delivered any more at these sinks.
+    Skipped(Vec<Arc<str>>),
 }

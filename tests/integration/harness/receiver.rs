@@ -1,5 +1,6 @@
 //! An HTTP receiver that can be told to behave badly.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use warp::Filter;
+use warp::reply::{Reply, Response};
 
 use super::{Heard, now};
 
@@ -29,6 +31,10 @@ pub enum Manner {
     Slow(Duration),
     /// Does not answer.
     Hangs,
+    /// Does not take it, and answers with this status.
+    Refuses(u16),
+    /// Does not take it, and asks to be left alone for so many seconds.
+    Busy(u32),
 }
 
 /// A request that bore a signature.
@@ -43,6 +49,8 @@ pub struct Signed {
 pub struct Receiver {
     address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
+    /// How it treats subjects that begin with these, instead.
+    special: Arc<Mutex<BTreeMap<String, Manner>>>,
     taken: Arc<Mutex<Vec<Heard>>>,
     signed: Arc<Mutex<Vec<Signed>>>,
     asked: Arc<AtomicUsize>,
@@ -52,17 +60,24 @@ pub struct Receiver {
 impl Receiver {
     /// One that takes everything.
     pub async fn new() -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// One that takes everything, at this address.
+    pub async fn at(address: SocketAddr) -> Self {
         let stop = CancellationToken::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let receiver = Self {
             address: listener.local_addr().unwrap(),
             manner: Arc::new(Mutex::new(Manner::Takes)),
+            special: Arc::default(),
             taken: Arc::default(),
             signed: Arc::default(),
             asked: Arc::default(),
             _stop: Arc::new(stop.clone().drop_guard()),
         };
         let (manner, taken) = (Arc::clone(&receiver.manner), Arc::clone(&receiver.taken));
+        let special = Arc::clone(&receiver.special);
         let (asked, signed) = (Arc::clone(&receiver.asked), Arc::clone(&receiver.signed));
         let request = warp::header::headers_cloned().and(warp::body::bytes());
         let route = request.then(move |head: HeaderMap, body: Bytes| {
@@ -71,7 +86,7 @@ impl Receiver {
                 let body = body.clone();
                 locked(&signed).push(Signed { head, body });
             }
-            let manner = *locked(&manner);
+            let manner = manner_for(&body, &locked(&special)).unwrap_or(*locked(&manner));
             let taken = Arc::clone(&taken);
             async move { receive(manner, &taken, &body).await }
         });
@@ -93,6 +108,11 @@ impl Receiver {
     /// How it behaves from now on.
     pub fn behave(&self, manner: Manner) {
         *locked(&self.manner) = manner;
+    }
+
+    /// How it treats subjects that begin with `prefix` from now on.
+    pub fn behave_for(&self, prefix: &str, manner: Manner) {
+        locked(&self.special).insert(prefix.to_owned(), manner);
     }
 
     /// What it has taken so far.
@@ -120,11 +140,36 @@ impl Receiver {
     }
 }
 
-async fn receive(manner: Manner, taken: &Mutex<Vec<Heard>>, body: &[u8]) -> StatusCode {
+/// How it treats this request, if some subject in it is special: a batch is treated
+/// like the first such subject.
+fn manner_for(body: &[u8], special: &BTreeMap<String, Manner>) -> Option<Manner> {
+    if special.is_empty() {
+        return None;
+    }
+    let events: Value = serde_json::from_slice(body).ok()?;
+    let events = match events {
+        Value::Array(events) => events,
+        event => vec![event],
+    };
+    events.iter().find_map(|event| {
+        let subject = event["subject"].as_str()?;
+        let mut special = special.iter();
+        let found = special.find(|(prefix, _)| subject.starts_with(*prefix))?;
+        Some(*found.1)
+    })
+}
+
+async fn receive(manner: Manner, taken: &Mutex<Vec<Heard>>, body: &[u8]) -> Response {
     match manner {
         Manner::Slow(time) => tokio::time::sleep(time).await,
         Manner::Hangs => std::future::pending().await,
-        Manner::Fails => return StatusCode::SERVICE_UNAVAILABLE,
+        Manner::Fails => return answer(StatusCode::SERVICE_UNAVAILABLE),
+        Manner::Refuses(status) => return answer(StatusCode::from_u16(status).unwrap()),
+        Manner::Busy(seconds) => {
+            let mut busy = answer(StatusCode::SERVICE_UNAVAILABLE);
+            busy.headers_mut().insert("retry-after", seconds.into());
+            return busy;
+        }
         Manner::Takes | Manner::TakesAndFails => {}
     }
     let event: Value = serde_json::from_slice(body).unwrap();
@@ -135,9 +180,13 @@ async fn receive(manner: Manner, taken: &Mutex<Vec<Heard>>, body: &[u8]) -> Stat
     let at = now();
     locked(taken).extend(events.into_iter().map(|event| Heard { at, event }));
     match manner {
-        Manner::TakesAndFails => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::NO_CONTENT,
+        Manner::TakesAndFails => answer(StatusCode::INTERNAL_SERVER_ERROR),
+        _ => answer(StatusCode::NO_CONTENT),
     }
+}
+
+fn answer(status: StatusCode) -> Response {
+    status.into_response()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

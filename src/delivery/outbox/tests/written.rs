@@ -43,14 +43,14 @@ fn a_release_that_need_not_be_told_is_not_written_down_as_attempted() {
     // A commit is under way, so nothing can be written down yet. It brings the
     // release.
     assert!(world.outbox.start(world.now).is_empty());
-    world.position += 1;
-    world.outbox.offer([&event(2, RELEASE, "s")]);
+    world.happens_unwritten(RELEASE, "s");
     world.commit();
     assert!(world.stored.told.is_empty());
     world.sends_nothing();
     // Nor is the next one, whose curtailment is never attempted either.
-    world.position += 2;
-    world.restart(&[event(3, CURTAIL, "s"), event(4, RELEASE, "s")]);
+    world.happens(CURTAIL, "s");
+    world.happens(RELEASE, "s");
+    world.restart();
     world.sends_nothing();
 }
 
@@ -59,10 +59,10 @@ fn what_was_delivered_is_written_down_after_a_quarter_of_a_second_and_before_an_
     let mut world = World::new(1);
     world.happens("dispatch.created", "a");
     world.sends_one("dispatch.created a 1", &Attempt::Delivered);
-    let soon = world.now.mono + WRITE_WITHIN / 2;
+    let soon = world.now.mono + super::super::recording::WRITE_WITHIN / 2;
     assert!(!world.outbox.must_write(soon));
     assert!(world.outbox.take_record(soon, false).is_none());
-    let later = world.now.mono + WRITE_WITHIN;
+    let later = world.now.mono + super::super::recording::WRITE_WITHIN;
     assert!(world.outbox.must_write(later));
     assert_eq!(world.outbox.take_record(later, false).unwrap().settled, 1);
 
@@ -74,7 +74,7 @@ fn what_was_delivered_is_written_down_after_a_quarter_of_a_second_and_before_an_
 
 #[test]
 fn a_new_sink_is_written_down_with_the_next_commit() {
-    let mut outbox = Outbox::new("sink", 1, None, 5, at(0));
+    let mut outbox = Outbox::new(&World::new(1).sink, None, 5, 0, at(0));
     let record = outbox.take_record(at(0).mono, false).unwrap();
     assert_eq!(record.settled, 5);
     assert!(outbox.take_record(at(0).mono, false).is_none());
@@ -86,21 +86,17 @@ fn what_is_settled_out_of_its_turn_waits_while_commands_are_written_down() {
     world.happens("dispatch.created", "a");
     world.happens("dispatch.created", "b");
     let sent = world.sends();
-    world
-        .outbox
-        .ended(sent[1].0, &Attempt::Delivered, world.now, 0.5);
+    world.ends(sent[1].0, &Attempt::Delivered);
     world.happens_unwritten(CURTAIL, "s");
     assert!(world.outbox.start(world.now).is_empty());
     let record = world.outbox.take_record(world.now.mono, false).unwrap();
     assert!(record.told["s"].is_some());
-    assert_eq!((record.settled, record.settled_beyond), (0, vec![]));
+    assert_eq!((record.settled, record.settled_beyond.len()), (0, 0));
     world.outbox.recorded();
 
-    world
-        .outbox
-        .ended(sent[0].0, &Attempt::Delivered, world.now, 0.5);
+    world.ends(sent[0].0, &Attempt::Delivered);
     let record = world.outbox.take_record(world.now.mono, true).unwrap();
-    assert_eq!((record.settled, record.settled_beyond), (2, vec![]));
+    assert_eq!((record.settled, record.settled_beyond.len()), (3, 0));
 }
 
 #[test]
@@ -109,10 +105,11 @@ fn what_stays_out_of_its_turn_is_written_down_in_the_end() {
     world.happens("dispatch.created", "a");
     world.happens("dispatch.created", "b");
     let sent = world.sends();
-    world
-        .outbox
-        .ended(sent[1].0, &Attempt::Delivered, world.now, 0.5);
-    let later = world.now.mono + WRITE_WITHIN;
+    world.ends(sent[1].0, &Attempt::Delivered);
+    let later = world.now.mono + super::super::recording::WRITE_WITHIN;
     let record = world.outbox.take_record(later, false).unwrap();
-    assert_eq!((record.settled, record.settled_beyond), (0, vec![2]));
+    assert_eq!(
+        (record.settled, record.settled_beyond),
+        (0, [(2, Some(2))].into())
+    );
 }

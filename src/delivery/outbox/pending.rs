@@ -1,0 +1,137 @@
+//! What operators see of the pending events, and how they give one up.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::queue::Place;
+use super::{Key, Outbox, SubjectQueue};
+use crate::clock::Now;
+
+/// The most events on one page of the list of pending events.
+const PAGE: usize = 1000;
+
+/// A pending event of one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingEvent {
+    /// Its position: the next page begins behind the last one's.
+    pub position: u64,
+    /// The event's id.
+    pub id: Arc<str>,
+    /// Its type. Of a site's event, the command that is sent may be another one.
+    pub event_type: Arc<str>,
+    /// What it is about.
+    pub subject: Arc<str>,
+    /// When it happened, UTC.
+    pub since: DateTime<Utc>,
+    /// How many attempts failed in a row.
+    pub attempts: u32,
+    /// Why the last attempt of its subject failed, if it did.
+    pub last_reason: Option<Arc<str>>,
+    /// When it is tried again, UTC. `None` while an attempt is under way, or if its
+    /// turn comes as soon as there is room.
+    pub next_attempt: Option<DateTime<Utc>>,
+}
+
+/// An event that the operator gave up at one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The event's id.
+    pub id: Arc<str>,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// What it is about.
+    pub subject: Arc<str>,
+    /// Why its last attempt failed, if it did.
+    pub last_reason: Option<Arc<str>>,
+}
+
+impl Outbox {
+    /// The pending events behind position `after`, oldest first: `limit` at most,
+    /// and 1,000 at most. Of a long backlog only those show that are read from the
+    /// store, which are the next ones; [`SinkHealth`](super::SinkHealth) has the
+    /// number of all.
+    pub fn pending(&self, after: u64, limit: usize, now: Now) -> Vec<PendingEvent> {
+        self.window
+            .held_after(after)
+            .filter_map(|(position, held)| self.describe(position, &held.key, now))
+            .take(limit.min(PAGE))
+            .collect()
+    }
+
+    fn describe(&self, position: u64, key: &Key, now: Now) -> Option<PendingEvent> {
+        let queue = self.queues.get(key)?;
+        let event = queue.event(position)?;
+        let is_next = queue
+            .first()
+            .is_some_and(|first| first.position == position);
+        let paused = is_next && queue.place == Place::Paused;
+        Some(PendingEvent {
+            position,
+            id: Arc::clone(&event.id),
+            event_type: Arc::clone(&event.event_type),
+            subject: Arc::clone(&event.subject),
+            since: event.time,
+            attempts: if is_next { queue.failures } else { 0 },
+            last_reason: reason(queue),
+            next_attempt: paused.then(|| now.wall + queue.due.saturating_sub(now.mono)),
+        })
+    }
+
+    /// Gives up the event with this id: it is not delivered at this sink any more.
+    /// If it is a site's curtail, a later release is delivered all the same. Gives
+    /// what was given up, and `None` if no such event is pending in memory.
+    pub fn skip(&mut self, id: &str, now: Now) -> Option<Skipped> {
+        let (position, key) = self.find(id)?;
+        let queue = self.queues.get(&key)?;
+        let event = queue.event(position)?;
+        let skipped = Skipped {
+            id: Arc::clone(&event.id),
+            event_type: Arc::clone(&event.event_type),
+            subject: Arc::clone(&event.subject),
+            last_reason: reason(queue),
+        };
+        if queue.place == Place::UnderWay {
+            self.abandon_attempt_of(&key);
+        }
+        let queue = self.queues.get_mut(&key)?;
+        queue.skip(position);
+        let attempted = queue.attempted();
+        if queue.place == Place::Paused {
+            self.paused.remove(&(queue.due, Key::clone(&key)));
+            queue.place = Place::Idle;
+        }
+        if let Some(site) = SubjectQueue::site_of(&key) {
+            self.progress.attempted(site, attempted);
+        }
+        self.complete(position);
+        self.recovered(&key);
+        self.health.advance(now.mono);
+        self.progress.await_record();
+        self.go_on(&key);
+        tracing::warn!(
+            sink = &*self.name,
+            subject = &*key,
+            event = &*skipped.id,
+            "the operator skipped an event: it is not delivered at this sink"
+        );
+        Some(skipped)
+    }
+
+    fn find(&self, id: &str) -> Option<(u64, Key)> {
+        let mut held = self.window.held_after(0);
+        let found = held.find(|(position, held)| {
+            let event = self
+                .queues
+                .get(&held.key)
+                .and_then(|queue| queue.event(*position));
+            event.is_some_and(|event| &*event.id == id)
+        });
+        found.map(|(position, held)| (position, Key::clone(&held.key)))
+    }
+}
+
+fn reason(queue: &SubjectQueue) -> Option<Arc<str>> {
+    let trouble = queue.trouble.as_ref();
+    trouble.map(|trouble| Arc::clone(&trouble.reason))
+}

@@ -1,0 +1,237 @@
+//! Statements about backlogs that are not held in memory.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+/// Delivers everything that is started. Gives the positions in the order in which
+/// they were delivered.
+fn drain(world: &mut World) -> Vec<u64> {
+    let mut delivered = Vec::new();
+    loop {
+        let starts = world.start();
+        if starts.is_empty() {
+            return delivered;
+        }
+        for start in starts {
+            world.ends(start.attempt, &Attempt::Delivered);
+            delivered.extend(start.events.iter().map(|event| event.position));
+        }
+    }
+}
+
+#[test]
+fn a_long_backlog_is_read_as_it_drains_and_drains_in_order() {
+    let mut world = World::new(100);
+    for number in 0..30_000 {
+        world.happens_unwritten("dispatch.updated", &format!("d{}", number % 700));
+    }
+    let held = |world: &World| world.outbox.window.held_after(0).count();
+    assert!(held(&world) <= 2048, "{}", held(&world));
+    assert_eq!(world.outbox.health().pending, 30_000);
+    world.restart();
+    assert_eq!(world.outbox.health().pending, 30_000);
+    assert_eq!(held(&world), 0);
+    let delivered = drain(&mut world);
+    assert_eq!(delivered.len(), 30_000);
+    for subject in 0..700 {
+        let of: Vec<u64> = delivered
+            .iter()
+            .copied()
+            .filter(|position| (position - 1) % 700 == subject)
+            .collect();
+        assert!(of.is_sorted());
+    }
+    assert_eq!(world.outbox.health().pending, 0);
+    assert!(world.reads < 200, "{} reads", world.reads);
+    world.commit();
+    assert_eq!(world.stored.settled, 30_000);
+    assert!(world.stored.settled_beyond.is_empty());
+}
+
+#[test]
+fn one_event_that_is_refused_for_ever_holds_up_only_its_subject_and_costs_nothing() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "bad");
+    for number in 0..20_000 {
+        let subject = if number % 10 == 0 { "bad" } else { "good" };
+        world.happens_unwritten("dispatch.updated", subject);
+        if number % 500 == 0 {
+            loop {
+                let starts = world.start();
+                if starts.is_empty() {
+                    break;
+                }
+                for start in starts {
+                    let bad = &*start.events[0].subject == "bad";
+                    let result = if bad { failed() } else { Attempt::Delivered };
+                    world.ends(start.attempt, &result);
+                }
+            }
+        }
+    }
+    drain(&mut world);
+    assert_eq!(world.outbox.health().pending, 2001);
+    assert!(world.outbox.window.held_after(0).count() <= 64);
+    world.commit();
+    assert_eq!(world.stored.settled, 0);
+    world.wait();
+    assert_eq!(drain(&mut world).len(), 2001);
+    world.commit();
+    assert_eq!(world.stored.settled, 20_001);
+    assert!(world.stored.settled_beyond.is_empty());
+}
+
+#[test]
+fn subjects_that_fail_leave_room_for_others() {
+    let mut world = World::new(1);
+    for number in 0..3000 {
+        world.happens_unwritten("dispatch.created", &format!("bad{number}"));
+    }
+    loop {
+        let starts = world.start();
+        if starts.is_empty() {
+            break;
+        }
+        for start in starts {
+            world.ends(start.attempt, &failed());
+        }
+    }
+    world.happens("dispatch.created", "good");
+    world.sends_one("dispatch.created good 3001", &Attempt::Delivered);
+}
+
+#[test]
+fn site_commands_need_no_room() {
+    let mut world = World::new(1);
+    for number in 0..5000 {
+        world.happens_unwritten("dispatch.created", &format!("d{number}"));
+    }
+    world.happens(CURTAIL, "s");
+    let sent = world.sends();
+    assert!(sent.iter().any(|(_, sent)| sent == "site.curtail s 5001"));
+}
+
+#[test]
+fn large_events_take_more_room() {
+    let mut world = World::new(1);
+    let data = serde_json::value::to_raw_value(&"x".repeat(1 << 20)).unwrap();
+    let data: Arc<Box<serde_json::value::RawValue>> = data.into();
+    for number in 1..=100 {
+        world.position = number;
+        world.offer(Event {
+            data: Arc::clone(&data),
+            ..event(number, "dispatch.created", &format!("d{number}"))
+        });
+    }
+    let held = world.outbox.window.held_after(0).count();
+    assert!((1..=16).contains(&held), "{held}");
+    assert_eq!(drain(&mut world).len(), 100);
+}
+
+#[test]
+fn a_read_that_fails_is_made_again_a_second_later() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.restart();
+    let read = world.outbox.read(world.now).unwrap();
+    assert_eq!(world.outbox.read(world.now), None, "one read at a time");
+    let error = crate::store::StoreError::Closed;
+    world.outbox.take_read(Err(error), world.now);
+    assert_eq!(world.outbox.read(world.now), None);
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    assert_eq!(due - world.now.mono, Duration::from_secs(1));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.outbox.read(world.now), Some(read));
+}
+
+/// Whatever fails, whenever it restarts: every dispatch event is delivered, in
+/// order for each subject, and what is counted as pending is what is pending.
+#[test]
+fn nothing_is_lost_and_nothing_overtakes_whatever_fails() {
+    for seed in 0..40 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut world = World::new([1, 3, 100][usize::try_from(seed % 3).unwrap()]);
+        world.page = random.random_range(1..40);
+        let mut last: BTreeMap<String, u64> = BTreeMap::new();
+        let mut hanging: Vec<u64> = Vec::new();
+        let subjects = random.random_range(1..6);
+        for _ in 0..300 {
+            for _ in 0..random.random_range(0..15) {
+                let subject = random.random_range(0..subjects);
+                world.position += random.random_range(0..3);
+                match random.random_range(0..12) {
+                    0 => world.happens_unwritten(CURTAIL, &format!("s{subject}")),
+                    1 => world.happens_unwritten(RELEASE, &format!("s{subject}")),
+                    _ => world.happens_unwritten("dispatch.updated", &format!("d{subject}")),
+                };
+            }
+            if random.random_bool(0.03) {
+                world.commit();
+                world.restart();
+            }
+            for attempt in std::mem::take(&mut hanging) {
+                world.ends(attempt, &failed());
+            }
+            for start in world.start() {
+                let result = match random.random_range(0..10) {
+                    0 => failed(),
+                    1 if random.random_bool(0.3) => Attempt::unreachable("down"),
+                    2 => {
+                        hanging.push(start.attempt);
+                        continue;
+                    }
+                    _ => Attempt::Delivered,
+                };
+                if result == Attempt::Delivered {
+                    arrive(&world, &mut last, &start, seed);
+                }
+                world.ends(start.attempt, &result);
+            }
+            world.pass(Duration::from_secs(random.random_range(0..20)));
+        }
+        for attempt in hanging {
+            world.ends(attempt, &failed());
+        }
+        for _ in 0..10_000 {
+            for start in world.start() {
+                arrive(&world, &mut last, &start, seed);
+                world.ends(start.attempt, &Attempt::Delivered);
+            }
+            if world.outbox.health().pending == 0 {
+                break;
+            }
+            world.pass(Duration::from_millis(200));
+        }
+        assert_eq!(world.outbox.health().pending, 0, "seed {seed}");
+        for (subject, last) in &last {
+            let newest = world.log.iter().rev().find(|e| *e.subject == **subject);
+            assert_eq!(newest.unwrap().position, *last, "seed {seed}, {subject}");
+        }
+        world.commit();
+        assert!(world.stored.settled_beyond.is_empty(), "seed {seed}");
+    }
+}
+
+/// Each dispatch event of an attempt is the next one of its subject, or one that
+/// arrived before.
+fn arrive(world: &World, last: &mut BTreeMap<String, u64>, start: &Start, seed: u64) {
+    for event in start.events.iter().filter(|e| e.family() != "site") {
+        arrives(world, last, event, seed);
+    }
+}
+
+fn arrives(world: &World, last: &mut BTreeMap<String, u64>, event: &Event, seed: u64) {
+    let before = last.get(&*event.subject).copied().unwrap_or(0);
+    let first = world.log.partition_point(|e| e.position <= before);
+    let mut behind = world.log.iter().skip(first);
+    let next = behind.find(|e| e.subject == event.subject);
+    assert!(
+        event.position <= before || next.is_some_and(|next| next.position == event.position),
+        "seed {seed}: {} {} after {before}",
+        event.subject,
+        event.position
+    );
+    last.insert(event.subject.to_string(), before.max(event.position));
+}

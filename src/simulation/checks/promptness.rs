@@ -1,0 +1,234 @@
+//! Nobody is in the way: what may go goes at once, whoever else hangs or fails (rule
+//! R6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Durable, StepEnd};
+use crate::delivery::{Attempt, Start};
+use crate::model::Event;
+use crate::simulation::scenario::Knobs;
+use crate::simulation::violation::{Checked, must};
+
+/// How long what may go may wait for its attempt.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How long a new command may wait after an attempt for its site failed.
+const NEW_COMMAND: Duration = Duration::from_secs(6);
+
+/// How long anything may wait after an attempt for its subject failed.
+const AGAIN: Duration = Duration::from_secs(61);
+
+/// When each subject at each sink must be attempted.
+#[derive(Debug)]
+pub(super) struct Promptness {
+    sinks: Vec<Sink>,
+    absent: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    /// When a subject must be attempted at the latest.
+    due: BTreeMap<Arc<str>, Duration>,
+    under_way: BTreeMap<u64, Vec<Event>>,
+    /// Subjects whose last attempt failed, and when.
+    failing: BTreeMap<Arc<str>, Duration>,
+    /// What was acknowledged, by subject.
+    acknowledged: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    /// Sites that were sent something, and no release was acknowledged since.
+    owed: BTreeSet<Arc<str>>,
+    /// No connection could be made when it was last tried.
+    down: bool,
+}
+
+impl Promptness {
+    pub fn new(knobs: &Knobs) -> Self {
+        Self {
+            sinks: knobs.batches.iter().map(|_| Sink::default()).collect(),
+            absent: None,
+        }
+    }
+
+    /// A daemon starts, perhaps without one of its sinks. What is pending already it
+    /// finds by and by.
+    pub fn booted(&mut self, absent: Option<usize>) {
+        self.absent = absent;
+        self.gone();
+    }
+
+    /// The daemon is no more.
+    pub fn gone(&mut self) {
+        for sink in &mut self.sinks {
+            sink.due.clear();
+            sink.under_way.clear();
+            sink.down = false;
+        }
+    }
+
+    /// The daemon gets no processor until then.
+    pub fn held(&mut self, until: Duration) {
+        for due in self.sinks.iter_mut().flat_map(|sink| sink.due.values_mut()) {
+            *due = (*due).max(until + AT_ONCE);
+        }
+    }
+
+    /// Events are on disk, and the daemon knows it.
+    pub fn shown(&mut self, events: &[Event], durable: &Durable, now: Duration) {
+        let absent = self.absent;
+        let present = self.sinks.iter_mut().enumerate();
+        for (_, sink) in present.filter(|(sink, _)| Some(*sink) != absent) {
+            for event in events {
+                let subject = event.lane();
+                let busy = sink.is_under_way(&subject);
+                if event.family() == "site" {
+                    if !busy {
+                        sink.command(event, now);
+                    }
+                } else if sink.next(&subject, durable) == Some(event.position) && !busy {
+                    sink.due.insert(subject, now + AT_ONCE);
+                }
+            }
+        }
+    }
+
+    /// An attempt starts.
+    pub fn starts(&mut self, sink: usize, start: &Start) {
+        let Some(sink) = self.sinks.get_mut(sink) else {
+            return;
+        };
+        for event in &start.events {
+            sink.due.remove(&event.lane());
+            if event.family() == "site" {
+                sink.owed.insert(event.lane());
+            }
+        }
+        sink.under_way.insert(start.attempt, start.events.clone());
+    }
+
+    /// An attempt has ended, or was abandoned.
+    pub fn ended(
+        &mut self,
+        sink: usize,
+        attempt: u64,
+        result: Option<&Attempt>,
+        durable: &Durable,
+        now: Duration,
+    ) {
+        let Some(sink) = self.sinks.get_mut(sink) else {
+            return;
+        };
+        let events = sink.under_way.remove(&attempt).unwrap_or_default();
+        match result {
+            Some(Attempt::Unreachable { .. }) => sink.down = true,
+            Some(Attempt::Delivered | Attempt::Failed { .. }) if sink.down => {
+                sink.down = false;
+                for due in sink.due.values_mut() {
+                    *due = (*due).max(now + AT_ONCE);
+                }
+            }
+            _ => {}
+        }
+        for event in &events {
+            let subject = event.lane();
+            let batch = events.len() > 1;
+            match result {
+                Some(Attempt::Delivered) => sink.delivered(event, durable, now),
+                Some(Attempt::Failed { .. }) if !batch => {
+                    sink.failing.insert(Arc::clone(&subject), now);
+                    sink.due.insert(Arc::clone(&subject), now + AGAIN);
+                    if event.family() == "site"
+                        && let Some(newest) = durable.newest_of_site(&event.subject)
+                        && newest.position > event.position
+                    {
+                        sink.command(newest, now);
+                    }
+                }
+                _ => {
+                    sink.due.insert(subject, now + AT_ONCE);
+                }
+            }
+        }
+    }
+
+    /// The machine has been stepped.
+    pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
+        let now = end.now;
+        let disk = end.writing || end.view.health.store_error.is_some();
+        for (number, sink) in self.sinks.iter_mut().enumerate() {
+            if disk {
+                // A command waits until it is written down as attempted.
+                for (_, due) in sink.due.iter_mut().filter(|(key, _)| is_site(key)) {
+                    *due = (*due).max(now + AT_ONCE);
+                }
+            }
+            if sink.down || end.stopping {
+                continue;
+            }
+            let late = sink.due.iter().find(|(_, due)| **due < now);
+            must(late.is_none(), now, "nobody is in the way", || {
+                format!("sink{number}, {late:?} is not attempted")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn is_under_way(&self, subject: &str) -> bool {
+        let mut events = self.under_way.values().flatten();
+        events.any(|event| *event.lane() == *subject)
+    }
+
+    /// The position of the next event of a subject that is no site.
+    fn next(&self, subject: &Arc<str>, durable: &Durable) -> Option<u64> {
+        let acknowledged = self.acknowledged.get(subject);
+        let positions = durable.lanes.get(subject)?;
+        let mut pending = positions.iter().filter(|position| {
+            !acknowledged.is_some_and(|acknowledged| acknowledged.contains(position))
+        });
+        pending.next().copied()
+    }
+
+    /// A site's newest command may go.
+    fn command(&mut self, newest: &Event, now: Duration) {
+        let subject = newest.lane();
+        let release = &*newest.event_type == "site.release";
+        if release && !self.owed.contains(&subject) {
+            self.due.remove(&subject);
+            return;
+        }
+        let within = if self.failing.contains_key(&subject) {
+            NEW_COMMAND
+        } else {
+            AT_ONCE
+        };
+        let due = self.due.entry(subject).or_insert(now + within);
+        *due = (*due).min(now + within);
+    }
+
+    fn delivered(&mut self, event: &Event, durable: &Durable, now: Duration) {
+        let subject = event.lane();
+        self.failing.remove(&subject);
+        if event.family() != "site" {
+            let acknowledged = self.acknowledged.entry(Arc::clone(&subject)).or_default();
+            acknowledged.insert(event.position);
+            if self.next(&subject, durable).is_some() {
+                self.due.insert(subject, now + AT_ONCE);
+            }
+            return;
+        }
+        if &*event.event_type == "site.release" {
+            self.owed.remove(&subject);
+        }
+        if let Some(newest) = durable.newest_of_site(&event.subject)
+            && newest.position > event.position
+        {
+            self.command(newest, now);
+        }
+    }
+}
+
+fn is_site(subject: &str) -> bool {
+    subject.starts_with("site/")
+}
