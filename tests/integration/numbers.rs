@@ -185,6 +185,7 @@ async fn numbers_of_a_file_of_an_older_version_go_on_far_above_and_its_events_ke
          UPDATE events SET position = position - (SELECT min(position) - 1 FROM events);
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
+         ALTER TABLE settled_beyond DROP COLUMN upto;
          PRAGMA user_version = 3",
     )
     .unwrap();
