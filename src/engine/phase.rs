@@ -1,9 +1,26 @@
 //! Where a dispatch stands at a given time.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::{CancelReason, Dispatch, Entry, Phase};
 use crate::simulation::defects::{self, Defect};
+
+/// How far ahead a time must be before an answer undoes that it has passed
+/// (rule R4).
+const FAR_AHEAD: TimeDelta = TimeDelta::minutes(1);
+
+/// Whether `time` is so far ahead of `now` that it can only have passed on a clock
+/// that was ahead.
+pub(super) fn is_far_ahead(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time - now > FAR_AHEAD
+}
+
+/// Whether a start or an end of `entry` has passed that is far ahead of `now`.
+pub(super) fn passed_too_early(entry: &Entry, now: DateTime<Utc>) -> bool {
+    let end = entry.dispatch.end_time;
+    (entry.started && is_far_ahead(entry.dispatch.start_time, now))
+        || (entry.ended && end.is_some_and(|end| is_far_ahead(end, now)))
+}
 
 /// Which of a dispatch's times have been seen to pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,16 +41,25 @@ impl Passed {
     /// What has passed at `now`, for a dispatch that stood as `before`.
     ///
     /// What once passed stays passed, unless the upstream moved it later: the
-    /// clock may have fallen back (rule R4).
-    pub fn since(before: &Entry, dispatch: &Dispatch, now: DateTime<Utc>) -> Self {
+    /// clock may have fallen back. Only an answer by which the clock is right now
+    /// undoes what passed while the clock was ahead (rule R4).
+    pub fn since(
+        before: &Entry,
+        dispatch: &Dispatch,
+        now: DateTime<Utc>,
+        clock_agrees: bool,
+    ) -> Self {
         let fresh = Self::at(dispatch, now);
         if defects::is(Defect::LatchForgotten) {
             return fresh;
         }
-        let start_kept = before.started && dispatch.start_time <= before.dispatch.start_time;
+        let undone = |time| clock_agrees && is_far_ahead(time, now);
+        let start_kept = before.started
+            && dispatch.start_time <= before.dispatch.start_time
+            && !undone(dispatch.start_time);
         let end_kept = before.ended
             && match (dispatch.end_time, before.dispatch.end_time) {
-                (Some(end), Some(known)) => end <= known,
+                (Some(end), Some(known)) => end <= known && !undone(end),
                 _ => false,
             };
         Self {

@@ -69,6 +69,9 @@ pub struct Outcome {
     pub outdated: u64,
     /// Times that a lower number was taken over: the upstream was restored.
     pub rewinds: u64,
+    /// The request whose answer says that the wall clock is right, and what it
+    /// was made for. The answer undoes leads that a clock that was ahead has begun.
+    pub timed: Option<(Asked, Source)>,
 }
 
 impl Outcome {
@@ -100,6 +103,8 @@ pub fn reconcile(
     match observation {
         Observation::Clock => step.advance(rules.stride),
         Observation::Api { request, answer } => {
+            let timed = (request.asked, request.source);
+            step.outcome.timed = request.clock_agrees.then_some(timed);
             step.advance(usize::MAX);
             match answer {
                 Answer::List(list) => step.list(list, request),
@@ -157,7 +162,7 @@ impl Step<'_> {
     /// The whole list: what it shows, what it lacks, and what can be dropped.
     fn list(&mut self, list: &Arc<List>, request: &Request) {
         let asked = request.asked;
-        let open = self.schedule.open(list, asked);
+        let open = self.schedule.open(list, asked, self.now);
         if list.nameless() == 0 && self.schedule.is_newest_list(asked) {
             self.mass_absence(&open, request);
         }

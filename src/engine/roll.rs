@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::OrdSet;
 
+use super::phase::passed_too_early;
 use super::{List, Reading};
 use crate::model::{Asked, DispatchId, Entry};
 
@@ -79,9 +80,16 @@ impl<'l> Open<'l> {
 /// Whether a list that was asked for at `asked` has `entry` just as it is, so
 /// that the same list would change nothing but when it was confirmed. `reading`
 /// is what the list says of it.
-pub(super) fn settles(reading: Option<&Reading>, asked: Asked, entry: &Entry) -> bool {
+pub(super) fn settles(
+    reading: Option<&Reading>,
+    asked: Asked,
+    entry: &Entry,
+    now: DateTime<Utc>,
+) -> bool {
     entry.asked == asked
         && entry.inquiry.doubts().next().is_none()
+        // An answer by which the clock is right may undo it yet.
+        && !passed_too_early(entry, now)
         // A start or an end may pass yet, and nothing but an answer says so.
         && (!entry.phase.is_over() || (entry.started && entry.ended))
         && reading.is_some_and(|reading| reading.shares(&entry.dispatch))

@@ -232,9 +232,16 @@ impl Schedule {
 
     /// The dispatches of which `list` may say anything but what the roll says
     /// already, by id. Of all others it says the same again.
-    pub(super) fn open<'l>(&mut self, list: &'l Arc<List>, asked: Asked) -> Vec<Open<'l>> {
+    pub(super) fn open<'l>(
+        &mut self,
+        list: &'l Arc<List>,
+        asked: Asked,
+        now: DateTime<Utc>,
+    ) -> Vec<Open<'l>> {
         let roll = self.roll.clone().filter(|roll| asked > roll.asked);
-        if let Some(roll) = roll.as_ref().filter(|roll| roll.is(list)) {
+        // On a clock that was ahead, starts and ends may have passed that have not.
+        let timely = roll.as_ref().is_none_or(|roll| roll.at <= now);
+        if let Some(roll) = roll.as_ref().filter(|roll| timely && roll.is(list)) {
             return roll.apart().map(|id| Open::new(id, list.get(id))).collect();
         }
         let mut open = Vec::new();
@@ -246,7 +253,7 @@ impl Schedule {
             }
             let reading = readings.next_if(|reading| reading.id() == id);
             if roll.as_ref().is_some_and(|roll| roll.confirms(entry)) {
-                if reading.is_some_and(|reading| reading.shares(&entry.dispatch)) {
+                if timely && reading.is_some_and(|reading| reading.shares(&entry.dispatch)) {
                     continue;
                 }
                 leaving.push(Arc::clone(entry));
@@ -275,7 +282,7 @@ impl Schedule {
         }
         let settled = |open: &Open| {
             let entry = self.entries.get(&open.id);
-            entry.is_some_and(|entry| settles(open.reading, asked, entry))
+            entry.is_some_and(|entry| settles(open.reading, asked, entry, now))
         };
         let apart = open
             .into_iter()

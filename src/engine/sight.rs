@@ -111,7 +111,7 @@ impl Step<'_> {
     }
 
     fn accept(&mut self, known: &Entry, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
-        let passed = Passed::since(known, dispatch, self.now);
+        let passed = Passed::since(known, dispatch, self.now, request.clock_agrees);
         let (phase, cancel_reason) = phase(dispatch, passed);
         let mut changed = Field::differences(&known.dispatch, dispatch);
         let kinds = announcements(known.phase, phase, &mut changed);

@@ -1,6 +1,7 @@
 //! Statements about the engine, one rule at a time.
 
 mod absence;
+mod clock;
 mod doubt;
 mod order;
 mod phases;
@@ -73,6 +74,8 @@ struct World {
     now: i64,
     /// When each request was issued.
     issued: BTreeMap<Asked, Mono>,
+    /// Whether the API's clock agrees with ours.
+    clock_agrees: bool,
     outcome: Outcome,
 }
 
@@ -83,6 +86,7 @@ impl World {
             asked: 0,
             now: 0,
             issued: BTreeMap::new(),
+            clock_agrees: true,
             outcome: Outcome::default(),
         }
     }
@@ -117,7 +121,7 @@ impl World {
             asked,
             issued: self.issued.get(&asked).copied().unwrap_or(answered),
             answered,
-            clock_agrees: true,
+            clock_agrees: self.clock_agrees,
         };
         self.tell(now, &Observation::Api { request, answer })
     }

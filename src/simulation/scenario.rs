@@ -99,6 +99,8 @@ pub(super) enum Incident {
     JumpAhead { by: Duration },
     /// The wall clock falls back, and is put right later.
     FallBack { by: Duration, lasts: Duration },
+    /// The wall clock is ahead for a while, and is put right then.
+    RunAhead { by: Duration, lasts: Duration },
     /// The machine sleeps. Both clocks count that time.
     Suspend { lasts: Duration },
     /// The daemon gets no processor for a while.
@@ -265,6 +267,7 @@ impl Incident {
             Self::Restart { .. } => "restart without a sink",
             Self::JumpAhead { .. } => "clock jumps ahead",
             Self::FallBack { .. } => "clock falls back",
+            Self::RunAhead { .. } => "clock is ahead for a while",
             Self::Suspend { .. } => "suspend",
             Self::Stall { .. } => "stall",
         }

@@ -324,7 +324,8 @@ proptest! {
                     };
                     let (after, outcome) =
                         reconcile(step.after.clone(), &observation, at(step.now), &RULES);
-                    assert_eq!(outcome, Outcome { outdated: 1, ..Outcome::default() });
+                    let timed = outcome.timed;
+                    assert_eq!(outcome, Outcome { outdated: 1, timed, ..Outcome::default() });
                     assert_eq!(entries(&after), entries(&step.after));
                 }
             }
@@ -346,7 +347,11 @@ proptest! {
                 changes.map(|change| (change.id.clone(), change.kind.clone(), change.revision)).collect()
             };
             assert_eq!(kinds(step), kinds(other));
-            let rest = |step: &Step| Outcome { changes: vec![], ..step.outcome.clone() };
+            let rest = |step: &Step| Outcome {
+                changes: vec![],
+                timed: None,
+                ..step.outcome.clone()
+            };
             assert_eq!(rest(step), rest(other));
         }
     }

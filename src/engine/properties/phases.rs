@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::oracle::{Word, word};
 use super::world::{Step, at};
-use crate::engine::Schedule;
+use crate::engine::{Observation, Schedule};
 use crate::model::{ChangeKind, Dispatch, DispatchId, Entry, Field, Phase};
 
 /// The phase of a dispatch whose start and end have passed or not.
@@ -61,6 +61,19 @@ impl Passed {
         self.dispatch = dispatch.clone();
     }
 
+    /// An answer by which the clock is right was taken, or perhaps was: what is
+    /// more than a minute ahead has not passed.
+    pub fn undo(&mut self, now: i64, perhaps: bool) {
+        let ahead = |time: DateTime<Utc>| time > at(now + 60);
+        let start = ahead(self.dispatch.start_time);
+        let end = self.dispatch.end_time.is_some_and(ahead);
+        for (concerned, passed) in [(true, &mut self.surely), (!perhaps, &mut self.perhaps)] {
+            if concerned {
+                *passed = (passed.0 && !start, passed.1 && !end);
+            }
+        }
+    }
+
     pub fn look(&mut self, now: i64, announced: bool) {
         let started = self.dispatch.start_time <= at(now);
         let ended = self.dispatch.end_time.is_some_and(|end| end <= at(now));
@@ -96,6 +109,13 @@ pub fn follow_phases(steps: &[Step], mut check: impl FnMut(&Step, &Entry, &Passe
             let passed = passed.or_insert_with(|| Passed::new(&entry.dispatch));
             passed.replace(&entry.dispatch);
             let shown = matches!(word(step, entry.id()), Some((_, Word::Shows(_))));
+            if let (true, Observation::Api { request, .. }) = (shown, &step.observation)
+                && request.clock_agrees
+            {
+                let before = step.before.get(entry.id());
+                let newer = before.is_none_or(|before| before.asked < request.asked);
+                passed.undo(step.now, !newer || entry.asked != request.asked);
+            }
             let confirmed = shown && entry.last_confirmed == at(step.now);
             let withdrawn = entry.dispatch.authorized && entry.phase == Phase::Cancelled;
             passed.look(

@@ -3,7 +3,7 @@
 use super::oracle::is_long_over;
 use super::phases;
 use super::upstream::id;
-use super::world::World;
+use super::world::{World, at};
 use crate::engine::Schedule;
 use crate::model::{CancelReason, Entry};
 
@@ -24,6 +24,9 @@ pub fn assert_settled(world: &World, before: &Schedule) {
             (Some(entry), Some(truth)) if listed || was_live => {
                 assert_eq!(*entry.dispatch, truth);
                 assert!(!withdrawn(&entry), "{id} is there");
+                let soon = at(world.now() + 60);
+                assert!(!entry.started || entry.dispatch.start_time <= soon);
+                assert!(!entry.ended || entry.dispatch.end_time.is_some_and(|end| end <= soon));
             }
             (Some(entry), None) if was_live => {
                 assert!(withdrawn(&entry), "{id} is gone");

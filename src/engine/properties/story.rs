@@ -23,6 +23,8 @@ pub enum Op {
         look_ups: Fault,
         late: u8,
     },
+    /// From now on the API's clock agrees with ours, or no longer.
+    ClockAgrees(bool),
     /// The wall clock moves, either way, and somebody looks at it or not.
     Pass { seconds: i64, noticed: bool },
     /// The daemon starts again from its store.
@@ -99,7 +101,14 @@ pub enum Fault {
 
 /// Stories with everything that can go wrong.
 pub fn stories() -> impl Strategy<Value = Vec<Op>> {
-    let pass = prop_oneof![6 => 1..12i64, 2 => -25..0i64, 1 => 30..90i64];
+    let pass = prop_oneof![
+        6 => 1..12i64,
+        2 => -25..0i64,
+        1 => 30..90i64,
+        // Far enough for an answer to undo what has passed.
+        1 => -400..-60i64,
+        1 => 100..400i64,
+    ];
     story(op(fault().boxed(), event(true).boxed(), pass.boxed()))
 }
 
@@ -177,6 +186,7 @@ fn op(
             .prop_map(|(list, look_ups, late)| Op::Poll { list, look_ups, late }),
         4 => (pass, any::<bool>()).prop_map(|(seconds, noticed)| Op::Pass { seconds, noticed }),
         1 => Just(Op::Restart),
+        1 => any::<bool>().prop_map(Op::ClockAgrees),
     ]
 }
 

@@ -70,6 +70,8 @@ pub struct World {
     now: i64,
     /// The clock that does not jump.
     mono: Duration,
+    /// Whether the API's clock agrees with ours.
+    clock_agrees: bool,
     /// Whether every observation is given another source.
     swapped: bool,
     /// The last list that was told: the next one shares with it what is the same.
@@ -90,6 +92,7 @@ impl World {
             last: Asked { term: 1, count: 0 },
             now: 0,
             mono: Duration::ZERO,
+            clock_agrees: true,
             swapped,
             last_list: Arc::default(),
             forgetful: Schedule::default(),
@@ -134,6 +137,7 @@ impl World {
     /// that the engine asks for then, and ten and twenty seconds later.
     pub fn settle(&mut self) {
         self.in_flight.clear();
+        self.clock_agrees = true;
         self.ask(None, Source::Poll);
         self.answer_all();
         for _ in 0..2 {
@@ -205,6 +209,7 @@ impl World {
                 }
             }
             Op::Restart => self.restart(),
+            Op::ClockAgrees(agrees) => self.clock_agrees = *agrees,
         }
     }
 
@@ -300,7 +305,7 @@ impl World {
                 asked: question.asked,
                 issued: question.left,
                 answered: self.mono,
-                clock_agrees: true,
+                clock_agrees: self.clock_agrees,
             },
             answer,
         };

@@ -25,6 +25,8 @@ pub(super) struct Claim {
     pub dispatch: Arc<Dispatch>,
     /// Whether it holds its sites.
     pub hold: Hold,
+    /// Whether it holds them by its lead: it has not started.
+    pub by_lead: bool,
     /// When the entry last changed, UTC: of several that hold a site the newest
     /// names it.
     pub last_changed: DateTime<Utc>,
@@ -54,6 +56,7 @@ impl Claim {
         Self {
             dispatch: Arc::clone(&entry.dispatch),
             hold,
+            by_lead: hold == Hold::Begun && entry.phase == Phase::Scheduled,
             last_changed: entry.last_changed,
         }
     }
@@ -75,6 +78,7 @@ impl Claim {
         Self {
             dispatch: Arc::clone(&self.dispatch),
             hold: Hold::Begun,
+            by_lead: true,
             last_changed: self.last_changed,
         }
     }

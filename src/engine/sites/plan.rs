@@ -27,6 +27,8 @@ pub struct SitePlan {
     pub(super) sites: OrdMap<SiteId, Record>,
     pub(super) claims: OrdMap<DispatchId, Arc<Claim>>,
     pub(super) due: OrdSet<(DateTime<Utc>, Due)>,
+    /// The dispatches that hold their sites by their lead.
+    pub(super) leading: OrdSet<DispatchId>,
     /// Sites to be looked at once all that has begun has been taken in: those
     /// that nothing holds any more, and after a restart those that may have been
     /// told something.
@@ -168,6 +170,11 @@ impl SitePlan {
     /// Takes a claim in, in place of that dispatch's claim before.
     pub(super) fn put_claim(&mut self, claim: Arc<Claim>, rules: &Rules) -> Arc<Claim> {
         let id = claim.dispatch.id.clone();
+        if claim.by_lead {
+            self.leading.insert(id.clone());
+        } else {
+            self.leading.remove(&id);
+        }
         let before = self.claims.insert(id.clone(), Arc::clone(&claim));
         let due_before = before.and_then(|before| before.lead_due(rules));
         self.reschedule(due_before, claim.lead_due(rules), Due::Lead(id));
@@ -176,6 +183,7 @@ impl SitePlan {
 
     /// Drops the claim of this dispatch.
     pub(super) fn remove_claim(&mut self, id: &DispatchId, rules: &Rules) {
+        self.leading.remove(id);
         let due = self
             .claims
             .remove(id)

@@ -10,8 +10,9 @@ use super::claim::{Claim, Link, may_have_held};
 use super::news::news;
 use super::plan::{Due, Record};
 use super::{SiteChange, SiteChangeKind, SitePlan, SiteState};
+use crate::engine::phase::is_far_ahead;
 use crate::engine::{Outcome, Rules, Schedule};
-use crate::model::{DispatchId, SiteId, Source};
+use crate::model::{Asked, DispatchId, Entry, SiteId, Source};
 
 /// What a step of the plan led to.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +98,32 @@ impl Step<'_> {
                 abandoned,
             };
             self.touch(told.id, after, touch);
+        }
+        if let Some((asked, source)) = outcome.timed {
+            self.undo_leads(schedule, asked, source);
+        }
+    }
+
+    /// The leads that a clock that was ahead has begun, of the dispatches that the
+    /// answer to this request shows (rule R4).
+    fn undo_leads(&mut self, schedule: &Schedule, asked: Asked, source: Source) {
+        let now = self.now;
+        let too_early = |entry: &Entry| {
+            let begin = self.rules.lead_start(entry.dispatch.start_time);
+            entry.asked == asked && is_far_ahead(begin, now)
+        };
+        let leading = self.planned.plan.leading.iter();
+        let undone: Vec<_> = leading
+            .filter_map(|id| schedule.get(id))
+            .filter(|entry| too_early(entry))
+            .collect();
+        for entry in undone {
+            let touch = Touch {
+                source,
+                abandoned: false,
+            };
+            let claim = Claim::new(&entry, false, self.rules);
+            self.touch(entry.id(), Some(claim), touch);
         }
     }
 

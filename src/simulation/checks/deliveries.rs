@@ -286,7 +286,10 @@ impl Lanes {
         let before = self.attempted.get(site).copied();
         if is_release(event) {
             must(
-                before.is_some_and(|tried| tried.owes_release || tried.released == event.sequence),
+                event.unconditional
+                    || before.is_some_and(|tried| {
+                        tried.owes_release || tried.released == event.sequence
+                    }),
                 now,
                 "whoever was never told to curtail is not released",
                 || format!("sink{sink}, {site}, event {}", event.position),

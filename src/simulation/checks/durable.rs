@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::StepEnd;
 use crate::model::{DispatchId, Entry, Event};
 use crate::simulation::violation::{Checked, must};
@@ -112,18 +114,24 @@ impl Durable {
         self.events.get(last)
     }
 
-    /// A start or an end that came is undone by an update alone (rule R4).
+    /// A start or an end that came is undone by an update, or because it is more
+    /// than a minute ahead of the clock at the answer that undoes it (rule R4).
     fn keeps_its_phase(&self, entry: &Entry, now: Duration) -> Checked {
         let Some(before) = self.entries.get(entry.id()) else {
             return Ok(());
         };
         let (was, is) = (&before.dispatch, &entry.dispatch);
-        let start_undone = before.started && !entry.started && is.start_time <= was.start_time;
+        let soon = entry.last_confirmed + TimeDelta::minutes(1);
+        let start_undone = before.started
+            && !entry.started
+            && is.start_time <= was.start_time
+            && is.start_time <= soon;
         let end_undone = before.ended
             && !entry.ended
             && is.end_time.is_some()
             && was.end_time.is_some()
-            && is.end_time <= was.end_time;
+            && is.end_time <= was.end_time
+            && is.end_time.is_some_and(|end| end <= soon);
         must(
             !start_undone && !end_undone,
             now,

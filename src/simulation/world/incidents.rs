@@ -139,6 +139,11 @@ impl World {
                 self.fallen += by;
                 self.enter(self.now + lasts, Coming::ClockPutRight(by));
             }
+            Incident::RunAhead { by, lasts } => {
+                let by = TimeDelta::from_std(by).unwrap_or_default();
+                self.fallen -= by;
+                self.enter(self.now + lasts, Coming::ClockPutRight(-by));
+            }
             // Both clocks count the time of a suspend, as they do a stall's.
             Incident::Suspend { lasts } | Incident::Stall { lasts } => self.hold(lasts),
         }

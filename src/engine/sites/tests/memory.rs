@@ -38,6 +38,32 @@ fn a_clock_that_falls_back_undoes_no_start_and_no_end() {
 }
 
 #[test]
+fn an_answer_undoes_a_lead_that_a_clock_that_was_ahead_has_begun() {
+    let mut world = World::new(lead(600));
+    world.see(0, dispatch("a", 7200, 9000));
+    world.see(0, dispatch("b", 7200, 9000));
+    assert_eq!(world.clock(6900), ["curtail s by a"]);
+    assert_eq!(world.clock(3), NOTHING);
+    // An answer about the one says nothing of the other.
+    assert_eq!(world.see(4, dispatch("a", 7200, 9000)), ["adjust s by a"]);
+    let both = [dispatch("a", 7200, 9000), dispatch("b", 7200, 9000)];
+    assert_eq!(world.list(5, both.clone()), ["release s by b"]);
+    assert_eq!(world.next_due(), Some(6600));
+    // A lead that begins within a minute has begun.
+    assert_eq!(world.clock(6600), ["curtail s by a"]);
+    assert_eq!(world.list(6541, both), NOTHING);
+}
+
+#[test]
+fn a_site_is_curtailed_again_once_the_clock_is_right() {
+    let mut world = World::new(lead(0));
+    world.list(0, [dispatch("a", 0, 3600)]);
+    assert_eq!(world.clock(86_400), ["release s by a"]);
+    assert_eq!(world.clock(3), NOTHING);
+    assert_eq!(world.list(4, [dispatch("a", 0, 3600)]), ["curtail s by a"]);
+}
+
+#[test]
 fn nothing_due_touches_nothing() {
     let mut world = World::new(lead(5));
     world.see(0, dispatch("a", 10, 20));
