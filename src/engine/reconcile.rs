@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Answer, DoubtChange, List, Observation, Reading, Request, Schedule};
-use crate::model::{CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source};
+use crate::model::{
+    Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
+};
 
 /// What the operator decides about the schedule and its sites, and how much is
 /// done at once.
