@@ -53,6 +53,7 @@ async fn while_the_api_refuses_connections_webhooks_do_not_spend_the_budget() {
     let daemon = world
         .setup()
         .with("--webhook-deadline", "500ms")
+        .with("--peer-rate", "0")
         .ready()
         .await;
     world.sandbox.stop();
@@ -70,6 +71,7 @@ async fn while_the_api_answers_503_to_everything_webhooks_do_not_spend_the_budge
     let daemon = world
         .setup()
         .with("--webhook-deadline", "500ms")
+        .with("--peer-rate", "0")
         .ready()
         .await;
     world.faults(json!({"api_error_rate": 1.0, "api_error_status": 503}));
