@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::api::is_listed;
-use super::checks::site_is;
+use super::checks::{Durable, site_is};
 use super::oracle;
 use super::receivers::Receiver;
 use super::scenario::Knobs;
@@ -24,6 +24,7 @@ pub(super) struct Situation<'a> {
     pub upstream: &'a Upstream,
     pub view: &'a View,
     pub receivers: &'a [Receiver],
+    pub durable: &'a Durable,
 }
 
 /// How long it may take: a poll that was under way, two polls and their
@@ -46,6 +47,7 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         upstream,
         view,
         receivers,
+        durable,
     } = situation;
     let (now, wall) = (*now, *wall);
     let truth = upstream.all_at(now);
@@ -81,10 +83,18 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         site_is(site, duties.get(&site.id), now)?;
     }
     for (sink, receiver) in receivers.iter().enumerate() {
-        let believes: BTreeMap<String, oracle::Duty> =
-            receiver.curtailed().filter_map(obeyed).collect();
+        let within_reach = |site: &str| {
+            let obeyed = receiver.obeyed(site);
+            obeyed.is_none_or(|obeyed| !durable.is_out_of_reach(site, obeyed))
+        };
+        let believes: BTreeMap<String, oracle::Duty> = receiver
+            .curtailed()
+            .filter(|event| within_reach(&event.subject))
+            .filter_map(obeyed)
+            .collect();
         let must_be: BTreeMap<String, oracle::Duty> = duties
             .iter()
+            .filter(|(site, _)| within_reach(site.as_str()))
             .map(|(site, duty)| (site.to_string(), duty.clone()))
             .collect();
         must(

@@ -33,6 +33,8 @@ pub(super) fn generate(seed: u64) -> Scenario {
         let what = trouble(dispatches, knobs.batches.len(), &mut random);
         incidents.push((at, what));
     }
+    // Chances of its own: so the other incidents of a seed stay what they are.
+    lost_state(lasts, &mut dice.roll("state", &[]), &mut incidents);
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -164,6 +166,23 @@ fn life(
             _ => Incident::PutBack { dispatch },
         };
         incidents.push((at, what));
+    }
+}
+
+/// In one run of eight the state is lost, or replaced by an older copy, once or
+/// twice.
+fn lost_state(lasts: Duration, random: &mut SmallRng, incidents: &mut Vec<(Duration, Incident)>) {
+    if !random.random_bool(0.125) {
+        return;
+    }
+    let mut at = lasts.mul_f64(random.random_range(0.1..0.6));
+    incidents.push((at, Incident::BackUp));
+    for _ in 0..random.random_range(1..=2) {
+        at += lasts.mul_f64(random.random_range(0.01..0.2));
+        // Nobody removes a file and starts a daemon within a second.
+        let down = Duration::from_millis(pick(random, &[1_000, 5_000, 30_000], 1_000));
+        let restored = random.random_bool(0.6);
+        incidents.push((at, Incident::LoseState { down, restored }));
     }
 }
 

@@ -132,6 +132,11 @@ impl Receiver {
         }
     }
 
+    /// The command for the site that it obeyed last.
+    pub fn obeyed(&self, site: &str) -> Option<&Event> {
+        self.beliefs.get(site)
+    }
+
     /// Whether it takes the site for curtailed.
     pub fn curtails(&self, site: &str) -> bool {
         self.beliefs.get(site).is_some_and(curtails)

@@ -95,6 +95,10 @@ pub(super) enum Incident {
         down: Duration,
         without: Option<usize>,
     },
+    /// Somebody copies the state.
+    BackUp,
+    /// The daemon dies, and its state is gone, or replaced by the last copy.
+    LoseState { down: Duration, restored: bool },
     /// The wall clock jumps ahead for good.
     JumpAhead { by: Duration },
     /// The wall clock falls back, and is put right later.
@@ -205,6 +209,14 @@ pub(super) enum DiskFault {
     Slow,
 }
 
+impl Scenario {
+    /// Whether the state is lost or replaced at some time.
+    pub fn loses_state(&self) -> bool {
+        let mut incidents = self.incidents.iter();
+        incidents.any(|timed| matches!(timed.what, Incident::LoseState { .. }))
+    }
+}
+
 impl Incident {
     /// Its name in reports.
     pub fn kind(&self) -> &'static str {
@@ -265,6 +277,9 @@ impl Incident {
             Self::CrashStorm { .. } => "crashes at every write",
             Self::Restart { without: None, .. } => "restart",
             Self::Restart { .. } => "restart without a sink",
+            Self::BackUp => "state backed up",
+            Self::LoseState { restored: true, .. } => "state restored from a backup",
+            Self::LoseState { .. } => "state lost",
             Self::JumpAhead { .. } => "clock jumps ahead",
             Self::FallBack { .. } => "clock falls back",
             Self::RunAhead { .. } => "clock is ahead for a while",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::scenario::{DiskFault, Incident, Plan, Timed};
 use super::*;
 
 /// The seeds that every test run goes through.
@@ -80,4 +81,62 @@ fn the_shortest_run_breaks_the_same_rule_with_fewer_incidents() {
         short.outcome.unwrap_err().rule
     );
     assert!(short.trace.len() <= whole.trace.len());
+}
+
+/// A world with two sinks, in which a dispatch is made in the tenth second.
+fn of_two_sinks(incidents: Vec<(u64, Incident)>) -> Scenario {
+    let plan = Plan {
+        start: 5,
+        length: Some(5),
+        authorized: true,
+        test: false,
+        sites: 1,
+    };
+    let created = (10_000, Incident::Create { dispatch: 0, plan });
+    let mut scenario = generate::generate(0);
+    scenario.knobs.batches = vec![1, 1];
+    scenario.knobs.settings.poll_interval = Duration::from_secs(2);
+    scenario.incidents = (0..)
+        .zip(incidents.into_iter().chain([created]))
+        .map(|(number, (at, what))| Timed {
+            at: Duration::from_millis(at),
+            number,
+            what,
+        })
+        .collect();
+    scenario.quiet_from = Duration::from_secs(40);
+    scenario
+}
+
+#[test]
+fn a_sink_exists_from_its_first_record_on_disk() {
+    let without_the_second = Incident::Restart {
+        down: Duration::from_millis(200),
+        without: Some(1),
+    };
+    // Its first record is not written: the disk is full, or the daemon dies. What
+    // happens while the daemon runs without the sink is not owed to it.
+    let full = Incident::Disk {
+        fault: DiskFault::Full,
+        lasts: Duration::from_millis(6_900),
+    };
+    let on_a_full_disk = of_two_sinks(vec![(0, full), (1_000, without_the_second.clone())]);
+    let mut in_a_crash = of_two_sinks(vec![(0, without_the_second)]);
+    in_a_crash.crash_at_write = Some((1, false));
+    for scenario in [on_a_full_disk, in_a_crash] {
+        let run = run_scenario(&scenario, None, true);
+        assert!(
+            run.outcome.is_ok(),
+            "{}",
+            run.trace.join(
+                "
+"
+            )
+        );
+    }
+    // Seeds that told of the same.
+    for seed in [32_299, 33_641, 56_219, 923_597] {
+        let outcome = run(seed, None, false).outcome;
+        assert!(outcome.is_ok(), "seed {seed}: {outcome:?}");
+    }
 }

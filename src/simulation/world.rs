@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::api::{Prepared, SimulatedApi};
-use super::checks::Checks;
+use super::checks::{Checks, Durable};
 use super::convergence;
 use super::daemon::Daemon;
 use super::defects::{Defect, Tamperer};
@@ -85,6 +85,10 @@ pub(super) struct World {
     crash_at_commit: Vec<(bool, Duration)>,
     receivers: Vec<Receiver>,
     store: MemoryStore,
+    /// The last copy of the state, and what the checks know to be in it.
+    backup: Option<(MemoryStore, Durable)>,
+    /// How many states there were.
+    states: u64,
     /// A sink that the daemon is started without.
     absent: Option<usize>,
     batch: Option<Box<Batch>>,
@@ -125,6 +129,8 @@ impl World {
                 .map(|(sink, batch)| Receiver::new(sink, *batch))
                 .collect(),
             store: MemoryStore::new("simulated", begin),
+            backup: None,
+            states: 1,
             absent: None,
             batch: None,
             commits: 0,
@@ -343,6 +349,7 @@ impl World {
             upstream: &self.upstream,
             view: &daemon.machine().view(),
             receivers: &self.receivers,
+            durable: &self.checks.durable,
         })?;
         self.checks.settled(&self.receivers, self.now)
     }

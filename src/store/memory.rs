@@ -11,7 +11,7 @@ use super::{Batch, Store, StoreError, StoreReader, Stored};
 use crate::engine::SiteState;
 use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kept {
     stored: Stored,
     entries: BTreeMap<DispatchId, Arc<Entry>>,
@@ -63,6 +63,15 @@ impl MemoryStore {
         Self {
             kept: Arc::clone(&self.kept),
             term,
+        }
+    }
+
+    /// A copy that later commits do not reach, as a backup of a file is one.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        Self {
+            kept: Arc::new(Mutex::new(self.lock().clone())),
+            term: self.term,
         }
     }
 

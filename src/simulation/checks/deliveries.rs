@@ -72,6 +72,15 @@ impl Deliveries {
         }
     }
 
+    /// The state was lost or replaced: what it says was attempted counts.
+    pub(super) fn state_replaced(&mut self, durable: &Durable) {
+        for lanes in &mut self.sinks {
+            lanes.attempted.clear();
+            lanes.types.clear();
+        }
+        self.daemon_gone(durable);
+    }
+
     /// An attempt starts.
     pub fn starts(
         &mut self,
@@ -139,6 +148,7 @@ impl Deliveries {
         sink: usize,
         receiver: &Receiver,
         event: &Event,
+        durable: &Durable,
         now: Duration,
     ) -> Checked {
         let Some(lanes) = self.sinks.get_mut(sink) else {
@@ -150,8 +160,12 @@ impl Deliveries {
                 .attempted
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
+            // Released by a state that was lost since.
+            let lost = receiver
+                .obeyed(&event.subject)
+                .is_some_and(|obeyed| !durable.has(obeyed));
             must(
-                late || receiver.curtails(&event.subject),
+                late || lost || receiver.curtails(&event.subject),
                 now,
                 "only a site that was told to curtail is told to adjust",
                 || format!("sink{sink}, {}, event {position}", event.subject),
@@ -171,14 +185,18 @@ impl Deliveries {
         now: Duration,
     ) -> Checked {
         let lane = event.lane();
-        if event.family() == "site" || durable.lost.contains(&(sink, Arc::clone(&lane))) {
+        // What a state has sent that was lost since may come at any time.
+        if event.family() == "site"
+            || !durable.has(event)
+            || durable.lost.contains(&(sink, Arc::clone(&lane)))
+        {
             return Ok(());
         }
         let arrived = self
             .sinks
             .get(sink)
             .and_then(|lanes| lanes.arrived.get(&lane));
-        let positions = durable.lanes.get(&lane).map_or(&[][..], |all| all);
+        let positions = durable.owed(&format!("sink{sink}"), &lane);
         let missing = positions
             .iter()
             .take_while(|position| **position < event.position)
@@ -199,19 +217,27 @@ impl Deliveries {
         now: Duration,
     ) -> Checked {
         for (sink, (lanes, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
-            for (lane, positions) in &durable.lanes {
+            for lane in durable.lanes.keys() {
                 if lane.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(lane))) {
                     continue;
                 }
-                let arrived = lanes.arrived.get(lane).map_or(0, BTreeSet::len);
+                let arrived = lanes.arrived.get(lane);
+                let missing = durable
+                    .owed(&format!("sink{sink}"), lane)
+                    .iter()
+                    .find(|position| arrived.is_none_or(|all| !all.contains(position)));
                 must(
-                    arrived == positions.len(),
+                    missing.is_none(),
                     now,
                     "every dispatch event is delivered",
-                    || format!("sink{sink}, {lane}: {arrived} of {}", positions.len()),
+                    || format!("sink{sink}, {lane}: not {missing:?}"),
                 )?;
             }
             for (site, tried) in &lanes.attempted {
+                let obeyed = receiver.obeyed(site);
+                if obeyed.is_some_and(|obeyed| durable.is_out_of_reach(site, obeyed)) {
+                    continue;
+                }
                 let normal = durable.newest_of_site(site).is_some_and(is_release);
                 must(
                     !(normal && tried.owes_release) && receiver.curtails(site) != normal,

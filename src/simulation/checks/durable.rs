@@ -12,7 +12,7 @@ use crate::simulation::violation::{Checked, must};
 use crate::store::{Batch, SyncRecord, Told};
 
 /// The state that all commits together have made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::simulation) struct Durable {
     pub entries: BTreeMap<DispatchId, Arc<Entry>>,
     pub revision: u64,
@@ -28,8 +28,20 @@ pub(in crate::simulation) struct Durable {
     pub lost: BTreeSet<(usize, Arc<str>)>,
     /// What is written down as attempted, by sink and site.
     pub told: BTreeMap<(Arc<str>, Arc<str>), Told>,
-    position: u64,
+    /// The positions behind which events are owed to each sink that is on disk.
+    /// A sink exists from its first record there on.
+    owed: BTreeMap<Arc<str>, u64>,
+    /// The position of the last event when the daemon started.
+    at_boot: u64,
     /// The term whose commits were last seen.
+    term: u64,
+    /// The highest numbers that any event had, of this state or one before it.
+    highest: Highest,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Highest {
+    position: u64,
     term: u64,
 }
 
@@ -46,6 +58,38 @@ impl Durable {
         must(batch.term >= self.term, now, "terms only grow", || {
             format!("term {} after {}", batch.term, self.term)
         })
+    }
+
+    /// The state was lost or replaced: this is what the new one holds.
+    pub fn replace(&mut self, durable: Self) {
+        let highest = self.highest;
+        *self = Self { highest, ..durable };
+    }
+
+    /// A daemon starts.
+    pub fn booted(&mut self) {
+        self.at_boot = self.events.last_key_value().map_or(0, |(last, _)| *last);
+    }
+
+    /// Whether the event is in this state, not in one that was lost.
+    pub fn has(&self, event: &Event) -> bool {
+        let same = self.events.get(&event.position);
+        same.is_some_and(|same| same.id == event.id)
+    }
+
+    /// The positions of a lane that a sink is to get.
+    pub fn owed(&self, sink: &str, lane: &str) -> &[u64] {
+        let all = self.lanes.get(lane).map_or(&[][..], |all| all);
+        let behind = self.owed.get(sink).copied().unwrap_or(u64::MAX);
+        let from = all.partition_point(|position| *position <= behind);
+        all.get(from..).unwrap_or_default()
+    }
+
+    /// Whether the site is at a receiver as a state has left it that was lost
+    /// since, and was given no command from then on. Then nobody can know.
+    pub fn is_out_of_reach(&self, site: &str, obeyed: &Event) -> bool {
+        let newest = self.newest_of_site(site);
+        !self.has(obeyed) && newest.is_none_or(|newest| newest.position < obeyed.position)
     }
 
     /// A batch lets events go that sinks without which the daemon runs did not
@@ -80,12 +124,22 @@ impl Durable {
         self.revision = batch.revision;
         for event in &batch.events {
             must(
-                event.position > self.position && event.sequence == event.position,
+                event.position > self.highest.position
+                    && event.term >= self.highest.term
+                    && event.sequence == event.position,
                 now,
                 "the numbers of events only grow",
-                || format!("{} after {}", event.position, self.position),
+                || {
+                    format!(
+                        "{} of term {} after {:?}",
+                        event.position, event.term, self.highest
+                    )
+                },
             )?;
-            self.position = event.position;
+            self.highest = Highest {
+                position: event.position,
+                term: event.term,
+            };
             self.alternates(event, now)?;
             self.lanes
                 .entry(event.lane())
@@ -97,6 +151,8 @@ impl Durable {
             self.sync = sync;
         }
         for record in &stored.sinks {
+            let sink = Arc::clone(&record.sink);
+            self.owed.entry(sink).or_insert(self.at_boot);
             for (site, told) in &record.told {
                 let key = (Arc::clone(&record.sink), Arc::clone(site));
                 match told {

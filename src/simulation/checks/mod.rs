@@ -80,8 +80,16 @@ impl Checks {
     pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
         self.promptness.booted(absent);
         self.answers = Answers::default();
+        self.durable.booted();
         self.requests.booted(now);
         self.clockwork.booted(now, self.durable.sync.stale);
+    }
+
+    /// The state was lost or replaced while no daemon runs. `durable` is what the
+    /// new one holds.
+    pub fn state_replaced(&mut self, durable: Durable) {
+        self.durable.replace(durable);
+        self.deliveries.state_replaced(&self.durable);
     }
 
     /// The daemon is no more.
@@ -155,7 +163,8 @@ impl Checks {
         now: Duration,
     ) -> Checked {
         self.deliveries.in_order(sink, event, &self.durable, now)?;
-        self.deliveries.arrives(sink, receiver, event, now)
+        self.deliveries
+            .arrives(sink, receiver, event, &self.durable, now)
     }
 
     /// What an attempt came to.

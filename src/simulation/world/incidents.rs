@@ -131,9 +131,16 @@ impl World {
                     self.restart(down);
                 }
             }
+            Incident::BackUp => {
+                self.backup = Some((self.store.snapshot(), self.checks.durable.clone()));
+            }
+            Incident::LoseState { down, restored } => self.lose_state(down, restored)?,
             Incident::JumpAhead { by } => {
                 self.jumped += TimeDelta::from_std(by).unwrap_or_default();
             }
+            // A lost state and a clock that went back, both together, may make
+            // numbers go back (rule R12).
+            Incident::FallBack { .. } if self.scenario.loses_state() => {}
             Incident::FallBack { by, lasts } => {
                 let by = TimeDelta::from_std(by).unwrap_or_default();
                 self.fallen += by;

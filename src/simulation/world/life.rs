@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Coming, World};
 use crate::delivery::Sink;
-use crate::simulation::checks::StepEnd;
+use crate::simulation::checks::{Durable, StepEnd};
 use crate::simulation::daemon::Daemon;
 use crate::simulation::violation::{Checked, must};
+use crate::store::MemoryStore;
 
 /// Most steps without any input in one simulated second. More is a spin.
 const STEPS_A_SECOND: u32 = 200;
@@ -75,6 +76,23 @@ impl World {
         }
         self.gone();
         self.enter(self.now + down, Coming::Boot);
+        Ok(())
+    }
+
+    /// The daemon dies, and starts on the last copy of its state, or on none.
+    pub(super) fn lose_state(&mut self, down: Duration, restored: bool) -> Checked {
+        self.crash(false, down)?;
+        let copy = self.backup.as_ref().filter(|_| restored);
+        let (store, durable) = match copy {
+            Some((store, durable)) => (store.snapshot(), durable.clone()),
+            None => {
+                self.states += 1;
+                let id = format!("simulated{}", self.states);
+                (MemoryStore::new(&id, self.wall()), Durable::default())
+            }
+        };
+        self.store = store;
+        self.checks.state_replaced(durable);
         Ok(())
     }
 
