@@ -30,6 +30,7 @@ use super::Status;
 use crate::clock::{Clock, Now};
 use crate::http::refusal;
 use crate::listener::Traffic;
+use crate::store::StoreHandle;
 use crate::sync::{Taken, View};
 use crate::voltus::Signals;
 
@@ -50,6 +51,7 @@ impl<C: Clock + Clone> Status<C> {
             traffic: Arc::clone(&self.traffic),
             taken: self.timings.taken(),
             signals: Arc::clone(&self.signals),
+            store: self.store.clone(),
         };
         match tokio::task::spawn_blocking(move || scrape.write(format)).await {
             Ok(Ok(text)) => reply(text, format),
@@ -86,6 +88,7 @@ struct Scrape {
     traffic: Arc<Traffic>,
     taken: Taken,
     signals: Arc<Signals>,
+    store: StoreHandle,
 }
 
 impl Scrape {
@@ -107,6 +110,7 @@ impl Collector for Scrape {
         sync::polls(&mut page, &self.view.health)?;
         sync::requests(&mut page, &self.taken, &self.signals)?;
         sync::commits(&mut page, &self.taken)?;
+        sync::log(&mut page, self.store.log())?;
         schedule::standing(&mut page, &self.view, self.now.wall)?;
         schedule::doings(&mut page, &self.view.health)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)

@@ -7,6 +7,7 @@
 mod batch;
 mod error;
 mod lock;
+mod log;
 mod memory;
 mod sqlite;
 mod term;
@@ -14,9 +15,12 @@ mod worker;
 
 pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord, Told};
 pub use error::{OpenError, StoreError};
+pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use sqlite::{Probe, SqliteReader, SqliteStore};
 pub use worker::{Closed, StoreHandle};
+
+use std::sync::Arc;
 
 use crate::model::{DispatchId, Event, HistoryItem};
 
@@ -38,6 +42,11 @@ pub trait Store: Send + 'static {
     /// [`StoreError::Fenced`] when another daemon has taken over, anything else
     /// when it may be tried again.
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// How the write-ahead log stands, now and later. All zero without one.
+    fn log(&self) -> Arc<LogHealth> {
+        Arc::default()
+    }
 }
 
 /// Answers questions beside the writer, without holding it up (rule R13).

@@ -2,6 +2,7 @@
 
 mod cells;
 mod checkpointer;
+mod hold;
 mod open;
 mod probe;
 mod read;
@@ -9,15 +10,18 @@ mod rows;
 mod schema;
 mod write;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use self::checkpointer::Checkpointer;
 use super::lock::Lock;
-use super::{Batch, OpenError, Store, StoreError, StoreReader, Stored};
+use super::{Batch, LogHealth, OpenError, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Event, HistoryItem};
 
 pub use probe::Probe;
@@ -30,6 +34,7 @@ struct Seen {
 }
 
 impl Seen {
+    /// Looks at the file at `path`.
     fn at(path: &Path) -> std::io::Result<Self> {
         let file = std::fs::metadata(path)?;
         Ok(Self {
@@ -38,11 +43,27 @@ impl Seen {
         })
     }
 
-    /// Whether it can be the same file, later. The database only grows: it is
-    /// never vacuumed.
-    fn follows(&self, before: &Self) -> bool {
-        self.inode == before.inode && self.length >= before.length
+    /// Whether the file at `path` can be the same one, later. It only grows,
+    /// unless somebody vacuums it: then it says itself how long it is.
+    fn follows(&self, before: &Self, path: &Path) -> bool {
+        let whole = || whole_length(path).is_ok_and(|length| self.length >= length);
+        self.inode == before.inode && (self.length >= before.length || whole())
     }
+}
+
+/// The length in bytes that a database has by its own header.
+fn whole_length(path: &Path) -> std::io::Result<u64> {
+    let mut head = [0; 32];
+    File::open(path)?.read_exact(&mut head)?;
+    let [.., a, b, c, d] = head;
+    let pages = u64::from(u32::from_be_bytes([a, b, c, d]));
+    // A length of 64 KiB is written as 1.
+    let page = match u64::from(u16::from_be_bytes([head[16], head[17]])) {
+        1 => 65_536,
+        page => page,
+    };
+    // Zero pages: it does not say.
+    Ok(if pages == 0 { u64::MAX } else { pages * page })
 }
 
 /// The writer of a state file.
@@ -54,6 +75,8 @@ pub struct SqliteStore {
     path: PathBuf,
     /// The file as it was last seen.
     seen: Seen,
+    /// Whether the log is left to the checkpointer, however long it is.
+    log_left: bool,
     term: u64,
     id: String,
     _lock: Lock,
@@ -93,6 +116,10 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
+    fn log(&self) -> Arc<LogHealth> {
+        self.checkpointer.health()
+    }
+
     fn load(&mut self) -> Result<Stored, StoreError> {
         read::load(&self.connection, &self.path, self.term)
     }
@@ -101,9 +128,14 @@ impl Store for SqliteStore {
         // A file that was unlinked takes writes as before, and loses them; one
         // that was cut short takes them into its log alone.
         let seen = Seen::at(&self.path).ok();
-        match seen.filter(|seen| seen.follows(&self.seen)) {
+        match seen.filter(|seen| seen.follows(&self.seen, &self.path)) {
             Some(seen) => self.seen = seen,
             None => return Err(StoreError::Removed(self.path.clone())),
+        }
+        let takes_over = self.checkpointer.takes_over();
+        if self.log_left != takes_over {
+            self.log_left = takes_over;
+            open::leave_log(&self.connection, takes_over)?;
         }
         write::commit(&mut self.connection, batch)?;
         self.checkpointer.written(self.connection.total_changes());

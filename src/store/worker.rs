@@ -1,11 +1,11 @@
 //! The threads that wait for the disk, so that nobody else has to.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::{Batch, Store, StoreError, StoreReader};
+use super::{Batch, LogHealth, Store, StoreError, StoreReader};
 use crate::model::{DispatchId, Event, HistoryItem};
 
 type Write = (Box<Batch>, oneshot::Sender<Result<(), StoreError>>);
@@ -17,6 +17,7 @@ type Read = Box<dyn FnOnce(&mut dyn StoreReader) + Send>;
 pub struct StoreHandle {
     writes: mpsc::Sender<Write>,
     reads: mpsc::Sender<Read>,
+    log: Arc<LogHealth>,
 }
 
 impl StoreHandle {
@@ -32,6 +33,7 @@ impl StoreHandle {
         let (writes, to_write) = mpsc::channel::<Write>();
         let (reads, to_read) = mpsc::channel::<Read>();
         let (closed, is_closed) = oneshot::channel::<()>();
+        let log = store.log();
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -49,7 +51,12 @@ impl StoreHandle {
                     read(&mut reader);
                 }
             })?;
-        Ok((Closed(is_closed), Self { writes, reads }))
+        Ok((Closed(is_closed), Self { writes, reads, log }))
+    }
+
+    /// How the write-ahead log stands.
+    pub fn log(&self) -> &LogHealth {
+        &self.log
     }
 
     /// Writes a batch, also if nobody waits for the answer.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -108,6 +109,98 @@ async fn a_state_file_that_is_removed_or_cut_short_under_way_is_told() {
         promises_nothing(&world, &daemon, "lost").await;
         assert!(daemon.stop(Signal::TERM).await.success());
     }
+}
+
+/// A number of `GET /metrics`.
+async fn metric(daemon: &Daemon, name: &str) -> f64 {
+    let answer = daemon.http.get(daemon.status_url("/metrics")).send().await;
+    let text = answer.unwrap().text().await.unwrap();
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let value = lines.find_map(|(found, value)| (found == name).then_some(value));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_reader_that_holds_the_state_file_is_warned_about_and_the_log_shrinks_when_it_ends() {
+    const LONG: u64 = 8 << 20;
+    let world = World::new().await;
+    let daemon = world.setup().sink("none").ready().await;
+    let log = world.path("state.db-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    let reader = rusqlite::Connection::open(world.path("state.db")).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM events")
+        .unwrap();
+    let mut number = 0;
+    let mut change = async || {
+        number += 1;
+        let mut changed = dispatch("large", number, in_ms(3_600_000), None);
+        changed["metadata"] = json!({"note": "x".repeat(1 << 20), "number": number});
+        world.put(changed);
+        assert_eq!(daemon.webhook("large").await.status, 200);
+    };
+    while length() < LONG {
+        change().await;
+    }
+    let warned = || {
+        let log = daemon.log();
+        let lines = log
+            .iter()
+            .filter(|line| line.contains("within one transaction"));
+        lines.count()
+    };
+    // It takes a minute, and up to fifteen seconds to be noticed.
+    for _ in 0..100 {
+        if warned() > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(warned(), 1);
+    wait_until("it is counted", async || {
+        metric(&daemon, "dispatchd_store_log_held").await == 1.0
+    })
+    .await;
+    assert!(metric(&daemon, "dispatchd_store_log_bytes").await >= LONG as f64);
+    change().await;
+    assert!(length() >= LONG);
+
+    reader.execute_batch("COMMIT").unwrap();
+    wait_until("the log is short again", async || length() < LONG / 8).await;
+    wait_until("it is counted", async || {
+        metric(&daemon, "dispatchd_store_log_held").await == 0.0
+    })
+    .await;
+    change().await;
+    assert_eq!(warned(), 1);
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_vacuumed_under_way_takes_commits_as_before() {
+    let world = World::new().await;
+    let mut daemon = world.setup().sink("none").ready().await;
+    let state = world.path("state.db");
+    for number in 1..=4 {
+        let mut large = dispatch("large", number, in_ms(3_600_000), None);
+        large["metadata"] = json!({"note": "x".repeat(1 << 20)});
+        world.put(large);
+        assert_eq!(daemon.webhook("large").await.status, 200);
+    }
+    let operator = rusqlite::Connection::open(&state).unwrap();
+    let fold = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let shrink = |sql: &str| {
+        operator.execute_batch(sql).unwrap();
+        let _ = operator.query_row(fold, [], |_| Ok(()));
+        std::fs::metadata(&state).unwrap().len()
+    };
+    let before = shrink("");
+    // Nobody needs these any more: so the file gets shorter.
+    let after = shrink("DELETE FROM events; DELETE FROM history; VACUUM");
+    assert!(after < before, "{after}, {before}");
+    world.known(&daemon, "after").await;
+    assert!(daemon.stop(Signal::TERM).await.success());
+    let daemon = world.setup().sink("none").ready().await;
+    assert_eq!(daemon.phase("after").await, "scheduled");
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ const ALL: &str = "
     dispatchd_stale
     dispatchd_store_commit_seconds
     dispatchd_store_commits_total
+    dispatchd_store_log_bytes
+    dispatchd_store_log_held
     dispatchd_store_writable
     dispatchd_unreadable_amounts_total
     dispatchd_unreadable_details_total

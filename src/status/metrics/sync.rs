@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use prometheus_client::registry::Unit;
+
 use super::page::{Metric, Page, one};
 use crate::clock::Now;
 use crate::listener::{Answered, Traffic};
+use crate::store::LogHealth;
 use crate::sync::{Health, State, Taken};
 use crate::voltus::Signals;
 
@@ -72,6 +75,16 @@ const COMMITS: Metric = Metric::plain("store_commits", "Commits by outcome: ok, 
 const COMMIT_TIME: Metric = Metric::seconds(
     "store_commit",
     "How long commits took until they were safe on disk, those that failed too.",
+);
+
+const LOG_SIZE: Metric = Metric {
+    name: "store_log",
+    unit: Some(Unit::Bytes),
+    help: "Size of the state file's write-ahead log when it was last looked at.",
+};
+const LOG_HELD: Metric = Metric::plain(
+    "store_log_held",
+    "1 while the write-ahead log cannot be folded into the state file, for over a minute: another program holds a transaction open, and the log grows.",
 );
 
 /// Whether it can be relied on.
@@ -146,6 +159,12 @@ pub(super) fn commits(page: &mut Page<'_>, taken: &Taken) -> fmt::Result {
         &COMMIT_TIME,
         one(()).map(|(labels, ())| (labels, &taken.commit_seconds)),
     )
+}
+
+/// How the state file's log stands.
+pub(super) fn log(page: &mut Page<'_>, log: &LogHealth) -> fmt::Result {
+    page.gauge(&LOG_SIZE, one(log.bytes()))?;
+    page.gauge(&LOG_HELD, one(flag(log.is_held())))
 }
 
 fn flag(holds: bool) -> u64 {

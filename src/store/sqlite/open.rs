@@ -50,6 +50,7 @@ pub(super) fn open(
         seen: Seen::at(path).map_err(|error| unusable(path, &error.to_string()))?,
         path: path.to_owned(),
         connection,
+        log_left: false,
         term,
         id,
         _lock: lock,
@@ -201,6 +202,17 @@ fn prepare(connection: &mut Connection, fresh: bool, origin: &str) -> rusqlite::
     // Kibibytes: what a burst of commits touches need not be read again.
     connection.pragma_update(None, "cache_size", -8192)?;
     Ok(())
+}
+
+/// Lets the writer fold a long log in, or leave it alone.
+pub(super) fn leave_log(connection: &Connection, left: bool) -> Result<(), StoreError> {
+    let pages = if left { 0 } else { LONG_LOG };
+    connection
+        .pragma_update(None, "wal_autocheckpoint", pages)
+        .map_err(|source| StoreError::Database {
+            doing: "be written",
+            source,
+        })
 }
 
 pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
