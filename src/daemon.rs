@@ -22,10 +22,10 @@ use crate::config::{Config, StatePath};
 use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, wall_clock};
 use crate::engine::{Rules, STRIDE};
-use crate::http::{Bounds, listen, serve};
+use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
-use crate::status::{EventStream, Guard, Status};
+use crate::status::{EventStream, Guard, LongAnswers, Status};
 use crate::store::Closed;
 use crate::sync::{Driver, Machine, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings};
@@ -34,6 +34,13 @@ pub use error::DaemonError;
 use kept::{Kept, stored_error};
 pub use reload::Reload;
 pub use shield::shield_secrets;
+
+/// Long answers of the status listener at once. With 100,000 sites each holds
+/// 30 MB until its client has read it.
+const LONG_ANSWERS: usize = 8;
+
+/// Scrapes of the metrics at once, where the sites are many.
+const SCRAPES: usize = 2;
 
 /// A daemon that is running.
 pub struct Daemon {
@@ -123,6 +130,8 @@ impl Daemon {
         let view = driver.view();
         let status_address = local(&status_listen)?;
         let stop_listeners = CancellationToken::new();
+        let webhook_places = places("webhooks", config.trust_forwarded_for);
+        let status_places = places("status", config.trust_forwarded_for);
         let status = Status {
             view: driver.view(),
             inbox: driver.inbox(),
@@ -135,8 +144,11 @@ impl Daemon {
             ),
             store,
             traffic: Arc::clone(&traffic),
+            listeners: [Arc::clone(&webhook_places), Arc::clone(&status_places)],
             timings: driver.timings(),
             signals,
+            long: LongAnswers::new(LONG_ANSWERS),
+            scrapes: LongAnswers::new(SCRAPES),
             started_at: now.wall,
             clock,
         };
@@ -150,16 +162,16 @@ impl Daemon {
         Ok(Self {
             listen: local(&listen)?,
             status_listen: status_address,
-            webhooks: tasks.spawn(serve(
+            webhooks: tasks.spawn(serve_at(
                 listen,
                 warp::service(listener.routes()),
-                Bounds::default(),
+                webhook_places,
                 stop_listeners.clone(),
             )),
-            status: tasks.spawn(serve(
+            status: tasks.spawn(serve_at(
                 status_listen,
                 warp::service(status.routes(guard)),
-                Bounds::default(),
+                status_places,
                 stop_listeners.clone(),
             )),
             driver: engine_thread::start(driver, stop_driver.clone())?,
@@ -246,6 +258,19 @@ fn settings(config: &Config) -> Settings {
             stride: STRIDE,
         },
     }
+}
+
+/// The places of a listener. A proxy in front is one peer for all it stands for,
+/// and bounds them itself: it may have all places.
+fn places(name: &'static str, behind_proxy: bool) -> Arc<Places> {
+    let mut bounds = Bounds {
+        name,
+        ..Bounds::default()
+    };
+    if behind_proxy {
+        bounds.per_peer = bounds.connections;
+    }
+    Places::new(bounds)
 }
 
 fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, DaemonError> {

@@ -30,6 +30,7 @@
 //! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`secret`] | secrets that can be read again from their files |
+//! | [`seldom`] | lines of the log that come at most once a minute |
 //! | [`clock`] | the only reader of the system's clocks |
 //! | [`histogram`] | counts for metrics, as plain numbers |
 //! | [`fuzzing`] | what `tests/fuzz` reaches, and nobody else |
@@ -51,6 +52,7 @@ pub mod registration;
 pub mod retry;
 pub mod sandbox;
 pub mod secret;
+pub mod seldom;
 pub mod simulation;
 pub mod status;
 pub mod store;

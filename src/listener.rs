@@ -6,13 +6,15 @@
 
 mod body;
 pub(crate) mod hint;
+mod notices;
 mod peers;
 mod traffic;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -27,7 +29,8 @@ use crate::secret::Secret;
 use crate::sync::{Inbox, Verdict};
 
 use body::BodyError;
-use hint::Hint;
+use hint::{Hint, HintError};
+use notices::Notices;
 pub use peers::Peers;
 pub use traffic::{Answered, Traffic};
 
@@ -56,19 +59,28 @@ impl<C: Clock + Clone> Listener<C> {
     /// The routes of the listener.
     pub fn routes(self) -> BoxedFilter<(Response,)> {
         let listener = Arc::new(self);
+        let notices = Arc::new(Notices::default());
         warp::path::full()
             .and(warp::method())
             .and(warp::header::headers_cloned())
             .and(warp::ext::optional::<Peer>())
             .and(warp::body::stream())
             .then(move |path: FullPath, method, headers, peer, stream| {
-                let listener = Arc::clone(&listener);
+                let (listener, notices) = (Arc::clone(&listener), Arc::clone(&notices));
                 async move {
-                    if let Some(refusal) = listener.refuse(&path, &method, &headers, peer) {
+                    let peer = listener.peers.peer(peer, &headers);
+                    if let Some(refusal) = listener.refuse(&path, &method, peer, &notices) {
                         return refusal;
                     }
                     let body = body::read(&headers, stream).await;
-                    listener.answer(body).await
+                    let hint = body
+                        .map_err(Wrong::Body)
+                        .and_then(|body| hint::read(&body).map_err(Wrong::Hint));
+                    if let Err(wrong) = &hint {
+                        notices.rejected(wrong, peer, listener.clock.now().mono);
+                    }
+                    // Only now, with a whole body, the webhook waits with others.
+                    listener.answer(hint).await
                 }
             })
             .boxed()
@@ -79,17 +91,24 @@ impl<C: Clock + Clone> Listener<C> {
         &self,
         path: &FullPath,
         method: &Method,
-        headers: &HeaderMap,
-        peer: Option<Peer>,
+        peer: Option<IpAddr>,
+        notices: &Notices,
     ) -> Option<Response> {
-        if !self.peers.allow(peer, headers) {
+        let now = || self.clock.now().mono;
+        if !self.peers.allow(peer) {
             self.count(Answered::Rejected);
+            notices.too_many(peer, now());
             Some(come_back(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many requests",
                 Duration::from_secs(1),
             ))
         } else if !self.is_at(path.as_str()) {
+            // Voltus posts. What else asks is a scanner, or a person.
+            if method == Method::POST {
+                self.count(Answered::WrongPath);
+                notices.wrong_path(peer, now());
+            }
             Some(no_such_path())
         } else if method != Method::POST {
             Some(wrong_method("POST"))
@@ -105,23 +124,19 @@ impl<C: Clock + Clone> Listener<C> {
         right.as_bytes().ct_eq(path.as_bytes()).into()
     }
 
-    async fn answer(&self, body: Result<Vec<u8>, BodyError>) -> Response {
+    async fn answer(&self, hint: Result<Hint, Wrong>) -> Response {
         let begun = self.clock.now().mono;
-        let (answered, reply) = match body.as_deref().map(hint::read) {
-            Err(error) => (
+        let (answered, reply) = match hint {
+            Err(wrong) => (
                 Answered::Rejected,
-                refusal(error.status(), &error.to_string()),
+                refusal(wrong.status(), &wrong.to_string()),
             ),
-            Ok(Err(error)) => (
-                Answered::Rejected,
-                refusal(StatusCode::BAD_REQUEST, &error.to_string()),
-            ),
-            Ok(Ok(Hint::Handshake)) => (Answered::Accepted, accepted("ready")),
-            Ok(Ok(Hint::Other { kind })) => {
+            Ok(Hint::Handshake) => (Answered::Accepted, accepted("ready")),
+            Ok(Hint::Other { kind }) => {
                 tracing::info!(kind, "a webhook about another kind of resource was ignored");
                 (Answered::Ignored, accepted("ignored"))
             }
-            Ok(Ok(Hint::Dispatch(id))) => {
+            Ok(Hint::Dispatch(id)) => {
                 let verdict = self.inbox.webhook(id.clone()).await;
                 tracing::debug!(dispatch = %id, ?verdict, "a webhook was answered");
                 settled(&verdict)
@@ -135,6 +150,24 @@ impl<C: Clock + Clone> Listener<C> {
 
     fn count(&self, answered: Answered) {
         self.traffic.count(answered, self.clock.now().wall);
+    }
+}
+
+/// Why a webhook is rejected.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error(transparent)]
+    Body(BodyError),
+    #[error(transparent)]
+    Hint(HintError),
+}
+
+impl Wrong {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(error) => error.status(),
+            Self::Hint(_) => StatusCode::BAD_REQUEST,
+        }
     }
 }
 

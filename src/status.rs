@@ -6,6 +6,7 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod long;
 mod metrics;
 mod openapi;
 mod page;
@@ -27,15 +28,15 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::http::{Hangup, json_reply, not_served, refusal, set_retry_after, wrong_method};
+use crate::http::{Hangup, Places, json_reply, not_served, set_retry_after, wrong_method};
 use crate::listener::Traffic;
-use crate::model::DispatchId;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Timings, Verdict, View};
 use crate::voltus::Signals;
 
 pub use events::EventStream;
 pub use guard::Guard;
+pub use long::LongAnswers;
 
 /// What the status listener needs.
 #[derive(Debug, Clone)]
@@ -50,10 +51,16 @@ pub struct Status<C> {
     pub events: EventStream,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
+    /// Who is connected: to the webhook listener, and to this one.
+    pub listeners: [Arc<Places>; 2],
     /// How long the API and the disk take.
     pub timings: Arc<Timings>,
     /// What the API tells in passing.
     pub signals: Arc<Signals>,
+    /// How many long answers are under way.
+    pub long: LongAnswers,
+    /// The same for metrics, which must not wait for what people ask.
+    pub scrapes: LongAnswers,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -98,13 +105,15 @@ impl<C: Clock + Clone> Status<C> {
             .then(
                 |query: String, headers: HeaderMap, status: Arc<Self>| async move {
                     let view = status.view.borrow().clone();
-                    schedule::list(view, &query, &headers).await
+                    schedule::list(view, &status.long, &query, &headers).await
                 },
             );
         let entry = warp::path!("schedule" / String)
             .and(warp::get())
             .and(with.clone())
-            .then(|id: String, status: Arc<Self>| async move { status.entry(&id).await });
+            .then(|id: String, status: Arc<Self>| async move {
+                schedule::one(&status.view, &status.store, &status.long, &id).await
+            });
         let sites = warp::path!("sites")
             .and(warp::get())
             .and(query::raw())
@@ -113,7 +122,7 @@ impl<C: Clock + Clone> Status<C> {
             .then(
                 |query: String, headers: HeaderMap, status: Arc<Self>| async move {
                     let view = status.view.borrow().clone();
-                    sites::list(view, &query, &headers).await
+                    sites::list(view, &status.long, &query, &headers).await
                 },
             );
         let site = warp::path!("sites" / String)
@@ -180,27 +189,6 @@ impl<C: Clock + Clone> Status<C> {
             .recover(recover)
             .unify()
             .boxed()
-    }
-
-    async fn entry(&self, id: &str) -> Response {
-        let unknown = || refusal(StatusCode::NOT_FOUND, "no such dispatch in the schedule");
-        let Ok(id) = DispatchId::new(id) else {
-            return unknown();
-        };
-        // The history is read first: it may be ahead of the entry for a moment,
-        // and what is ahead is cut off below.
-        let history = self.store.history(id.clone()).await;
-        let view = self.view.borrow().clone();
-        let Some(entry) = view.schedule.get(&id) else {
-            return unknown();
-        };
-        match history {
-            Ok(history) => schedule::entry(&view, &entry, history),
-            Err(error) => {
-                tracing::error!(%error, "a history could not be read");
-                refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
-            }
-        }
     }
 
     async fn poll(&self) -> Response {

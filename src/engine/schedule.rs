@@ -24,10 +24,12 @@ pub struct Schedule {
     ends: OrdSet<(DateTime<Utc>, DispatchId)>,
     /// The doubts about entries, by when they may be checked next.
     checks: Checks,
-    /// How many entries are not over.
-    live: usize,
     /// Lists lack most of the live dispatches.
     pub(super) mass_absence: Option<MassAbsence>,
+    /// Entries by phase, so that readers need not look at each.
+    counts: [usize; Phase::ALL.len()],
+    /// The starts of what is active without an end.
+    open_ended: OrdSet<(DateTime<Utc>, DispatchId)>,
     revision: u64,
     /// The last list, which confirms what it shows without touching it.
     roll: Option<Roll>,
@@ -87,6 +89,16 @@ impl Schedule {
         self.entries.is_empty()
     }
 
+    /// How many entries are in this phase.
+    pub fn count(&self, phase: Phase) -> usize {
+        self.counts[phase as usize]
+    }
+
+    /// When the longest active dispatch without an end started, UTC.
+    pub fn oldest_open_end(&self) -> Option<DateTime<Utc>> {
+        self.open_ended.get_min().map(|(start, _)| *start)
+    }
+
     /// When the next start or end comes due, UTC. Until then the clock has
     /// nothing to say.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
@@ -136,7 +148,7 @@ impl Schedule {
 
     /// How many dispatches are not over.
     pub(super) fn live(&self) -> usize {
-        self.live
+        self.count(Phase::Scheduled) + self.count(Phase::Active)
     }
 
     /// Whether a list that was asked for then is newer than the last one.
@@ -175,10 +187,10 @@ impl Schedule {
         }
         let after = (entry.phase, entry.next_due());
         let inquiry = entry.inquiry;
-        self.live += usize::from(!entry.phase.is_over());
+        self.count_in(&entry);
         let before = self.entries.insert(id.clone(), entry);
         if let Some(before) = &before {
-            self.live -= usize::from(!before.phase.is_over());
+            self.count_out(before);
         }
         let inquiry_before = before.as_ref().map(|before| before.inquiry);
         self.recheck(&id, inquiry_before.unwrap_or_default(), inquiry);
@@ -199,7 +211,7 @@ impl Schedule {
         let Some(before) = self.entries.remove(id) else {
             return;
         };
-        self.live -= usize::from(!before.phase.is_over());
+        self.count_out(&before);
         self.recheck(id, before.inquiry, Inquiry::default());
         if let Some(due) = before.next_due() {
             self.due_of(before.phase).remove(&(due, id.clone()));
@@ -213,6 +225,23 @@ impl Schedule {
         }
         for (claim, doubt) in after.doubts() {
             self.checks.of(claim).insert((doubt.check_at, id.clone()));
+        }
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
+        self.counts[entry.phase as usize] += 1;
+        if let Some(start) = open_end(entry) {
+            self.open_ended.insert((start, entry.id().clone()));
+        }
+    }
+
+    /// `entry` is no longer in the schedule, or in its place is another that has
+    /// been counted already.
+    fn count_out(&mut self, entry: &Entry) {
+        self.counts[entry.phase as usize] -= 1;
+        let now = self.entries.get(entry.id()).and_then(|now| open_end(now));
+        if let Some(start) = open_end(entry).filter(|start| now != Some(*start)) {
+            self.open_ended.remove(&(start, entry.id().clone()));
         }
     }
 
@@ -302,4 +331,10 @@ impl Schedule {
             _ => Arc::clone(entry),
         }
     }
+}
+
+/// When `entry` started, if it is active and has no end.
+fn open_end(entry: &Entry) -> Option<DateTime<Utc>> {
+    let open = entry.phase == Phase::Active && entry.dispatch.end_time.is_none();
+    open.then_some(entry.dispatch.start_time)
 }

@@ -1,6 +1,6 @@
 //! What one peer may ask of the listener.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use governor::state::InMemoryState;
 use governor::{Quota, RateLimiter};
 use http::HeaderMap;
 
-use crate::http::Peer;
+use crate::http::{Peer, peer_of};
 
 /// What a peer may ask at once, so that a burst of real webhooks gets through.
 const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
@@ -40,26 +40,25 @@ impl Peers {
         }
     }
 
-    /// Whether a request may be served.
-    pub fn allow(&self, peer: Option<Peer>, headers: &HeaderMap) -> bool {
+    /// The peer that a request counts for: the one that the proxy in front
+    /// names, if there is a proxy, else the one that is connected.
+    pub fn peer(&self, connected: Option<Peer>, headers: &HeaderMap) -> Option<IpAddr> {
+        let forwarded = self.trust_forwarded_for.then(|| last_forwarded(headers));
+        forwarded
+            .flatten()
+            .or(connected.map(|Peer(address)| address.ip()))
+            .map(peer_of)
+    }
+
+    /// Whether a request of `peer` may be served.
+    pub fn allow(&self, peer: Option<IpAddr>) -> bool {
         let Some(limiter) = &self.limiter else {
             return true;
         };
         if self.seen.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             limiter.retain_recent();
         }
-        match self.address(peer, headers) {
-            Some(address) => limiter.check_key(&address).is_ok(),
-            None => true,
-        }
-    }
-
-    fn address(&self, peer: Option<Peer>, headers: &HeaderMap) -> Option<IpAddr> {
-        let forwarded = self.trust_forwarded_for.then(|| last_forwarded(headers));
-        forwarded
-            .flatten()
-            .or(peer.map(|Peer(address)| address.ip()))
-            .map(network)
+        peer.is_none_or(|peer| limiter.check_key(&peer).is_ok())
     }
 }
 
@@ -71,17 +70,6 @@ fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     last.parse().ok()
 }
 
-/// One IPv6 customer has a whole /64 to ask from.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,8 +78,12 @@ mod tests {
         Some(Peer(format!("{address}:1").parse().unwrap()))
     }
 
+    fn allow(peers: &Peers, peer: Option<Peer>, headers: &HeaderMap) -> bool {
+        peers.allow(peers.peer(peer, headers))
+    }
+
     fn asks(peers: &Peers, peer: Option<Peer>, headers: &HeaderMap) -> usize {
-        (0..2000).filter(|_| peers.allow(peer, headers)).count()
+        (0..2000).filter(|_| allow(peers, peer, headers)).count()
     }
 
     #[test]
@@ -100,8 +92,8 @@ mod tests {
         let none = HeaderMap::new();
         let allowed = asks(&peers, peer("10.0.0.1"), &none);
         assert!((1000..1010).contains(&allowed), "{allowed}");
-        assert!(peers.allow(peer("10.0.0.2"), &none));
-        assert!(!peers.allow(peer("10.0.0.1"), &none));
+        assert!(allow(&peers, peer("10.0.0.2"), &none));
+        assert!(!allow(&peers, peer("10.0.0.1"), &none));
     }
 
     #[test]
@@ -115,8 +107,8 @@ mod tests {
         let peers = Peers::new(NonZeroU32::new(1), false);
         let none = HeaderMap::new();
         asks(&peers, peer("[2001:db8::1]"), &none);
-        assert!(!peers.allow(peer("[2001:db8::2]"), &none));
-        assert!(peers.allow(peer("[2001:db8:0:1::1]"), &none));
+        assert!(!allow(&peers, peer("[2001:db8::2]"), &none));
+        assert!(allow(&peers, peer("[2001:db8:0:1::1]"), &none));
     }
 
     #[test]
@@ -128,10 +120,10 @@ mod tests {
             headers
         };
         asks(&peers, peer("10.0.0.1"), &from("1.1.1.1, 2.2.2.2"));
-        assert!(!peers.allow(peer("10.0.0.1"), &from("9.9.9.9, 2.2.2.2")));
-        assert!(peers.allow(peer("10.0.0.1"), &from("2.2.2.2, 3.3.3.3")));
+        assert!(!allow(&peers, peer("10.0.0.1"), &from("9.9.9.9, 2.2.2.2")));
+        assert!(allow(&peers, peer("10.0.0.1"), &from("2.2.2.2, 3.3.3.3")));
         let distrustful = Peers::new(NonZeroU32::new(1), false);
         asks(&distrustful, peer("10.0.0.1"), &from("2.2.2.2"));
-        assert!(!distrustful.allow(peer("10.0.0.1"), &from("3.3.3.3")));
+        assert!(!allow(&distrustful, peer("10.0.0.1"), &from("3.3.3.3")));
     }
 }

@@ -25,11 +25,23 @@ pub enum Answered {
     Rejected,
     /// It could not be settled: 503.
     Failed,
+    /// It came to a wrong path, or with a wrong secret: 404. Anybody can send
+    /// such, so it does not count as a webhook that came.
+    WrongPath,
 }
 
 impl Answered {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Accepted, Self::Ignored, Self::Rejected, Self::Failed];
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::Ignored,
+        Self::Rejected,
+        Self::Failed,
+        Self::WrongPath,
+    ];
+
+    /// Those of webhooks that came to the right path.
+    pub const RECEIVED: [Self; 4] = [Self::Accepted, Self::Ignored, Self::Rejected, Self::Failed];
 
     /// The name used in metrics.
     pub fn name(self) -> &'static str {
@@ -38,6 +50,7 @@ impl Answered {
             Self::Ignored => "ignored",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
+            Self::WrongPath => "wrong_path",
         }
     }
 }
@@ -71,6 +84,7 @@ pub struct Traffic {
     ignored: Share,
     rejected: Share,
     failed: Share,
+    wrong_path: Share,
     /// Microseconds since 1970; 0 before the first.
     last_at: AtomicI64,
 }
@@ -79,8 +93,10 @@ impl Traffic {
     /// Counts one that came at `now`.
     pub fn count(&self, answered: Answered, now: DateTime<Utc>) {
         self.share(answered).count.fetch_add(1, Ordering::Relaxed);
-        self.last_at
-            .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+        if answered != Answered::WrongPath {
+            self.last_at
+                .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+        }
     }
 
     /// Notes how long one took, from the whole body to the answer. One that was
@@ -99,13 +115,13 @@ impl Traffic {
         self.share(answered).seconds().clone()
     }
 
-    /// How many came.
+    /// How many came to the right path.
     pub fn received(&self) -> u64 {
-        let counted = Answered::ALL.map(|outcome| self.counted(outcome));
+        let counted = Answered::RECEIVED.map(|outcome| self.counted(outcome));
         counted.iter().sum()
     }
 
-    /// When the last one came, UTC.
+    /// When the last one came to the right path, UTC.
     pub fn last_at(&self) -> Option<DateTime<Utc>> {
         match self.last_at.load(Ordering::Relaxed) {
             0 => None,
@@ -119,6 +135,7 @@ impl Traffic {
             Answered::Ignored => &self.ignored,
             Answered::Rejected => &self.rejected,
             Answered::Failed => &self.failed,
+            Answered::WrongPath => &self.wrong_path,
         }
     }
 }

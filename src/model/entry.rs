@@ -24,6 +24,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in the order in which a dispatch goes through them.
+    pub const ALL: [Self; 4] = [Self::Scheduled, Self::Active, Self::Ended, Self::Cancelled];
+
     /// Whether nothing more is due for it.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Ended | Self::Cancelled)

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use tower::{Service, ServiceExt};
 use warp::reply::{Reply, Response};
@@ -21,6 +20,7 @@ use super::log::SeenRequest;
 use super::routes::{self, Version};
 use super::{Inner, KEY_HEADER};
 use crate::clock::Clock;
+use crate::http::RequestBody;
 
 /// The longest body taken, in bytes.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -35,12 +35,12 @@ const BODY_TIME: Duration = Duration::from_secs(15);
 /// Everything that the sandbox answers, as a service.
 pub(super) fn service(
     inner: Arc<Inner>,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+) -> impl Service<Request<RequestBody>, Response = Response, Error = Infallible, Future: Send>
 + Clone
 + Send
 + 'static {
     let routes = warp::service(routes::all(&inner));
-    tower::service_fn(move |request: Request<Incoming>| {
+    tower::service_fn(move |request: Request<RequestBody>| {
         let (inner, routes) = (Arc::clone(&inner), routes.clone());
         async move {
             Ok(if request.uri().path().starts_with("/control/") {
@@ -56,7 +56,7 @@ pub(super) fn service(
 }
 
 /// Answers a request of the API and keeps the log of requests.
-async fn seen<S>(inner: &Inner, routes: S, request: Request<Incoming>) -> Response
+async fn seen<S>(inner: &Inner, routes: S, request: Request<RequestBody>) -> Response
 where
     S: Service<Request<Full<Bytes>>, Response = Response, Error = Infallible>,
 {
@@ -112,7 +112,7 @@ where
 async fn api<S>(
     inner: &Inner,
     routes: S,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     luck: Luck,
     allowance: Allowance,
 ) -> Response
@@ -136,7 +136,7 @@ where
 /// The request, whole, if it is let in.
 async fn admit(
     inner: &Inner,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     luck: Luck,
     allowance: Allowance,
 ) -> Result<Request<Full<Bytes>>, Refusal> {
@@ -191,7 +191,7 @@ where
 }
 
 /// The request with its body read.
-async fn whole(request: Request<Incoming>) -> Result<Request<Full<Bytes>>, Refusal> {
+async fn whole(request: Request<RequestBody>) -> Result<Request<Full<Bytes>>, Refusal> {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_TIME, read(body)).await {
         Ok(body) => Ok(Request::from_parts(parts, Full::new(body?))),
@@ -202,7 +202,7 @@ async fn whole(request: Request<Incoming>) -> Result<Request<Full<Bytes>>, Refus
     }
 }
 
-async fn read(mut body: Incoming) -> Result<Bytes, Refusal> {
+async fn read(mut body: RequestBody) -> Result<Bytes, Refusal> {
     let mut kept = BytesMut::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {

@@ -1,18 +1,8 @@
-//! Answers that a client may have already, and answers that take long to write.
+//! Answers that a client may have already.
 
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::sync::oneshot;
 use warp::reply::Response;
-
-use crate::http::refusal;
-
-/// From this many items on, an answer is written away from the threads that
-/// serve others.
-const MANY: usize = 500;
-
-/// How far threads that write such answers stand back, as for `nice`.
-const NICE: i32 = 10;
 
 /// What a client said it has.
 #[derive(Debug, Clone)]
@@ -52,35 +42,10 @@ impl Known {
     }
 }
 
-/// Writes an answer of so many items where that holds nobody up: webhooks and
-/// commits go first.
-pub(super) async fn written(
-    items: usize,
-    write: impl FnOnce() -> Response + Send + 'static,
-) -> Response {
-    if items < MANY {
-        return write();
-    }
-    let (done, answer) = oneshot::channel();
-    let writer = std::thread::Builder::new().name("status-writer".into());
-    let started = writer.spawn(move || {
-        // Of this thread alone, on Linux. Where it cannot be, it is fair.
-        let _ = rustix::process::setpriority_process(None, NICE);
-        // Perhaps the client has hung up.
-        let _ = done.send(write());
-    });
-    if let Err(error) = started {
-        tracing::error!(%error, "no thread to write a long answer with");
-    } else if let Ok(reply) = answer.await {
-        return reply;
-    }
-    refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::json_reply;
+    use crate::http::{json_reply, refusal};
 
     fn asked(tags: &[&str]) -> Response {
         let mut headers = HeaderMap::new();

@@ -37,6 +37,7 @@ impl<C: Clock + Clone> Status<C> {
                     "ignored": traffic.counted(Answered::Ignored),
                     "rejected": traffic.counted(Answered::Rejected),
                     "failed": traffic.counted(Answered::Failed),
+                    "wrong_path": traffic.counted(Answered::WrongPath),
                     "last_at": traffic.last_at(),
                 },
                 "missed_webhooks": health.missed_webhooks,
@@ -159,17 +160,11 @@ fn unreadable(problems: &Problems) -> Value {
 }
 
 fn counts(view: &View) -> Value {
-    let count = |phase| {
-        let entries = view.schedule.entries();
-        entries.filter(|entry| entry.phase == phase).count()
-    };
-    json!({
-        "revision": view.schedule.revision(),
-        "scheduled": count(Phase::Scheduled),
-        "active": count(Phase::Active),
-        "ended": count(Phase::Ended),
-        "cancelled": count(Phase::Cancelled),
-    })
+    let mut counts = json!({"revision": view.schedule.revision()});
+    for phase in Phase::ALL {
+        counts[phase.name()] = json!(view.schedule.count(phase));
+    }
+    counts
 }
 
 fn delivery(sink: &SinkHealth, now: chrono::DateTime<chrono::Utc>) -> Value {

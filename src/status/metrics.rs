@@ -6,8 +6,8 @@
 //! when somebody scrapes, so a scrape shows one committed state (rule R13), and
 //! nothing has to be kept in step.
 //!
-//! A scrape walks the whole schedule once, so it is done away from the threads
-//! that serve others.
+//! A scrape looks at every site once, so where they are many it is done away from
+//! the threads that serve others.
 
 mod accept;
 mod delivery;
@@ -28,7 +28,7 @@ use warp::reply::Response;
 
 use super::Status;
 use crate::clock::{Clock, Now};
-use crate::http::refusal;
+use crate::http::{Places, refusal};
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
 use crate::sync::{Taken, View};
@@ -49,15 +49,17 @@ impl<C: Clock + Clone> Status<C> {
             now: self.clock.now(),
             view: self.view.borrow().clone(),
             traffic: Arc::clone(&self.traffic),
+            listeners: self.listeners.clone(),
             taken: self.timings.taken(),
             signals: Arc::clone(&self.signals),
             store: self.store.clone(),
         };
-        match tokio::task::spawn_blocking(move || scrape.write(format)).await {
-            Ok(Ok(text)) => reply(text, format),
-            Ok(Err(error)) => failed(&error),
+        let items = scrape.view.plan.len();
+        let write = move || match scrape.write(format) {
+            Ok(text) => reply(text, format),
             Err(error) => failed(&error),
-        }
+        };
+        self.scrapes.written(items, write).await
     }
 }
 
@@ -86,6 +88,7 @@ struct Scrape {
     now: Now,
     view: View,
     traffic: Arc<Traffic>,
+    listeners: [Arc<Places>; 2],
     taken: Taken,
     signals: Arc<Signals>,
     store: StoreHandle,
@@ -107,6 +110,7 @@ impl Collector for Scrape {
         let mut page = Page::new(encoder);
         sync::health(&mut page, &self.view.health, self.now)?;
         sync::webhooks(&mut page, &self.traffic)?;
+        sync::connections(&mut page, &self.listeners)?;
         sync::polls(&mut page, &self.view.health)?;
         sync::requests(&mut page, &self.taken, &self.signals)?;
         sync::commits(&mut page, &self.taken)?;

@@ -108,15 +108,10 @@ fn read_state(text: &str) -> Result<SiteMode, QueryError> {
 }
 
 fn read_phase(text: &str) -> Result<Phase, QueryError> {
-    [
-        Phase::Scheduled,
-        Phase::Active,
-        Phase::Ended,
-        Phase::Cancelled,
-    ]
-    .into_iter()
-    .find(|phase| phase.name() == text)
-    .ok_or_else(|| QueryError::Phase(text.to_owned()))
+    Phase::ALL
+        .into_iter()
+        .find(|phase| phase.name() == text)
+        .ok_or_else(|| QueryError::Phase(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use serde::Serialize;
 use warp::reply::Response;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cached::{Known, written};
+use super::LongAnswers;
+use super::cached::Known;
 use super::query::SiteSelection;
 use crate::engine::SiteState;
 use crate::http::{Pieces, json_reply, refusal, unwritten};
@@ -25,13 +26,18 @@ struct One<'a> {
 }
 
 /// The sites that the query asks for.
-pub(super) async fn list(view: View, query: &str, headers: &HeaderMap) -> Response {
+pub(super) async fn list(
+    view: View,
+    long: &LongAnswers,
+    query: &str,
+    headers: &HeaderMap,
+) -> Response {
     let selection = match SiteSelection::read(query) {
         Ok(selection) => selection,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let known = Known::read(headers);
-    written(view.plan.len(), move || {
+    long.written(view.plan.len(), move || {
         let sites: Vec<&Arc<SiteState>> = view
             .plan
             .sites()
@@ -98,6 +104,10 @@ mod tests {
         .unwrap()
     }
 
+    fn long() -> LongAnswers {
+        LongAnswers::new(1)
+    }
+
     fn two() -> View {
         view([
             site("a/b c", "curtailed", json!(12)),
@@ -111,7 +121,7 @@ mod tests {
     }
 
     async fn listed(query: &str) -> Value {
-        body(list(two(), query, &HeaderMap::new()).await).await
+        body(list(two(), &long(), query, &HeaderMap::new()).await).await
     }
 
     #[tokio::test]
@@ -141,7 +151,7 @@ mod tests {
             let shown: Vec<&Value> = shown.into_iter().map(|site| &site["id"]).collect();
             assert_eq!(json!(shown), ids, "{query}");
         }
-        let refused = list(two(), "state=off", &HeaderMap::new()).await;
+        let refused = list(two(), &long(), "state=off", &HeaderMap::new()).await;
         assert_eq!(refused.status(), 400);
         let reason = body(refused).await["error"].to_string();
         assert!(reason.contains("state=off"), "{reason}");
@@ -168,23 +178,23 @@ mod tests {
     /// A lead curtails a site, and the schedule keeps its revision.
     #[tokio::test]
     async fn a_site_that_changed_by_itself_is_sent_again() {
-        let before = list(two(), "", &HeaderMap::new()).await;
+        let before = list(two(), &long(), "", &HeaderMap::new()).await;
         let tag = before.headers()[ETAG].clone();
         let asked = HeaderMap::from_iter([(IF_NONE_MATCH, tag.clone())]);
-        let same = list(two(), "", &asked).await;
+        let same = list(two(), &long(), "", &asked).await;
         assert_eq!(same.status(), 304);
         assert_eq!(same.headers()[ETAG], tag);
         let changed = view([
             site("a/b c", "curtailed", json!(12)),
             site("mill", "curtailed", Value::Null),
         ]);
-        assert_eq!(list(changed, "", &asked).await.status(), 200);
+        assert_eq!(list(changed, &long(), "", &asked).await.status(), 200);
     }
 
     #[tokio::test]
     async fn many_sites_are_sent_whole() {
         let many = (0..2000).map(|number| site(&format!("s{number:04}"), "normal", Value::Null));
-        let shown = body(list(view(many), "", &HeaderMap::new()).await).await;
+        let shown = body(list(view(many), &long(), "", &HeaderMap::new()).await).await;
         assert_eq!(shown["sites"].as_array().unwrap().len(), 2000);
     }
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Raw, World, ask, dispatch, hint, in_ms, wait_until};
+use crate::harness::{Answer, Daemon, Raw, World, ask, dispatch, hint, in_ms, wait_until};
 
 /// It is to come again, and is told when.
 fn assert_come_again(answer: &Answer) {
@@ -275,6 +275,91 @@ async fn with_a_secret_only_its_path_answers() {
     }
     let log = daemon.log().join("\n");
     assert!(!log.contains("s3cret-path"), "{log}");
+}
+
+/// Lines of the log about what was turned away.
+fn lines_with(daemon: &Daemon, words: &str) -> Vec<String> {
+    let mut lines = daemon.log();
+    lines.retain(|line| line.contains(words));
+    lines
+}
+
+async fn counted(daemon: &Daemon, outcome: &str) -> f64 {
+    let metrics = daemon.http.get(daemon.status_url("/metrics")).send().await;
+    let text = metrics.unwrap().text().await.unwrap();
+    let series = format!("dispatchd_webhooks_total{{outcome=\"{outcome}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    value.expect(outcome).parse().unwrap()
+}
+
+#[tokio::test]
+async fn webhooks_with_an_old_secret_are_counted_and_logged_once_a_minute() {
+    let world = World::new().await;
+    let setup = world.setup().with("--webhook-secret", "new-s3cret");
+    let daemon = setup.variable("RUST_LOG", "trace").ready().await;
+    let before = daemon.health().await["sync"]["webhooks"].clone();
+    for _ in 0..20 {
+        let url = format!("{}/old-s3cret", daemon.webhook_url());
+        let webhook = daemon.http.post(url).body(hint("/2022-04-15/dispatches/a"));
+        assert_eq!(ask(webhook).await.status, 404);
+    }
+    daemon.wait_for_log("wrong secret").await;
+    let told = lines_with(&daemon, "wrong secret");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("127.0.0.1"), "who sends them: {told:?}");
+    assert_eq!(counted(&daemon, "wrong_path").await, 20.0);
+    let mut expected = before;
+    expected["wrong_path"] = json!(20);
+    // Strangers must not make it look as if webhooks came.
+    assert_eq!(daemon.health().await["sync"]["webhooks"], expected);
+    let log = daemon.log().join("\n");
+    assert!(!log.contains("s3cret"), "neither secret is told: {log}");
+}
+
+#[tokio::test]
+async fn a_webhook_to_any_other_path_is_counted_and_a_look_around_is_not() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    let request = |method: Method, path: &str| {
+        let url = format!("http://{}{path}", daemon.listener);
+        ask(daemon.http.request(method, url))
+    };
+    for path in [
+        "/",
+        "/webhook",
+        "/dispatch-listener/x",
+        "/dispatch-listener/",
+    ] {
+        assert_eq!(request(Method::POST, path).await.status, 404, "{path}");
+        assert_eq!(request(Method::GET, path).await.status, 404, "{path}");
+    }
+    assert_eq!(counted(&daemon, "wrong_path").await, 4.0);
+    let told = lines_with(&daemon, "wrong path");
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn bodies_that_are_rejected_are_logged_once_a_minute() {
+    let world = World::new().await;
+    let daemon = world.setup().with("--peer-rate", 1).ready().await;
+    for body in [
+        "{",
+        "{}",
+        &hint("/2022-04-15/dispatches/a/b"),
+        &"x".repeat(70_000),
+    ] {
+        assert!([400, 413].contains(&daemon.post(body.to_owned()).await.status));
+    }
+    daemon.wait_for_log("rejected webhooks").await;
+    let told = lines_with(&daemon, "rejected webhooks");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("the body is not JSON"), "{told:?}");
+    // Another reason has a line of its own.
+    let posts = join_all((0..1100).map(|_| daemon.post("{")));
+    assert!(posts.await.iter().any(|answer| answer.status == 429));
+    daemon.wait_for_log("--peer-rate").await;
+    assert_eq!(lines_with(&daemon, "--peer-rate").len(), 1);
+    assert_eq!(lines_with(&daemon, "rejected webhooks").len(), 1);
 }
 
 #[tokio::test]

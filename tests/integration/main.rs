@@ -38,6 +38,7 @@ mod outbox;
 mod programs;
 mod readme;
 mod secrets;
+mod siege;
 mod sites;
 mod status;
 mod terminal;

@@ -23,6 +23,8 @@ const ALL: &str = "
     dispatchd_changes_total
     dispatchd_clock_skew_seconds
     dispatchd_command_lateness_seconds
+    dispatchd_connections
+    dispatchd_connections_cut_total
     dispatchd_delivered_events_total
     dispatchd_delivery_attempts_total
     dispatchd_heal_delay_seconds

@@ -1,9 +1,10 @@
 //! The status listener.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Daemon, World, ask, dispatch, in_ms, wait_until};
+use crate::harness::{Answer, Daemon, Raw, World, ask, dispatch, in_ms, wait_for, wait_until};
 
 /// A daemon with one dispatch of each phase, each with a site of its own.
 async fn one_of_each(world: &World) -> Daemon {
@@ -338,4 +339,71 @@ async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
     std::fs::rename(world.path("elsewhere.db"), world.path("state.db")).unwrap();
     daemon.wait_until_ready().await;
     assert_eq!(daemon.webhook("after").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_entry_and_its_history_are_of_one_revision_while_commits_go_on() {
+    let world = World::new().await;
+    let daemon = world.setup().with("--peer-rate", 0).ready().await;
+    world.known(&daemon, "d").await;
+    let writing = async {
+        for number in 2..150 {
+            world.put(dispatch("d", number, in_ms(3_600_000), None));
+            assert_eq!(daemon.webhook("d").await.status, 200);
+        }
+    };
+    // The numbers that the entry and the last line of its history tell.
+    let reading = (0..4).map(async |_| {
+        loop {
+            let entry = daemon.entry("d").await.unwrap();
+            let history = entry["history"].as_array().unwrap();
+            let last = &history.last().unwrap()["changed"]["modification_number"]["to"];
+            if history.len() > 1 {
+                assert_eq!(last, &entry["modification_number"], "{entry}");
+            } else {
+                assert_eq!(entry["modification_number"], 1);
+            }
+        }
+    });
+    tokio::select! {
+        () = writing => {}
+        _ = join_all(reading) => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn long_answers_that_nobody_reads_hold_up_neither_others_nor_the_writer() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    let mut large = dispatch("large", 0, in_ms(3_600_000), None);
+    let site = |number| json!({"id": format!("s{number}"), "name": "x".repeat(1000), "customer_location_id": "1", "commitment": 1});
+    large["sites"] = (0..8000).map(site).collect();
+    world.put(large);
+    assert_eq!(daemon.poll().await.status, 200);
+    let asks = "GET /schedule HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut peers = Vec::new();
+    for _ in 0..12 {
+        let mut peer = Raw::connect_from([127, 0, 0, 1].into(), daemon.status).await;
+        peer.say(asks).await;
+        peers.push(peer);
+    }
+    // The answer itself is not read.
+    let schedule = async || {
+        let asked = daemon.http.get(daemon.status_url("/schedule")).send().await;
+        let answer = asked.unwrap();
+        let after = answer.headers().get("retry-after").cloned();
+        (answer.status().as_u16(), after)
+    };
+    let refused = wait_for("all turns are taken", async || {
+        let (status, after) = schedule().await;
+        (status == 503).then_some(after.unwrap())
+    })
+    .await;
+    assert_eq!(refused, "5");
+    // What is short is answered, and what is to be written is.
+    world.known(&daemon, "a").await;
+    assert_eq!(daemon.get("/metrics").await.status, 200);
+    assert_eq!(daemon.health().await["schedule"]["scheduled"], 2);
+    // Those who read nothing are closed, and the turns are free again.
+    wait_until("others have their turn", async || schedule().await.0 == 200).await;
 }

@@ -2,6 +2,7 @@
 //! does, however its answers are late, lost, wrong or overtaken, whatever the
 //! clock does, and whenever the daemon starts again.
 
+mod counts;
 mod doubt;
 mod oracle;
 mod phases;

@@ -84,30 +84,14 @@ const LOOK_AGAIN_DROPPED: Metric = Metric::plain(
     "Webhooks after which nothing was looked up again although their look-up showed nothing new: too many waited. The next poll brings what they were about.",
 );
 
-const PHASES: [Phase; 4] = [
-    Phase::Scheduled,
-    Phase::Active,
-    Phase::Ended,
-    Phase::Cancelled,
-];
-
-/// What stands now. Looks at every dispatch and site once.
+/// What stands now. Looks at every site once.
 pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> fmt::Result {
-    let mut counts = PHASES.map(|phase| (phase, 0_u64));
-    let mut oldest: Option<DateTime<Utc>> = None;
-    for entry in view.schedule.entries() {
-        for (phase, count) in &mut counts {
-            *count += u64::from(entry.phase == *phase);
-        }
-        if entry.phase == Phase::Active && entry.dispatch.end_time.is_none() {
-            let start = entry.dispatch.start_time;
-            oldest = Some(oldest.map_or(start, |oldest| oldest.min(start)));
-        }
-    }
+    let count = |phase| view.schedule.count(phase) as u64;
     page.gauge(
         &DISPATCHES,
-        counts.map(|(phase, count)| ([("phase", phase.name())], count)),
+        Phase::ALL.map(|phase| ([("phase", phase.name())], count(phase))),
     )?;
+    let oldest = view.schedule.oldest_open_end();
     page.gauge(&OPEN, one(oldest.map_or(0.0, |start| age(start, now))))?;
     page.gauge(
         &IN_DOUBT,

@@ -1,11 +1,13 @@
 //! How the daemon hears of the world: webhooks, polls, requests, the disk.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::registry::Unit;
 
 use super::page::{Metric, Page, one};
 use crate::clock::Now;
+use crate::http::{Cut, Places};
 use crate::listener::{Answered, Traffic};
 use crate::store::LogHealth;
 use crate::sync::{Health, State, Taken};
@@ -27,7 +29,7 @@ const WRITABLE: Metric = Metric::plain(
 
 const WEBHOOKS: Metric = Metric::plain(
     "webhooks",
-    "Webhooks by outcome: accepted (200), ignored (200, about something that is no dispatch), rejected (4xx), failed (503: it is sent again).",
+    "Webhooks by outcome: accepted (200), ignored (200, about something that is no dispatch), rejected (4xx), failed (503: it is sent again), wrong_path (404: posted to a wrong path or with a wrong secret; not among those that came).",
 );
 const WEBHOOK_TIME: Metric = Metric::seconds(
     "webhook",
@@ -36,6 +38,15 @@ const WEBHOOK_TIME: Metric = Metric::seconds(
 const WEBHOOK_LAST: Metric = Metric::seconds(
     "webhook_last_timestamp",
     "When a webhook last came, of whatever outcome. Left out before the first one.",
+);
+
+const CONNECTIONS: Metric = Metric::plain(
+    "connections",
+    "Connections that are open, by listener: webhooks, status.",
+);
+const CUT: Metric = Metric::plain(
+    "connections_cut",
+    "Connections closed or not served for want of places or time, by listener and reason: gave_way (the longest idle one, when a new one needed its place), turned_away (its peer had all places that one peer may have, all busy: answered 503), stalled (its peer did not read an answer for 15 s).",
 );
 
 const POLLS: Metric = Metric::plain("polls", "Polls by outcome: succeeded, failed.");
@@ -102,13 +113,30 @@ pub(super) fn webhooks(page: &mut Page<'_>, traffic: &Traffic) -> fmt::Result {
     let labels = |answered: Answered| [("outcome", answered.name())];
     let counts = Answered::ALL.map(|answered| (labels(answered), traffic.counted(answered)));
     page.counter(&WEBHOOKS, counts)?;
-    let seconds = Answered::ALL.map(|answered| (labels(answered), traffic.seconds(answered)));
+    let seconds = Answered::RECEIVED.map(|answered| (labels(answered), traffic.seconds(answered)));
     page.histogram(
         &WEBHOOK_TIME,
         seconds.iter().map(|(labels, seconds)| (*labels, seconds)),
     )?;
     let last = traffic.last_at().map(unix_seconds);
     page.gauge(&WEBHOOK_LAST, last.into_iter().flat_map(one))
+}
+
+/// Who is connected.
+pub(super) fn connections(page: &mut Page<'_>, listeners: &[Arc<Places>]) -> fmt::Result {
+    let taken = listeners
+        .iter()
+        .map(|places| ([("listener", places.name())], places.taken() as u64));
+    page.gauge(&CONNECTIONS, taken)?;
+    let cut = listeners.iter().flat_map(|places| {
+        Cut::ALL.map(|why| {
+            (
+                [("listener", places.name()), ("reason", why.name())],
+                places.cut(why),
+            )
+        })
+    });
+    page.counter(&CUT, cut)
 }
 
 /// What the poller did.

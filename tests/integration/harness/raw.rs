@@ -1,10 +1,10 @@
 //! Connections on which anything can be said.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long an answer is waited for. Longer than the daemon waits for us.
@@ -19,9 +19,24 @@ impl Raw {
         Self(TcpStream::connect(to).await.unwrap())
     }
 
+    /// A connection from this address of our own. It takes no more than a few
+    /// kilobytes that nobody reads.
+    pub async fn connect_from(from: IpAddr, to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        Self(socket.connect(to).await.unwrap())
+    }
+
     /// Says it.
     pub async fn say(&mut self, text: impl AsRef<[u8]>) {
         self.0.write_all(text.as_ref()).await.unwrap();
+    }
+
+    /// Says it, as far as the other side lets it.
+    pub async fn try_to_say(&mut self, text: impl AsRef<[u8]>) {
+        // It may have been closed already.
+        let _ = self.0.write_all(text.as_ref()).await;
     }
 
     /// Begins a webhook whose body comes in chunks.

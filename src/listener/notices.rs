@@ -1,0 +1,53 @@
+//! What the log says of webhooks that were turned away: at most one line a
+//! minute for each reason, since strangers can cause them at will. What they
+//! sent is never logged: it may hold a secret that is nearly right.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::clock::Mono;
+use crate::seldom::Seldom;
+
+/// Logs webhooks that were turned away.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    wrong_path: Seldom,
+    rejected: Seldom,
+    too_many: Seldom,
+}
+
+impl Notices {
+    /// A webhook was posted to another path, or with another secret.
+    pub fn wrong_path(&self, peer: Option<IpAddr>, now: Mono) {
+        if let Some(count) = self.wrong_path.count(now) {
+            tracing::warn!(
+                count,
+                peer = peer.map(tracing::field::display),
+                "answered webhooks 404: they came to a wrong path, or with a wrong secret; if they are from Voltus, the registered URL is out of date: see `dispatchd webhook list`"
+            );
+        }
+    }
+
+    /// A webhook was rejected because of what it says.
+    pub fn rejected(&self, reason: &dyn fmt::Display, peer: Option<IpAddr>, now: Mono) {
+        if let Some(count) = self.rejected.count(now) {
+            tracing::warn!(
+                count,
+                peer = peer.map(tracing::field::display),
+                last = %reason,
+                "rejected webhooks that cannot be read"
+            );
+        }
+    }
+
+    /// A peer asks more often than it may.
+    pub fn too_many(&self, peer: Option<IpAddr>, now: Mono) {
+        if let Some(count) = self.too_many.count(now) {
+            tracing::warn!(
+                count,
+                peer = peer.map(tracing::field::display),
+                "answered requests 429: the peer sends more than --peer-rate allows"
+            );
+        }
+    }
+}
