@@ -98,8 +98,9 @@ async fn the_units_environment_starts_a_daemon_that_keeps_its_state_and_reloads(
     };
     let mut words = command.split_whitespace();
     assert_eq!(words.next(), Some("/usr/local/bin/dispatchd"));
-    let mut run = Command::new(PROGRAM);
-    run.env_clear().args(words).current_dir("/");
+    // systemd gives it no terminal.
+    let mut run = Command::new("setsid");
+    run.arg(PROGRAM).env_clear().args(words).current_dir("/");
     run.envs(environment(&world)).envs(in_this_world(&world));
     let mut daemon = Daemon::of(Process::spawn(&mut run)).await;
     daemon.wait_until_ready().await;

@@ -76,7 +76,9 @@ async fn it_is_ready_once_it_listens_and_alive_while_the_api_is_down() {
 async fn it_tells_when_it_reads_its_files_again_and_when_it_ends() {
     let world = World::new().await;
     let manager = Manager::new(&world);
-    let mut daemon = manager.started(world.setup()).start().await;
+    // A service manager gives it no terminal.
+    let setup = world.setup().wrapped(&["setsid"]);
+    let mut daemon = manager.started(setup).start().await;
     manager.hears("READY=1").await;
     daemon.signal(Signal::HUP);
     let reloading = manager.hears("RELOADING=1").await;
