@@ -216,10 +216,7 @@ async fn an_event_that_is_refused_for_ever_is_named_and_holds_up_its_subject_onl
     })
     .await;
     let named = |line: &String| line.contains(&id) && line.contains("does not take an event");
-    wait_until("the log names it", async || {
-        daemon.log().iter().any(&named)
-    })
-    .await;
+    wait_until("the log names it", async || daemon.log().iter().any(&named)).await;
     assert_eq!(daemon.log().iter().filter(|line| named(line)).count(), 1);
 }
 

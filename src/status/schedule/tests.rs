@@ -52,6 +52,10 @@ impl StoreReader for Busy {
         Ok(Vec::new())
     }
 
+    fn positions_to_deliver(&mut self, _: u64, _: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
         Ok(Vec::new())
     }
