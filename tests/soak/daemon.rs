@@ -87,15 +87,17 @@ impl Setup {
     }
 }
 
-/// Two addresses of this machine that are free.
-pub fn addresses(random: &mut SmallRng) -> Result<(SocketAddr, SocketAddr), Fault> {
+/// Three addresses of this machine that are free.
+pub fn addresses(random: &mut SmallRng) -> Result<[SocketAddr; 3], Fault> {
     for _ in 0..100 {
         let port = random.random_range(PORTS);
-        let pair = (port, port + 1);
-        let [one, other] =
-            [pair.0, pair.1].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        if TcpListener::bind(one).is_ok() && TcpListener::bind(other).is_ok() {
-            return Ok((one, other));
+        let addresses =
+            [port, port + 1, port + 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if addresses
+            .iter()
+            .all(|address| TcpListener::bind(address).is_ok())
+        {
+            return Ok(addresses);
         }
     }
     Err("no free ports were found".into())

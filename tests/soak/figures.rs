@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::catalogue::Committed;
 use crate::daemon::Life;
+use crate::heard::Heard;
+use crate::lateness::LATENESS_MAX;
 use crate::run::World;
 use crate::upstream::Change;
 use crate::webhooks::id_of;
@@ -132,6 +134,18 @@ fn spread(mut delays: Vec<TimeDelta>) -> String {
     )
 }
 
+fn deliveries(heard: &Heard) -> String {
+    let distinct = heard.sequences.len() as u64;
+    format!(
+        "{distinct} delivered, {} duplicates, {} refused, {} dropped for their sequence; {} out of order, {} curtails after release",
+        heard.arrived - distinct,
+        heard.refused,
+        heard.dropped,
+        heard.disorder.len(),
+        heard.late_curtails.len()
+    )
+}
+
 /// Shows everything.
 pub fn print(world: &World) {
     let line = |name: &str, text: String| println!("{name:<22}{text}");
@@ -190,8 +204,13 @@ pub fn print(world: &World) {
     line(
         "polls",
         format!(
-            "{} succeeded, {} failed; {} outdated answers, {} unreadable dispatches, {} rewinds",
-            figures.polls.0, figures.polls.1, figures.outdated, figures.unreadable, figures.rewinds
+            "{} succeeded, {} failed; {} lagging answers, {} outdated, {} unreadable dispatches, {} rewinds",
+            figures.polls.0,
+            figures.polls.1,
+            world.replica.lagged(),
+            figures.outdated,
+            figures.unreadable,
+            figures.rewinds
         ),
     );
     line(
@@ -215,16 +234,38 @@ pub fn print(world: &World) {
         ),
     );
     for receiver in &world.receivers {
-        let heard = receiver.heard();
-        let distinct = heard.sequences.len() as u64;
         line(
             &format!("  {}", receiver.name),
+            deliveries(&receiver.heard()),
+        );
+    }
+    if let Some(broker) = &world.broker {
+        line("  mqtt", deliveries(&broker.heard()));
+        let restarts = broker.restarts();
+        line(
+            "broker restarts",
             format!(
-                "{distinct} delivered, {} duplicates, {} refused; {} out of order, {} curtails after release",
-                heard.arrived - distinct,
-                heard.refused,
-                heard.disorder.len(),
-                heard.late_curtails.len()
+                "{}; after {} of them the retained states were checked",
+                restarts.made, restarts.checked
+            ),
+        );
+    }
+    line(
+        "commands late",
+        format!(
+            "beyond faults, pauses and kills; at most {} s is right",
+            LATENESS_MAX.num_seconds()
+        ),
+    );
+    for (name, lateness) in &world.lateness {
+        line(
+            &format!("  {name}"),
+            format!(
+                "{} commands: {}; {} too late (with faults: {})",
+                lateness.late.len(),
+                spread(lateness.late.clone()),
+                lateness.violations.len(),
+                spread(lateness.due.clone())
             ),
         );
     }

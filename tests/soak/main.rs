@@ -3,9 +3,12 @@
 //! `cargo run --release --example soak -- --minutes 20`
 //!
 //! Upstream, dispatches come, change and go without end. Webhooks are lost,
-//! doubled and late, the API fails in every way it can, receivers are down, slow
-//! or lie, and the daemon is killed every few seconds. Then everything is well
-//! again, and nothing may have been lost: see [`verdict`].
+//! doubled and late, and the API fails in every way it can; some of its answers
+//! come from a replica that lags by up to 3 s ([`replica`]). Receivers are down, slow
+//! or lie; they hang for some subjects, answer 410 for some, and ask to be left
+//! alone for up to 300 s ([`receiver`]). A broker is restarted and loses what it
+//! retained ([`broker`]). The daemon is killed every few seconds. Then everything
+//! is well again, and nothing may have been lost: see [`verdict`].
 
 #![allow(
     clippy::unwrap_used,
@@ -14,13 +17,18 @@
     reason = "all of this crate is a test: what is not as it must be ends it"
 )]
 
+mod broker;
 mod catalogue;
 mod clock;
 mod daemon;
 mod figures;
+mod heard;
+mod lateness;
 mod options;
 mod receiver;
+mod replica;
 mod run;
+mod spans;
 mod truth;
 mod upstream;
 mod verdict;

@@ -28,11 +28,18 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
+    /// How long everything may take to come right in the end, in seconds
+    #[arg(long, value_name = "N", default_value_t = SETTLE, value_parser = positive)]
+    settle: f64,
+
     /// Keeps the state file and the daemon's log here; without it they are
     /// removed in the end
     #[arg(long, value_name = "PATH")]
     folder: Option<PathBuf>,
 }
+
+/// Receivers may have asked to be left alone for up to 300 s.
+const SETTLE: f64 = 420.0;
 
 /// A day. Bookkeeping grows with the time.
 const LONGEST: f64 = 86_400.0;
@@ -49,6 +56,11 @@ impl Options {
     pub fn time(&self) -> Duration {
         let seconds = self.seconds.unwrap_or(self.minutes * 60.0);
         Duration::from_secs_f64(seconds.min(LONGEST))
+    }
+
+    /// How long everything may take to come right once nothing is wrong any more.
+    pub fn settle(&self) -> Duration {
+        Duration::from_secs_f64(self.settle.min(LONGEST))
     }
 
     /// What draws the rest.

@@ -1,6 +1,7 @@
 //! The run: bad times with many lives of the daemon, then good ones with one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dispatchd::sandbox::{self, Sandbox};
@@ -13,24 +14,40 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::broker::Broker;
 use crate::catalogue::Catalogue;
-use crate::clock::elapsed;
+use crate::clock::{elapsed, now};
 use crate::daemon::{Life, Setup, addresses};
 use crate::figures::Figures;
+use crate::lateness::{Lateness, commands, lateness};
 use crate::options::Options;
 use crate::receiver::{Manner, Receiver};
+use crate::replica::Replica;
+use crate::spans::Away;
 use crate::upstream::Upstream;
 use crate::verdict;
-use crate::weather;
+use crate::weather::{self, Picks};
 use crate::webhooks::{Webhooks, states};
 use crate::{Fault, catalogue};
 
 /// How often the daemon is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long everything may take to come right once nothing is wrong any more. A
-/// receiver that failed is left alone for up to a minute.
-const SETTLE: Duration = Duration::from_secs(120);
+/// The longest `Retry-After` that receivers ask for, and no longer than the run.
+const ASKED_MAX: Duration = Duration::from_secs(300);
+
+/// The receivers, and what more their addresses say.
+const RECEIVERS: [(&str, &str); 6] = [
+    ("flapping", ""),
+    ("slow", "?batch=true"),
+    ("lying", ""),
+    ("hanging", ""),
+    ("refusing", ""),
+    ("picky", "?batch=true"),
+];
+
+/// How many tasks choose subjects for each receiver that is bad to some.
+const PICKERS: u64 = 2;
 
 /// How many lines of the daemon's log are shown with what is wrong.
 const LOG_SHOWN: usize = 30;
@@ -41,11 +58,17 @@ pub struct World {
     pub sandbox: Sandbox,
     pub upstream: Upstream,
     pub receivers: Vec<Receiver>,
+    /// `None` if no broker is installed.
+    pub broker: Option<Broker>,
+    pub replica: Arc<Replica>,
+    /// How late commands came, by receiver, once that was judged.
+    pub lateness: Vec<(&'static str, Lateness)>,
     pub webhooks: Webhooks,
     pub catalogue: Catalogue,
     pub figures: Figures,
     /// What must not be.
     pub violations: Vec<String>,
+    away: Away,
     revision: u64,
     random: SmallRng,
 }
@@ -105,21 +128,49 @@ async fn soak(
     stop: CancellationToken,
 ) -> Result<bool, Fault> {
     let (seed, time) = (options.seed(), options.time());
-    let mut world = World::new(options.daemon()?, folder, seed, tasks, &stop).await?;
+    let bad = stop.child_token();
+    let weather = TaskTracker::new();
+    let program = options.daemon()?;
+    let mut world = World::new(program, folder, seed, (tasks, &weather), (&bad, &stop)).await?;
     println!(
         "{} for {} with seed {seed}",
         world.setup.program.display(),
         humantime::format_duration(time)
     );
     let end = elapsed() + time;
-    let bad = stop.child_token();
-    let weather = TaskTracker::new();
+    if world.broker.is_none() {
+        println!("left out: the broker, since mosquitto is not installed");
+    }
     weather.spawn(world.upstream.clone().run(seed ^ 1, bad.clone()));
     weather.spawn(weather::api(world.sandbox.clone(), seed ^ 2, bad.clone()));
-    let [flapping, slow, lies] = [0, 1, 2].map(|index| world.receivers[index].clone());
+    let [flapping, slow, lies, hanging, refusing, picky] =
+        std::array::from_fn(|index| world.receivers[index].clone());
+    let longest = ASKED_MAX.min(time);
     weather.spawn(weather::flapping(flapping, seed ^ 3, bad.clone()));
     weather.spawn(weather::steady(slow, Manner::Slow, bad.clone()));
     weather.spawn(weather::steady(lies, Manner::Lies, bad.clone()));
+    weather.spawn(weather::busy(
+        refusing.clone(),
+        longest,
+        seed ^ 4,
+        bad.clone(),
+    ));
+    for (receiver, picks) in [
+        (hanging, Picks::Hangs),
+        (refusing, Picks::Refuses),
+        (picky, Picks::Both),
+    ] {
+        for _ in 0..PICKERS {
+            weather.spawn(weather::picky(
+                receiver.clone(),
+                picks,
+                world.upstream.clone(),
+                longest,
+                world.random.random(),
+                bad.clone(),
+            ));
+        }
+    }
     weather.close();
 
     let mut told = elapsed();
@@ -133,7 +184,7 @@ async fn soak(
     bad.cancel();
     weather.wait().await;
     let mut life = world.start().await?;
-    world.settle(&mut life).await?;
+    world.settle(&mut life, options.settle()).await?;
     world.figures.memory_end = life.memory();
     life.stop().await?;
     world.finish()?;
@@ -145,8 +196,8 @@ impl World {
         program: PathBuf,
         folder: &Path,
         seed: u64,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        (tasks, weather): (&TaskTracker, &TaskTracker),
+        (bad, stop): (&CancellationToken, &CancellationToken),
     ) -> Result<Self, Fault> {
         let mut random = SmallRng::seed_from_u64(seed);
         let options = sandbox::Options {
@@ -157,29 +208,57 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let sandbox = Sandbox::start(options, listener, stop.clone())?;
         let mut receivers = Vec::new();
-        for (name, query) in [("flapping", ""), ("slow", "?batch=true"), ("lying", "")] {
+        for (name, query) in RECEIVERS {
             let seed = seed ^ receivers.len() as u64;
             receivers.push(Receiver::start(name, query, seed, tasks, stop.clone()).await?);
         }
-        let (listen, status) = addresses(&mut random)?;
+        let [listen, status, mqtt] = addresses(&mut random)?;
+        let away = Away::default();
+        away.spans().begin(now());
+        let broker = Broker::start(
+            mqtt.port(),
+            folder,
+            away.clone(),
+            seed ^ 5,
+            (tasks, weather),
+            bad.clone(),
+            stop.clone(),
+        )
+        .await?;
+        let upstream = Upstream::new(sandbox.clone());
+        let (replica, api) = Replica::start(
+            upstream.clone(),
+            sandbox.clone(),
+            seed ^ 6,
+            tasks,
+            bad.clone(),
+            stop.clone(),
+        )
+        .await?;
+        let sinks = receivers.iter().map(|one| &one.sink);
+        let sinks = sinks.chain(broker.iter().map(|one| &one.sink));
         let setup = Setup {
             program,
             folder: folder.to_owned(),
-            api: sandbox.url(),
-            sinks: receivers.iter().map(|one| one.sink.clone()).collect(),
+            api: format!("http://{api}"),
+            sinks: sinks.cloned().collect(),
             listen,
             status,
         };
         sandbox.add_webhook(format!("http://{listen}/dispatch-listener"));
         Ok(Self {
             catalogue: catalogue::Catalogue::new(setup.state()),
-            upstream: Upstream::new(sandbox.clone()),
+            upstream,
             setup,
             sandbox,
             receivers,
+            broker,
+            replica,
+            lateness: Vec::new(),
             webhooks: Webhooks::default(),
             figures: Figures::default(),
             violations: Vec::new(),
+            away,
             revision: 0,
             random,
         })
@@ -212,6 +291,7 @@ impl World {
             // It may be busy; what is not read now is read later.
             let _ = self.catalogue.read();
         }
+        self.away.spans().begin(now());
         life.kill().await?;
         self.figures.killed += 1;
         self.figures.add_health(&health);
@@ -224,6 +304,7 @@ impl World {
         self.sandbox.down(true);
         let mut life = self.setup.spawn()?;
         life.wait_until_up().await?;
+        self.away.spans().end(now());
         let schedule = life.get("/schedule").await?;
         self.sandbox.down(false);
         let books = self.upstream.books();
@@ -247,7 +328,7 @@ impl World {
                 let known = states.get(id).copied();
                 let forgotten = known.is_none()
                     && (!books.dispatches[id].is_there()
-                        || books.dispatches[id].may_be_forgotten(crate::clock::now()));
+                        || books.dispatches[id].may_be_forgotten(now()));
                 if !forgotten && known < told {
                     self.violations.push(format!(
                         "{id}: {} was told state {told:?}, the schedule has {known:?} after a kill",
@@ -261,7 +342,7 @@ impl World {
     }
 
     /// Waits until everything is as it must be.
-    async fn settle(&mut self, life: &mut Life) -> Result<(), Fault> {
+    async fn settle(&mut self, life: &mut Life, most: Duration) -> Result<(), Fault> {
         let begun = elapsed();
         loop {
             tokio::time::sleep(LOOK).await;
@@ -275,7 +356,7 @@ impl World {
             if wrong.is_empty() {
                 break;
             }
-            if elapsed() > begun + SETTLE {
+            if elapsed() > begun + most {
                 self.violations.extend(wrong);
                 break;
             }
@@ -291,11 +372,30 @@ impl World {
         if let Some(damage) = self.catalogue.damage()? {
             self.violations.push(format!("the state file: {damage}"));
         }
-        for receiver in &self.receivers {
-            let heard = receiver.heard();
+        if self.figures.rewinds > 0 {
+            self.violations.push(format!(
+                "{} lower numbers were believed, and none was right",
+                self.figures.rewinds
+            ));
+        }
+        let mut heard: Vec<_> = self
+            .receivers
+            .iter()
+            .map(|receiver| (receiver.name, receiver.heard()))
+            .collect();
+        if let Some(broker) = &self.broker {
+            heard.push(("mqtt", broker.heard()));
+            let wrong = broker.restarts().violations.clone();
+            self.violations.extend(wrong);
+        }
+        let (commands, time) = (commands(&self.catalogue.events), now());
+        for (name, heard) in heard {
             let wrong = heard.disorder.iter().chain(&heard.late_curtails);
             self.violations
-                .extend(wrong.map(|what| format!("{}: {what}", receiver.name)));
+                .extend(wrong.map(|what| format!("{name}: {what}")));
+            let judged = lateness(name, &heard, &commands, &self.away.spans(), time);
+            self.violations.extend(judged.violations.iter().cloned());
+            self.lateness.push((name, judged));
         }
         crate::figures::print(self);
         Ok(())

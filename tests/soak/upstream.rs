@@ -8,13 +8,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dispatchd::sandbox::Sandbox;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
+use crate::replica::LAG_MAX;
 use crate::truth::{Dispatch, Standing};
 
 /// Sites are few, so that dispatches meet at them.
-const SITES: u32 = 60;
+pub const SITES: u32 = 60;
 
 /// Dispatches that are not retired yet, at most.
 const DISPATCHES: usize = 150;
@@ -35,15 +37,70 @@ pub struct Change {
     pub after: DateTime<Utc>,
 }
 
+/// What the API showed of a dispatch from some time on.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// UTC.
+    pub from: DateTime<Utc>,
+    /// By its id. `None`: it was not there.
+    pub json: Option<Value>,
+    /// Whether the list had it.
+    pub listed: bool,
+}
+
 /// All that has happened.
 #[derive(Debug, Default)]
 pub struct Books {
     pub dispatches: BTreeMap<String, Dispatch>,
+    /// What the API showed lately of each dispatch that has a number, oldest first.
+    shown: BTreeMap<String, Vec<Shown>>,
     pub changes: Vec<Change>,
     pub created: u64,
     pub withdrawn: u64,
     pub garbled: u64,
     pub hidden: u64,
+}
+
+impl Books {
+    /// What the API showed of a dispatch at `time`, if it has a number. `time` is
+    /// at most [`LAG_MAX`] ago.
+    pub fn shown_at(&self, id: &str, time: DateTime<Utc>) -> Option<Shown> {
+        let states = self.shown.get(id)?;
+        let then = states.iter().rev().find(|shown| shown.from <= time);
+        Some(then.cloned().unwrap_or(Shown {
+            from: time,
+            json: None,
+            listed: false,
+        }))
+    }
+
+    /// What the list had at `time` of the dispatches that have a number.
+    pub fn listed_at(&self, time: DateTime<Utc>) -> Vec<Value> {
+        let then = self.shown.values().filter_map(|states| {
+            let shown = states.iter().rev().find(|shown| shown.from <= time)?;
+            shown.json.clone().filter(|_| shown.listed)
+        });
+        then.collect()
+    }
+
+    /// The API shows this from now on.
+    fn show(&mut self, one: &Dispatch) {
+        if !one.numbered {
+            return;
+        }
+        let from = now();
+        let states = self.shown.entry(one.id.clone()).or_default();
+        // One from before that is what the longest lag shows.
+        let needed = states
+            .iter()
+            .rposition(|shown| shown.from < from - LAG_MAX * 2);
+        states.drain(..needed.unwrap_or_default());
+        states.push(Shown {
+            from,
+            json: one.is_there().then(|| one.json()),
+            listed: matches!(one.standing, Standing::Listed | Standing::Garbled),
+        });
+    }
 }
 
 /// The upstream's own hand.
@@ -208,6 +265,7 @@ impl Upstream {
         // The books are locked meanwhile: whoever looks sees both or neither.
         let mut books = self.books();
         self.sandbox.put(one.json(), true).unwrap();
+        books.show(&one);
         books.dispatches.insert(id.clone(), one);
         books.changes.push(Change {
             id,
@@ -246,12 +304,15 @@ impl Upstream {
         self.sandbox.remove(&one.id);
         books.withdrawn += u64::from(standing == Standing::Withdrawn);
         one.touched = now();
+        books.show(&one);
         books.dispatches.insert(one.id.clone(), one);
     }
 
     fn note(&self, mut one: Dispatch) {
         one.touched = now();
-        self.books().dispatches.insert(one.id.clone(), one);
+        let mut books = self.books();
+        books.show(&one);
+        books.dispatches.insert(one.id.clone(), one);
     }
 }
 

@@ -3,11 +3,17 @@
 //! - the schedule is what is true upstream;
 //! - each site's duty, and each receiver's last word on it, is what must be now;
 //! - each receiver has had every event about a dispatch, and its last one tells
-//!   the state that the schedule has.
+//!   the state that the schedule has;
+//! - the broker retains every site's last command, and no other.
+//!
+//! A receiver's last word on a subject is the one with the highest `sequence`: it
+//! drops what is lower.
 //!
 //! What must hold at every moment is checked as it happens: what was answered
 //! 200 or told a receiver is there after a kill ([`crate::webhooks`],
-//! [`crate::run`]), and events come in order ([`crate::receiver`]).
+//! [`crate::run`]), events come in order ([`crate::heard`]), and a broker that was
+//! restarted has every site's state again within 5 s ([`crate::broker`]). How late
+//! each site command came is judged after the end ([`crate::lateness`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +24,7 @@ use serde_json::Value;
 use crate::Fault;
 use crate::clock::now;
 use crate::daemon::Life;
-use crate::receiver::Receiver;
+use crate::heard::Heard;
 use crate::run::World;
 use crate::truth::{Dispatch, Duty, duties};
 
@@ -44,8 +50,9 @@ pub async fn wrong(world: &World, life: &Life) -> Result<Vec<String>, Fault> {
     let duties = duties(all.values(), time);
     wrong.extend(sites_against(&sites, &duties));
     for receiver in &world.receivers {
-        wrong.extend(words_against(receiver, &duties, &schedule));
-        let heard = receiver.heard();
+        let (name, heard) = (receiver.name, receiver.heard());
+        wrong.extend(commands_against(name, &heard, &duties));
+        wrong.extend(words_against(name, &heard, &schedule));
         let missing = world
             .catalogue
             .events
@@ -53,10 +60,18 @@ pub async fn wrong(world: &World, life: &Life) -> Result<Vec<String>, Fault> {
             .filter(|event| event.must_arrive() && !heard.sequences.contains(&event.sequence));
         wrong.extend(missing.map(|event| {
             format!(
-                "{}: {} {} of {} never came",
-                receiver.name, event.kind, event.sequence, event.subject
+                "{name}: {} {} of {} never came",
+                event.kind, event.sequence, event.subject
             )
         }));
+    }
+    if let Some(broker) = &world.broker {
+        wrong.extend(commands_against("mqtt", &broker.heard(), &duties));
+        let missing = broker.missing();
+        if !missing.is_empty() {
+            let sites = missing.join(", ");
+            wrong.push(format!("mqtt: no state is retained of {sites}"));
+        }
     }
     Ok(wrong)
 }
@@ -124,14 +139,8 @@ fn sites_against(sites: &Value, duties: &BTreeMap<String, Duty>) -> Vec<String> 
     wrong
 }
 
-/// What a receiver believes of sites and dispatches, taken from its last words.
-fn words_against(
-    receiver: &Receiver,
-    duties: &BTreeMap<String, Duty>,
-    schedule: &Value,
-) -> Vec<String> {
-    let name = receiver.name;
-    let heard = receiver.heard();
+/// What a receiver believes of sites, taken from its last words.
+fn commands_against(name: &str, heard: &Heard, duties: &BTreeMap<String, Duty>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut told = BTreeSet::new();
     for (key, word) in &heard.newest {
@@ -148,9 +157,20 @@ fn words_against(
             }
         }
     }
-    for site in duties.keys().filter(|site| !told.contains(site.as_str())) {
-        wrong.push(format!("{name}: was never told to curtail {site}"));
+    let silent = duties.keys().filter(|site| !told.contains(site.as_str()));
+    let silent: Vec<&str> = silent.map(String::as_str).collect();
+    if !silent.is_empty() {
+        let sites = silent.join(", ");
+        wrong.push(format!(
+            "{name}: has no word on sites that must curtail: {sites}"
+        ));
     }
+    wrong
+}
+
+/// What a receiver believes of dispatches, taken from its last words.
+fn words_against(name: &str, heard: &Heard, schedule: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
     for entry in list(schedule, "dispatches") {
         let id = entry["id"].as_str().unwrap_or_default();
         let word = heard.newest.get(&format!("dispatch/{id}"));

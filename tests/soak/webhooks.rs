@@ -6,6 +6,7 @@ use dispatchd::sandbox::{Delivery, Outcome, Sandbox};
 use serde_json::Value;
 
 use crate::clock::now;
+use crate::replica::LAG_MAX;
 use crate::upstream::Books;
 
 /// The sandbox's log, read bit by bit.
@@ -61,14 +62,20 @@ impl Webhooks {
     }
 
     /// The state that was there before the webhook was sent, or a newer one, is
-    /// promised: it was fetched after the webhook arrived.
+    /// promised: it was fetched after the webhook arrived. A replica may have shown
+    /// what was there [`LAG_MAX`] before, of a dispatch that has a number.
     fn promise(&mut self, delivery: &Delivery, books: &Books) {
         let id = id_of(delivery);
+        let numbered = books.dispatches.get(id).is_some_and(|one| one.numbered);
+        let shown = match numbered {
+            true => delivery.at - LAG_MAX,
+            false => delivery.at,
+        };
         let newest = books
             .changes
             .iter()
             .rev()
-            .filter(|change| change.id == id && change.after < delivery.at)
+            .filter(|change| change.id == id && change.after < shown)
             .map(|change| change.state)
             .next();
         // What was taken away meanwhile could not be fetched any more.
