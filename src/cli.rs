@@ -6,6 +6,7 @@ mod completions;
 mod daemon_client;
 mod demo;
 mod logging;
+mod outbox;
 mod output;
 mod run;
 mod sandbox;
@@ -52,6 +53,8 @@ enum Commands {
     Sandbox(sandbox::SandboxOptions),
     /// Asks a running daemon: its health, dispatches not yet over, curtailed sites
     Status(status::StatusOptions),
+    /// Lists events that sinks have not taken yet, and gives one up
+    Outbox(outbox::OutboxOptions),
     /// Manages the registration of webhooks at Voltus
     Webhook(webhook::WebhookOptions),
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
@@ -115,6 +118,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Run(options) => run::run(*options, own),
         Commands::Sandbox(options) => sandbox::run(&options),
         Commands::Status(options) => status::run(options, own),
+        Commands::Outbox(options) => outbox::run(options, own),
         Commands::Webhook(options) => webhook::run(options, own),
         Commands::Scenario(options) => scenario::run(options, own),
         Commands::Verify(options) => verify::run(options, own),

@@ -183,7 +183,7 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 /// stay in the log.
 fn settled(verdict: &Verdict) -> (Answered, Response) {
     match verdict {
-        Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
+        Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => {
             (Answered::Accepted, accepted("settled"))
         }
         Verdict::Unknown => (

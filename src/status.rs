@@ -9,6 +9,7 @@ mod health;
 mod long;
 mod metrics;
 mod openapi;
+mod outbox;
 mod page;
 mod query;
 mod schedule;
@@ -152,6 +153,26 @@ impl<C: Clock + Clone> Status<C> {
                 .then(|headers: HeaderMap, status: Arc<Self>| async move {
                     status.metrics(&headers).await
                 });
+        let outbox = warp::path!("outbox")
+            .and(warp::get())
+            .and(query::raw())
+            .and(with.clone())
+            .then(|query: String, status: Arc<Self>| async move {
+                outbox::list(&status.inbox, &status.view, &query).await
+            });
+        let skip = warp::path!("outbox" / String / "skip")
+            .and(warp::method())
+            .and(query::raw())
+            .and(with.clone())
+            .then(
+                |event: String, method: Method, query: String, status: Arc<Self>| async move {
+                    if method == Method::POST {
+                        outbox::skip(&status.inbox, &event, &query).await
+                    } else {
+                        wrong_method("POST")
+                    }
+                },
+            );
         let poll = warp::path!("poll").and(warp::method()).and(with).then(
             |method: Method, status: Arc<Self>| async move {
                 if method == Method::POST {
@@ -179,6 +200,10 @@ impl<C: Clock + Clone> Status<C> {
                 .unify()
                 .or(metrics)
                 .unify()
+                .or(outbox)
+                .unify()
+                .or(skip)
+                .unify()
                 .or(poll)
                 .unify(),
         );
@@ -193,7 +218,10 @@ impl<C: Clock + Clone> Status<C> {
 
     async fn poll(&self) -> Response {
         match self.inbox.poll().await {
-            Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
+            Verdict::Settled
+            | Verdict::Pending(_)
+            | Verdict::Skipped(_)
+            | Verdict::PendingAt(_) => {
                 let revision = self.view.borrow().schedule.revision();
                 json_reply(StatusCode::OK, &json!({"ok": true, "revision": revision}))
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{AUTHORIZATION, HeaderValue};
+use http::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -105,11 +105,25 @@ impl DaemonClient {
     /// What the daemon answers at the path of `segments`. `None` where it knows
     /// no such path or dispatch.
     pub async fn get<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<Option<T>, AskError> {
+        self.ask(Method::GET, segments, &[]).await
+    }
+
+    /// What the daemon answers to `method` at the path of `segments`, with these
+    /// names and values as the query. `None` if the answer is 404.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Option<T>, AskError> {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
-        let mut request = self.http.get(url).timeout(TIMEOUT);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url).timeout(TIMEOUT);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone());
         }

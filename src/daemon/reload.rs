@@ -66,7 +66,10 @@ impl Reload {
     /// Asks for a poll, and tells in the log what came of it.
     pub async fn poll(&self) {
         match self.inbox.poll().await {
-            Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) => {
+            Verdict::Settled
+            | Verdict::Pending(_)
+            | Verdict::Skipped(_)
+            | Verdict::PendingAt(_) => {
                 tracing::info!("polled, as was asked for")
             }
             Verdict::Unavailable { reason, .. } => {

@@ -9,7 +9,8 @@ mod sink;
 pub mod sinks;
 
 pub use outbox::{
-    Outbox, PendingEvent, Read, RefusedEvent, SinkCondition, SinkHealth, Skipped, Start,
+    Outbox, PendingEvent, Read, RefreshPage, RefreshRead, RefusedEvent, SinkCondition, SinkHealth,
+    Skipped, Start,
 };
 pub use restore::restore;
 pub use sink::{Attempt, Sink};

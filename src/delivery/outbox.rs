@@ -16,6 +16,7 @@
 //! | [`reach`] | whether the receiver is down, and when it is probed |
 //! | [`ended`] | what follows from an attempt's result |
 //! | [`window`], [`reading`] | what is held in memory, and what is read when |
+//! | [`refresh`] | what is sent once more after a new connection |
 //! | [`progress`], [`recording`] | what is done with, and when that is written |
 //! | [`health`], [`pending`] | what operators see and may skip |
 //!
@@ -37,6 +38,7 @@ mod ranges;
 mod reach;
 mod reading;
 mod recording;
+mod refresh;
 mod window;
 
 use std::collections::{BTreeSet, HashMap};
@@ -51,6 +53,7 @@ use crate::store::{Retry, SinkState};
 
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
 pub use pending::{PendingEvent, Skipped};
+pub use refresh::{RefreshPage, RefreshRead};
 pub use window::Read;
 
 use health::HealthBook;
@@ -60,6 +63,7 @@ use progress::Progress;
 use queue::{Next, Place, SubjectQueue};
 use reach::{Leave, Reach};
 use reading::Advance;
+use refresh::Refresh;
 use window::Window;
 
 /// How long a site's new command waits at most for the pause of its older one,
@@ -101,6 +105,7 @@ pub struct Outbox {
     window: Window,
     progress: Progress,
     health: HealthBook,
+    refresh: Refresh,
     /// Attempts to be abandoned by whoever makes them.
     abandoned: Vec<u64>,
 }
@@ -138,6 +143,7 @@ impl Outbox {
             window: Window::new(progress.done(), head, beyond),
             progress,
             health: HealthBook::new(sink.name()),
+            refresh: Refresh::default(),
             abandoned: Vec::new(),
         };
         for (key, retry) in state.retries {
@@ -200,6 +206,7 @@ impl Outbox {
     /// Takes in a site's newest event.
     fn offer_command(&mut self, event: &Event, now: Now) {
         let key = event.lane();
+        self.refresh_superseded(&key);
         self.window.hold(event, &key, event.unconditional);
         let queue = self.queues.entry(Key::clone(&key)).or_default();
         let superseded = queue.push(event.clone());
@@ -427,6 +434,7 @@ impl Outbox {
             self.reach.more_at(self.places.oldest()).filter(|_| waits),
             self.places.gives_way_at().filter(|_| room),
             self.window.read_at(now),
+            self.refresh_due(),
             Some(self.commands_first).filter(|_| waits),
         ];
         due.into_iter().flatten().filter(|at| *at > now).min()

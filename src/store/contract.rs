@@ -272,6 +272,10 @@ fn a_pruned_dispatch_goes_with_its_history_then_its_events_and_nothing_else_goes
             .unwrap();
         assert_eq!(left(&mut reader), [2, 3], "a site's newest event stays");
         assert_eq!(reader.newest_site_events().unwrap()[0].position, 2);
+        assert_eq!(reader.newest_site_positions().unwrap(), [2]);
+        let at = reader.events_at(&[3, 1, 2, 9]).unwrap();
+        let at: Vec<u64> = at.iter().map(|event| event.position).collect();
+        assert_eq!(at, [3, 2], "those that have gone are left out");
     });
 }
 

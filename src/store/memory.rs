@@ -201,4 +201,19 @@ impl StoreReader for MemoryStore {
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
         Ok(self.lock().newest_of_sites().cloned().collect())
     }
+
+    fn newest_site_positions(&mut self) -> Result<Vec<u64>, StoreError> {
+        let kept = self.lock();
+        let mut positions: Vec<u64> = kept.newest_of_sites().map(|event| event.position).collect();
+        positions.sort_unstable();
+        Ok(positions)
+    }
+
+    fn events_at(&mut self, positions: &[u64]) -> Result<Vec<Event>, StoreError> {
+        let kept = self.lock();
+        let events = positions
+            .iter()
+            .filter_map(|position| kept.events.get(position));
+        Ok(events.cloned().collect())
+    }
 }

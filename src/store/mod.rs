@@ -80,6 +80,19 @@ pub trait StoreReader: Send + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError>;
+
+    /// The positions of the events that
+    /// [`newest_site_events`](Self::newest_site_events) gives, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn newest_site_positions(&mut self) -> Result<Vec<u64>, StoreError>;
+
+    /// The events at these positions. Those that have gone are left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn events_at(&mut self, positions: &[u64]) -> Result<Vec<Event>, StoreError>;
 }
 
 #[cfg(test)]

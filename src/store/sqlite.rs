@@ -170,6 +170,14 @@ impl StoreReader for SqliteReader {
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
         read::newest_site_events(&self.connection, &self.id)
     }
+
+    fn newest_site_positions(&mut self) -> Result<Vec<u64>, StoreError> {
+        read::newest_site_positions(&self.connection)
+    }
+
+    fn events_at(&mut self, positions: &[u64]) -> Result<Vec<Event>, StoreError> {
+        read::events_at(&self.connection, &self.id, positions)
+    }
 }
 
 #[cfg(test)]

@@ -89,6 +89,22 @@ impl StoreHandle {
         self.read(move |reader| reader.events(after, limit)).await
     }
 
+    /// The positions of the newest event of each site, oldest first.
+    ///
+    /// # Errors
+    /// As [`StoreReader::newest_site_positions`] says.
+    pub async fn newest_site_positions(&self) -> Result<Vec<u64>, StoreError> {
+        self.read(|reader| reader.newest_site_positions()).await
+    }
+
+    /// The events at these positions, without those that have gone.
+    ///
+    /// # Errors
+    /// As [`StoreReader::events_at`] says.
+    pub async fn events_at(&self, positions: Vec<u64>) -> Result<Vec<Event>, StoreError> {
+        self.read(move |reader| reader.events_at(&positions)).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut dyn StoreReader) -> Result<T, StoreError> + Send + 'static,

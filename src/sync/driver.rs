@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Effect, Input, Machine, PendingRequest, SkipRequest, Timings, Verdict, View};
 use crate::clock::{Clock, Mono};
-use crate::delivery::{Attempt, Sink};
+use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink};
 use crate::model::{DispatchId, Event};
 use crate::store::{StoreError, StoreHandle};
 use crate::voltus::{Api, ApiError};
@@ -82,8 +82,9 @@ impl Inbox {
             .await
     }
 
-    /// Gives an event up at one sink or all: [`Verdict::Skipped`] once that is on
-    /// disk, or [`Verdict::Unknown`] if no such event is pending.
+    /// Gives an event up at one sink: [`Verdict::Skipped`] once that is on disk,
+    /// [`Verdict::Unknown`] if no such event is pending, or [`Verdict::PendingAt`] if
+    /// the sink must be named.
     pub async fn skip(&self, request: SkipRequest) -> Verdict {
         self.ask(|waiter| Input::Skip { request, waiter }).await
     }
@@ -182,6 +183,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// # Errors
     /// When the store has been taken over, or a task died.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
+        self.watch_connections();
         let mut inputs = Vec::new();
         let mut give_up = None;
         loop {
@@ -238,6 +240,28 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     None => break,
                 }
             }
+        }
+    }
+
+    /// Tells the machine of each connection that a sink makes anew. Ends with the
+    /// sinks' own tasks.
+    fn watch_connections(&self) {
+        for (sink, to) in self.sinks.iter().enumerate() {
+            let Some(mut connections) = to.connections() else {
+                continue;
+            };
+            let inbox = self.sender.clone();
+            self.elsewhere.spawn(async move {
+                loop {
+                    let made = *connections.borrow_and_update();
+                    if made > 0 && inbox.0.send(Input::Connected { sink }).is_err() {
+                        return;
+                    }
+                    if connections.changed().await.is_err() {
+                        return;
+                    }
+                }
+            });
         }
     }
 
@@ -313,6 +337,21 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 self.tasks.spawn(async move {
                     let result = store.events(read.after, read.limit).await;
                     Input::PendingRead { sink, result }
+                });
+            }
+            Effect::ReadRefresh { sink, read } => {
+                let store = self.store.clone();
+                self.tasks.spawn(async move {
+                    let result = match read {
+                        RefreshRead::Positions => {
+                            let positions = store.newest_site_positions().await;
+                            positions.map(RefreshPage::Positions)
+                        }
+                        RefreshRead::Events(positions) => {
+                            store.events_at(positions).await.map(RefreshPage::Events)
+                        }
+                    };
+                    Input::RefreshRead { sink, result }
                 });
             }
             Effect::End(error) => return Err(DriverError::Store(error)),

@@ -312,6 +312,7 @@ impl<W> Machine<W> {
             let starts = outbox.start(now);
             let abandoned = outbox.take_abandoned().into_iter();
             let read = outbox.read(now).into_iter();
+            let refresh = outbox.refresh_read(now).into_iter();
             self.effects
                 .extend(abandoned.map(|attempt| Effect::Abandon { sink, attempt }));
             self.effects.extend(
@@ -321,6 +322,8 @@ impl<W> Machine<W> {
             );
             self.effects
                 .extend(read.map(|read| Effect::ReadPending { sink, read }));
+            self.effects
+                .extend(refresh.map(|read| Effect::ReadRefresh { sink, read }));
         }
     }
 
@@ -347,6 +350,16 @@ impl<W> Machine<W> {
             Input::PendingRead { sink, result } => {
                 if let Some(outbox) = self.outboxes.get_mut(sink) {
                     outbox.take_read(result, now);
+                }
+            }
+            Input::Connected { sink } => {
+                if let Some(outbox) = self.outboxes.get_mut(sink) {
+                    outbox.connected(now);
+                }
+            }
+            Input::RefreshRead { sink, result } => {
+                if let Some(outbox) = self.outboxes.get_mut(sink) {
+                    outbox.take_refresh(result, now);
                 }
             }
             Input::ListPending { request, waiter } => self.list_pending(&request, waiter, now),

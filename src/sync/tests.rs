@@ -135,7 +135,10 @@ impl World {
                 Effect::Commit(batch) => self.commits.push(*batch),
                 Effect::Reply { waiter, verdict } => self.replies.push((waiter, verdict)),
                 Effect::Show(events) => self.events.extend(events),
-                Effect::Attempt { .. } | Effect::Abandon { .. } | Effect::ReadPending { .. } => {
+                Effect::Attempt { .. }
+                | Effect::Abandon { .. }
+                | Effect::ReadPending { .. }
+                | Effect::ReadRefresh { .. } => {
                     panic!("there are no sinks")
                 }
                 Effect::End(error) => panic!("{error}"),
@@ -222,7 +225,7 @@ impl World {
             Verdict::Unknown => "unknown",
             Verdict::Unavailable { .. } => "unavailable",
             Verdict::Busy => "busy",
-            Verdict::Pending(_) | Verdict::Skipped(_) => "of outboxes",
+            Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => "of outboxes",
         };
         replies
             .into_iter()

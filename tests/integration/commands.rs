@@ -13,7 +13,7 @@ const SECRET: &str = "hush-41d9";
 const TOKEN: &str = "token-5e02";
 
 /// Runs a command to its end, beside the runtime that the sandbox lives in.
-async fn run(world: &World, daemon: Option<&Daemon>, arguments: &[&str]) -> Output {
+pub async fn run(world: &World, daemon: Option<&Daemon>, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
     command
         .env_clear()
@@ -34,14 +34,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// It ended well and had nothing to complain about. Gives what it printed.
-fn done(output: &Output) -> String {
+pub fn done(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(text(&output.stderr), "");
     text(&output.stdout)
 }
 
 /// It ended with `status` and one line on standard error. Gives that.
-fn failed(output: &Output, status: i32) -> String {
+pub fn failed(output: &Output, status: i32) -> String {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{output:?}");
     assert_eq!(said.lines().count(), 1, "{said}");

@@ -74,6 +74,21 @@ async fn every_answer_is_as_the_document_says() {
     document
         .check(&daemon, Method::POST, "/poll", "/poll")
         .await;
+    let outbox = check("/outbox?limit=1&after=0&sink=stdout", "/outbox").await;
+    assert_eq!(outbox.json["sinks"][0]["sink"], "stdout");
+    for (path, status) in [
+        ("/outbox", 200),
+        ("/outbox?limit=many", 400),
+        ("/outbox?after=x", 400),
+        ("/outbox?sink=nobody", 404),
+    ] {
+        assert_eq!(check(path, "/outbox").await.status, status, "{path}");
+    }
+    let skip = "/outbox/nothing/skip";
+    let skipped = document
+        .check(&daemon, Method::POST, skip, "/outbox/{id}/skip")
+        .await;
+    assert_eq!(skipped.status, 404);
     let schedule = check(
         "/schedule?phase=active&phase=ended&at=2026-01-01T00:00:00Z",
         "/schedule",
@@ -194,12 +209,14 @@ async fn every_path_is_served_as_documented_and_not_otherwise() {
             "GET /healthz",
             "GET /metrics",
             "GET /openapi.json",
+            "GET /outbox",
             "GET /readyz",
             "GET /schedule",
             "GET /schedule/{id}",
             "GET /sites",
             "GET /sites/{id}",
             "GET /status",
+            "POST /outbox/{id}/skip",
             "POST /poll",
         ]
     );
@@ -226,7 +243,9 @@ async fn every_path_is_served_as_documented_and_not_otherwise() {
                 .unwrap();
             let status = asked.status().as_u16();
             if other == method {
-                assert_eq!(status, 200, "{route}");
+                // Nothing is pending that could be skipped.
+                let known = if path.ends_with("/skip") { 404 } else { 200 };
+                assert_eq!(status, known, "{route}");
             } else {
                 assert_eq!(status, 405, "{other} {path}");
                 assert_eq!(asked.headers()["allow"], method, "{other} {path}");

@@ -42,6 +42,19 @@ pub(super) fn attempted(newest: &Event, told: Option<Told>) -> Told {
     }
 }
 
+/// What to send of a site once more. A receiver that lost everything must curtail
+/// by it, so that it is no adjustment.
+pub(super) fn refreshed(newest: &Event) -> Event {
+    let command = match is_curtailed(newest) {
+        true => "site.curtail",
+        false => "site.release",
+    };
+    Event {
+        event_type: command.into(),
+        ..newest.clone()
+    }
+}
+
 /// Whether a site event says that the site must curtail.
 fn is_curtailed(event: &Event) -> bool {
     &*event.event_type != "site.release"

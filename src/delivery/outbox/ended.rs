@@ -47,7 +47,7 @@ impl Outbox {
                     self.is_back(now);
                 }
                 for key in &keys {
-                    self.delivered(key);
+                    self.delivered(attempt, key);
                 }
             }
             Attempt::Failed {
@@ -95,7 +95,8 @@ impl Outbox {
         }
     }
 
-    fn delivered(&mut self, key: &Key) {
+    fn delivered(&mut self, attempt: u64, key: &Key) {
+        let refreshed = self.refreshed(attempt, key);
         let Some(queue) = self.queues.get_mut(key) else {
             return;
         };
@@ -104,7 +105,8 @@ impl Outbox {
         if let Some(position) = sent {
             self.complete(position);
         }
-        if let Some(site) = SubjectQueue::site_of(key) {
+        // What goes once more changes nothing that is written down.
+        if let Some(site) = SubjectQueue::site_of(key).filter(|_| !refreshed) {
             self.progress.attempted(site, attempted);
         }
         self.recovered(key);
@@ -172,6 +174,9 @@ impl Outbox {
     }
 
     fn failed(&mut self, key: &Key, failure: &Failure<'_>, now: Now) {
+        if self.refresh_failed(key, failure.reason, failure.random, now.mono) {
+            return;
+        }
         let Some(queue) = self.queues.get_mut(key) else {
             return;
         };

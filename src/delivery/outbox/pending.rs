@@ -118,6 +118,11 @@ impl Outbox {
         Some(skipped)
     }
 
+    /// Whether an event with this id is pending in memory.
+    pub fn has_pending(&self, id: &str) -> bool {
+        self.find(id).is_some()
+    }
+
     fn find(&self, id: &str) -> Option<(u64, Key)> {
         let mut held = self.window.held_after(0);
         let found = held.find(|(position, held)| {

@@ -62,6 +62,11 @@ impl Places {
         self.attempts
     }
 
+    /// The number of the newest attempt.
+    pub fn newest(&self) -> u64 {
+        self.attempts
+    }
+
     /// An attempt has ended, or is abandoned.
     pub fn end(&mut self, attempt: u64) -> Option<UnderWay> {
         self.under_way.remove(&attempt)

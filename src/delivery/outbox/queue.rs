@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::command::{attempted, command};
+use super::command::{attempted, command, refreshed};
 use crate::clock::Mono;
 use crate::model::Event;
 use crate::store::Told;
@@ -85,6 +85,8 @@ pub(super) struct SubjectQueue {
     pub trouble: Option<Box<Trouble>>,
     /// From this position on its events are in the store only.
     pub more_from: Option<u64>,
+    /// Whether its event was acknowledged before, and goes once more.
+    refresh: bool,
 }
 
 impl SubjectQueue {
@@ -109,6 +111,10 @@ impl SubjectQueue {
     /// Takes in an event. Gives the positions of those that it supersedes.
     pub fn push(&mut self, event: Event) -> Vec<u64> {
         let mut superseded = Vec::new();
+        if self.refresh {
+            self.events.clear();
+            self.refresh = false;
+        }
         if self.events.back().map(|newest| newest.position) >= Some(event.position) {
             return superseded;
         }
@@ -121,6 +127,31 @@ impl SubjectQueue {
         }
         self.events.push_back(event);
         superseded
+    }
+
+    /// Takes in the site's newest event once more, although it was acknowledged.
+    /// `false` if an event is on its way anyway, or this one was given up.
+    pub fn refresh(&mut self, event: Event) -> bool {
+        let acknowledged = match self.attempted {
+            Some(told) => told.held && told.acknowledged && told.position == event.position,
+            // Nothing counts: its release was acknowledged.
+            None => &*event.event_type == "site.release" && self.owed.is_none(),
+        };
+        if self.place != Place::Idle || !self.events.is_empty() || !acknowledged {
+            return false;
+        }
+        self.events.push_back(event);
+        self.refresh = true;
+        true
+    }
+
+    /// Lets go of what was to go once more.
+    pub fn drop_refresh(&mut self) {
+        if std::mem::take(&mut self.refresh) {
+            self.events.clear();
+            self.sent = None;
+            self.place = Place::Idle;
+        }
     }
 
     /// Drops a site's older event.
@@ -186,6 +217,9 @@ impl SubjectQueue {
         if event.family() != "site" {
             return Next::Send(event.clone());
         }
+        if self.refresh {
+            return Next::Send(refreshed(event));
+        }
         if let Some(before) = self.recorded_over
             && self.attempted.map(|told| told.position) != Some(event.position)
         {
@@ -245,6 +279,10 @@ impl SubjectQueue {
         self.failures = 0;
         self.alone = false;
         let sent = self.sent.take()?;
+        if std::mem::take(&mut self.refresh) {
+            self.drop_first(sent);
+            return None;
+        }
         if let Some(told) = &mut self.attempted {
             told.acknowledged = true;
             told.held = told.curtailed;

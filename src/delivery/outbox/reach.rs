@@ -164,6 +164,12 @@ impl Reach {
         }
     }
 
+    /// The sink made a connection. Tells whether the receiver was down until now.
+    pub fn connected(&mut self, now: Mono) -> bool {
+        self.answered_at = Some(now);
+        self.down.take().is_some()
+    }
+
     /// There is a new command: it does not wait for the whole pause.
     pub fn hurry(&mut self, within: Duration, now: Mono) {
         if let Some(down) = &mut self.down {

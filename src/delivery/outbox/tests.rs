@@ -3,6 +3,7 @@
 mod down;
 mod hanging;
 mod pending;
+mod refresh;
 mod window;
 mod written;
 

@@ -156,7 +156,7 @@ impl Promises {
                 entry.is_none() && since.iter().any(|(.., answer)| gone(answer))
             }
             Verdict::Unavailable { .. } | Verdict::Busy => true,
-            Verdict::Pending(_) | Verdict::Skipped(_) => false,
+            Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => false,
         };
         must(kept, now, "a 200 is given for what is on disk", || {
             format!("{verdict:?} for {id} to waiter {waiter}, on disk {entry:?}")

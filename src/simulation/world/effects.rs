@@ -60,6 +60,9 @@ impl World {
                 self.enter(self.now + took, Coming::PendingRead { term, sink, result });
                 Ok(())
             }
+            Effect::ReadRefresh { .. } => {
+                Err(self.broken("no simulated sink keeps a connection", "a refresh"))
+            }
             Effect::End(error) => {
                 Err(self.broken("only one that is replaced ends", &error.to_string()))
             }

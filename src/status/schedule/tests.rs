@@ -59,6 +59,14 @@ impl StoreReader for Busy {
     fn newest_site_events(&mut self) -> Result<Vec<Event>, StoreError> {
         Ok(Vec::new())
     }
+
+    fn newest_site_positions(&mut self) -> Result<Vec<u64>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn events_at(&mut self, _: &[u64]) -> Result<Vec<Event>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 /// What a reader gets that begins in state `at`: the entry's number, and the

@@ -181,6 +181,27 @@ pub(super) fn newest_site_events(
     )
 }
 
+pub(super) fn newest_site_positions(connection: &Connection) -> Result<Vec<u64>, StoreError> {
+    let sql = "SELECT max(position) AS newest FROM events
+               WHERE type GLOB 'site.*' GROUP BY subject ORDER BY newest";
+    collect(connection, sql, [], |row| Cells::of(row).value())
+}
+
+pub(super) fn events_at(
+    connection: &Connection,
+    store_id: &str,
+    positions: &[u64],
+) -> Result<Vec<Event>, StoreError> {
+    let sql = format!("{EVENTS} WHERE position = ?1");
+    let mut events = Vec::with_capacity(positions.len());
+    for position in positions {
+        events.append(&mut collect(connection, &sql, [position], |row| {
+            event(row, store_id)
+        })?);
+    }
+    Ok(events)
+}
+
 /// Runs a query and reads its rows.
 fn collect<T>(
     connection: &Connection,

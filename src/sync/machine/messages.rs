@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::outboxes::{PendingRequest, SinkPending, SkipRequest};
 use crate::clock::Mono;
-use crate::delivery::{Attempt, Read, Start};
+use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, StoreError};
 use crate::voltus::{ApiError, Question, Told};
@@ -63,6 +63,18 @@ pub enum Input<W> {
         /// The events, oldest first.
         result: Result<Vec<Event>, StoreError>,
     },
+    /// A sink has made a connection anew.
+    Connected {
+        /// Which sink, counted from 0.
+        sink: usize,
+    },
+    /// A read of what goes to a sink once more has ended.
+    RefreshRead {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// What was read.
+        result: Result<RefreshPage, StoreError>,
+    },
     /// An operator asks which events are pending. The answer is
     /// [`Verdict::Pending`], or [`Verdict::Unknown`] if no sink has that name.
     ListPending {
@@ -72,7 +84,8 @@ pub enum Input<W> {
         waiter: W,
     },
     /// An operator gives an event up. The answer is [`Verdict::Skipped`] once that
-    /// is on disk, or [`Verdict::Unknown`] if no such event is pending.
+    /// is on disk, [`Verdict::Unknown`] if no such event is pending, or
+    /// [`Verdict::PendingAt`] if a sink must be named.
     Skip {
         /// Which.
         request: SkipRequest,
@@ -124,6 +137,14 @@ pub enum Effect<W> {
         /// Which events.
         read: Read,
     },
+    /// Read from the store what goes to a sink once more. There is one such read a
+    /// sink at a time.
+    ReadRefresh {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// What to read.
+        read: RefreshRead,
+    },
     /// End: another daemon has taken over.
     End(StoreError),
 }
@@ -148,4 +169,6 @@ pub enum Verdict {
     Pending(Vec<SinkPending>),
     /// The event is not delivered any more at these sinks.
     Skipped(Vec<Arc<str>>),
+    /// The event is pending at these sinks, and none was named.
+    PendingAt(Vec<Arc<str>>),
 }

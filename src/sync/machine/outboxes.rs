@@ -31,7 +31,7 @@ pub struct SinkPending {
 pub struct SkipRequest {
     /// The event's id.
     pub event: String,
-    /// At this sink alone; else at every sink where it is pending.
+    /// At this sink. It need not be named if the event is pending at one sink only.
     pub sink: Option<String>,
 }
 
@@ -75,6 +75,16 @@ impl<W> Machine<W> {
     /// Gives up an event. Whoever asked is answered once that is on disk.
     pub(super) fn skip(&mut self, request: &SkipRequest, waiter: W, now: Now) {
         let of = request.sink.as_deref();
+        let pending_at: Vec<Arc<str>> = self
+            .outboxes
+            .iter()
+            .filter(|outbox| of.is_none() && outbox.has_pending(&request.event))
+            .map(|outbox| outbox.name().into())
+            .collect();
+        if pending_at.len() > 1 {
+            self.reply(waiter, Verdict::PendingAt(pending_at));
+            return;
+        }
         let skip = |outbox: &mut Outbox| {
             let asked = of.is_none_or(|sink| sink == outbox.name());
             let skipped = asked && outbox.skip(&request.event, now).is_some();

@@ -1,0 +1,205 @@
+//! `dispatchd outbox`
+
+use clap::{ArgMatches, Args, Subcommand};
+use http::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::daemon_client::{AskError, DaemonClient};
+use super::output::{plain, write};
+use super::{Failure, logging, runtime};
+use crate::config::{DaemonAccess, DaemonOptions, LogFormat};
+
+/// The options of `dispatchd outbox`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(super) struct OutboxOptions {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Lists what each sink has pending or refuses, with reasons
+    List(ListOptions),
+    /// Gives up one event at one sink: it is not delivered there any more
+    Skip(SkipOptions),
+}
+
+#[derive(Debug, Args)]
+struct ListOptions {
+    /// This sink alone
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+
+    /// The most events of each sink, 1000 at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+#[derive(Debug, Args)]
+struct SkipOptions {
+    /// The event's id, as the list shows it
+    #[arg(value_name = "EVENT_ID")]
+    event: String,
+
+    /// At this sink; needed if the event is pending at several
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outbox {
+    sinks: Vec<Sink>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sink {
+    sink: String,
+    state: Option<String>,
+    pending: u64,
+    last_error: Option<String>,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    subject: String,
+    since: String,
+    failed_attempts: u32,
+    last_error: Option<String>,
+    next_attempt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Skipped {
+    sinks: Vec<String>,
+}
+
+/// Asks a running daemon.
+pub(super) fn run(options: OutboxOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    logging::start(LogFormat::Text, "error")?;
+    let matches = matches.subcommand().map_or(matches, |(_, own)| own);
+    match options.action {
+        Action::List(options) => list(options, matches),
+        Action::Skip(options) => skip(options, matches),
+    }
+}
+
+fn client(daemon: DaemonOptions, matches: &ArgMatches) -> Result<DaemonClient, Failure> {
+    let access =
+        DaemonAccess::check(daemon, matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    DaemonClient::new(access)
+}
+
+fn list(options: ListOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    let client = client(options.daemon, matches)?;
+    let limit = options.limit.to_string();
+    let mut query = vec![("limit", limit.as_str())];
+    query.extend(options.sink.as_deref().map(|sink| ("sink", sink)));
+    let asked = async {
+        if options.json {
+            let answer = client
+                .ask::<Value>(Method::GET, &["outbox"], &query)
+                .await?;
+            return Ok::<_, AskError>(answer.map(|answer| format!("{answer}\n")));
+        }
+        let answer = client
+            .ask::<Outbox>(Method::GET, &["outbox"], &query)
+            .await?;
+        Ok(answer.map(|outbox| outbox.sinks.iter().map(described).collect()))
+    };
+    match runtime()?.block_on(asked)? {
+        Some(text) => write(&text).map(drop),
+        None => Err(Failure::Usage(match options.sink {
+            Some(sink) => format!(
+                "--sink: the daemon has no sink `{}`; `dispatchd outbox list` shows their names",
+                plain(&sink)
+            ),
+            None => "the daemon is too old: it has no /outbox".into(),
+        })),
+    }
+}
+
+/// A sink with its pending events, a line each and another one for a reason.
+fn described(sink: &Sink) -> String {
+    let mut text = format!(
+        "{}: {}, {}\n",
+        plain(&sink.sink),
+        sink.state.as_deref().unwrap_or("state unknown"),
+        match sink.pending {
+            0 => "nothing pending".to_owned(),
+            n => format!("{n} pending"),
+        }
+    );
+    if let Some(error) = &sink.last_error {
+        text.push_str(&format!("  last error: {}\n", plain(error)));
+    }
+    for event in &sink.events {
+        text.push_str(&format!(
+            "  {}  {} {}, since {}",
+            plain(&event.id),
+            plain(&event.event_type),
+            plain(&event.subject),
+            event.since
+        ));
+        match event.failed_attempts {
+            0 => {}
+            1 => text.push_str(", 1 failed attempt"),
+            n => text.push_str(&format!(", {n} failed attempts")),
+        }
+        if let Some(next) = &event.next_attempt {
+            text.push_str(&format!(", next {next}"));
+        }
+        text.push('\n');
+        if let Some(error) = &event.last_error {
+            text.push_str(&format!("      {}\n", plain(error)));
+        }
+    }
+    let left = sink.pending.saturating_sub(sink.events.len() as u64);
+    if left > 0 {
+        text.push_str(&format!("  and {left} more\n"));
+    }
+    text
+}
+
+fn skip(options: SkipOptions, matches: &ArgMatches) -> Result<(), Failure> {
+    let client = client(options.daemon, matches)?;
+    let path = ["outbox", &options.event, "skip"];
+    let sink = options.sink.as_deref();
+    let query: Vec<(&str, &str)> = sink.map(|sink| ("sink", sink)).into_iter().collect();
+    let asked = client.ask::<Skipped>(Method::POST, &path, &query);
+    let event = plain(&options.event);
+    match runtime()?.block_on(asked) {
+        Ok(Some(skipped)) => {
+            let sinks = plain(&skipped.sinks.join(", "));
+            write(&format!("skipped {event} at {sinks}\n")).map(drop)
+        }
+        Ok(None) => {
+            let at = sink.map(|sink| format!(" at `{}`", plain(sink)));
+            Err(Failure::Runtime(format!(
+                "no event {event} is pending{}; `dispatchd outbox list` shows those that are",
+                at.unwrap_or_default()
+            )))
+        }
+        Err(AskError::Status {
+            status: 409,
+            message,
+            ..
+        }) => Err(Failure::Usage(format!("--sink: {message}"))),
+        Err(error) => Err(error.into()),
+    }
+}

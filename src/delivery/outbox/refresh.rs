@@ -1,0 +1,238 @@
+//! The newest event of every site once more, after the receiver may have lost
+//! what it kept (contract: an MQTT sink publishes, on each connection, the
+//! retained state of every site).
+//!
+//! A *refresh* of a site goes through its subject queue like any other attempt,
+//! so that it never overtakes a newer event, and a newer event replaces it. It is
+//! not pending and nothing of it is written down: a restart makes a new
+//! connection, and that begins a new pass.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
+
+use super::queue::SubjectQueue;
+use super::{Key, Outbox};
+use crate::clock::{Mono, Now};
+use crate::model::Event;
+use crate::retry::backoff;
+use crate::store::StoreError;
+
+/// How many events are read at once.
+const PAGE: usize = 128;
+
+/// The next page is read once so few sites wait to be refreshed. Few wait, so
+/// that new commands are not held up.
+const FEW: usize = 32;
+
+/// The first and the longest pause before what failed is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// A read for a pass, to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshRead {
+    /// The position of the newest event of each site.
+    Positions,
+    /// The events at these positions.
+    Events(Vec<u64>),
+}
+
+/// What such a read gave.
+#[derive(Debug)]
+pub enum RefreshPage {
+    /// The position of the newest event of each site.
+    Positions(Vec<u64>),
+    /// Events.
+    Events(Vec<Event>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Refresh {
+    pass: Option<Pass>,
+    /// Whether a read is under way. One of a pass that is over may be.
+    reading: bool,
+    /// Sites whose queue holds a refresh.
+    waiting: BTreeSet<Key>,
+    /// Sites whose refresh failed, or may have gone to the connection of before.
+    again: BTreeSet<Key>,
+    /// When those are refreshed.
+    again_at: Mono,
+    /// How many passes in a row left some of them.
+    failures: u32,
+    /// The newest attempt that may have begun on the connection of before.
+    doubtful: u64,
+}
+
+#[derive(Debug, Default)]
+struct Pass {
+    /// The events to come, oldest first. `None` until they are read.
+    positions: Option<VecDeque<u64>>,
+    /// Whether the next read is to wait for the end of one of the pass before.
+    stale_read: bool,
+    /// Sites that got a newer event since the pass began.
+    newer: HashSet<Key>,
+    /// The only sites to be refreshed, if not all are.
+    only: Option<BTreeSet<Key>>,
+}
+
+impl Outbox {
+    /// The sink has made a connection anew: the receiver is there, and may have
+    /// lost what it kept of each site.
+    pub fn connected(&mut self, now: Now) {
+        if self.reach.connected(now.mono) {
+            self.is_back(now);
+        }
+        self.refresh.doubtful = self.places.newest();
+        self.refresh.again.clear();
+        self.refresh.failures = 0;
+        self.begin_pass(None);
+    }
+
+    fn begin_pass(&mut self, only: Option<BTreeSet<Key>>) {
+        self.refresh.pass = Some(Pass {
+            stale_read: self.refresh.reading,
+            only,
+            ..Pass::default()
+        });
+    }
+
+    /// A read for a pass that is to be made now, if one is.
+    pub fn refresh_read(&mut self, now: Now) -> Option<RefreshRead> {
+        if self.refresh.pass.is_none()
+            && !self.refresh.again.is_empty()
+            && self.refresh.again_at <= now.mono
+        {
+            let again = std::mem::take(&mut self.refresh.again);
+            self.begin_pass(Some(again));
+        }
+        if self.refresh.reading || self.refresh.waiting.len() > FEW || self.reach.is_down() {
+            return None;
+        }
+        let pass = self.refresh.pass.as_mut()?;
+        let read = match &mut pass.positions {
+            None => RefreshRead::Positions,
+            Some(positions) if positions.is_empty() => {
+                self.end_pass();
+                return None;
+            }
+            Some(positions) => {
+                let page = positions.drain(..PAGE.min(positions.len()));
+                RefreshRead::Events(page.collect())
+            }
+        };
+        self.refresh.reading = true;
+        Some(read)
+    }
+
+    fn end_pass(&mut self) {
+        self.refresh.pass = None;
+        if self.refresh.again.is_empty() {
+            self.refresh.failures = 0;
+        }
+    }
+
+    /// A read for a pass has ended.
+    pub fn take_refresh(&mut self, result: Result<RefreshPage, StoreError>, now: Now) {
+        self.refresh.reading = false;
+        let Some(pass) = &mut self.refresh.pass else {
+            return;
+        };
+        if std::mem::take(&mut pass.stale_read) {
+            return;
+        }
+        match result {
+            Ok(RefreshPage::Positions(positions)) => pass.positions = Some(positions.into()),
+            Ok(RefreshPage::Events(events)) => {
+                for event in events {
+                    self.refresh_site(event);
+                }
+            }
+            Err(error) => {
+                tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
+                let only = self.refresh.pass.take().and_then(|pass| pass.only);
+                match only {
+                    Some(mut only) => self.refresh.again.append(&mut only),
+                    None => self.begin_pass(None),
+                }
+                self.put_off(1.0, now.mono);
+            }
+        }
+    }
+
+    /// Lines up a site's newest event once more, unless it is on its way anyway.
+    fn refresh_site(&mut self, event: Event) {
+        let key = event.lane();
+        let Some(pass) = &self.refresh.pass else {
+            return;
+        };
+        let left_out = pass.only.as_ref().is_some_and(|only| !only.contains(&key));
+        // What is not offered yet comes by itself.
+        let newer = event.position > self.window.head || pass.newer.contains(&key);
+        if left_out || newer {
+            return;
+        }
+        let queue = self.queues.entry(Key::clone(&key)).or_default();
+        if queue.refresh(event) {
+            self.refresh.waiting.insert(Key::clone(&key));
+            self.line_up(&key);
+        }
+        self.tidy(&key);
+    }
+
+    /// A site got a newer event.
+    pub(super) fn refresh_superseded(&mut self, key: &Key) {
+        self.refresh.waiting.remove(key);
+        self.refresh.again.remove(key);
+        if let Some(pass) = &mut self.refresh.pass {
+            pass.newer.insert(Key::clone(key));
+        }
+    }
+
+    /// An attempt delivered a site's event. Tells whether that was a refresh.
+    pub(super) fn refreshed(&mut self, attempt: u64, key: &Key) -> bool {
+        if attempt <= self.refresh.doubtful && SubjectQueue::site_of(key).is_some() {
+            // It may have gone to the connection of before.
+            self.refresh.again.insert(Key::clone(key));
+        }
+        self.refresh.waiting.remove(key)
+    }
+
+    /// An attempt at a site's event failed. Tells whether that was a refresh, which
+    /// comes again after a pause.
+    pub(super) fn refresh_failed(
+        &mut self,
+        key: &Key,
+        reason: &str,
+        random: f64,
+        now: Mono,
+    ) -> bool {
+        if !self.refresh.waiting.remove(key) {
+            return false;
+        }
+        if self.refresh.again.is_empty() {
+            tracing::warn!(
+                sink = &*self.name,
+                reason,
+                "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
+            );
+            self.put_off(random, now);
+        }
+        self.refresh.again.insert(Key::clone(key));
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.drop_refresh();
+        }
+        self.tidy(key);
+        true
+    }
+
+    fn put_off(&mut self, random: f64, now: Mono) {
+        self.refresh.failures = self.refresh.failures.saturating_add(1);
+        let pause = backoff(self.refresh.failures, random, PAUSES.0, PAUSES.1);
+        self.refresh.again_at = now + pause;
+    }
+
+    /// When sites are to be refreshed again.
+    pub(super) fn refresh_due(&self) -> Option<Mono> {
+        let waits = self.refresh.pass.is_none() && !self.refresh.again.is_empty();
+        waits.then_some(self.refresh.again_at)
+    }
+}

@@ -1,0 +1,302 @@
+//! What goes once more after a new connection.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+impl World {
+    /// Makes one read for a pass, if one is due.
+    fn read_refresh(&mut self) -> bool {
+        let Some(read) = self.outbox.refresh_read(self.now) else {
+            return false;
+        };
+        let page = match read {
+            RefreshRead::Positions => {
+                let sites = self.log.iter().filter(|event| event.family() == "site");
+                let newest: BTreeMap<&str, u64> = sites
+                    .map(|event| (&*event.subject, event.position))
+                    .collect();
+                let mut positions: Vec<u64> = newest.into_values().collect();
+                positions.sort_unstable();
+                RefreshPage::Positions(positions)
+            }
+            RefreshRead::Events(positions) => {
+                let of = |event: &&Event| positions.contains(&event.position);
+                RefreshPage::Events(self.log.iter().filter(of).cloned().collect())
+            }
+        };
+        self.outbox.take_refresh(Ok(page), self.now);
+        true
+    }
+
+    fn connected(&mut self) {
+        self.outbox.connected(self.now);
+        while self.read_refresh() {}
+    }
+
+    /// A site is curtailed and adjusted, another one released; `pending` fails.
+    fn with_sites() -> Self {
+        let mut world = Self::new(1);
+        for (kind, site) in [
+            (CURTAIL, "on"),
+            (ADJUST, "on"),
+            (CURTAIL, "off"),
+            (RELEASE, "off"),
+        ] {
+            let position = world.happens(kind, site);
+            world.sends_one(&format!("{kind} {site} {position}"), &Attempt::Delivered);
+        }
+        world.commit();
+        world
+    }
+
+    fn sent(&mut self) -> Vec<String> {
+        self.sends().into_iter().map(|(_, sent)| sent).collect()
+    }
+}
+
+#[test]
+fn every_site_goes_once_more_after_each_connection_and_nothing_is_written() {
+    let mut world = World::with_sites();
+    let stored = world.stored.clone();
+    for _ in 0..2 {
+        world.connected();
+        let sent = world.sends();
+        let texts: Vec<&str> = sent.iter().map(|(_, text)| &**text).collect();
+        assert_eq!(texts, ["site.curtail on 2", "site.release off 4"]);
+        assert_eq!(world.outbox.health().pending, 0);
+        for (attempt, _) in sent {
+            world.ends(attempt, &Attempt::Delivered);
+        }
+        world.sends_nothing();
+        assert!(!world.outbox.has_news());
+        world.commit();
+        assert_eq!(world.stored.told, stored.told);
+    }
+    // What happens next is the difference to what was attempted, as ever.
+    let position = world.happens(ADJUST, "on");
+    world.sends_one(&format!("site.adjust on {position}"), &Attempt::Delivered);
+    world.commit();
+    world.restart();
+    world.sends_nothing();
+    world.connected();
+    assert_eq!(world.sent(), ["site.release off 4", "site.curtail on 5"]);
+}
+
+#[test]
+fn a_newer_event_takes_the_place_of_what_goes_once_more() {
+    // Before the positions are read, before the events are, before the attempt,
+    // and while it is under way.
+    for moment in 0..4 {
+        let mut world = World::with_sites();
+        world.outbox.connected(world.now);
+        if moment > 0 {
+            assert!(world.read_refresh());
+        }
+        if moment > 1 {
+            while world.read_refresh() {}
+        }
+        let mut under_way = Vec::new();
+        if moment > 2 {
+            under_way = world.sends();
+        }
+        world.happens(RELEASE, "on");
+        while world.read_refresh() {}
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            for (attempt, text) in under_way.drain(..) {
+                world.ends(attempt, &Attempt::Delivered);
+                sent.push(text);
+            }
+            under_way = world.sends();
+        }
+        let of_on: Vec<&String> = sent.iter().filter(|text| text.contains(" on ")).collect();
+        let last = of_on.last().map(|text| text.as_str());
+        assert_eq!(last, Some("site.release on 5"), "{moment}: {sent:?}");
+        assert_eq!(of_on.len(), if moment > 2 { 2 } else { 1 }, "{sent:?}");
+        assert!(sent.contains(&"site.release off 4".to_owned()), "{sent:?}");
+    }
+}
+
+#[test]
+fn what_is_pending_or_was_given_up_does_not_go_once_more() {
+    let mut world = World::with_sites();
+    let pending = world.happens(CURTAIL, "pending");
+    world.sends_one(&format!("site.curtail pending {pending}"), &failed());
+    let given_up = world.happens(CURTAIL, "given-up");
+    world.sends_one(&format!("site.curtail given-up {given_up}"), &failed());
+    let id = Event::id_at("store", 1, given_up);
+    assert!(world.outbox.skip(&id, world.now).is_some());
+    world.connected();
+    let sent = world.sent();
+    assert_eq!(sent, ["site.curtail on 2", "site.release off 4"]);
+}
+
+#[test]
+fn what_fails_once_more_comes_again_and_holds_up_nothing() {
+    let mut world = World::with_sites();
+    world.connected();
+    for (attempt, text) in world.sends() {
+        let on = text.contains(" on ");
+        world.ends(attempt, &if on { failed() } else { Attempt::Delivered });
+    }
+    assert_eq!(world.outbox.health().pending, 0);
+    world.sends_nothing();
+    assert!(!world.read_refresh(), "it waits");
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    world.pass(due - world.now.mono);
+    while world.read_refresh() {}
+    world.sends_one("site.curtail on 2", &Attempt::Delivered);
+    world.sends_nothing();
+    assert_eq!(world.outbox.next_due(world.now.mono), None);
+    // A new event does not wait for it.
+    world.connected();
+    for (attempt, _) in world.sends() {
+        world.ends(attempt, &failed());
+    }
+    let position = world.happens(RELEASE, "on");
+    world.sends_one(&format!("site.release on {position}"), &Attempt::Delivered);
+}
+
+#[test]
+fn what_was_under_way_when_the_connection_was_made_goes_once_more() {
+    let mut world = World::with_sites();
+    let position = world.happens(ADJUST, "on");
+    let (attempt, _) = world.sends().remove(0);
+    world.connected();
+    // The acknowledgement came over the connection of before.
+    world.ends(attempt, &Attempt::Delivered);
+    let mut sent = world.sent();
+    while world.read_refresh() {}
+    sent.extend(world.sent());
+    assert_eq!(
+        sent,
+        [
+            "site.release off 4".to_owned(),
+            format!("site.curtail on {position}")
+        ]
+    );
+}
+
+#[test]
+fn a_connection_ends_the_time_of_a_receiver_that_is_down() {
+    let mut world = World::with_sites();
+    world.answers = false;
+    let position = world.happens(RELEASE, "on");
+    let (attempt, _) = world.sends().remove(0);
+    world.ends(attempt, &Attempt::unreachable("refused"));
+    world.sends_nothing();
+    world.connected();
+    let sent = world.sent();
+    assert!(
+        sent.contains(&format!("site.release on {position}")),
+        "{sent:?}"
+    );
+    assert!(sent.contains(&"site.release off 4".to_owned()), "{sent:?}");
+}
+
+/// A broker that loses what it keeps with each connection, in a random order of
+/// everything that can happen.
+#[test]
+fn a_broker_keeps_the_newest_event_of_every_site_and_never_an_older_one_after_it() {
+    for seed in 0..500 {
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut world = World::new(1);
+    let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+    let mut under_way: Vec<(u64, String, u64)> = Vec::new();
+    let arrive = |kept: &mut BTreeMap<String, u64>, site: &str, position: u64| {
+        let before = kept.insert(site.to_owned(), position);
+        assert!(before <= Some(position), "seed {seed}: {site} went back");
+    };
+    world.outbox.connected(world.now);
+    for step in 0..150 {
+        let settling = step >= 100;
+        match random.random_range(0..if settling { 4 } else { 7 }) {
+            0 => {
+                let starts = world.start();
+                under_way.extend(starts.into_iter().flat_map(|start| {
+                    let attempt = start.attempt;
+                    let event = start.events.into_iter();
+                    event.map(move |e| (attempt, e.subject.to_string(), e.position))
+                }));
+            }
+            1 if !under_way.is_empty() => {
+                let which = random.random_range(0..under_way.len());
+                let (attempt, site, position) = under_way.swap_remove(which);
+                let result = match random.random_range(0..4) {
+                    0 if !settling => failed(),
+                    1 if !settling => {
+                        arrive(&mut kept, &site, position);
+                        failed()
+                    }
+                    _ => {
+                        arrive(&mut kept, &site, position);
+                        Attempt::Delivered
+                    }
+                };
+                world.ends(attempt, &result);
+            }
+            2 => {
+                world.read_refresh();
+            }
+            3 => world.pass(Duration::from_secs(20)),
+            4 | 5 => {
+                let site = format!("s{}", random.random_range(0..3));
+                let kinds = [CURTAIL, ADJUST, RELEASE];
+                world.happens(kinds[random.random_range(0..3)], &site);
+            }
+            _ => {
+                // A new connection: the broker has nothing, and what is under way
+                // may have been acknowledged before.
+                kept.clear();
+                for (attempt, ..) in under_way.drain(..) {
+                    if random.random_bool(0.5) {
+                        world.ends(attempt, &Attempt::Delivered);
+                    } else {
+                        world.ends(attempt, &failed());
+                    }
+                }
+                if random.random_bool(0.2) {
+                    world.commit();
+                    world.restart();
+                }
+                world.outbox.connected(world.now);
+            }
+        }
+    }
+    for _ in 0..20 {
+        while world.read_refresh() {}
+        under_way.extend(world.start().into_iter().map(|start| {
+            let event = &start.events[0];
+            (start.attempt, event.subject.to_string(), event.position)
+        }));
+        for (attempt, site, position) in under_way.drain(..) {
+            arrive(&mut kept, &site, position);
+            world.ends(attempt, &Attempt::Delivered);
+        }
+        world.pass(Duration::from_secs(70));
+    }
+    let newest: BTreeMap<String, u64> = world
+        .log
+        .iter()
+        .map(|event| (event.subject.to_string(), event.position))
+        .collect();
+    for (site, position) in newest {
+        let release = world
+            .log
+            .iter()
+            .any(|event| event.position == position && &*event.event_type == RELEASE);
+        let keeps = kept.get(&site).copied();
+        // A site that is normal and was never told otherwise needs nothing.
+        assert!(
+            keeps == Some(position) || release && keeps.is_none(),
+            "seed {seed}: {site} is {keeps:?} and not {position}"
+        );
+    }
+}
