@@ -200,7 +200,6 @@ async fn what_cannot_be_read_is_logged_once_until_it_changes() {
 }
 
 #[tokio::test]
-#[ignore = "the outbox does not deliver unconditional releases yet"]
 async fn sites_of_a_dispatch_that_ended_while_the_state_file_was_lost_are_released_once() {
     let world = World::new().await;
     world.put(dispatch("over", 1, in_ms(-60_000), None));

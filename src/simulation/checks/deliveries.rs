@@ -295,7 +295,11 @@ impl Lanes {
         let newest = durable.newest_of_site(site);
         must(
             newest.is_some_and(|newest| {
-                newest.position == event.position && is_release(newest) == is_release(event)
+                // A release that is owed may go out as it was first told: a newer
+                // release need not be sent.
+                let owed = event.unconditional && is_release(newest);
+                (newest.position == event.position || owed)
+                    && is_release(newest) == is_release(event)
             }),
             now,
             "a site is told what must be now",
