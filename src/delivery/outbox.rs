@@ -99,8 +99,8 @@ pub struct Outbox {
     recording: Vec<Key>,
     places: Places,
     reach: Reach,
-    /// Until then other events let site commands go first: the receiver is back
-    /// after it was down.
+    /// Until then other events wait for the site commands that are ready or under
+    /// way: the receiver is back after it was down.
     commands_first: Mono,
     window: Window,
     progress: Progress,
@@ -294,13 +294,19 @@ impl Outbox {
                 Leave::All => self.places.next_batch(),
             };
             let one = leave == Leave::One;
-            let turn = match self.is_recording() {
-                // No more is written down as attempted than is attempted.
-                true if one && self.reach.is_down() => break,
-                true if one => Turn::Events,
-                true if now.mono < self.commands_first => Turn::Commands,
-                false if now.mono < self.commands_first => Turn::CommandsFirst,
-                _ => Turn::Any,
+            let recording = self.is_recording();
+            let turn = if one && recording {
+                if self.reach.is_down() {
+                    // No more is written down as attempted than is attempted.
+                    break;
+                }
+                Turn::Events
+            } else if now.mono >= self.commands_first {
+                Turn::Any
+            } else if recording || self.places.has_commands() {
+                Turn::Commands
+            } else {
+                Turn::CommandsFirst
             };
             let (keys, events) = self.gather(most, one, turn);
             if events.is_empty() {

@@ -245,7 +245,7 @@ async fn deliveries_are_counted_by_sink_and_outcome() {
             metrics.value("dispatchd_delivery_attempts_total", &labels)
         };
         let both = attempts("stdout", "delivered") >= 1.0
-            && attempts("http://127.0.0.1:1/in", "failed") >= 1.0;
+            && attempts("http://127.0.0.1:1/in", "unreachable") >= 1.0;
         both.then_some(metrics)
     })
     .await;

@@ -17,8 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, unless the receiver asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long other events wait for site commands to be written down as attempted
-/// when the receiver is back.
+/// How long other events wait for site commands when the receiver is back.
 const COMMANDS_FIRST: Duration = Duration::from_secs(1);
 
 /// After so many failures in a row an event counts as refused, and is named.

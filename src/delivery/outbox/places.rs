@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Key;
+use super::queue::SubjectQueue;
 use crate::clock::Mono;
 
 /// An attempt that takes longer counts as hanging: a place that it holds is one
@@ -77,6 +78,12 @@ impl Places {
         let mut attempts = self.under_way.iter();
         let found = attempts.find(|(_, one)| one.keys.iter().any(|has| **has == *key));
         found.map(|(attempt, _)| *attempt)
+    }
+
+    /// Whether a site's command is under way.
+    pub fn has_commands(&self) -> bool {
+        let mut keys = self.under_way.values().flat_map(|one| &one.keys);
+        keys.any(|key| SubjectQueue::site_of(key).is_some())
     }
 
     /// Whether no attempt is under way.
