@@ -315,11 +315,17 @@ impl Lanes {
         )?;
         let before = self.attempted.get(site).copied();
         if is_release(event) {
+            // A release may be owed that was superseded before it was attempted.
+            let attempted = before.map_or(0, |tried| tried.sequence);
+            let since = attempted.saturating_add(1)..event.position.saturating_add(1);
+            let owed = (attempted < event.position)
+                && durable
+                    .events
+                    .range(since)
+                    .any(|(_, other)| other.unconditional && other.subject == *site);
             must(
-                event.unconditional
-                    || before.is_some_and(|tried| {
-                        tried.owes_release || tried.released == event.sequence
-                    }),
+                owed || before
+                    .is_some_and(|tried| tried.owes_release || tried.released == event.sequence),
                 now,
                 "whoever was never told to curtail is not released",
                 || format!("sink{sink}, {site}, event {}", event.position),
