@@ -134,7 +134,8 @@ fn list(options: ListOptions, matches: &ArgMatches) -> Result<(), Failure> {
     }
 }
 
-/// A sink with its pending events, a line each and another one for a reason.
+/// A sink with its pending events: the id on a line of its own, to be copied, then
+/// what is known of it.
 fn described(sink: &Sink) -> String {
     let mut text = format!(
         "{}: {}, {}\n",
@@ -150,7 +151,7 @@ fn described(sink: &Sink) -> String {
     }
     for event in &sink.events {
         text.push_str(&format!(
-            "  {}  {} {}, since {}",
+            "  {}\n      {} {}, since {}",
             plain(&event.id),
             plain(&event.event_type),
             plain(&event.subject),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::SubsecRound;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ fn event(event: &PendingEvent) -> Value {
         "since": rfc3339(event.since),
         "failed_attempts": event.attempts,
         "last_error": event.last_reason,
-        "next_attempt": event.next_attempt.map(rfc3339),
+        "next_attempt": event.next_attempt.map(|at| rfc3339(at.trunc_subsecs(3))),
     })
 }
 

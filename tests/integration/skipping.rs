@@ -65,7 +65,7 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
     let text = done(&run(&world, Some(&daemon), &["outbox", "list"]).await);
     for part in [
         format!("{one}: retrying, 2 pending\n"),
-        format!("  {bad}  dispatch.created bad, since "),
+        format!("  {bad}\n      dispatch.created bad, since "),
         " failed attempt".to_owned(),
         "  and 1 more\n".to_owned(),
     ] {
