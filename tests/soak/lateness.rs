@@ -32,7 +32,7 @@ pub const LATENESS_MAX: TimeDelta = TimeDelta::seconds(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The same before another attempt of the command that failed.
-const OWN_PAUSE_MAX: Duration = Duration::from_secs(5);
+const OWN_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// The same if the receiver asked for one with `Retry-After`.
 const ASKED_PAUSE_MAX: Duration = Duration::from_secs(60);

@@ -17,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause, unless the receiver asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// The same for a site's command: the site waits for it.
+const LONGEST_PAUSE_OF_COMMAND: Duration = Duration::from_secs(15);
+
 /// How long other events wait for site commands when the receiver is back.
 const COMMANDS_FIRST: Duration = Duration::from_secs(1);
 
@@ -184,7 +187,11 @@ impl Outbox {
             Some(_) => 1,
             None => queue.failures.saturating_add(1),
         };
-        let mut pause = backoff(queue.failures, failure.random, FIRST_PAUSE, LONGEST_PAUSE)
+        let longest = match SubjectQueue::site_of(key) {
+            Some(_) => LONGEST_PAUSE_OF_COMMAND,
+            None => LONGEST_PAUSE,
+        };
+        let mut pause = backoff(queue.failures, failure.random, FIRST_PAUSE, longest)
             .max(failure.retry_after.unwrap_or_default())
             .min(longest_pause(key));
         if superseded.is_some() {

@@ -516,6 +516,16 @@ fn busy(seconds: u64) -> Attempt {
 }
 
 #[test]
+fn a_site_command_that_fails_is_tried_again_within_fifteen_seconds() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let pauses: Vec<Duration> = (0..12)
+        .map(|_| pause_after(&mut world, &failed()))
+        .collect();
+    assert_eq!(pauses[11], Duration::from_secs(15), "{pauses:?}");
+}
+
+#[test]
 fn no_receiver_delays_a_site_command_by_more_than_a_minute() {
     let mut world = World::new(1);
     world.happens(CURTAIL, "s");
