@@ -324,8 +324,10 @@ impl Lanes {
                     .range(since)
                     .any(|(_, other)| other.unconditional && other.subject == *site);
             must(
-                owed || before
-                    .is_some_and(|tried| tried.owes_release || tried.released == event.sequence),
+                owed || before.is_some_and(|tried| {
+                    let again = tried.sequence == event.sequence;
+                    again || tried.owes_release || tried.released == event.sequence
+                }),
                 now,
                 "whoever was never told to curtail is not released",
                 || format!("sink{sink}, {site}, event {}", event.position),

@@ -29,6 +29,7 @@ pub(super) struct Promptness {
 
 #[derive(Debug, Default)]
 struct Sink {
+    name: String,
     /// When a subject must be attempted at the latest.
     due: BTreeMap<Arc<str>, Duration>,
     under_way: BTreeMap<u64, Vec<Event>>,
@@ -45,7 +46,12 @@ struct Sink {
 impl Promptness {
     pub fn new(knobs: &Knobs) -> Self {
         Self {
-            sinks: knobs.batches.iter().map(|_| Sink::default()).collect(),
+            sinks: (0..knobs.batches.len())
+                .map(|sink| Sink {
+                    name: format!("sink{sink}"),
+                    ..Sink::default()
+                })
+                .collect(),
             absent: None,
         }
     }
@@ -183,7 +189,7 @@ impl Sink {
     /// The position of the next event of a subject that is no site.
     fn next(&self, subject: &Arc<str>, durable: &Durable) -> Option<u64> {
         let acknowledged = self.acknowledged.get(subject);
-        let positions = durable.lanes.get(subject)?;
+        let positions = durable.owed(&self.name, subject);
         let mut pending = positions.iter().filter(|position| {
             !acknowledged.is_some_and(|acknowledged| acknowledged.contains(position))
         });
