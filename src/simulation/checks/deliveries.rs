@@ -325,8 +325,9 @@ impl Lanes {
                     .any(|(_, other)| other.unconditional && other.subject == *site);
             must(
                 owed || before.is_some_and(|tried| {
-                    let again = tried.sequence == event.sequence;
-                    again || tried.owes_release || tried.released == event.sequence
+                    // A release that was attempted and not acknowledged is still owed.
+                    let open = tried.released != tried.sequence;
+                    open || tried.owes_release || tried.released == event.sequence
                 }),
                 now,
                 "whoever was never told to curtail is not released",
