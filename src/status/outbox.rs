@@ -78,10 +78,10 @@ fn read(query: &str) -> Result<PendingRequest, String> {
                 request.after = after.map_err(|_| format!("after={value}: not a position"))?;
             }
             "limit" => {
-                let limit: usize = value
-                    .parse()
-                    .map_err(|_| format!("limit={value}: not a number"))?;
-                request.limit = limit.clamp(1, LIMIT_MAX);
+                let limit = value.parse().ok();
+                request.limit = limit
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+                    .ok_or_else(|| format!("limit={value}: give a number from 1 to {LIMIT_MAX}"))?;
             }
             _ => {}
         }

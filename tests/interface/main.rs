@@ -79,6 +79,8 @@ async fn every_answer_is_as_the_document_says() {
     for (path, status) in [
         ("/outbox", 200),
         ("/outbox?limit=many", 400),
+        ("/outbox?limit=0", 400),
+        ("/outbox?limit=1001", 400),
         ("/outbox?after=x", 400),
         ("/outbox?sink=nobody", 404),
     ] {
