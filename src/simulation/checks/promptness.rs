@@ -92,7 +92,10 @@ impl Promptness {
                         sink.command(event, now);
                     }
                 } else if sink.next(&subject, durable) == Some(event.position) && !busy {
-                    sink.due.insert(subject, now + AT_ONCE);
+                    // One that failed may be paused still, also over a restart.
+                    let paused = sink.failing.contains_key(&subject);
+                    let within = if paused { AGAIN } else { AT_ONCE };
+                    sink.due.insert(subject, now + within);
                 }
             }
         }
