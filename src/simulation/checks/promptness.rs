@@ -35,6 +35,8 @@ struct Sink {
     under_way: BTreeMap<u64, Vec<Event>>,
     /// Subjects whose last attempt failed, and when.
     failing: BTreeMap<Arc<str>, Duration>,
+    /// Subjects of which an attempt failed, in any life.
+    ever_failed: BTreeSet<Arc<str>>,
     /// What was acknowledged, by subject.
     acknowledged: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Sites that were sent something, and no release was acknowledged since.
@@ -91,11 +93,13 @@ impl Promptness {
                     if !busy {
                         sink.command(event, now);
                     }
-                } else if sink.next(&subject, durable) == Some(event.position) && !busy {
-                    // One that failed may be paused still, also over a restart.
-                    let paused = sink.failing.contains_key(&subject);
-                    let within = if paused { AGAIN } else { AT_ONCE };
-                    sink.due.insert(subject, now + within);
+                } else if sink.next(&subject, durable) == Some(event.position)
+                    && !busy
+                    // Its pause may be on disk still, though a crash followed its
+                    // delivery; a clock that fell back makes that pause longer.
+                    && !sink.ever_failed.contains(&subject)
+                {
+                    sink.due.insert(subject, now + AT_ONCE);
                 }
             }
         }
@@ -145,6 +149,7 @@ impl Promptness {
                 Some(Attempt::Delivered) => sink.delivered(event, durable, now),
                 Some(Attempt::Failed { .. }) if !batch => {
                     sink.failing.insert(Arc::clone(&subject), now);
+                    sink.ever_failed.insert(Arc::clone(&subject));
                     sink.due.insert(Arc::clone(&subject), now + AGAIN);
                     if event.family() == "site"
                         && let Some(newest) = durable.newest_of_site(&event.subject)
