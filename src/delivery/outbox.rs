@@ -150,10 +150,9 @@ impl Outbox {
             let queue = outbox.queues.entry(Key::clone(&key)).or_default();
             queue.failures = retry.attempts;
             queue.place = Place::Paused;
-            // However the clock was set meanwhile, no subject waits for long.
-            let most = longest_pause(&key);
-            let pause = (retry.at - now.wall).to_std().unwrap_or_default();
-            queue.due = now.mono + pause.min(most);
+            // Whoever set the clock back meanwhile made no pause longer.
+            let left = (retry.at - now.wall).to_std().unwrap_or_default();
+            queue.due = now.mono + left.min(retry.pause).min(longest_pause(&key));
             queue.pause_stored = true;
             outbox.paused.insert((queue.due, key));
         }
@@ -237,9 +236,11 @@ impl Outbox {
         queue.due = at;
         queue.pause_stored = true;
         self.paused.insert((at, Key::clone(key)));
+        let pause = at.saturating_sub(now.mono);
         let retry = Retry {
             attempts: 0,
-            at: now.wall + at.saturating_sub(now.mono),
+            at: now.wall + pause,
+            pause,
         };
         self.progress.retry(key, Some(retry));
     }

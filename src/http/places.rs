@@ -146,9 +146,10 @@ struct OfPeer {
 pub(super) enum Admission {
     /// It has a place.
     Place(Place),
-    /// Its peer has all places that one peer may have, and none can give way.
+    /// Its peer has all places that one peer may have, and either none of these will
+    /// give way soon, or another peer could have a place meanwhile.
     PeerIsBusy,
-    /// All places are taken, and none can give way.
+    /// All places are taken, and none can give way: no peer can have one now.
     AllAreBusy,
 }
 
@@ -186,19 +187,23 @@ impl Places {
         let now = self.clock.now().mono;
         let mut held = self.held();
         let of_peer = held.peers.get(&peer);
-        let victim = if of_peer.is_some_and(|of_peer| of_peer.count >= self.bounds.per_peer) {
-            match of_peer.and_then(|of_peer| longest(&of_peer.idle, now)) {
-                Some(victim) => Some(victim),
-                None => return Admission::PeerIsBusy,
-            }
-        } else if held.holders.len() >= self.bounds.connections {
-            match longest(&held.idle, now) {
-                Some(victim) => Some(victim),
-                None => return Admission::AllAreBusy,
-            }
+        let peer_is_full = of_peer.is_some_and(|of_peer| of_peer.count >= self.bounds.per_peer);
+        let all_are_full = held.holders.len() >= self.bounds.connections;
+        let victim = if peer_is_full {
+            of_peer.and_then(|of_peer| longest(&of_peer.idle, now))
+        } else if all_are_full {
+            longest(&held.idle, now)
         } else {
             None
         };
+        if victim.is_none() && (peer_is_full || all_are_full) {
+            let soon = of_peer.is_some_and(|of_peer| !of_peer.idle.is_empty());
+            let others = !all_are_full || longest(&held.idle, now).is_some();
+            if peer_is_full && (others || !soon) {
+                return Admission::PeerIsBusy;
+            }
+            return Admission::AllAreBusy;
+        }
         if let Some(victim) = victim {
             held.end(victim);
         }
@@ -437,6 +442,28 @@ mod tests {
         // Ended twice, given back once.
         drop(held);
         assert_eq!(places.taken(), 2);
+    }
+
+    /// Behind a proxy all connections are of one peer, which may have all places.
+    #[tokio::test]
+    async fn while_no_peer_can_have_a_place_none_is_turned_away() {
+        let places = places(2, 2);
+        let held = [1, 1].map(|peer| admit(&places, peer).unwrap());
+        assert!(matches!(admit(&places, 1), Err(Admission::AllAreBusy)));
+        a_while().await;
+        admit(&places, 1).unwrap();
+        assert_eq!(cut_ones(&held), [0]);
+    }
+
+    #[tokio::test]
+    async fn a_busy_peer_is_turned_away_while_others_could_have_a_place() {
+        let places = places(4, 2);
+        let busy = [1, 1].map(|peer| admit(&places, peer).unwrap());
+        busy.iter().for_each(|held| held.place.busy());
+        let _idle = [2, 2].map(|peer| admit(&places, peer).unwrap());
+        a_while().await;
+        assert!(matches!(admit(&places, 1), Err(Admission::PeerIsBusy)));
+        admit(&places, 3).unwrap();
     }
 
     #[tokio::test]

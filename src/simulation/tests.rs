@@ -125,18 +125,19 @@ fn a_sink_exists_from_its_first_record_on_disk() {
     in_a_crash.crash_at_write = Some((1, false));
     for scenario in [on_a_full_disk, in_a_crash] {
         let run = run_scenario(&scenario, None, true);
-        assert!(
-            run.outcome.is_ok(),
-            "{}",
-            run.trace.join(
-                "
-"
-            )
-        );
+        assert!(run.outcome.is_ok(), "{}", run.trace.join("\n"));
     }
     // Seeds that told of the same.
     for seed in [32_299, 33_641, 56_219, 923_597] {
         let outcome = run(seed, None, false).outcome;
         assert!(outcome.is_ok(), "seed {seed}: {outcome:?}");
     }
+}
+
+/// The receiver acknowledged, the daemon died before that was on disk, and the clock
+/// fell back by two minutes: the pause on disk must not grow.
+#[test]
+fn a_clock_that_falls_back_makes_no_stored_pause_longer() {
+    let outcome = run(2_072, None, false).outcome;
+    assert!(outcome.is_ok(), "{outcome:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -105,6 +106,9 @@ pub struct Retry {
     pub attempts: u32,
     /// When it may be tried again, UTC.
     pub at: DateTime<Utc>,
+    /// How long it was to wait when its attempt had failed, to the millisecond.
+    /// However the clock is set meanwhile, it waits no longer after a restart.
+    pub pause: Duration,
 }
 
 /// Where deliveries to one sink stand.

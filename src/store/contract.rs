@@ -1,6 +1,7 @@
 //! What every store must do, told of each of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -325,6 +326,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         let retry = Retry {
             attempts: 3,
             at: at(9),
+            pause: Duration::from_millis(1500),
         };
         let told = Told {
             position: 3,

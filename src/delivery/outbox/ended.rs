@@ -203,6 +203,7 @@ impl Outbox {
         let retry = Retry {
             attempts: queue.failures,
             at: now.wall + pause,
+            pause,
         };
         self.paused.insert((queue.due, Key::clone(key)));
         self.progress.retry(key, Some(retry));

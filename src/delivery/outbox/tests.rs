@@ -4,6 +4,7 @@ mod down;
 mod hanging;
 mod pending;
 mod refresh;
+mod restart;
 mod window;
 mod written;
 
@@ -447,24 +448,6 @@ fn after_a_crash_a_curtail_that_never_was_attempted_is_forgotten_with_its_releas
 }
 
 #[test]
-fn after_a_restart_only_what_was_not_acknowledged_goes_again() {
-    let mut world = World::new(1);
-    world.happens("dispatch.created", "a");
-    world.happens("dispatch.created", "b");
-    let sent = world.sends();
-    world.ends(sent[0].0, &failed());
-    world.ends(sent[1].0, &Attempt::Delivered);
-    world.commit();
-    world.restart();
-    world.sends_nothing();
-    assert_eq!(world.outbox.health().pending, 1);
-    world.wait();
-    world.sends_one("dispatch.created a 1", &Attempt::Delivered);
-    world.sends_nothing();
-    assert_eq!(world.outbox.health().pending, 0);
-}
-
-#[test]
 fn a_new_sink_gets_no_old_events_but_learns_which_sites_are_curtailed() {
     let mut world = World::new(1);
     world.happens("dispatch.created", "a");
@@ -559,19 +542,6 @@ fn a_command_that_comes_while_the_older_one_is_under_way_does_not_wait_for_its_p
     let sent = world.sends();
     world.happens(RELEASE, "s");
     world.ends(sent[0].0, &busy(300));
-    world.pass(Duration::from_secs(5));
-    world.sends_one("site.release s 2", &Attempt::Delivered);
-}
-
-#[test]
-fn after_a_restart_too_a_new_command_does_not_wait_for_an_old_pause() {
-    let mut world = World::new(1);
-    world.happens(CURTAIL, "s");
-    let sent = world.sends();
-    world.ends(sent[0].0, &busy(300));
-    world.commit();
-    world.restart();
-    world.happens(RELEASE, "s");
     world.pass(Duration::from_secs(5));
     world.sends_one("site.release s 2", &Attempt::Delivered);
 }

@@ -37,6 +37,8 @@ struct Sink {
     failing: BTreeMap<Arc<str>, Duration>,
     /// Subjects of which an attempt failed, in any life.
     ever_failed: BTreeSet<Arc<str>>,
+    /// Those of which none was made since the start: a pause may have been on disk.
+    maybe_paused: BTreeSet<Arc<str>>,
     /// What was acknowledged, by subject.
     acknowledged: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Sites that were sent something, and no release was acknowledged since.
@@ -71,6 +73,7 @@ impl Promptness {
             sink.due.clear();
             sink.under_way.clear();
             sink.down = false;
+            sink.maybe_paused = sink.ever_failed.clone();
         }
     }
 
@@ -93,13 +96,11 @@ impl Promptness {
                     if !busy {
                         sink.command(event, now);
                     }
-                } else if sink.next(&subject, durable) == Some(event.position)
-                    && !busy
-                    // Its pause may be on disk still, though a crash followed its
-                    // delivery; a clock that fell back makes that pause longer.
-                    && !sink.ever_failed.contains(&subject)
-                {
-                    sink.due.insert(subject, now + AT_ONCE);
+                } else if sink.next(&subject, durable) == Some(event.position) && !busy {
+                    let paused =
+                        sink.failing.contains_key(&subject) || sink.maybe_paused.contains(&subject);
+                    let within = if paused { AGAIN } else { AT_ONCE };
+                    sink.due.entry(subject).or_insert(now + within);
                 }
             }
         }
@@ -112,6 +113,7 @@ impl Promptness {
         };
         for event in &start.events {
             sink.due.remove(&event.lane());
+            sink.maybe_paused.remove(&event.lane());
             if event.family() == "site" {
                 sink.owed.insert(event.lane());
             }

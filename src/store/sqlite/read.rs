@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, Params, Row};
 
@@ -91,12 +92,13 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         sink.settled_beyond.insert(cells.value()?, cells.value()?);
         Ok(())
     })?;
-    let retries = "SELECT sink, lane, attempts, at FROM retries";
+    let retries = "SELECT sink, lane, attempts, at, pause FROM retries";
     each(retries, &mut |sink, mut cells| {
         let lane = cells.text()?.into();
         let retry = Retry {
             attempts: cells.value()?,
             at: cells.time()?,
+            pause: Duration::from_millis(cells.value()?),
         };
         sink.retries.insert(lane, retry);
         Ok(())

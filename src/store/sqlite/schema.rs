@@ -134,6 +134,8 @@ ALTER TABLE events ADD COLUMN unconditional INTEGER NOT NULL DEFAULT 0;
     "
 -- A row holds a range of positions: few, although one event may be pending for long.
 ALTER TABLE settled_beyond ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
+-- In milliseconds. Where it was not stored, the longest that was possible.
+ALTER TABLE retries ADD COLUMN pause INTEGER NOT NULL DEFAULT 60000;
 ",
 ];
 

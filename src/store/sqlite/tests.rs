@@ -131,6 +131,7 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
          ALTER TABLE settled_beyond DROP COLUMN upto;
+         ALTER TABLE retries DROP COLUMN pause;
          PRAGMA user_version = 2",
     );
 
@@ -153,6 +154,7 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
         "ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
          ALTER TABLE settled_beyond DROP COLUMN upto;
+         ALTER TABLE retries DROP COLUMN pause;
          PRAGMA user_version = 3",
     );
 

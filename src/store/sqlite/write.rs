@@ -208,10 +208,16 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
         match retry {
             Some(retry) => transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO retries (sink, lane, attempts, at)
-                     VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT OR REPLACE INTO retries (sink, lane, attempts, at, pause)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
-                .execute((sink, &**lane, retry.attempts, rfc3339(retry.at)))?,
+                .execute((
+                    sink,
+                    &**lane,
+                    retry.attempts,
+                    rfc3339(retry.at),
+                    retry.pause.as_millis() as u64,
+                ))?,
             None => transaction
                 .prepare_cached("DELETE FROM retries WHERE sink = ?1 AND lane = ?2")?
                 .execute((sink, &**lane))?,

@@ -1,0 +1,63 @@
+//! What an outbox knows after a restart.
+
+use super::*;
+
+#[test]
+fn after_a_restart_only_what_was_not_acknowledged_goes_again() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.created", "b");
+    let sent = world.sends();
+    world.ends(sent[0].0, &failed());
+    world.ends(sent[1].0, &Attempt::Delivered);
+    world.commit();
+    world.restart();
+    world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 1);
+    world.wait();
+    world.sends_one("dispatch.created a 1", &Attempt::Delivered);
+    world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 0);
+}
+
+#[test]
+fn after_a_restart_too_a_new_command_does_not_wait_for_an_old_pause() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let sent = world.sends();
+    world.ends(sent[0].0, &busy(300));
+    world.commit();
+    world.restart();
+    world.happens(RELEASE, "s");
+    world.pass(Duration::from_secs(5));
+    world.sends_one("site.release s 2", &Attempt::Delivered);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_pause_longer() {
+    for pause in [7, 200] {
+        let mut world = World::new(1);
+        world.happens("dispatch.created", "d");
+        let sent = world.sends();
+        world.ends(sent[0].0, &busy(pause));
+        world.commit();
+        world.now.wall -= TimeDelta::hours(1);
+        world.restart();
+        world.pass(Duration::from_secs(pause - 1));
+        world.sends_nothing();
+        world.pass(Duration::from_secs(1));
+        world.sends_one("dispatch.created d 1", &Attempt::Delivered);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_forward_ends_a_pause() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "d");
+    let sent = world.sends();
+    world.ends(sent[0].0, &busy(7));
+    world.commit();
+    world.now.wall += TimeDelta::hours(1);
+    world.restart();
+    world.sends_one("dispatch.created d 1", &Attempt::Delivered);
+}
