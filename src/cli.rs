@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod daemon_client;
 mod demo;
+mod empty;
 mod logging;
 mod outbox;
 mod output;
@@ -88,6 +89,11 @@ enum Failure {
 
 /// Runs the command that `args` name, and gives the exit status.
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    if let Some(problem) = empty::refusal(command(), &args) {
+        say(&problem);
+        return ExitCode::from(2);
+    }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return refuse(&error),

@@ -105,6 +105,11 @@ impl Problem {
     }
 }
 
+/// What is wrong with a variable that is set and empty, and the remedy.
+pub(crate) fn empty_variable(variable: &str) -> String {
+    format!("the variable {variable} is empty; give it a value, or unset it")
+}
+
 /// Collects what is wrong.
 #[derive(Default)]
 struct Problems(Vec<Problem>);

@@ -57,6 +57,47 @@ fn what_may_be_a_secret_is_not_shown_by_help() {
 }
 
 #[test]
+fn whatever_takes_a_value_is_refused_when_that_is_empty() {
+    fn look(command: &Command, path: &[&str], looked: &mut usize) {
+        for argument in command.get_arguments() {
+            if !argument.get_action().takes_values() {
+                continue;
+            }
+            let name = argument.get_long().map(|long| format!("--{long}"));
+            for value in ["", " \t"] {
+                let given = match &name {
+                    Some(name) => format!("{name}={value}"),
+                    None => value.to_owned(),
+                };
+                let args = ["dispatchd"].iter().chain(path).copied();
+                let args: Vec<_> = args.chain([&*given]).map(Into::into).collect();
+                let Some(said) = empty::refusal(super::command(), &args) else {
+                    // Something else is missing, which is told first.
+                    let parsed = super::command().try_get_matches_from(&args);
+                    assert!(path == ["scenario"] && parsed.is_err(), "{args:?}");
+                    continue;
+                };
+                assert!(said.contains("is empty; give a value"), "{args:?}: {said}");
+                let name = name.clone().unwrap_or_default();
+                assert!(said.starts_with(&name) && !said.contains('\n'), "{said}");
+                *looked += 1;
+            }
+        }
+        for subcommand in command.get_subcommands() {
+            let path = [path, &[subcommand.get_name()]].concat();
+            if subcommand.get_name() != "help" {
+                look(subcommand, &path, looked);
+            }
+        }
+    }
+    let mut command = command();
+    command.build();
+    let mut looked = 0;
+    look(&command, &[], &mut looked);
+    assert!(looked > 100, "{looked}");
+}
+
+#[test]
 fn options_of_the_api_may_stand_before_and_behind_what_to_do_with_webhooks() {
     for args in [
         ["webhook", "--api-key", "k", "list"],

@@ -8,7 +8,9 @@ use clap::ArgMatches;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secrets::{Names, SINK_SECRET, STATUS_TOKEN, WEBHOOK_SECRET, choose, read};
-use super::{Config, ConfigError, Problem, Problems, PublicUrl, RunOptions, StatePath};
+use super::{
+    Config, ConfigError, Problem, Problems, PublicUrl, RunOptions, StatePath, empty_variable,
+};
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
 use crate::secret::Secret;
 
@@ -43,7 +45,6 @@ pub(super) fn check(
     }
     let public_url = options
         .public_url
-        .filter(|url| !url.expose_secret().is_empty())
         .zip(webhook_secret.as_ref())
         .map(|(url, secret)| problems.take(PublicUrl::read(url, secret.as_ref())));
     if options.poll_interval < SHORTEST_INTERVAL {
@@ -68,8 +69,17 @@ pub(super) fn check(
     if options.listen == options.status_listen && options.listen.port() != 0 {
         problems.add("--status-listen", "is the same address as --listen");
     }
-    let status_hosts = listed(options.status_hosts, env("DISPATCHD_STATUS_HOSTS"));
-    let mut sinks = listed(options.sinks, env("DISPATCHD_SINKS"));
+    let mut listed = |option, written, variable| {
+        problems
+            .take(listed(option, written, variable, env))
+            .unwrap_or_default()
+    };
+    let status_hosts = listed(
+        "--status-host",
+        options.status_hosts,
+        "DISPATCHD_STATUS_HOSTS",
+    );
+    let mut sinks = listed("--sink", options.sinks, "DISPATCHD_SINKS");
     if sinks.is_empty() {
         sinks.push("stdout".to_owned());
     }
@@ -122,17 +132,28 @@ fn state_path(path: &Path) -> StatePath {
 }
 
 /// What was written as options, else what the variable lists.
-fn listed(written: Vec<String>, variable: Option<String>) -> Vec<String> {
+fn listed(
+    option: &'static str,
+    written: Vec<String>,
+    variable: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, Problem> {
     if !written.is_empty() {
-        return written;
+        return Ok(written);
     }
-    variable
-        .iter()
-        .flat_map(|list| list.split(','))
+    let Some(list) = env(variable) else {
+        return Ok(Vec::new());
+    };
+    let items: Vec<String> = list
+        .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
-        .collect()
+        .collect();
+    if items.is_empty() {
+        return Err(Problem::new(option, empty_variable(variable)));
+    }
+    Ok(items)
 }
 
 /// It stands in a path as it is, so it must need no encoding.

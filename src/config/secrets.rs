@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::Problem;
 use crate::secret::{Secret, SecretError};
@@ -16,41 +16,32 @@ pub(super) struct Names {
     file: Name,
 }
 
-/// An option, and the variable that stands for it.
+/// An option, and how the command line's parser calls it.
 #[derive(Debug, Clone, Copy)]
 struct Name {
     id: &'static str,
     option: &'static str,
-    variable: &'static str,
 }
 
 macro_rules! names {
-    ($id:literal, $option:literal, $variable:literal) => {
+    ($id:literal, $option:literal) => {
         Names {
             text: Name {
                 id: $id,
                 option: $option,
-                variable: $variable,
             },
             file: Name {
                 id: concat!($id, "_file"),
                 option: concat!($option, "-file"),
-                variable: concat!($variable, "_FILE"),
             },
         }
     };
 }
 
-pub(super) const API_KEY: Names = names!("api_key", "--api-key", "VOLTUS_API_KEY");
-pub(super) const WEBHOOK_SECRET: Names = names!(
-    "webhook_secret",
-    "--webhook-secret",
-    "DISPATCHD_WEBHOOK_SECRET"
-);
-pub(super) const SINK_SECRET: Names =
-    names!("sink_secret", "--sink-secret", "DISPATCHD_SINK_SECRET");
-pub(super) const STATUS_TOKEN: Names =
-    names!("status_token", "--status-token", "DISPATCHD_STATUS_TOKEN");
+pub(super) const API_KEY: Names = names!("api_key", "--api-key");
+pub(super) const WEBHOOK_SECRET: Names = names!("webhook_secret", "--webhook-secret");
+pub(super) const SINK_SECRET: Names = names!("sink_secret", "--sink-secret");
+pub(super) const STATUS_TOKEN: Names = names!("status_token", "--status-token");
 
 impl Names {
     /// Something wrong with the secret, told by the option that it came by.
@@ -71,9 +62,6 @@ pub(super) enum Given {
 
 /// Chooses between a secret and a file with it. What was written as an option
 /// wins over a variable; two of one kind contradict each other.
-///
-/// An empty secret is refused, not taken for none: who gives one wants to be
-/// protected, and a script whose variable is unset would leave the door open.
 pub(super) fn choose(
     names: &Names,
     text: Option<SecretString>,
@@ -94,20 +82,7 @@ pub(super) fn choose(
             }
         },
     };
-    let (name, is_empty) = match &given {
-        Given::Text(text) => (names.text, text.expose_secret().trim().is_empty()),
-        Given::File(path) => (names.file, path.as_os_str().is_empty()),
-    };
-    if !is_empty {
-        return Ok(Some(given));
-    }
-    let problem = if written(name) {
-        "is empty; give a value, or leave the option out".to_owned()
-    } else {
-        let variable = name.variable;
-        format!("the variable {variable} is empty; give it a value, or unset it")
-    };
-    Err(Problem::new(name.option, problem))
+    Ok(Some(given))
 }
 
 /// The secret itself. White space around it in a file does not count.

@@ -213,6 +213,58 @@ fn an_empty_secret_is_refused_by_the_name_that_it_was_given_under() {
     assert!(said.contains("--webhook-secret-file: "), "{said}");
 }
 
+/// Two ways in which each of these could be set and be empty, without a secret.
+#[test]
+fn an_option_or_a_variable_that_is_empty_is_refused_by_its_name_and_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    for (option, variable) in [
+        ("--public-url", "DISPATCHD_PUBLIC_URL"),
+        ("--api-url", "VOLTUS_API_URL"),
+        ("--api-version", "VOLTUS_API_VERSION"),
+        ("--state", "DISPATCHD_STATE"),
+        ("--sink", "DISPATCHD_SINKS"),
+        ("--status-host", "DISPATCHD_STATUS_HOSTS"),
+        ("--poll-interval", "DISPATCHD_POLL_INTERVAL"),
+        ("--listen", "DISPATCHD_LISTEN"),
+        ("--api-rate", "DISPATCHD_API_RATE"),
+        ("--log-format", "DISPATCHD_LOG_FORMAT"),
+    ] {
+        for value in ["", " "] {
+            for command in ["run", "check"] {
+                let said = refusal(&run(folder.path(), &[command, option, value], &[]));
+                let expected = format!("{option}: is empty; give a value, or leave the option out");
+                assert!(said.contains(&expected), "{command} {said}");
+            }
+            let said = refusal(&run(folder.path(), &["run"], &[(variable, value)]));
+            let expected =
+                format!("{option}: the variable {variable} is empty; give it a value, or unset it");
+            assert!(said.contains(&expected), "{said}");
+        }
+    }
+    // Those of other commands.
+    for (arguments, name) in [
+        (&["sandbox", "--api-key", ""][..], "--api-key: is empty"),
+        (&["sandbox", "--listen", ""], "--listen: is empty"),
+        (&["status", "--status-url", ""], "--status-url: is empty"),
+        (&["outbox", "list", "--sink", ""], "--sink: is empty"),
+        (&["outbox", "skip", ""], "EVENT_ID: is empty"),
+        (&["webhook", "delete", ""], "ID: is empty"),
+        (&["scenario", "--file", ""], "--file: is empty"),
+        (&["verify", "--start-in", ""], "--start-in: is empty"),
+    ] {
+        let said = refusal(&run(folder.path(), arguments, &[]));
+        assert!(said.contains(name), "{arguments:?}: {said}");
+    }
+    // An option that is right wins over a variable that is empty.
+    let arguments = ["run", "--api-url", "http://127.0.0.1:9", "--sink", "none"];
+    let arguments = [&arguments[..], &["--state", "/"]].concat();
+    let empty = [("VOLTUS_API_URL", ""), ("DISPATCHD_SINKS", "")];
+    let said = refusal(&run(folder.path(), &arguments, &empty));
+    assert!(!said.contains("is empty"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "no trace is left: {left:?}");
+}
+
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
