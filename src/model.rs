@@ -18,7 +18,7 @@ pub use dispatch::{Dispatch, Kilowatts, Program, Site};
 pub use doubt::{Claim, Doubt, FirstAnswer, Inquiry};
 pub use entry::{Entry, Phase, Source};
 pub use event::{DAEMON, Event};
-pub use history::HistoryItem;
+pub use history::{HistoryItem, SKIPPED, SkippedEvent};
 pub use id::{DispatchId, InvalidId, SiteId};
 pub use order::Asked;
 pub use time::rfc3339;

@@ -17,6 +17,7 @@ mod machine;
 mod numbering;
 mod poller;
 mod request_log;
+mod skips;
 mod slowdown;
 mod tally;
 mod timings;

@@ -53,6 +53,9 @@ pub enum Source {
     Poll,
     /// A start or an end that came due.
     Timer,
+    /// An operator who gave an event up. In histories only: it changes no
+    /// dispatch.
+    Operator,
 }
 
 impl Source {
@@ -62,6 +65,7 @@ impl Source {
             Self::Webhook => "webhook",
             Self::Poll => "poll",
             Self::Timer => "timer",
+            Self::Operator => "operator",
         }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::DispatchId;
 use super::time::Written;
 
 /// The subject of events that are about the daemon rather than about a
@@ -54,6 +55,32 @@ impl Event {
     /// What the event is about: `dispatch`, `site` or `sync`.
     pub fn family(&self) -> &str {
         self.event_type.split('.').next().unwrap_or_default()
+    }
+
+    /// The dispatches that it concerns: the one that it is about; or of a site's
+    /// command the one that caused it and those that hold the site.
+    pub fn dispatches(&self) -> Vec<DispatchId> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Command {
+            cause: Option<DispatchId>,
+            dispatches: Vec<DispatchId>,
+        }
+        let mut ids = match self.family() {
+            "dispatch" => DispatchId::new(&self.subject).into_iter().collect(),
+            "site" => {
+                let command: Command = serde_json::from_str(self.data.get()).unwrap_or_default();
+                command
+                    .cause
+                    .into_iter()
+                    .chain(command.dispatches)
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     /// What is delivered in order: the events of one subject. A dispatch and a

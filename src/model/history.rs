@@ -1,5 +1,7 @@
 //! What happened to a dispatch, as it is kept and shown.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -9,12 +11,13 @@ use super::{Change, ChangeKind, Dispatch, Phase, Source, time};
 /// One line of a dispatch's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryItem {
-    /// The schedule's revision that the change made.
+    /// The schedule's revision that the change made. Of a line that tells of no
+    /// change: the revision that the schedule had then.
     pub revision: u64,
     /// When it was decided, UTC.
     #[serde(serialize_with = "time::write")]
     pub at: DateTime<Utc>,
-    /// The event type that announced it.
+    /// The event type that announced it, or [`SKIPPED`].
     #[serde(rename = "type")]
     pub event_type: String,
     /// What brought it.
@@ -23,6 +26,45 @@ pub struct HistoryItem {
     pub phase: Phase,
     /// The fields that changed, each with `from` and `to`.
     pub changed: Map<String, Value>,
+    /// The event that an operator gave up, if the line tells of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<SkippedEvent>,
+}
+
+/// The type of a line that tells of an event that an operator gave up. No event
+/// of this type exists.
+pub const SKIPPED: &str = "event.skipped";
+
+/// An event that an operator gave up at one sink: it was not delivered there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedEvent {
+    /// The event's id.
+    pub event: Arc<str>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: Arc<str>,
+    /// What it is about: the dispatch, or one of its sites.
+    pub subject: Arc<str>,
+    /// The sink that does not get it.
+    pub sink: Arc<str>,
+    /// Why its last attempt failed, if it did.
+    pub reason: Option<Arc<str>>,
+}
+
+impl HistoryItem {
+    /// The line about an event that an operator gave up at `at`, for a dispatch
+    /// that was in `phase` when the schedule had `revision`.
+    pub fn skipped(event: SkippedEvent, revision: u64, phase: Phase, at: DateTime<Utc>) -> Self {
+        Self {
+            revision,
+            at,
+            event_type: SKIPPED.to_owned(),
+            source: Source::Operator,
+            phase,
+            changed: Map::new(),
+            skipped: Some(event),
+        }
+    }
 }
 
 impl From<&Change> for HistoryItem {
@@ -40,6 +82,7 @@ impl From<&Change> for HistoryItem {
             source: change.source,
             phase: change.entry.phase,
             changed,
+            skipped: None,
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct Batch {
     pub forgotten: Vec<SiteId>,
     /// New lines of history.
     pub history: Vec<(DispatchId, HistoryItem)>,
+    /// New lines of history that belong to no change: about events that operators
+    /// gave up. A line about a dispatch that is not stored is left out.
+    pub skipped: Vec<(DispatchId, HistoryItem)>,
     /// New events, in order.
     pub events: Vec<Event>,
     /// Old events go: those of the daemon and of sites from before this, UTC, but
@@ -50,6 +53,7 @@ impl Batch {
         self.expected_revision == self.revision
             && self.entries.is_empty()
             && self.pruned.is_empty()
+            && self.skipped.is_empty()
             && self.sites.is_empty()
             && self.forgotten.is_empty()
             && self.events.is_empty()

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::model::{
-    Asked, Dispatch, Entry, Inquiry, Kilowatts, Phase, Program, Site, SiteId, Source,
+    Asked, Dispatch, Entry, Inquiry, Kilowatts, Phase, Program, Site, SiteId, SkippedEvent, Source,
 };
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -70,6 +70,7 @@ fn item(revision: u64) -> HistoryItem {
         source: Source::Poll,
         phase: Phase::Scheduled,
         changed: serde_json::Map::new(),
+        skipped: None,
     }
 }
 
@@ -228,6 +229,67 @@ fn history_comes_back_line_by_line_however_many_came_with_the_dispatch() {
                 .unwrap();
         }
         assert_eq!(reader.history(&id).unwrap(), [1, 2, 3, 4].map(item));
+    });
+}
+
+#[test]
+fn what_an_operator_gave_up_is_kept_behind_the_changes_of_its_revision_and_goes_with_its_dispatch()
+{
+    of_each(|open| {
+        let (mut store, mut reader) = open();
+        let id = DispatchId::new("a").unwrap();
+        let skip = |event: &str, revision| {
+            let skipped = SkippedEvent {
+                event: event.into(),
+                event_type: "site.curtail".into(),
+                subject: "s".into(),
+                sink: "stdout".into(),
+                reason: Some("no".into()),
+            };
+            let line = HistoryItem::skipped(skipped, revision, Phase::Active, at(4));
+            (id.clone(), line)
+        };
+        let stored = store.load().unwrap();
+        let unknown = DispatchId::new("unknown").unwrap();
+        let mut first = batch(&stored, "a");
+        first.skipped = vec![skip("e1", 1), (unknown.clone(), skip("e2", 1).1)];
+        store.commit(&first).unwrap();
+        // By itself, with no change: several of one revision.
+        let only = Batch {
+            term: stored.term,
+            expected_revision: 1,
+            revision: 1,
+            skipped: vec![skip("e3", 1), skip("e4", 1)],
+            ..Batch::default()
+        };
+        assert!(!only.is_empty());
+        store.commit(&only).unwrap();
+        let stored = store.load().unwrap();
+        store.commit(&batch(&stored, "a")).unwrap();
+        drop(store);
+        let (mut store, mut second) = open();
+        let expected = [
+            item(1),
+            skip("e1", 1).1,
+            skip("e3", 1).1,
+            skip("e4", 1).1,
+            item(2),
+        ];
+        assert_eq!(second.history(&id).unwrap(), expected);
+        assert!(second.history(&unknown).unwrap().is_empty());
+        let prune = Batch {
+            term: store.load().unwrap().term,
+            expected_revision: 2,
+            revision: 3,
+            pruned: vec![id.clone()],
+            ..Batch::default()
+        };
+        store.commit(&prune).unwrap();
+        assert!(reader.history(&id).unwrap().is_empty());
+        // A dispatch of the same id that comes later has none of it.
+        let stored = store.load().unwrap();
+        store.commit(&batch(&stored, "a")).unwrap();
+        assert_eq!(reader.history(&id).unwrap(), [item(4)]);
     });
 }
 

@@ -121,6 +121,11 @@ impl Store for MemoryStore {
                 .or_default()
                 .push(item.clone());
         }
+        for (id, item) in &batch.skipped {
+            if let Some(lines) = kept.history.get_mut(id) {
+                lines.push(item.clone());
+            }
+        }
         for event in &batch.events {
             kept.stored.position = kept.stored.position.max(event.position);
             kept.events.insert(event.position, event.clone());

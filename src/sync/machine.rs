@@ -24,6 +24,7 @@ use super::look_again::LookAgain;
 use super::numbering::{Clocks, Numbering};
 use super::poller::Poller;
 use super::request_log::RequestLog;
+use super::skips::Skips;
 use super::slowdown::{Resource, Slowdown};
 use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
@@ -34,7 +35,6 @@ use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
 use crate::store::{SinkRecord, Stored};
 
-use outboxes::Skips;
 
 pub use messages::{Effect, Input, Verdict};
 pub use outboxes::{PendingRequest, SinkPending, SkipRequest};

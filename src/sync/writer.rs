@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::announce::Announcer;
 use super::heals::Correction;
 use super::numbering::{Clocks, Numbering};
+use super::skips::Skip;
 use super::waiters::Ticket;
 use crate::clock::Now;
 use crate::engine::SiteState;
@@ -106,6 +107,7 @@ pub(super) struct Gathering {
     site_changes: Vec<SiteChange>,
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     jobs: Vec<Job>,
+    skips: Vec<Skip>,
     /// A stride was taken in, and there is more that is due.
     behind: bool,
 }
@@ -132,6 +134,7 @@ impl Gathering {
             site_changes: Vec::new(),
             sites: BTreeMap::new(),
             jobs: Vec::new(),
+            skips: Vec::new(),
             behind: false,
         }
     }
@@ -226,6 +229,12 @@ impl Gathering {
         self.set_sync(sync);
     }
 
+    /// Keeps in the history of each dispatch what operators gave up of its events
+    /// by `now`.
+    pub fn skips<'s>(&mut self, skips: impl IntoIterator<Item = &'s Skip>) {
+        self.skips.extend(skips.into_iter().cloned());
+    }
+
     /// Takes along what came of deliveries.
     pub fn sinks(&mut self, records: impl IntoIterator<Item = SinkRecord>) {
         self.batch.sinks.extend(records);
@@ -270,6 +279,16 @@ impl Gathering {
         batch.entries = self.entries.into_values().collect();
         batch.sites = self.sites.into_values().collect();
         batch.events.clone_from(&events);
+        for skip in self.skips {
+            for id in skip.dispatches {
+                let Some(entry) = next.schedule.get(&id) else {
+                    continue;
+                };
+                let event = skip.event.clone();
+                let line = HistoryItem::skipped(event, batch.revision, entry.phase, skip.at);
+                batch.skipped.push((id, line));
+            }
+        }
         let under_way = UnderWay {
             next,
             aftermath: self.aftermath,

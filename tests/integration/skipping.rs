@@ -1,11 +1,14 @@
-//! `dispatchd outbox`: what is pending, and how an operator gives it up.
+//! `dispatchd outbox`: what is pending, and how an operator gives it up, which the
+//! history of the dispatch keeps.
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::commands::{done, failed, run};
-use crate::harness::{Daemon, World, dispatch, in_ms, wait_until};
+use crate::harness::{
+    Daemon, Manner, Receiver, World, dispatch, in_ms, now, site_of, wait_for, wait_until,
+};
 
 /// A sink whose program never takes that `bad` was created.
 fn choosy(world: &World, name: &str) -> String {
@@ -23,6 +26,16 @@ test \"$what\" = 'dispatch.created bad' && exit 3\necho \"$what\" >> {}\n",
 
 fn seen(world: &World, name: &str) -> String {
     std::fs::read_to_string(world.path(&format!("{name}.seen"))).unwrap_or_default()
+}
+
+/// The lines of the dispatch's history that tell of a skipped event.
+async fn skips(daemon: &Daemon, id: &str) -> Vec<Value> {
+    let entry = daemon.entry(id).await.unwrap();
+    let lines = entry["history"].as_array().unwrap().iter();
+    lines
+        .filter(|line| line["type"] == "event.skipped")
+        .cloned()
+        .collect()
 }
 
 /// The ids that the sink has pending.
@@ -101,9 +114,28 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
         "{:?}",
         daemon.log()
     );
+    let entry = daemon.entry("bad").await.unwrap();
+    let lines = skips(&daemon, "bad").await;
+    assert_eq!(lines.len(), 1, "{entry}");
+    let expected = json!({
+        "event": bad,
+        "type": "dispatch.created",
+        "subject": "bad",
+        "sink": one,
+        "reason": lines[0]["skipped"]["reason"],
+    });
+    assert_eq!(lines[0]["skipped"], expected);
+    let reason = lines[0]["skipped"]["reason"].as_str().unwrap();
+    assert!(reason.contains("exit status: 3"), "{reason}");
+    assert_eq!(lines[0]["source"], "operator");
+    assert_eq!(lines[0]["phase"], "scheduled");
+    // It stands behind what happened to the dispatch before.
+    assert_eq!(entry["history"].as_array().unwrap().last(), lines.first());
+    assert!(skips(&daemon, "good").await.is_empty());
 
     daemon.kill();
     let daemon = setup.start().await;
+    assert_eq!(skips(&daemon, "bad").await, lines);
     wait_until("it is known what is pending", async || {
         pending(&world, &daemon, &two).await == ids
     })
@@ -115,6 +147,42 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
         seen(&world, "two").ends_with("dispatch.updated bad\n")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_site_s_command_that_is_skipped_is_kept_in_the_history_of_each_dispatch_that_holds_the_site()
+ {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    receiver.behave_for(&site_of("one"), Manner::Refuses(400));
+    let setup = world.setup().sink(receiver.sink());
+    let mut daemon = setup.ready().await;
+    let mut two = dispatch("two", 1, in_ms(-1000), None);
+    two["sites"] = dispatch("one", 1, now(), None)["sites"].clone();
+    world.put(dispatch("one", 1, in_ms(-2000), None));
+    world.put(two);
+    world.put(dispatch("other", 1, in_ms(-1000), None));
+    assert_eq!(daemon.poll().await.status, 200);
+    let skipped = wait_for("the command is refused", async || {
+        let list = daemon.get("/outbox").await.json;
+        let events = list["sinks"][0]["events"].as_array()?.clone();
+        let mut events = events.into_iter();
+        events.find(|event| event["last_error"].is_string())
+    })
+    .await;
+    assert_eq!(skipped["type"], "site.curtail");
+    let id = skipped["id"].as_str().unwrap();
+    done(&run(&world, Some(&daemon), &["outbox", "skip", id]).await);
+    daemon.kill();
+    let daemon = setup.start().await;
+    for dispatch in ["one", "two"] {
+        let lines = skips(&daemon, dispatch).await;
+        assert_eq!(lines.len(), 1, "{dispatch}: {lines:?}");
+        assert_eq!(lines[0]["skipped"]["event"], id);
+        assert_eq!(lines[0]["skipped"]["subject"], site_of("one").as_str());
+        assert_eq!(lines[0]["phase"], "active");
+    }
+    assert!(skips(&daemon, "other").await.is_empty());
 }
 
 #[tokio::test]

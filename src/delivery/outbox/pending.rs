@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::queue::Place;
 use super::{Key, Outbox, SubjectQueue};
 use crate::clock::Now;
+use crate::model::DispatchId;
 
 /// The most events on one page of the list of pending events.
 const PAGE: usize = 1000;
@@ -44,6 +45,8 @@ pub struct Skipped {
     pub subject: Arc<str>,
     /// Why its last attempt failed, if it did.
     pub last_reason: Option<Arc<str>>,
+    /// The dispatches that it concerns.
+    pub dispatches: Vec<DispatchId>,
 }
 
 impl Outbox {
@@ -90,6 +93,7 @@ impl Outbox {
             event_type: Arc::clone(&event.event_type),
             subject: Arc::clone(&event.subject),
             last_reason: reason(queue),
+            dispatches: event.dispatches(),
         };
         if queue.place == Place::UnderWay {
             self.abandon_attempt_of(&key);

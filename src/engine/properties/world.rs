@@ -353,7 +353,7 @@ impl World {
         if let (true, Observation::Api { request, .. }) = (self.swapped, &mut observation) {
             request.source = match request.source {
                 Source::Webhook => Source::Poll,
-                Source::Poll | Source::Timer => Source::Webhook,
+                Source::Poll | Source::Timer | Source::Operator => Source::Webhook,
             };
         }
         let before = self.schedule.clone();

@@ -8,7 +8,7 @@ const FIELDS = {
 const TIMES = new Set(["start_time", "end_time", "creation_time"]);
 const DEEDS = {
   "dispatch.created": "First seen", "dispatch.updated": "Changed", "dispatch.started": "Started",
-  "dispatch.ended": "Ended", "dispatch.cancelled": "Cancelled",
+  "dispatch.ended": "Ended", "dispatch.cancelled": "Cancelled", "event.skipped": "Event given up",
 };
 /** How many dispatches of a site are asked for their history. */
 const HISTORIES = 8;
@@ -137,13 +137,21 @@ function historyList(lines, nameThem, unasked = 0) {
         nameThem ? linkTo(() => openDispatch(line.id), line.id) : null,
         sourceChip(line.source),
         h("span", { class: "dim" }, when(line.at, true))),
-      changeList(line.changed)))) : problems.length ? null : h("p", { class: "dim" }, "Nothing is recorded."),
+      changeList(line.changed), skippedEvent(line.skipped)))) : problems.length ? null : h("p", { class: "dim" }, "Nothing is recorded."),
     unasked > 0 ? h("p", { class: "dim" }, `The history of ${plural(unasked, "older dispatch", "older dispatches")} is found by opening them.`) : null);
 }
 
 function changeList(changed) {
   const parts = Object.entries(changed ?? {}).flatMap(([field, { from, to }]) => describe(field, from, to));
   return parts.length ? h("ul", { class: "changes" }, parts.map((part) => h("li", null, part))) : null;
+}
+
+/** An event that an operator gave up: what, where, and why. */
+function skippedEvent(skipped) {
+  if (!skipped) return null;
+  return h("ul", { class: "changes" }, h("li", null,
+    named(`${skipped.type} of ${skipped.subject} was not delivered to ${skipped.sink}`),
+    skipped.reason ? h("span", { class: "dim" }, ": ", named(skipped.reason)) : null));
 }
 
 /** A changed field in words. Lists and objects are told by what differs in them. */

@@ -30,6 +30,7 @@ fn lines(revisions: impl IntoIterator<Item = u64>) -> Vec<HistoryItem> {
         source: Source::Webhook,
         phase: Phase::Scheduled,
         changed: Map::new(),
+        skipped: None,
     };
     revisions.into_iter().map(line).collect()
 }

@@ -125,12 +125,15 @@ pub(super) fn history(
     collect(
         connection,
         "SELECT item FROM
-         (SELECT 0 AS revision, created AS item FROM dispatches
+         (SELECT 0 AS revision, 0 AS skip, created AS item FROM dispatches
           WHERE id = ?1 AND created IS NOT NULL
           UNION ALL
-          SELECT revision, item FROM history
+          SELECT revision, 0, item FROM history
+          WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)
+          UNION ALL
+          SELECT revision, key, item FROM skipped
           WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1))
-         ORDER BY revision",
+         ORDER BY revision, skip",
         [id.as_str()],
         |row| Cells::of(row).json(),
     )

@@ -137,6 +137,16 @@ ALTER TABLE settled_beyond ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
 -- In milliseconds. Where it was not stored, the longest that was possible.
 ALTER TABLE retries ADD COLUMN pause INTEGER NOT NULL DEFAULT 60000;
 ",
+    "
+-- Lines of a history that tell of no change: several may be of one revision.
+CREATE TABLE skipped (
+    key INTEGER PRIMARY KEY,
+    dispatch INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    item TEXT NOT NULL
+) STRICT;
+CREATE INDEX skipped_by_dispatch ON skipped (dispatch);
+",
 ];
 
 /// The version that this program writes.

@@ -44,6 +44,7 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     entries(&transaction, batch)?;
     sites(&transaction, batch)?;
     events(&transaction, batch)?;
+    skipped(&transaction, batch)?;
     prune(&transaction, batch)?;
     if let Some(sync) = batch.sync {
         transaction
@@ -158,10 +159,23 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     Ok(())
 }
 
+fn skipped(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    for (id, line) in &batch.skipped {
+        transaction
+            .prepare_cached(
+                "INSERT INTO skipped (dispatch, revision, item)
+                 SELECT key, ?2, ?3 FROM dispatches WHERE id = ?1",
+            )?
+            .execute((id.as_str(), line.revision, json(line)?))?;
+    }
+    Ok(())
+}
+
 fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     for id in &batch.pruned {
         for sql in [
             "DELETE FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
+            "DELETE FROM skipped WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
             "DELETE FROM dispatches WHERE id = ?1",
         ] {
             transaction.prepare_cached(sql)?.execute([id.as_str()])?;

@@ -118,7 +118,7 @@ impl<W> Machine<W> {
             .collect();
         gathering.sinks(self.records.iter().flatten().cloned());
         gathering.delivered(self.outboxes.iter().map(Outbox::done).min());
-        self.skips_begun();
+        gathering.skips(self.skips.begin());
         let (batch, under_way) = gathering.finish(now);
         if batch.is_empty() {
             self.settle(under_way, now);
@@ -164,7 +164,7 @@ impl<W> Machine<W> {
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now.mono);
         }
-        self.skips_ended(false);
+        self.skips.failed();
         for (ticket, ..) in failed.aftermath.fates {
             self.refuse(ticket, &reason);
         }
@@ -191,7 +191,7 @@ impl<W> Machine<W> {
             outbox.recorded();
             outbox.offer(&done.events, now);
         }
-        self.skips_ended(true);
+        self.skips_written();
         if !done.events.is_empty() {
             self.effects.push(Effect::Show(done.events));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Effect, Machine, Verdict};
 use crate::clock::Now;
 use crate::delivery::{Outbox, PendingEvent};
+use crate::sync::skips::{Skip, Waiting};
 
 /// Which pending events to list.
 #[derive(Debug, Clone, Default)]
@@ -33,22 +34,6 @@ pub struct SkipRequest {
     pub event: String,
     /// At this sink. It need not be named if the event is pending at one sink only.
     pub sink: Option<String>,
-}
-
-/// Operators who gave up events, and wait until that is on disk.
-#[derive(Debug)]
-pub(super) struct Skips<W> {
-    waiting: Vec<(W, Vec<Arc<str>>)>,
-    writing: Vec<(W, Vec<Arc<str>>)>,
-}
-
-impl<W> Default for Skips<W> {
-    fn default() -> Self {
-        Self {
-            waiting: Vec::new(),
-            writing: Vec::new(),
-        }
-    }
 }
 
 impl<W> Machine<W> {
@@ -87,33 +72,23 @@ impl<W> Machine<W> {
         }
         let skip = |outbox: &mut Outbox| {
             let asked = of.is_none_or(|sink| sink == outbox.name());
-            let skipped = asked && outbox.skip(&request.event, now).is_some();
-            skipped.then(|| outbox.name().into())
+            let skipped = asked.then(|| outbox.skip(&request.event, now))??;
+            Some(Skip::new(skipped, outbox.name().into(), now.wall))
         };
-        let sinks: Vec<Arc<str>> = self.outboxes.iter_mut().filter_map(skip).collect();
-        if sinks.is_empty() {
+        let skips: Vec<Skip> = self.outboxes.iter_mut().filter_map(skip).collect();
+        if skips.is_empty() {
             self.reply(waiter, Verdict::Unknown);
         } else {
-            self.skips.waiting.push((waiter, sinks));
+            self.skips.waiting.push(Waiting { waiter, skips });
         }
     }
 
-    /// A commit begins that has all that was skipped.
-    pub(super) fn skips_begun(&mut self) {
-        self.skips.writing.append(&mut self.skips.waiting);
-    }
-
-    /// That commit has ended.
-    pub(super) fn skips_ended(&mut self, written: bool) {
-        let ended = std::mem::take(&mut self.skips.writing);
-        if written {
-            for (waiter, sinks) in ended {
-                let verdict = Verdict::Skipped(sinks);
-                self.effects.push(Effect::Reply { waiter, verdict });
-            }
-        } else {
-            // What was skipped is written with the next commit that succeeds.
-            self.skips.waiting.splice(..0, ended);
+    /// The commit under way is on disk, and with it what operators gave up.
+    pub(super) fn skips_written(&mut self) {
+        for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
+            let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();
+            let verdict = Verdict::Skipped(sinks);
+            self.effects.push(Effect::Reply { waiter, verdict });
         }
     }
 }
