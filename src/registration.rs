@@ -90,6 +90,7 @@ impl<C: Clock> Registration<C> {
     /// counted.
     #[must_use]
     pub fn within(mut self, budget: Inbox, timings: Arc<Timings>) -> Self {
+        self.admin.limit_redirects(budget.redirect_limiter());
         self.daemon = Some((budget, timings));
         self
     }

@@ -25,7 +25,7 @@ mod waiters;
 mod writer;
 
 pub use driver::{Driver, DriverError, Inbox};
-pub use health::{Health, State, View};
+pub use health::{Health, SlowedDown, State, View};
 pub use machine::{
     Effect, Input, Machine, PendingRequest, Settings, SinkPending, SkipRequest, Verdict,
 };

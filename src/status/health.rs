@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
 use crate::listener::Answered;
-use crate::model::{Claim, Phase};
-use crate::sync::{Health, State, View};
+use crate::model::{Claim, Phase, rfc3339};
+use crate::sync::{Health, SlowedDown, State, View};
 use crate::voltus::Problems;
 
 impl<C: Clock + Clone> Status<C> {
@@ -49,6 +49,7 @@ impl<C: Clock + Clone> Status<C> {
                 "unreadable_details": health.unreadable.details,
                 "unreadable": unreadable(&health.unreadable_now),
                 "rewinds": health.rewinds,
+                "slowdown": health.slowed_down.as_ref().map(slowdown),
                 "in_doubt": {
                     "absent": view.schedule.in_doubt(Claim::Absent),
                     "lower": view.schedule.in_doubt(Claim::Lower),
@@ -126,6 +127,16 @@ fn warning(sink: &SinkHealth) -> Option<String> {
         )),
         SinkCondition::Retrying | SinkCondition::Ok => None,
     }
+}
+
+fn slowdown(slow: &SlowedDown) -> Value {
+    json!({
+        "since": rfc3339(slow.since),
+        "reason": &*slow.reason,
+        "next_request": rfc3339(slow.next_request),
+        "silent_until": slow.silent_until.map(rfc3339),
+        "good_answers_needed": slow.good_answers_needed,
+    })
 }
 
 fn last_poll(health: &Health) -> Value {

@@ -31,7 +31,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             next_poll: DateTime::UNIX_EPOCH,
             polls_succeeded: 0,
             polls_failed: 0,
-            slowed_down: false,
+            slowed_down: None,
             heals: 0,
             missed_webhooks: 0,
             outdated: 0,

@@ -16,7 +16,7 @@ use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink};
 use crate::model::{DispatchId, Event};
 use crate::store::{StoreError, StoreHandle};
-use crate::voltus::{Api, ApiError};
+use crate::voltus::{Api, ApiError, RedirectLimiter};
 
 /// How many inputs of a kind one step takes in.
 const AT_ONCE: usize = 1024;
@@ -65,6 +65,15 @@ impl Inbox {
     /// stops instead.
     pub async fn leave(&self) -> bool {
         self.ask(|waiter| Input::Leave { waiter }).await == Verdict::Settled
+    }
+
+    /// Has redirects wait here until the budget allows one request more.
+    pub fn redirect_limiter(&self) -> RedirectLimiter {
+        let inbox = self.clone();
+        RedirectLimiter::new(move || {
+            let inbox = inbox.clone();
+            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == Verdict::Settled }
+        })
     }
 
     /// A request that keeps the webhook registered, sent at `issued`, was
@@ -131,7 +140,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// order. They deliver in the runtime in which this is called.
     pub fn new(
         machine: Machine<Waiter>,
-        api: A,
+        mut api: A,
         store: StoreHandle,
         sinks: Vec<Arc<dyn Sink>>,
         clock: C,
@@ -139,6 +148,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
         let (sender, inbox) = mpsc::unbounded_channel();
         let (views, _) = watch::channel(machine.view());
         let (events, _) = broadcast::channel(EVENTS_HELD);
+        let sender = Inbox(sender);
+        api.limit_redirects(sender.redirect_limiter());
         Self {
             machine,
             api: Arc::new(api),
@@ -146,7 +157,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             clock: Arc::new(clock),
             timings: Arc::default(),
             inbox,
-            sender: Inbox(sender),
+            sender,
             views,
             events,
             sinks,

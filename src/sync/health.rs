@@ -33,6 +33,23 @@ impl State {
     }
 }
 
+/// How requests to the API are slowed down because it fails (rule R9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowedDown {
+    /// Since when, UTC.
+    pub since: DateTime<Utc>,
+    /// The last failure that counted.
+    pub reason: Arc<str>,
+    /// When the next look-up or request for the registration may be sent, UTC. Due
+    /// polls keep to times of their own.
+    pub next_request: DateTime<Utc>,
+    /// Until when nothing at all is sent because the API asked for that, UTC. `None`
+    /// if it did not, or the time has passed.
+    pub silent_until: Option<DateTime<Utc>>,
+    /// How many good answers in a row bring full speed back.
+    pub good_answers_needed: u32,
+}
+
 /// How the machine is doing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
@@ -50,8 +67,9 @@ pub struct Health {
     pub last_success_mono: Option<Mono>,
     /// When the next poll is expected, UTC.
     pub next_poll: DateTime<Utc>,
-    /// Whether requests to the API are slowed down because it fails.
-    pub slowed_down: bool,
+    /// How requests to the API are slowed down because it fails. `None` at full
+    /// speed.
+    pub slowed_down: Option<SlowedDown>,
     /// Changes that the poller found and no webhook brought.
     pub heals: u64,
     /// Those for whose id no webhook came within a minute.

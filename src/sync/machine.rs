@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use super::budget::Budget;
 use super::fetcher::Fetcher;
 use super::heals::Heals;
-use super::health::{Health, View};
+use super::health::{Health, SlowedDown, View};
 use super::legibility::Legibility;
 use super::look_again::LookAgain;
 use super::numbering::{Clocks, Numbering};
@@ -34,7 +34,6 @@ use crate::delivery::Outbox;
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
 use crate::store::{SinkRecord, Stored};
-
 
 pub use messages::{Effect, Input, Verdict};
 pub use outboxes::{PendingRequest, SinkPending, SkipRequest};
@@ -99,6 +98,8 @@ pub struct Machine<W> {
     waiters: Waiters<W>,
     /// Those who wait for leave to ask the API something else.
     leave: VecDeque<W>,
+    /// Those who wait for leave to follow a redirect of the API.
+    redirects: VecDeque<W>,
     poller: Poller,
     fetcher: Fetcher,
     look_again: LookAgain,
@@ -113,6 +114,8 @@ pub struct Machine<W> {
     api_clock: Option<(DateTime<Utc>, Mono)>,
     request_log: RequestLog,
     slowdown: Slowdown,
+    /// Since when requests are slowed down, UTC. `None` at full speed.
+    slowed_since: Option<DateTime<Utc>>,
     random: SmallRng,
     store_error: Option<String>,
     write_not_before: Mono,
@@ -156,6 +159,7 @@ impl<W> Machine<W> {
             skips: Skips::default(),
             waiters: Waiters::new(),
             leave: VecDeque::new(),
+            redirects: VecDeque::new(),
             poller: Poller::new(settings.poll_interval, budget.period(), now.mono),
             fetcher: Fetcher::default(),
             look_again: LookAgain::new(settings.api_rate),
@@ -167,6 +171,7 @@ impl<W> Machine<W> {
             api_clock: None,
             request_log: RequestLog::default(),
             slowdown: Slowdown::new(settings.poll_interval),
+            slowed_since: None,
             random: SmallRng::seed_from_u64(seed),
             store_error: None,
             write_not_before: Mono::ZERO,
@@ -259,7 +264,7 @@ impl<W> Machine<W> {
                 last_success: self.committed.sync.last_poll,
                 last_success_mono: self.poller.last_success.map(|at| at.mono),
                 next_poll: wall_after(now.wall, next_poll.saturating_sub(now.mono)),
-                slowed_down: self.slowdown.is_slow(),
+                slowed_down: self.shown_slowdown(),
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
                 outdated: self.counts.outdated,
@@ -271,6 +276,19 @@ impl<W> Machine<W> {
                 tally: Arc::clone(&self.tally),
             }),
         }
+    }
+
+    fn shown_slowdown(&self) -> Option<SlowedDown> {
+        let now = self.last_now;
+        let wall = |at: Mono| wall_after(now.wall, at.saturating_sub(now.mono));
+        let silent_until = self.slowdown.silent_until();
+        self.slowed_since.map(|since| SlowedDown {
+            since,
+            reason: self.slowdown.reason(),
+            next_request: wall(self.slowdown.next()),
+            silent_until: (silent_until > now.mono).then(|| wall(silent_until)),
+            good_answers_needed: self.slowdown.good_answers_needed(),
+        })
     }
 
     /// Begins nothing new from now on: no question, no attempt to deliver.
@@ -332,6 +350,7 @@ impl<W> Machine<W> {
             Input::Webhook { id, waiter } => self.webhook(&id, waiter, now),
             Input::Poll { waiter } => self.poll_by_hand(waiter, now),
             Input::Leave { waiter } => self.leave.push_back(waiter),
+            Input::Redirect { waiter } => self.redirects.push_back(waiter),
             Input::Told { asked, result } => self.told(asked, result, now),
             Input::Registered { issued, result } => {
                 self.note_pace(Resource::Registration, issued, result.as_ref().err(), now);
@@ -447,7 +466,11 @@ impl<W> Machine<W> {
         for ticket in look_ups.into_iter().chain(self.poller.give_up()) {
             self.refuse(ticket, REASON);
         }
-        while let Some(waiter) = self.leave.pop_front() {
+        while let Some(waiter) = self
+            .redirects
+            .pop_front()
+            .or_else(|| self.leave.pop_front())
+        {
             self.reply(waiter, unavailable(REASON));
         }
     }

@@ -6,6 +6,7 @@
 //! that doubles with every failure, and three good answers in a row bring full
 //! speed back. One resource that fails alone slows nothing down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Mono;
@@ -83,6 +84,8 @@ pub(super) struct Slowdown {
     since: Mono,
     /// The resource that failed last, without a good answer since.
     failing: Option<Resource>,
+    /// The last failure that counted, in words.
+    reason: Arc<str>,
 }
 
 impl Slowdown {
@@ -97,6 +100,22 @@ impl Slowdown {
             good: 0,
             since: Mono::ZERO,
             failing: None,
+            reason: Arc::from(""),
+        }
+    }
+
+    /// The last failure that slowed requests down, in words. Empty if there was
+    /// none.
+    pub fn reason(&self) -> Arc<str> {
+        Arc::clone(&self.reason)
+    }
+
+    /// How many good answers in a row bring full speed back. 0 at full speed.
+    pub fn good_answers_needed(&self) -> u32 {
+        if self.is_slow() {
+            GOOD_ENOUGH.saturating_sub(self.good)
+        } else {
+            0
         }
     }
 
@@ -160,6 +179,7 @@ impl Slowdown {
             return;
         }
         self.good = 0;
+        self.reason = error.to_string().into();
         // Of many requests that were under way together only the first failure
         // counts.
         if !self.is_slow() || issued >= self.since {

@@ -1,8 +1,9 @@
 //! What is asked of the API beside dispatches: webhooks, scenarios, test
 //! dispatches, and what time it is there.
 //!
-//! These are few and far between, so they are not counted by the limiter of the
-//! daemon's questions (rule R9).
+//! Those of a command are few and far between, so nothing limits them. The daemon,
+//! which keeps its webhook registered, asks its limiter before each of them, and so
+//! does each redirect (rule R9).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use super::client::{LIST_TIMEOUT, SharedReader, read_whole_list};
 use super::transport::{Transport, body};
 use super::webhook::{EVENTS, read_webhook, read_webhooks};
 use super::{
-    ApiError, ApiKey, ClientError, ClientSettings, RedirectRefusal, Told, Webhook, WebhookId,
-    WebhookUrl,
+    ApiError, ApiKey, ClientError, ClientSettings, RedirectLimiter, RedirectRefusal, Told, Webhook,
+    WebhookId, WebhookUrl,
 };
 use crate::clock::Clock;
 use crate::model::{DispatchId, rfc3339};
@@ -65,6 +66,11 @@ impl<C: Clock> Admin<C> {
             transport: Transport::new(settings, key, READ_TIMEOUT, clock)?,
             max_body: settings.max_body,
         })
+    }
+
+    /// From now on each redirect waits for `limiter` before it is followed.
+    pub fn limit_redirects(&mut self, limiter: RedirectLimiter) {
+        self.transport.limit_redirects(limiter);
     }
 
     /// The webhooks that are registered.

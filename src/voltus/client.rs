@@ -10,8 +10,8 @@ use url::Url;
 use super::transport::{SHORT_BODY, Transport, body};
 use super::wire::read_error;
 use super::{
-    Api, ApiError, ApiKey, ClientError, ListReader, Question, Signals, Stamp, Told,
-    read_dispatch_answer,
+    Api, ApiError, ApiKey, ClientError, ListReader, Question, RedirectLimiter, Signals, Stamp,
+    Told, read_dispatch_answer,
 };
 use crate::clock::Clock;
 use crate::engine::Answer;
@@ -128,6 +128,10 @@ impl<C: Clock> Api for Client<C> {
             }
             Question::Dispatch(id) => self.dispatch(id).await,
         }
+    }
+
+    fn limit_redirects(&mut self, limiter: RedirectLimiter) {
+        self.transport.limit_redirects(limiter);
     }
 }
 

@@ -101,6 +101,12 @@ pub enum RedirectRefusal {
     /// One redirect led to the next.
     #[error(" after {0} others, which is not followed; check --api-url and --api-version")]
     TooMany(usize),
+    /// The limiter on requests did not allow it in the time that the request has.
+    #[error(" which could not be followed in time within --api-rate; raise --api-rate")]
+    NoBudget,
+    /// The daemon sends nothing any more.
+    #[error(" which is not followed because dispatchd is stopping")]
+    Stopping,
     /// The request changes something, and the redirect does not say that it is
     /// to be repeated.
     #[error(

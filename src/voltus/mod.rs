@@ -5,6 +5,7 @@ mod client;
 mod connections;
 mod error;
 mod key;
+mod limiter;
 mod problems;
 mod redirects;
 mod signals;
@@ -23,6 +24,7 @@ pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
 pub use error::{ApiError, ClientError, RedirectRefusal};
 pub use key::{ApiKey, KeyError};
+pub use limiter::RedirectLimiter;
 pub use problems::{DETAILED, Part, Problem, Problems, Unreadable};
 pub use signals::{Signals, Stamp};
 pub(crate) use webhook::listener_end;
@@ -66,4 +68,10 @@ pub trait Api: Send + Sync + 'static {
     /// # Errors
     /// [`ApiError`] when there is no answer that says anything of the world.
     fn ask(&self, question: Question) -> impl Future<Output = Result<Told, ApiError>> + Send;
+
+    /// From now on each redirect waits for `limiter` before it is followed (rule
+    /// R9). For one that follows none this does nothing.
+    fn limit_redirects(&mut self, limiter: RedirectLimiter) {
+        drop(limiter);
+    }
 }

@@ -12,7 +12,9 @@ use url::Url;
 use super::connections::Connections;
 use super::redirects::{Notices, follow, is_permanent, is_redirect, root_of};
 use super::wire::read_error;
-use super::{ApiError, ApiKey, ClientError, ClientSettings, RedirectRefusal, Signals, Stamp};
+use super::{
+    ApiError, ApiKey, ClientError, ClientSettings, RedirectLimiter, RedirectRefusal, Signals, Stamp,
+};
 use crate::clock::Clock;
 use crate::http::{BodyError, bounded_client, describe, read_body};
 use crate::retry::retry_after;
@@ -34,6 +36,8 @@ pub(super) struct Transport<C> {
     key: Arc<ApiKey>,
     signals: Arc<Signals>,
     notices: Notices,
+    /// What each redirect waits for. `None` for the few requests of a command.
+    limiter: Option<RedirectLimiter>,
     clock: C,
 }
 
@@ -71,8 +75,14 @@ impl<C: Clock> Transport<C> {
             key,
             signals: Arc::default(),
             notices: Notices::default(),
+            limiter: None,
             clock,
         })
+    }
+
+    /// From now on each redirect waits for `limiter` before it is followed.
+    pub fn limit_redirects(&mut self, limiter: RedirectLimiter) {
+        self.limiter = Some(limiter);
     }
 
     /// Sends a request to the path of `segments` and returns its answer,
@@ -115,14 +125,28 @@ impl<C: Clock> Transport<C> {
                 return Ok(response);
             }
             permanent &= is_permanent(status);
-            url =
-                follow(&url, &method, status, response.headers(), followed).map_err(|refusal| {
-                    ApiError::Redirect {
-                        status: status.as_u16(),
-                        refusal,
-                    }
-                })?;
+            let refused = |refusal| ApiError::Redirect {
+                status: status.as_u16(),
+                refusal,
+            };
+            url = follow(&url, &method, status, response.headers(), followed).map_err(refused)?;
             followed += 1;
+            let taken = self.clock.now().mono.saturating_sub(begun);
+            let left = timeout.saturating_sub(taken);
+            self.wait_for_limiter(left).await.map_err(refused)?;
+        }
+    }
+
+    /// Waits until the budget allows the request that follows a redirect, for
+    /// `left` at most.
+    pub(super) async fn wait_for_limiter(&self, left: Duration) -> Result<(), RedirectRefusal> {
+        let Some(limiter) = &self.limiter else {
+            return Ok(());
+        };
+        match tokio::time::timeout(left, limiter.leave()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(RedirectRefusal::Stopping),
+            Err(_) => Err(RedirectRefusal::NoBudget),
         }
     }
 

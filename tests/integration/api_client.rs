@@ -1,14 +1,15 @@
 //! How the daemon asks an API that moves, redirects, caches or fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use dispatchd::sandbox::{Question, RawAnswer};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::commands::run;
 use crate::harness::{
     Daemon, Setup, Upstream, World, dispatch, in_ms, now, raw_answer, site_of, wait_until,
 };
@@ -102,6 +103,67 @@ async fn while_the_api_answers_503_to_everything_webhooks_do_not_spend_the_budge
         log.iter().filter(|line| line.contains(words)).count()
     };
     assert_eq!(changes("slowed down"), 1, "once for each change");
+}
+
+#[tokio::test]
+async fn status_says_that_requests_are_slowed_down_why_and_until_when() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    let slowdown = async || daemon.health().await["sync"]["slowdown"].clone();
+    assert_eq!(slowdown().await, Value::Null);
+    world.faults(json!({"api_error_rate": 1.0, "api_error_status": 503}));
+    let begun = now();
+    for id in ["a", "b"] {
+        assert_eq!(daemon.webhook(id).await.status, 503);
+    }
+    let slow = slowdown().await;
+    let time = |field: &str| {
+        let text = slow[field].as_str().unwrap_or_default();
+        text.parse::<DateTime<Utc>>().unwrap()
+    };
+    assert!(time("since") >= begun, "{slow}");
+    assert!(time("next_request") > time("since"), "{slow}");
+    assert!(slow["reason"].as_str().unwrap().contains("503"), "{slow}");
+    assert_eq!(slow["silent_until"], Value::Null);
+    assert_eq!(slow["good_answers_needed"], 3);
+    let text = run(&world, Some(&daemon), &["status"]).await;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(
+        text.contains("slowed down") && text.contains("503"),
+        "{text}"
+    );
+
+    // The API asks to be left alone for two minutes.
+    let busy = RawAnswer {
+        headers: vec![("Retry-After".into(), "120".into())],
+        ..RawAnswer::json(StatusCode::TOO_MANY_REQUESTS, r#"{"message": "busy"}"#)
+    };
+    world.list_answers(Some(busy));
+    world.faults(json!({"api_error_rate": 0.0}));
+    assert_eq!(daemon.poll().await.status, 503);
+    let slow = slowdown().await;
+    let until: DateTime<Utc> = slow["silent_until"].as_str().unwrap().parse().unwrap();
+    let asked = (until - begun).num_seconds();
+    assert!((119..=150).contains(&asked), "{slow}");
+    assert!(slow["reason"].as_str().unwrap().contains("429"), "{slow}");
+}
+
+#[tokio::test]
+async fn status_says_that_full_speed_is_back() {
+    let world = World::new().await;
+    let daemon = world.setup().ready().await;
+    world.faults(json!({"api_error_rate": 1.0, "api_error_status": 503}));
+    for id in ["a", "b"] {
+        assert_eq!(daemon.webhook(id).await.status, 503);
+    }
+    world.faults(json!({"api_error_rate": 0.0}));
+    for needed in [2, 1] {
+        assert_eq!(daemon.poll().await.status, 200);
+        let slowdown = daemon.health().await["sync"]["slowdown"].clone();
+        assert_eq!(slowdown["good_answers_needed"], needed, "{slowdown}");
+    }
+    assert_eq!(daemon.poll().await.status, 200);
+    assert_eq!(daemon.health().await["sync"]["slowdown"], Value::Null);
 }
 
 #[tokio::test]
@@ -202,6 +264,40 @@ async fn a_redirect_to_a_new_version_on_the_api_s_host_is_followed_and_warned_ab
     // One line for the list, one for dispatches by id.
     assert_eq!(warned(advice), 2);
     assert_eq!(warned("a poll failed"), 0);
+}
+
+#[tokio::test]
+async fn each_redirect_that_is_followed_takes_a_request_of_the_budget() {
+    let world = World::new().await;
+    let times: Arc<Mutex<Vec<DateTime<Utc>>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let upstream = Upstream::new(move |request| {
+        seen.lock().unwrap().push(now());
+        match request.path() {
+            "/2022-04-15/dispatches" => {
+                raw_answer("307 Temporary Redirect", "location: /a/dispatches\r\n", "")
+            }
+            "/a/dispatches" => raw_answer("302 Found", "location: /b/dispatches\r\n", ""),
+            _ => raw_answer("200 OK", "", NO_DISPATCHES),
+        }
+    })
+    .await;
+    let setup = Setup::new(&upstream.url(), world.folder().to_owned());
+    // A quarter at once, then one every second and a third.
+    let setup = setup.with("--api-rate", "60").polling("100ms");
+    let daemon = setup.ready().await;
+    wait_until("four seconds have passed", async || {
+        let times = times.lock().unwrap();
+        times.len() > 1 && now() - times[0] > TimeDelta::seconds(4)
+    })
+    .await;
+    let times = times.lock().unwrap().clone();
+    let at_once = times
+        .iter()
+        .filter(|at| **at - times[0] < TimeDelta::seconds(3))
+        .count();
+    assert!((9..=18).contains(&at_once), "{at_once} in three seconds");
+    assert_eq!(daemon.health().await["sync"]["polls"]["failed"], 0);
 }
 
 #[tokio::test]

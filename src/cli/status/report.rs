@@ -46,6 +46,7 @@ pub(in crate::cli) struct Sync {
     #[serde(default)]
     pub in_doubt: InDoubt,
     pub mass_absence: Option<MassAbsence>,
+    pub slowdown: Option<Slowdown>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +61,14 @@ pub(in crate::cli) struct MassAbsence {
     pub seconds: u64,
     pub absent: u64,
     pub live: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Slowdown {
+    pub since: DateTime<Utc>,
+    pub reason: String,
+    pub next_request: Option<DateTime<Utc>>,
+    pub silent_until: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Deserialize)]

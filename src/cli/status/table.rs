@@ -119,6 +119,21 @@ impl Page {
             let text = format!("failed {}: {error}", relative(poll.at, now));
             self.entry("last poll", Colour::Red, &text);
         }
+        if let Some(slow) = &sync.slowdown {
+            let until = match (slow.silent_until, slow.next_request) {
+                (Some(until), _) => format!("; nothing is sent until {}", time(until)),
+                (None, Some(next)) if next > now => {
+                    format!("; next look-up {}", relative(next, now))
+                }
+                _ => String::new(),
+            };
+            let text = format!(
+                "requests are slowed down since {}: {}{until}",
+                time(slow.since),
+                slow.reason
+            );
+            self.entry("API", Colour::Yellow, &text);
+        }
         if let Some(mass) = &sync.mass_absence {
             let text = format!(
                 "the API's list has lacked {} of {} live dispatches for {}; nothing is cancelled for \

@@ -153,7 +153,7 @@ pub(super) fn polls(page: &mut Page<'_>, health: &Health) -> fmt::Result {
         &POLL_TIME,
         times.map(|(outcome, seconds)| ([("outcome", *outcome)], seconds)),
     )?;
-    page.gauge(&SLOWED, one(flag(health.slowed_down)))?;
+    page.gauge(&SLOWED, one(flag(health.slowed_down.is_some())))?;
     page.gauge(&POLL_INTERVAL, one(health.poll_interval.as_secs_f64()))?;
     let success = health.last_success.map_or(0.0, unix_seconds);
     page.gauge(&POLL_SUCCESS, one(success))

@@ -26,6 +26,12 @@ function verdictOn(status) {
     return ["stale", `The API's list lacks ${count(mass.absent)} of ${count(mass.live)} live dispatches`,
       `For ${length(mass.seconds * 1000)}. Nothing is cancelled for that until it has lasted ten minutes. Check the API and the key.`];
   }
+  if (sync.slowdown) {
+    const { since: from, reason, silent_until: silent } = sync.slowdown;
+    const until = silent ? ` Nothing is sent to it until ${timeText(Date.parse(silent), true)}.` : "";
+    return ["wavering", "Fresh, but requests to the API are slowed down",
+      `Since ${timeText(Date.parse(from), true)}: ${reason}.${until} Webhooks may be answered late.`];
+  }
   if (error) {
     return ["wavering", "Fresh, but the last poll failed",
       `${error}. It counts as stale if no poll succeeds by ${timeText(Date.parse(since) + 3 * interval, true)}.`];

@@ -65,9 +65,11 @@ impl<W> Machine<W> {
         match (was_slow, error) {
             (false, Some(error)) if self.slowdown.is_slow() => {
                 tracing::warn!(%error, "the API fails: all requests to it are slowed down");
+                self.slowed_since = Some(now.wall);
             }
             (true, _) if !self.slowdown.is_slow() => {
                 tracing::info!("the API answers again: requests go at full speed");
+                self.slowed_since = None;
             }
             _ => {}
         }

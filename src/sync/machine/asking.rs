@@ -8,12 +8,19 @@ use crate::voltus::Question;
 
 impl<W> Machine<W> {
     /// Issues what is due, wanted, and within the budget: polls first, then
-    /// look-ups.
+    /// redirects, requests for the registration, and look-ups.
     pub(super) fn ask(&mut self, now: Now) {
         if now.mono < self.slowdown.silent_until() {
             return;
         }
         self.ask_for_list(now);
+        // What is under way ends before anything new begins.
+        while !self.redirects.is_empty() && self.budget.take() {
+            if let Some(waiter) = self.redirects.pop_front() {
+                self.slowdown.issued(now.mono);
+                self.reply(waiter, Verdict::Settled);
+            }
+        }
         while !self.leave.is_empty() && self.slowdown.allows(now.mono) && self.budget.take() {
             if let Some(waiter) = self.leave.pop_front() {
                 self.slowdown.issued(now.mono);

@@ -83,6 +83,14 @@ pub enum Input<W> {
         /// Who waits.
         waiter: W,
     },
+    /// The API answered a request with a redirect, and somebody waits until the
+    /// budget allows the request that follows it. The answer is
+    /// [`Verdict::Settled`] then. It does not wait for the pauses of a slowdown: it
+    /// is part of a request that has waited for them.
+    Redirect {
+        /// Who is to be answered.
+        waiter: W,
+    },
     /// An operator gives an event up. The answer is [`Verdict::Skipped`] once that
     /// is on disk, [`Verdict::Unknown`] if no such event is pending, or
     /// [`Verdict::PendingAt`] if a sink must be named.

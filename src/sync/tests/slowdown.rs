@@ -43,7 +43,7 @@ fn an_api_that_fails_as_a_whole_is_not_asked_for_every_webhook() {
         let (look_ups, polls) = requests_in_vain(&mut world, 60_000, 1, &error);
         assert!((3..=15).contains(&look_ups), "{error}: {look_ups} look-ups");
         assert!((3..=13).contains(&polls), "{error}: {polls} polls");
-        assert!(world.health().slowed_down);
+        assert!(world.health().slowed_down.is_some());
         // Whoever waits is told in time when to come back.
         world.replies.clear();
         world.webhook("late", "d");
@@ -89,7 +89,7 @@ fn registration_is_slowed_down_with_everything_else_and_slows_it_down_too() {
             result: Ok(()),
         }]);
     }
-    assert!(!world.health().slowed_down);
+    assert!(world.health().slowed_down.is_none());
 }
 
 #[test]
@@ -127,4 +127,97 @@ fn a_suspend_with_the_network_down_is_blindness_at_once() {
     world.step([]);
     world.commit();
     assert_eq!(world.event_types(), ["sync.stale"]);
+}
+
+/// The waiters that were told to go on.
+fn settled(world: &mut World) -> usize {
+    let verdicts = std::mem::take(&mut world.replies);
+    let settled = verdicts
+        .iter()
+        .filter(|(_, verdict)| *verdict == Verdict::Settled);
+    settled.count()
+}
+
+#[test]
+fn redirects_take_tokens_of_the_budget_and_leave_the_one_that_is_kept_for_a_poll() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    world.step((0..1000).map(|_| Input::Redirect { waiter: "redirect" }));
+    let at_once = settled(&mut world);
+    assert!((1..=60).contains(&at_once), "{at_once}");
+    assert_eq!(settled(&mut world), 0);
+    // A due poll finds its token all the same.
+    world.step([Input::Poll { waiter: "hand" }]);
+    let asked = world.asked.iter().map(|(_, question)| question.clone());
+    assert_eq!(asked.collect::<Vec<_>>(), [Question::List]);
+    world.until(world.now + 60_000);
+    let in_a_minute = at_once + settled(&mut world);
+    assert!((100..=240).contains(&in_a_minute), "{in_a_minute}");
+}
+
+#[test]
+fn a_redirect_waits_for_no_pause_of_a_slowdown_but_for_silence_and_for_none_at_the_end() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    requests_in_vain(&mut world, 20_000, 1, &down());
+    world.replies.clear();
+    world.step([Input::Redirect { waiter: "redirect" }]);
+    assert_eq!(settled(&mut world), 1);
+
+    world.now += 60_000;
+    let issued = at(world.now).mono;
+    let retry_after = Some(Duration::from_secs(120));
+    let result = Err(ApiError::TooFast { retry_after });
+    world.step([Input::Registered { issued, result }]);
+    world.replies.clear();
+    world.step([Input::Redirect { waiter: "redirect" }]);
+    world.until(world.now + 100_000);
+    assert_eq!(settled(&mut world), 0, "the API asked for silence");
+    world.machine.stop();
+    world.step([]);
+    let verdicts = std::mem::take(&mut world.replies);
+    assert!(
+        verdicts
+            .iter()
+            .any(|(waiter, verdict)| *waiter == "redirect"
+                && matches!(verdict, Verdict::Unavailable { .. })),
+        "{verdicts:?}"
+    );
+}
+
+#[test]
+fn readers_see_since_when_requests_are_slowed_down_why_and_until_when() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    assert_eq!(world.health().slowed_down, None);
+    let issued = at(world.now).mono;
+    let fail = |error| Input::Registered {
+        issued,
+        result: Err(error),
+    };
+    world.step([fail(down())]);
+    let begun = at(world.now).wall;
+    let slow = world.health().slowed_down.clone().unwrap();
+    assert_eq!((slow.since, slow.good_answers_needed), (begun, 3));
+    assert_eq!(*slow.reason, *down().to_string());
+    assert_eq!(slow.silent_until, None);
+    let gap = slow.next_request - begun;
+    assert!(
+        gap > TimeDelta::zero() && gap <= TimeDelta::seconds(1),
+        "{gap}"
+    );
+    // A failure that counts later is the reason then; one that does not is none.
+    world.now += 60_000;
+    let retry_after = Some(Duration::from_secs(120));
+    world.step([fail(ApiError::TooFast { retry_after })]);
+    world.step([fail(ApiError::KeyRefused { status: 401 })]);
+    let slow = world.health().slowed_down.clone().unwrap();
+    assert_eq!(slow.since, begun);
+    assert!(slow.reason.contains("429"), "{slow:?}");
+    let until = at(world.now).wall + TimeDelta::seconds(120);
+    assert_eq!(slow.silent_until, Some(until));
+    assert_eq!(slow.next_request, until);
+    world.until(world.now + 121_000);
+    let slow = world.health().slowed_down.clone().unwrap();
+    assert_eq!((slow.silent_until, slow.since), (None, begun));
 }

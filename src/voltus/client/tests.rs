@@ -1,5 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::SecretString;
@@ -177,6 +177,66 @@ async fn a_redirect_to_anywhere_else_is_not_followed_and_the_key_stays() {
         assert!(error.to_string().contains("--api-url"), "{error}");
     }
     assert!(other.seen().is_empty());
+}
+
+/// A limiter that allows so many requests, then none any more.
+fn allowing(allowed: usize) -> (RedirectLimiter, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let limiter = RedirectLimiter::new(move || {
+        let before = count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(before < allowed)
+    });
+    (limiter, asked)
+}
+
+#[tokio::test]
+async fn each_redirect_that_is_followed_asks_the_limiter_first() {
+    let server = server(|seen| match seen.path() {
+        "/2022-04-15/dispatches" => redirect("302 Found", "/a/dispatches"),
+        "/a/dispatches" => redirect("307 Temporary Redirect", "/b/dispatches"),
+        "/2022-04-15/webhooks/w" => redirect("308 Permanent Redirect", "/v2/webhooks/w"),
+        "/2022-04-15/dispatches/d" => redirect("302 Found", "http://127.0.0.2:1/d"),
+        _ => empty_list(),
+    })
+    .await;
+    let mut client = client(&server);
+    let (limiter, asked) = allowing(3);
+    client.limit_redirects(limiter);
+    client.ask(Question::List).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // One that is not followed costs nothing.
+    let id = DispatchId::new("d").unwrap();
+    client.ask(Question::Dispatch(id)).await.unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // The second one of the next list is not allowed any more, and not sent.
+    let sent = server.seen().len();
+    let error = client.ask(Question::List).await.unwrap_err();
+    assert!(error.to_string().contains("is stopping"), "{error}");
+    assert_eq!(server.seen().len(), sent + 2);
+
+    // The registration's, too.
+    let settings = settings(&format!("http://{}", server.address));
+    let mut admin = Admin::new(&settings, key(), SystemClock::new()).unwrap();
+    let (limiter, asked) = allowing(1);
+    admin.limit_redirects(limiter);
+    assert!(admin.delete(&"w".parse().unwrap()).await.unwrap());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_that_the_limiter_does_not_allow_in_time_is_told_by_the_option() {
+    let server = server(|_| redirect("302 Found", "/a/dispatches")).await;
+    let mut transport = client(&server).transport;
+    transport.limit_redirects(RedirectLimiter::new(std::future::pending));
+    let left = Duration::from_millis(50);
+    let refusal = transport.wait_for_limiter(left).await.unwrap_err();
+    assert_eq!(refusal, RedirectRefusal::NoBudget);
+    let error = ApiError::Redirect {
+        status: 302,
+        refusal,
+    };
+    assert!(error.to_string().contains("--api-rate"), "{error}");
 }
 
 #[tokio::test]
