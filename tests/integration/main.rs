@@ -18,6 +18,7 @@ mod bad_api;
 mod bounds;
 mod certificates;
 mod clients;
+mod clocks;
 mod commands;
 mod crashes;
 mod delivery;

@@ -1,4 +1,6 @@
-//! The driver under load, told to stop.
+//! The driver under load, told to stop; and under clocks that jump.
+
+mod clocks;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -130,6 +132,20 @@ impl Store for HangingStore {
     }
 }
 
+fn settings() -> Settings {
+    Settings {
+        poll_interval: Duration::from_secs(3600),
+        webhook_deadline: Duration::from_secs(60),
+        api_rate: std::num::NonZeroU32::new(60_000).unwrap(),
+        rules: Rules {
+            retain: Duration::from_secs(3600),
+            pre_curtail: Duration::ZERO,
+            curtail_on_test: false,
+            stride: usize::MAX,
+        },
+    }
+}
+
 struct Running {
     inbox: Inbox,
     stop: CancellationToken,
@@ -140,17 +156,6 @@ struct Running {
 impl Running {
     fn start(api: FakeApi, sink: &Arc<SlowSink>, speed: u32) -> Self {
         let clock = FastClock(SystemClock::new(), speed);
-        let settings = Settings {
-            poll_interval: Duration::from_secs(3600),
-            webhook_deadline: Duration::from_secs(60),
-            api_rate: std::num::NonZeroU32::new(60_000).unwrap(),
-            rules: Rules {
-                retain: Duration::from_secs(3600),
-                pre_curtail: Duration::ZERO,
-                curtail_on_test: false,
-                stride: usize::MAX,
-            },
-        };
         let store = MemoryStore::new("test", clock.now().wall);
         let stored = store.clone().load().unwrap();
         let sinks: Vec<Arc<dyn Sink>> = vec![Arc::<SlowSink>::clone(sink)];
@@ -160,7 +165,7 @@ impl Running {
             &mut store.clone(),
             clock.now(),
         );
-        let machine = Machine::new(settings, stored, outboxes.unwrap(), clock.now(), 7);
+        let machine = Machine::new(settings(), stored, outboxes.unwrap(), clock.now(), 7);
         let hangs = Arc::new(AtomicBool::new(false));
         let hanging = HangingStore(store.clone(), Arc::clone(&hangs));
         let (_, handle) = StoreHandle::start(hanging, store).unwrap();
