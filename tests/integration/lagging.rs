@@ -86,6 +86,47 @@ async fn a_replica_that_shows_a_lower_number_for_seconds_releases_nothing() {
     assert_eq!(daemon.health().await["sync"]["rewinds"], 0);
 }
 
+/// The second table of failures: a slow list from before a rewind arrives after the
+/// rewind was taken over.
+#[tokio::test]
+async fn a_slow_list_from_before_a_rewind_undoes_nothing_when_it_arrives_after_it() {
+    let world = World::new().await;
+    let daemon = world.setup().polling("1h").ready().await;
+    let before = dispatch("d", 5, in_ms(3_600_000), None);
+    world.put(before.clone());
+    assert_eq!(daemon.webhook("d").await.status, 200);
+    // The API is restored from a backup, in which the dispatch has begun.
+    world.put(numbered(2));
+    assert_eq!(daemon.webhook("d").await.status, 503, "it is a question");
+    let first = now();
+    wait_until("the second look-up is near", async || {
+        since(first) > Duration::from_secs(7)
+    })
+    .await;
+    // A list is issued that has the old state, and takes long to arrive.
+    world.put(before);
+    world.faults(json!({"api_delay_ms": 8000}));
+    let polls = world.polls().len();
+    let (polled, ()) = tokio::join!(daemon.poll(), async {
+        wait_until("the list is on its way", async || {
+            let under_way = world.polls();
+            under_way.len() > polls && under_way[polls].status.is_some()
+        })
+        .await;
+        world.put(numbered(2));
+        world.faults(json!({"api_delay_ms": 0}));
+        daemon.wait_for_event(&site_of("d"), "site.curtail").await;
+        assert!(since(first) < Duration::from_secs(14), "before the list");
+    });
+    assert_eq!(polled.status, 200);
+    let health = daemon.health().await;
+    assert_eq!(health["sync"]["rewinds"], 1);
+    assert_eq!(health["sync"]["outdated_answers"], 1);
+    assert_eq!(daemon.entry("d").await.unwrap()["modification_number"], 2);
+    daemon.wait_until_delivered().await;
+    assert_eq!(daemon.types_of(&site_of("d")), ["site.curtail"]);
+}
+
 /// The second table of failures: withdrawn wrongly after a second by a replica that
 /// lags for three.
 #[tokio::test]

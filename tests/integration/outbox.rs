@@ -58,12 +58,19 @@ async fn twelve_of_forty_subjects_that_hang_delay_no_other() {
         receiver.behave_for("hangs", Manner::Hangs);
         let sink = format!("{}{query}", receiver.sink());
         let daemon = world.setup().sink(sink).ready().await;
-        let others = named("fine", 28);
+        // In the order of ids those that hang go first.
+        let others = named("other", 28);
+        let begun = now();
         polled(&world, &daemon, named("hangs", 12).chain(others)).await;
         wait_until("the others arrive", async || receiver.taken().len() >= 28).await;
         let late = latest(&receiver.taken()).to_std().unwrap();
         assert!(late < SOON, "{query}: {late:?}");
-        assert_eq!(delivery(&daemon).await["pending"], 12);
+        // The daemon hears of the last ones' arrival a moment after the receiver does.
+        wait_until("only those that hang are pending", async || {
+            delivery(&daemon).await["pending"] == 12
+        })
+        .await;
+        assert!(since(begun) < SOON, "{query}: {:?}", since(begun));
 
         receiver.behave_for("hangs", Manner::Takes);
         daemon.wait_until_delivered().await;
@@ -84,7 +91,8 @@ async fn nine_of_thirty_subjects_that_hang_in_a_program_delay_no_other() {
     let sink = format!("exec:{}", program.display());
     let daemon = world.setup().sink(sink).ready().await;
     let begun = now();
-    let others = named("fine", 21);
+    // In the order of ids those that hang go first.
+    let others = named("other", 21);
     polled(&world, &daemon, named("hangs", 9).chain(others)).await;
     wait_until("the others are run", async || {
         let taken = std::fs::read_to_string(&taken).unwrap_or_default();
@@ -240,6 +248,11 @@ async fn a_long_backlog_takes_little_memory_and_drains_in_order() {
     let daemon = setup.ready().await;
     let counted = delivery(&daemon).await;
     assert_eq!(counted["pending"], PENDING, "{counted}");
+    // By then all would have been read that is read while the receiver is away.
+    wait_until("three probes have failed", async || {
+        delivery(&daemon).await["failed_attempts"].as_u64() >= Some(3)
+    })
+    .await;
     let memory = daemon.memory("VmRSS");
     assert!(memory < 120 * 1024, "{memory} KiB");
 

@@ -124,6 +124,33 @@ async fn every_answer_is_as_the_document_says() {
 }
 
 #[tokio::test]
+async fn a_history_with_an_event_that_was_given_up_is_as_the_document_says() {
+    let world = World::new().await;
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let sink = format!("http://{}/in", refused.local_addr().unwrap());
+    drop(refused);
+    let daemon = world.setup().sink(sink).ready().await;
+    let document = Document::of(&daemon).await;
+    world.put(dispatch("d", 0, in_ms(-1000), None));
+    assert_eq!(daemon.poll().await.status, 200);
+    let outbox = document.check(&daemon, Method::GET, "/outbox", "/outbox");
+    let events = outbox.await.json["sinks"][0]["events"].clone();
+    let events = events.as_array().unwrap();
+    assert!(!events.is_empty());
+    for event in events {
+        let skip = format!("/outbox/{}/skip", event["id"].as_str().unwrap());
+        let answer = document.check(&daemon, Method::POST, &skip, "/outbox/{id}/skip");
+        assert_eq!(answer.await.status, 200);
+    }
+    let entry = document
+        .check(&daemon, Method::GET, "/schedule/d", "/schedule/{id}")
+        .await;
+    let lines = entry.json["history"].as_array().unwrap().clone();
+    let skips = lines.iter().filter(|line| line["skipped"].is_object());
+    assert_eq!(skips.count(), events.len(), "{lines:?}");
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_as_the_document_says() {
     let world = World::new().await;
     world.sandbox.down(true);
