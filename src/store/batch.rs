@@ -36,7 +36,8 @@ pub struct Batch {
     /// New events, in order.
     pub events: Vec<Event>,
     /// Old events go: those of the daemon and of sites from before this, UTC, but
-    /// for the newest one of each site; those of dispatches that have gone.
+    /// for the newest one of each site; those of dispatches that have gone. They
+    /// may go after the commit, by [`Store::tidy`](super::Store::tidy).
     pub forget_before: Option<DateTime<Utc>>,
     /// Everything up to this position is settled at every sink. No event beyond
     /// it goes.

@@ -333,6 +333,7 @@ fn a_pruned_dispatch_goes_with_its_history_then_its_events_and_nothing_else_goes
                 ..Batch::default()
             })
             .unwrap();
+        while store.tidy().unwrap() {}
         assert_eq!(left(&mut reader), [2, 3], "a site's newest event stays");
         assert_eq!(reader.newest_site_events().unwrap()[0].position, 2);
         assert_eq!(reader.newest_site_positions().unwrap(), [2]);
@@ -360,6 +361,7 @@ fn what_is_to_be_delivered_yet_stays_when_its_dispatch_goes_or_it_is_old() {
                     ..batch
                 })
                 .unwrap();
+            while store.tidy().unwrap() {}
             let events = reader.events(0, 10).unwrap();
             events.iter().map(|event| event.position).collect()
         };

@@ -43,6 +43,17 @@ pub trait Store: Send + 'static {
     /// when it may be tried again.
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Does a part of what commits have asked for and left undone: old events go.
+    /// Takes a few milliseconds, so that the next commit waits for no longer. Tells
+    /// whether there is more to do.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit) says. The rest is then left until a commit asks
+    /// for it anew.
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// How the write-ahead log stands, now and later. All zero without one.
     fn log(&self) -> Arc<LogHealth> {
         Arc::default()

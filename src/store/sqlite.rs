@@ -2,6 +2,7 @@
 
 mod cells;
 mod checkpointer;
+mod forget;
 mod hold;
 mod open;
 mod probe;
@@ -20,6 +21,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use self::checkpointer::Checkpointer;
+use self::forget::Forgetting;
 use super::lock::Lock;
 use super::{Batch, LogHealth, OpenError, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Event, HistoryItem};
@@ -77,6 +79,8 @@ pub struct SqliteStore {
     seen: Seen,
     /// Whether the log is left to the checkpointer, however long it is.
     log_left: bool,
+    /// Old events that are still to go.
+    forgetting: Option<Forgetting>,
     term: u64,
     id: String,
     _lock: Lock,
@@ -113,18 +117,10 @@ impl SqliteStore {
             id: self.id.clone(),
         })
     }
-}
 
-impl Store for SqliteStore {
-    fn log(&self) -> Arc<LogHealth> {
-        self.checkpointer.health()
-    }
-
-    fn load(&mut self) -> Result<Stored, StoreError> {
-        read::load(&self.connection, &self.path, self.term)
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    /// Sees to it that what is written goes to the file at `path`, and that its log
+    /// is folded in by whoever is to do that.
+    fn prepare(&mut self) -> Result<(), StoreError> {
         // A file that was unlinked takes writes as before, and loses them; one
         // that was cut short takes them into its log alone.
         let seen = Seen::at(&self.path).ok();
@@ -137,9 +133,39 @@ impl Store for SqliteStore {
             self.log_left = takes_over;
             open::leave_log(&self.connection, takes_over)?;
         }
+        Ok(())
+    }
+}
+
+impl Store for SqliteStore {
+    fn log(&self) -> Arc<LogHealth> {
+        self.checkpointer.health()
+    }
+
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        read::load(&self.connection, &self.path, self.term)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.prepare()?;
         write::commit(&mut self.connection, batch)?;
         self.checkpointer.written(self.connection.total_changes());
+        if let Some(asked) = Forgetting::asked_by(batch) {
+            self.forgetting = Some(asked);
+        }
         Ok(())
+    }
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        let Some(mut forgetting) = self.forgetting.take() else {
+            return Ok(false);
+        };
+        // Whatever fails here is tried again when a batch asks for it the next time.
+        self.prepare()?;
+        let more = forgetting.go_on(&mut self.connection, self.term)?;
+        self.checkpointer.written(self.connection.total_changes());
+        self.forgetting = Some(forgetting).filter(|_| more);
+        Ok(more)
     }
 }
 

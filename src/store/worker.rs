@@ -1,12 +1,21 @@
 //! The threads that wait for the disk, so that nobody else has to.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::{Batch, LogHealth, Store, StoreError, StoreReader};
 use crate::model::{DispatchId, Event, HistoryItem};
+
+/// The pause before the store tidies up a little more.
+const TIDY_PAUSE: Duration = Duration::from_millis(20);
+
+/// After so many commits the store tidies up without such a pause: under load there
+/// is none.
+const MOST_COMMITS: u32 = 32;
 
 type Write = (Box<Batch>, oneshot::Sender<Result<(), StoreError>>);
 type Read = Box<dyn FnOnce(&mut dyn StoreReader) + Send>;
@@ -37,10 +46,7 @@ impl StoreHandle {
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                for (batch, reply) in to_write {
-                    // Nobody waits any more: it is written all the same.
-                    let _ = reply.send(store.commit(&batch));
-                }
+                write(&mut store, &to_write);
                 drop(store);
                 drop(closed);
             })?;
@@ -119,6 +125,38 @@ impl StoreHandle {
     }
 }
 
+/// Commits what comes until nobody can send any more. Between commits the store
+/// tidies up, with pauses, so that commits find the disk free.
+fn write(store: &mut impl Store, to_write: &mpsc::Receiver<Write>) {
+    let mut untidy = false;
+    let mut commits = 0;
+    loop {
+        let next = if !untidy {
+            to_write.recv().map_err(Into::into)
+        } else if commits < MOST_COMMITS {
+            to_write.recv_timeout(TIDY_PAUSE)
+        } else {
+            Err(RecvTimeoutError::Timeout)
+        };
+        match next {
+            Ok((batch, reply)) => {
+                untidy |= batch.forget_before.is_some();
+                commits += 1;
+                // Nobody waits any more: it is written all the same.
+                let _ = reply.send(store.commit(&batch));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                commits = 0;
+                untidy = store.tidy().unwrap_or_else(|error| {
+                    tracing::warn!(%error, "old events cannot be deleted from the state file; dispatchd tries again within the hour");
+                    false
+                });
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
 /// Ends when the store is closed: everything is on disk, the file unlocked.
 #[derive(Debug)]
 pub struct Closed(oneshot::Receiver<()>);
@@ -128,5 +166,101 @@ impl Closed {
     pub async fn wait(self) {
         // The sender is never used, only dropped.
         let _ = self.0.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::{MemoryStore, Stored};
+
+    /// Notes what is done, and has so much to tidy up after each commit that asks
+    /// for it.
+    struct Noting {
+        done: Arc<Mutex<Vec<&'static str>>>,
+        left: u32,
+    }
+
+    impl Store for Noting {
+        fn load(&mut self) -> Result<Stored, StoreError> {
+            Ok(Stored::default())
+        }
+
+        fn commit(&mut self, _: &Batch) -> Result<(), StoreError> {
+            self.done.lock().unwrap().push("commit");
+            Ok(())
+        }
+
+        fn tidy(&mut self) -> Result<bool, StoreError> {
+            self.done.lock().unwrap().push("tidy");
+            self.left -= 1;
+            Ok(self.left > 0)
+        }
+    }
+
+    fn forgets() -> Box<Batch> {
+        Box::new(Batch {
+            forget_before: Some(chrono::DateTime::UNIX_EPOCH),
+            ..Batch::default()
+        })
+    }
+
+    /// What a store with so much to tidy up does when these commits are there at
+    /// once, of which the first one asks for it.
+    fn done(commits: usize, left: u32) -> Vec<&'static str> {
+        let done = Arc::default();
+        let mut store = Noting {
+            done: Arc::clone(&done),
+            left,
+        };
+        let (writes, to_write) = mpsc::channel();
+        for number in 0..commits {
+            let batch = if number == 0 {
+                forgets()
+            } else {
+                Box::default()
+            };
+            writes.send((batch, oneshot::channel().0)).unwrap();
+        }
+        drop(writes);
+        write(&mut store, &to_write);
+        drop(store);
+        Arc::try_unwrap(done).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn commits_go_before_tidying_up_but_do_not_put_it_off_for_ever() {
+        let done = done(100, 1000);
+        let most = MOST_COMMITS as usize;
+        assert_eq!(done.first(), Some(&"commit"));
+        let tidied = done.iter().filter(|what| **what == "tidy").count();
+        assert!(tidied >= 100 / most, "{tidied}");
+        let at = done.iter().position(|what| *what == "tidy").unwrap();
+        assert_eq!(at, most, "{done:?}");
+        let last = done.iter().rposition(|what| *what == "commit").unwrap();
+        assert_eq!(last, 99 + 100 / most, "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn all_is_tidied_up_while_no_commit_comes() {
+        let notes = Arc::default();
+        let store = Noting {
+            done: Arc::clone(&notes),
+            left: 3,
+        };
+        let reader = MemoryStore::new("test", chrono::DateTime::UNIX_EPOCH);
+        let (_, handle) = StoreHandle::start(store, reader).unwrap();
+        handle.commit(Box::default()).await.unwrap();
+        handle.commit(forgets()).await.unwrap();
+        let expected = ["commit", "commit", "tidy", "tidy", "tidy"];
+        while notes.lock().unwrap().len() < expected.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        handle.commit(Box::default()).await.unwrap();
+        let done = notes.lock().unwrap().clone();
+        assert_eq!(done[..5], expected);
+        assert_eq!(done[5..], ["commit"], "nothing is left");
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn open(
         path: path.to_owned(),
         connection,
         log_left: false,
+        forgetting: None,
         term,
         id,
         _lock: lock,

@@ -338,3 +338,73 @@ fn a_probe_tells_what_opening_would_and_leaves_no_trace() {
         Err(OpenError::NotOurs { .. })
     ));
 }
+
+/// Opens a store, adds 3,000 old events behind the one of a known dispatch, and asks
+/// for those up to 2,900 to go.
+fn with_old_events(folder: &Folder) -> (SqliteStore, Batch) {
+    let mut store = folder.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "known")).unwrap();
+    folder.edit(
+        "WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3001)
+         INSERT INTO events (position, type, subject, time, data, term, unconditional)
+         SELECT n,
+             CASE n % 3 WHEN 0 THEN 'dispatch.updated' WHEN 1 THEN 'site.curtail' ELSE 'sync.stale' END,
+             CASE WHEN n = 4 THEN 'alone' WHEN n % 6 = 0 THEN 'known' ELSE 's' || n % 5 END,
+             '2000-01-01T00:00:00.000Z', '{}', 1, 0
+         FROM numbers",
+    );
+    let unchanged = Batch {
+        term: stored.term,
+        expected_revision: 1,
+        revision: 1,
+        sync: Some(Default::default()),
+        ..Batch::default()
+    };
+    store
+        .commit(&Batch {
+            forget_before: Some(DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000)),
+            delivered: 2900,
+            ..unchanged.clone()
+        })
+        .unwrap();
+    (store, unchanged)
+}
+
+fn count(folder: &Folder, condition: &str) -> u64 {
+    let sql = format!("SELECT count(*) FROM events WHERE {condition}");
+    let file = Connection::open(folder.path()).unwrap();
+    file.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn old_events_go_a_few_at_a_time_and_commits_come_in_between() {
+    let folder = Folder::new();
+    let (mut store, unchanged) = with_old_events(&folder);
+    let mut left = count(&folder, "true");
+    assert_eq!(left, 3001, "a commit does not wait for them");
+    while store.tidy().unwrap() {
+        let now_left = count(&folder, "true");
+        assert!(left - now_left <= 500, "{left} to {now_left}");
+        left = now_left;
+        store.commit(&unchanged).unwrap();
+    }
+    let stays = "position > 2900 OR subject IN ('known', 'alone')";
+    assert_eq!(count(&folder, &format!("NOT ({stays})")), 0);
+    assert_eq!(count(&folder, "position > 2900"), 101);
+    assert_eq!(count(&folder, "subject = 'alone'"), 1, "a site's newest");
+    assert_eq!(
+        count(&folder, "subject = 'known' AND position <= 2900"),
+        1 + 2900 / 6
+    );
+    assert!(!store.tidy().unwrap(), "nothing is left to do");
+}
+
+#[test]
+fn a_daemon_that_was_replaced_lets_no_events_go() {
+    let folder = Folder::new();
+    let (mut store, _) = with_old_events(&folder);
+    folder.edit("UPDATE daemon SET term = term + 1");
+    assert!(matches!(store.tidy(), Err(StoreError::Fenced)));
+    assert_eq!(count(&folder, "true"), 3001);
+}

@@ -181,21 +181,6 @@ fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             transaction.prepare_cached(sql)?.execute([id.as_str()])?;
         }
     }
-    if let Some(before) = batch.forget_before {
-        transaction
-            .prepare_cached(
-                "DELETE FROM events WHERE time < ?1 AND position <= ?2
-                 AND type NOT GLOB 'dispatch.*' AND position NOT IN
-                 (SELECT max(position) FROM events WHERE type GLOB 'site.*' GROUP BY subject)",
-            )?
-            .execute((rfc3339(before), batch.delivered))?;
-        transaction
-            .prepare_cached(
-                "DELETE FROM events WHERE position <= ?1 AND type GLOB 'dispatch.*'
-                 AND NOT EXISTS (SELECT 1 FROM dispatches WHERE id = subject)",
-            )?
-            .execute([batch.delivered])?;
-    }
     Ok(())
 }
 
