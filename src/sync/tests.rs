@@ -4,6 +4,7 @@ mod asking;
 mod caches;
 mod commits;
 mod heals;
+mod skips;
 mod slowdown;
 mod strides;
 mod tally;
@@ -97,6 +98,8 @@ struct World {
     commits: Vec<Batch>,
     replies: Vec<(&'static str, Verdict)>,
     events: Vec<Event>,
+    /// Attempts to deliver hang for ever, if there are any.
+    has_sink: bool,
 }
 
 impl World {
@@ -116,6 +119,7 @@ impl World {
             commits: Vec::new(),
             replies: Vec::new(),
             events: Vec::new(),
+            has_sink: false,
         }
     }
 
@@ -139,7 +143,7 @@ impl World {
                 | Effect::Abandon { .. }
                 | Effect::ReadPending { .. }
                 | Effect::ReadRefresh { .. } => {
-                    panic!("there are no sinks")
+                    assert!(self.has_sink, "there are no sinks");
                 }
                 Effect::End(error) => panic!("{error}"),
             }
