@@ -108,6 +108,9 @@ pub struct Outbox {
     refresh: Refresh,
     /// Attempts to be abandoned by whoever makes them.
     abandoned: Vec<u64>,
+    /// The newest command attempted at each site, as the start found it: older
+    /// ones are not owed, even if a crash kept that from being written down.
+    attempted_before: HashMap<Key, u64>,
 }
 
 impl Outbox {
@@ -145,6 +148,11 @@ impl Outbox {
             health: HealthBook::new(sink.name()),
             refresh: Refresh::default(),
             abandoned: Vec::new(),
+            attempted_before: state
+                .told
+                .iter()
+                .map(|(site, told)| (SubjectQueue::key_of_site(site), told.position))
+                .collect(),
         };
         for (key, retry) in state.retries {
             let queue = outbox.queues.entry(Key::clone(&key)).or_default();
@@ -247,9 +255,15 @@ impl Outbox {
 
     /// The event at `position` is done with.
     fn complete(&mut self, position: u64) {
-        let held = self.window.release(position);
-        if held.is_some_and(|held| held.must_go) {
+        let Some(held) = self.window.release(position) else {
+            return;
+        };
+        if held.must_go {
             self.progress.complete(position);
+            if SubjectQueue::site_of(&held.key).is_some() {
+                // What was attempted since may be forgotten with the next commit.
+                self.progress.store_all();
+            }
         }
     }
 

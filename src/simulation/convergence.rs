@@ -13,6 +13,7 @@ use super::receivers::Receiver;
 use super::scenario::Knobs;
 use super::upstream::Upstream;
 use super::violation::{Checked, must};
+use crate::delivery::Sink;
 use crate::model::{Dispatch, DispatchId, Event};
 use crate::sync::View;
 
@@ -85,7 +86,8 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
     for (sink, receiver) in receivers.iter().enumerate() {
         let within_reach = |site: &str| {
             let obeyed = receiver.obeyed(site);
-            obeyed.is_none_or(|obeyed| !durable.is_out_of_reach(site, obeyed))
+            let sink = receiver.stub.name();
+            obeyed.is_none_or(|obeyed| !durable.is_out_of_reach(sink, site, obeyed))
         };
         let believes: BTreeMap<String, oracle::Duty> = receiver
             .curtailed()

@@ -18,7 +18,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
     };
     let schedule = Schedule::default();
     View {
-        plan: SitePlan::restore(&schedule, sites, &rules),
+        plan: SitePlan::restore(&schedule, sites, DateTime::UNIX_EPOCH, &rules),
         schedule,
         position: 0,
         sinks: Vec::new(),

@@ -140,7 +140,7 @@ impl<W> Machine<W> {
     ) -> Self {
         let schedule = Schedule::restore(stored.entries, stored.revision);
         let committed = Committed {
-            plan: SitePlan::restore(&schedule, stored.sites, &settings.rules),
+            plan: SitePlan::restore(&schedule, stored.sites, now.wall, &settings.rules),
             schedule,
             numbering: Numbering::new(stored.term, stored.position),
             sync: stored.sync,

@@ -13,8 +13,8 @@ use super::waiters::Ticket;
 use crate::clock::Now;
 use crate::engine::SiteState;
 use crate::engine::{
-    Answer, DoubtChange, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan,
-    reconcile,
+    Answer, DoubtChange, Observation, Outcome, Reading, Rules, Schedule, SiteChange, SitePlan,
+    plan, reconcile,
 };
 use crate::model::{
     Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem, SiteId, Source,
@@ -185,7 +185,7 @@ impl Gathering {
             );
             let open = outcome.unbelieved.contains(id)
                 || leaves_open(&job.observation)
-                || (cached && outcome.outdated > 0);
+                || (outcome.outdated > 0 && (cached || self.is_contradicted(&job.observation)));
             let fate = if open {
                 Fate::Unusable
             } else if changed.contains(id) {
@@ -341,6 +341,24 @@ impl Gathering {
         }
         self.batch.forgotten.extend(planned.forgotten);
         self.site_changes.extend(planned.changes);
+    }
+
+    /// Whether a newer answer says something else of the dispatch that a look-up
+    /// shows, and not because it changed since: their numbers are equal. One of
+    /// them could not be read in part.
+    fn is_contradicted(&self, observation: &Observation) -> bool {
+        let Observation::Api {
+            answer: Answer::Found(Reading::Dispatch(seen)),
+            ..
+        } = observation
+        else {
+            return false;
+        };
+        let held = self.next.schedule.get(&seen.id);
+        held.is_some_and(|held| {
+            let same_number = held.dispatch.modification_number == seen.modification_number;
+            same_number && held.dispatch != *seen
+        })
     }
 
     /// What came of an observation for a webhook whose dispatch it did not change.

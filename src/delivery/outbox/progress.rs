@@ -21,6 +21,8 @@ pub(super) struct Progress {
     /// The next commit must have the record: the sink may be new, or the last
     /// commit failed.
     awaited: bool,
+    /// The next record is to have what was completed out of its turn as well.
+    all: bool,
     now: Mono,
     waits_since: Option<Mono>,
 }
@@ -38,6 +40,7 @@ impl Progress {
             },
             changed: true,
             awaited: true,
+            all: false,
             now: Mono::ZERO,
             waits_since: None,
         };
@@ -125,6 +128,11 @@ impl Progress {
         self.change();
     }
 
+    /// The next record is to have what was completed out of its turn as well.
+    pub fn store_all(&mut self) {
+        self.all = true;
+    }
+
     /// What is to be written down. It is gone from here, but for what was
     /// completed out of its turn: unless `all` is to be taken, that stays, as it
     /// need never be written if what precedes it is completed soon.
@@ -136,7 +144,7 @@ impl Progress {
         let mut record = std::mem::take(&mut self.record);
         self.record.sink = Arc::clone(&record.sink);
         record.settled = self.done;
-        if all {
+        if std::mem::take(&mut self.all) || all {
             record.settled_beyond = self.beyond.changes();
             // The store drops what precedes by itself.
             let done = self.done;
@@ -165,6 +173,7 @@ impl Progress {
         self.record.retries.extend(newer.retries);
         self.record.told.extend(newer.told);
         self.awaited = true;
+        self.all = true;
         self.change();
     }
 }

@@ -170,7 +170,8 @@ impl Outbox {
         }
         let key = event.lane();
         let queue = self.queues.entry(Key::clone(&key)).or_default();
-        if queue.attempted().is_some() {
+        let before = self.attempted_before.get(&key);
+        if queue.attempted().is_some() || before.is_some_and(|before| *before > position) {
             self.progress.pass(position, position);
             return;
         }

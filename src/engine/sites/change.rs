@@ -61,8 +61,9 @@ pub struct SiteChange {
     /// The dispatch that caused it. Where several did at once: the first that
     /// took hold, else the last that let go.
     pub cause: DispatchId,
-    /// It is delivered although no curtail was ever attempted: a release for a
-    /// site that an earlier life of the daemon may have curtailed (rule R6).
+    /// It is delivered although no curtail was ever attempted, as far as the state
+    /// tells: a release for a site that an earlier life of the daemon may have
+    /// curtailed (rule R6). The state may be new, or an older copy.
     #[serde(skip)]
     pub unconditional: bool,
 }

@@ -116,6 +116,11 @@ impl Link {
         self.claim.hold == Hold::Begun
     }
 
+    /// When the lead of its dispatch begins, UTC.
+    pub fn lead_start(&self, rules: &Rules) -> DateTime<Utc> {
+        rules.lead_start(self.claim.dispatch.start_time)
+    }
+
     /// What of it can change how the site is curtailed. `None` if nothing can.
     pub fn bearing(&self) -> Option<impl PartialEq> {
         let Claim { dispatch, hold, .. } = &*self.claim;

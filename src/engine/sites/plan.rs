@@ -33,6 +33,9 @@ pub struct SitePlan {
     /// that nothing holds any more, and after a restart those that may have been
     /// told something.
     pub(super) unsettled: OrdSet<SiteId>,
+    /// When this life of the daemon began, UTC. What the sites were told before may
+    /// be missing in the state: it may be an older copy.
+    pub(super) life_began: DateTime<Utc>,
 }
 
 /// What the plan does when a time comes.
@@ -81,10 +84,11 @@ impl SitePlan {
     /// call of [`plan`](super::plan) compares their states with the schedule and
     /// tells what has changed since, be it by time or because the operator has
     /// changed the rules. A lead that had begun is not undone, even if the lead
-    /// is shorter now.
+    /// is shorter now. `now` is when this life of the daemon begins.
     pub fn restore(
         schedule: &Schedule,
         states: impl IntoIterator<Item = SiteState>,
+        now: DateTime<Utc>,
         rules: &Rules,
     ) -> Self {
         let mut states: BTreeMap<SiteId, SiteState> = states
@@ -95,7 +99,10 @@ impl SitePlan {
             .values()
             .flat_map(|state| state.dispatches.iter().cloned())
             .collect();
-        let mut plan = Self::default();
+        let mut plan = Self {
+            life_began: now,
+            ..Self::default()
+        };
         let mut sites: BTreeMap<SiteId, (DateTime<Utc>, Vec<Link>)> = BTreeMap::new();
         for entry in schedule.entries() {
             let claim = Claim::new(&entry, held.contains(entry.id()), rules);

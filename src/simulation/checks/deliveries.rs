@@ -160,12 +160,12 @@ impl Deliveries {
                 .attempted
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
-            // Released by a state that was lost since.
-            let lost = receiver
+            // Released by a state that was lost since, or before it was.
+            let overtaken = receiver
                 .obeyed(&event.subject)
-                .is_some_and(|obeyed| !durable.has(obeyed));
+                .is_some_and(|obeyed| !durable.has(obeyed) || obeyed.position > position);
             must(
-                late || lost || receiver.curtails(&event.subject),
+                late || overtaken || receiver.curtails(&event.subject),
                 now,
                 "only a site that was told to curtail is told to adjust",
                 || format!("sink{sink}, {}, event {position}", event.subject),
@@ -235,7 +235,9 @@ impl Deliveries {
             }
             for (site, tried) in &lanes.attempted {
                 let obeyed = receiver.obeyed(site);
-                if obeyed.is_some_and(|obeyed| durable.is_out_of_reach(site, obeyed)) {
+                if obeyed.is_some_and(|obeyed| {
+                    durable.is_out_of_reach(receiver.stub.name(), site, obeyed)
+                }) {
                     continue;
                 }
                 let normal = durable.newest_of_site(site).is_some_and(is_release);

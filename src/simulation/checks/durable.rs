@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::StepEnd;
 use crate::model::{DispatchId, Entry, Event};
+use crate::simulation::upstream::Moment;
 use crate::simulation::violation::{Checked, must};
 use crate::store::{Batch, SyncRecord, Told};
+
+/// By how many microseconds the API's clock may differ from the machine's before it
+/// is the one that numbers events.
+const CLOCK_TOLERANCE: u64 = 60_000_000;
 
 /// The state that all commits together have made.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +42,11 @@ pub(in crate::simulation) struct Durable {
     term: u64,
     /// The highest numbers that any event had, of this state or one before it.
     highest: Highest,
+    /// Whether the running daemon has seen the API's clock.
+    pub clock_known: bool,
+    /// Whether a clock that was ahead numbered events, and the API's clock did not
+    /// give it away: it was not known yet, or differed by no more than a minute.
+    ran_ahead: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,14 +71,22 @@ impl Durable {
     }
 
     /// The state was lost or replaced: this is what the new one holds.
-    pub fn replace(&mut self, durable: Self) {
-        let highest = self.highest;
+    ///
+    /// Nobody can know of the numbers that a clock chose which was ahead of `now`,
+    /// and has been set back (rule R12).
+    pub fn replace(&mut self, durable: Self, now: DateTime<Utc>) {
+        let mut highest = self.highest;
+        highest.term = highest.term.min(millis(now));
+        if self.ran_ahead {
+            highest.position = highest.position.min(micros(now));
+        }
         *self = Self { highest, ..durable };
     }
 
     /// A daemon starts.
     pub fn booted(&mut self) {
         self.at_boot = self.events.last_key_value().map_or(0, |(last, _)| *last);
+        self.clock_known = false;
     }
 
     /// Whether the event is in this state, not in one that was lost.
@@ -85,11 +103,16 @@ impl Durable {
         all.get(from..).unwrap_or_default()
     }
 
-    /// Whether the site is at a receiver as a state has left it that was lost
-    /// since, and was given no command from then on. Then nobody can know.
-    pub fn is_out_of_reach(&self, site: &str, obeyed: &Event) -> bool {
-        let newest = self.newest_of_site(site);
-        !self.has(obeyed) && newest.is_none_or(|newest| newest.position < obeyed.position)
+    /// Whether the site is at the receiver of `sink` as a state has left it that was
+    /// lost since, and was given no command from then on, or none but a release
+    /// while the daemon ran without the sink. Then nobody can know.
+    pub fn is_out_of_reach(&self, sink: &str, site: &str, obeyed: &Event) -> bool {
+        let behind = self.owed.get(sink).copied().unwrap_or(u64::MAX);
+        let missed = |newest: &Event| {
+            let release = &*newest.event_type == "site.release";
+            newest.position < obeyed.position || (release && newest.position <= behind)
+        };
+        !self.has(obeyed) && self.newest_of_site(site).is_none_or(missed)
     }
 
     /// A batch lets events go that sinks without which the daemon runs did not
@@ -111,7 +134,8 @@ impl Durable {
     }
 
     /// A batch was written.
-    pub fn written(&mut self, batch: &Batch, stored: &Batch, now: Duration) -> Checked {
+    pub fn written(&mut self, batch: &Batch, stored: &Batch, moment: Moment) -> Checked {
+        let now = moment.at;
         self.term = batch.term;
         for entry in &batch.entries {
             self.keeps_its_phase(entry, now)?;
@@ -136,6 +160,8 @@ impl Durable {
                     )
                 },
             )?;
+            let ahead = event.position.saturating_sub(micros(moment.wall));
+            self.ran_ahead |= ahead > 0 && (!self.clock_known || ahead <= CLOCK_TOLERANCE);
             self.highest = Highest {
                 position: event.position,
                 term: event.term,
@@ -235,4 +261,12 @@ impl Durable {
             "entries are not those on disk".into()
         })
     }
+}
+
+fn millis(time: DateTime<Utc>) -> u64 {
+    u64::try_from(time.timestamp_millis()).unwrap_or(0)
+}
+
+fn micros(time: DateTime<Utc>) -> u64 {
+    u64::try_from(time.timestamp_micros()).unwrap_or(0)
 }

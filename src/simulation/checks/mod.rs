@@ -22,6 +22,7 @@ use self::promptness::Promptness;
 use self::requests::Requests;
 use super::receivers::Receiver;
 use super::scenario::Knobs;
+use super::upstream::Moment;
 use super::violation::{Checked, must};
 use crate::clock::Mono;
 use crate::delivery::{Attempt, Start};
@@ -86,9 +87,9 @@ impl Checks {
     }
 
     /// The state was lost or replaced while no daemon runs. `durable` is what the
-    /// new one holds.
-    pub fn state_replaced(&mut self, durable: Durable) {
-        self.durable.replace(durable);
+    /// new one holds, `now` what a clock shows that is right.
+    pub fn state_replaced(&mut self, durable: Durable, now: DateTime<Utc>) {
+        self.durable.replace(durable, now);
         self.deliveries.state_replaced(&self.durable);
     }
 
@@ -132,6 +133,7 @@ impl Checks {
     ) {
         self.requests.told(question, result, now);
         if let Ok(told) = result {
+            self.durable.clock_known |= told.stamp.clock_skew.is_some();
             let too_old = told.stamp.age > self.trust;
             if too_old && *question == Question::List {
                 self.requests.list_ended(now);
@@ -202,9 +204,9 @@ impl Checks {
         batch: &Batch,
         stored: &Batch,
         absent: &[usize],
-        now: Duration,
+        now: Moment,
     ) -> Checked {
-        self.answers.may_write(batch, &self.durable, now)?;
+        self.answers.may_write(batch, &self.durable, now.at)?;
         self.durable.lose(batch, absent);
         self.durable.written(batch, stored, now)
     }

@@ -25,6 +25,8 @@ const AGAIN: Duration = Duration::from_secs(61);
 pub(super) struct Promptness {
     sinks: Vec<Sink>,
     absent: Option<usize>,
+    /// The daemon gets no processor until then.
+    held_until: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -43,8 +45,11 @@ struct Sink {
     acknowledged: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Sites that were sent something, and no release was acknowledged since.
     owed: BTreeSet<Arc<str>>,
-    /// No connection could be made when it was last tried.
-    down: bool,
+    /// Since no connection could be made: the first attempt that can show that
+    /// there is one again.
+    down: Option<u64>,
+    /// The number of the newest attempt.
+    newest_attempt: u64,
 }
 
 impl Promptness {
@@ -57,6 +62,7 @@ impl Promptness {
                 })
                 .collect(),
             absent: None,
+            held_until: Duration::ZERO,
         }
     }
 
@@ -72,16 +78,15 @@ impl Promptness {
         for sink in &mut self.sinks {
             sink.due.clear();
             sink.under_way.clear();
-            sink.down = false;
+            sink.down = None;
+            sink.newest_attempt = 0;
             sink.maybe_paused = sink.ever_failed.clone();
         }
     }
 
     /// The daemon gets no processor until then.
     pub fn held(&mut self, until: Duration) {
-        for due in self.sinks.iter_mut().flat_map(|sink| sink.due.values_mut()) {
-            *due = (*due).max(until + AT_ONCE);
-        }
+        self.held_until = self.held_until.max(until);
     }
 
     /// Events are on disk, and the daemon knows it.
@@ -118,6 +123,7 @@ impl Promptness {
                 sink.owed.insert(event.lane());
             }
         }
+        sink.newest_attempt = start.attempt;
         sink.under_way.insert(start.attempt, start.events.clone());
     }
 
@@ -135,9 +141,13 @@ impl Promptness {
         };
         let events = sink.under_way.remove(&attempt).unwrap_or_default();
         match result {
-            Some(Attempt::Unreachable { .. }) => sink.down = true,
-            Some(Attempt::Delivered | Attempt::Failed { .. }) if sink.down => {
-                sink.down = false;
+            Some(Attempt::Unreachable { .. }) => {
+                sink.down = Some(sink.newest_attempt + 1);
+            }
+            // What failed may have begun on a connection of before.
+            Some(Attempt::Failed { .. }) if sink.down.is_some_and(|first| attempt < first) => {}
+            Some(Attempt::Delivered | Attempt::Failed { .. }) if sink.down.is_some() => {
+                sink.down = None;
                 for due in sink.due.values_mut() {
                     *due = (*due).max(now + AT_ONCE);
                 }
@@ -178,7 +188,10 @@ impl Promptness {
                     *due = (*due).max(now + AT_ONCE);
                 }
             }
-            if sink.down || end.stopping {
+            for due in sink.due.values_mut() {
+                *due = (*due).max(self.held_until + AT_ONCE);
+            }
+            if sink.down.is_some() || end.stopping {
                 continue;
             }
             let late = sink.due.iter().find(|(_, due)| **due < now);

@@ -142,9 +142,14 @@ impl Requests {
             return;
         };
         let now = self.learns(now);
-        if self.out_since.is_none() && matches!(error, ApiError::Unreachable(_)) {
-            self.out_since = Some(now);
-            self.in_vain = 0;
+        match error {
+            ApiError::Unreachable(_) if self.out_since.is_none() => {
+                self.out_since = Some(now);
+                self.in_vain = 0;
+            }
+            // It can be reached, and its answer is of no use.
+            ApiError::Another(_) | ApiError::Unreadable(_) => self.out_since = None,
+            _ => {}
         }
         if let Some(wait) = error.retry_after() {
             self.paused_until = self.paused_until.max(now + wait);

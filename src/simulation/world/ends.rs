@@ -26,7 +26,7 @@ impl World {
         let absent: Vec<usize> = (0..self.receivers.len())
             .filter(|sink| !running(sink))
             .collect();
-        self.checks.written(batch, &stored, &absent, self.now)
+        self.checks.written(batch, &stored, &absent, self.moment())
     }
 
     pub(super) fn written(&mut self, term: u64, full: bool) -> Checked {

@@ -92,7 +92,8 @@ impl World {
             }
         };
         self.store = store;
-        self.checks.state_replaced(durable);
+        let right = self.wall_at(self.now);
+        self.checks.state_replaced(durable, right);
         Ok(())
     }
 

@@ -125,3 +125,34 @@ fn what_ends_while_it_is_known_releases_as_ever() {
     assert!(!world.planned.changes[0].unconditional);
     assert_eq!(world.site("s").since, at(10));
 }
+
+/// A copy of the state from before a curtail may have been put back: the release
+/// must not depend on what this life sent.
+#[test]
+fn what_began_before_this_life_is_released_whatever_was_attempted() {
+    let mut world = World::new(lead(5));
+    world.see(0, dispatch("a", 15, 50));
+    assert_eq!(world.restart(12), ["curtail s by a"]);
+    assert_eq!(
+        world.see(13, off(dispatch("a", 15, 50))),
+        ["release s by a"]
+    );
+    assert!(world.planned.changes[0].unconditional);
+
+    // First seen by this life, but not too late for an earlier one.
+    assert_eq!(world.see(14, dispatch("b", 16, 50)), ["curtail s by b"]);
+    assert_eq!(world.clock(50), ["release s by b"]);
+    assert!(world.planned.changes[0].unconditional);
+}
+
+#[test]
+fn what_only_this_life_can_have_begun_is_released_where_it_was_attempted() {
+    let mut world = World::new(lead(5));
+    world.restart(12);
+    assert_eq!(world.see(13, dispatch("a", 18, 50)), ["curtail s by a"]);
+    assert_eq!(
+        world.see(14, off(dispatch("a", 18, 50))),
+        ["release s by a"]
+    );
+    assert!(!world.planned.changes[0].unconditional);
+}

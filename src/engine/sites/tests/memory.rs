@@ -102,7 +102,7 @@ fn a_restart_is_due_at_once_where_a_site_may_have_been_told_something() {
     let mut world = World::new(lead(0));
     world.see(0, dispatch("a", 10, 20));
     let restored = |world: &World, states: Vec<SiteState>| {
-        let plan = SitePlan::restore(&world.schedule, states, &world.rules);
+        let plan = SitePlan::restore(&world.schedule, states, at(0), &world.rules);
         plan.next_due()
     };
     assert_eq!(restored(&world, vec![]), Some(at(10)));

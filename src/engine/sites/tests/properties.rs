@@ -227,7 +227,7 @@ fn agrees_with_the_oracle(world: &World, now: i64) {
 
 /// The plan made anew from the schedule, with the states that are stored.
 fn anew(world: &World, now: i64, stored: Vec<SiteState>) -> (SitePlan, usize) {
-    let plan_then = SitePlan::restore(&world.schedule, stored, &world.rules);
+    let plan_then = SitePlan::restore(&world.schedule, stored, at(0), &world.rules);
     let nothing = Outcome::default();
     let planned = plan(plan_then, &world.schedule, &nothing, at(now), &world.rules);
     (planned.plan, planned.changes.len())

@@ -197,7 +197,7 @@ impl World {
     /// Stops, and starts again with what was stored.
     pub fn restart(&mut self, now: i64) -> Vec<String> {
         let stored = self.replayed.values().map(|site| SiteState::clone(site));
-        self.plan = SitePlan::restore(&self.schedule, stored, &self.rules);
+        self.plan = SitePlan::restore(&self.schedule, stored, at(now), &self.rules);
         self.clock(now)
     }
 
