@@ -19,7 +19,7 @@ use super::*;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::engine::{Answer, Doubts, List, Reading, Rules};
-use crate::model::{Asked, Dispatch, DispatchId, Event, Program};
+use crate::model::{Asked, Dispatch, DispatchId, Event, Program, Site, SiteId};
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 
@@ -55,6 +55,20 @@ fn dispatch(text: &str, start: i64) -> Dispatch {
         program: Program::default(),
         sites: Vec::new(),
         metadata: serde_json::json!({}),
+    }
+}
+
+/// A dispatch of one site.
+fn with_site(dispatch: Dispatch) -> Dispatch {
+    let site = Site {
+        id: SiteId::new("s").unwrap(),
+        name: String::new(),
+        customer_location_id: String::new(),
+        commitment: None,
+    };
+    Dispatch {
+        sites: vec![Arc::new(site)],
+        ..dispatch
     }
 }
 

@@ -175,7 +175,10 @@ impl Gathering {
         let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
             BTreeSet::new()
         } else {
-            outcome.changes.iter().map(|change| &change.id).collect()
+            // What the clock brought in the same step, the answer did not.
+            let told = |change: &&Change| change.source != Source::Timer;
+            let told = outcome.changes.iter().filter(told);
+            told.map(|change| &change.id).collect()
         };
         for (ticket, id) in &job.tickets {
             // What overtook an answer from a cache may be older than the webhook.

@@ -33,6 +33,8 @@ pub(in crate::simulation) struct Durable {
     pub lost: BTreeSet<(usize, Arc<str>)>,
     /// What is written down as attempted, by sink and site.
     pub told: BTreeMap<(Arc<str>, Arc<str>), Told>,
+    /// The sinks and sites at which anything was ever attempted.
+    ever_told: BTreeSet<(Arc<str>, Arc<str>)>,
     /// The positions behind which events are owed to each sink that is on disk.
     /// A sink exists from its first record there on.
     owed: BTreeMap<Arc<str>, u64>,
@@ -44,6 +46,8 @@ pub(in crate::simulation) struct Durable {
     highest: Highest,
     /// Whether the running daemon has seen the API's clock.
     pub clock_known: bool,
+    /// Whether it had when it numbered the events that are being written.
+    numbered_by_it: bool,
     /// Whether a clock that was ahead numbered events, and the API's clock did not
     /// give it away: it was not known yet, or differed by no more than a minute.
     ran_ahead: bool,
@@ -56,6 +60,11 @@ struct Highest {
 }
 
 impl Durable {
+    /// The events of a batch have their numbers.
+    pub fn numbered(&mut self) {
+        self.numbered_by_it = self.clock_known;
+    }
+
     /// A batch is about to be written.
     pub fn may_follow(&self, batch: &Batch, now: Duration) -> Checked {
         let fits = batch.expected_revision == self.revision && batch.revision >= self.revision;
@@ -105,12 +114,16 @@ impl Durable {
 
     /// Whether the site is at the receiver of `sink` as a state has left it that was
     /// lost since, and was given no command from then on, or none but a release
-    /// while the daemon ran without the sink. Then nobody can know.
+    /// while the daemon ran without the sink, or of what was never attempted there.
+    /// Then nobody can know.
     pub fn is_out_of_reach(&self, sink: &str, site: &str, obeyed: &Event) -> bool {
         let behind = self.owed.get(sink).copied().unwrap_or(u64::MAX);
         let missed = |newest: &Event| {
             let release = &*newest.event_type == "site.release";
-            newest.position < obeyed.position || (release && newest.position <= behind)
+            let never_told = !self.ever_told.contains(&(sink.into(), site.into()));
+            newest.position < obeyed.position
+                || (release && newest.position <= behind)
+                || (release && never_told && !newest.unconditional)
         };
         !self.has(obeyed) && self.newest_of_site(site).is_none_or(missed)
     }
@@ -161,7 +174,7 @@ impl Durable {
                 },
             )?;
             let ahead = event.position.saturating_sub(micros(moment.wall));
-            self.ran_ahead |= ahead > 0 && (!self.clock_known || ahead <= CLOCK_TOLERANCE);
+            self.ran_ahead |= ahead > 0 && (!self.numbered_by_it || ahead <= CLOCK_TOLERANCE);
             self.highest = Highest {
                 position: event.position,
                 term: event.term,
@@ -181,6 +194,7 @@ impl Durable {
             self.owed.entry(sink).or_insert(self.at_boot);
             for (site, told) in &record.told {
                 let key = (Arc::clone(&record.sink), Arc::clone(site));
+                self.ever_told.insert(key.clone());
                 match told {
                     Some(told) => self.told.insert(key, *told),
                     None => self.told.remove(&key),

@@ -91,6 +91,7 @@ impl Checks {
     pub fn state_replaced(&mut self, durable: Durable, now: DateTime<Utc>) {
         self.durable.replace(durable, now);
         self.deliveries.state_replaced(&self.durable);
+        self.promptness.state_replaced();
     }
 
     /// The daemon is no more.
@@ -186,6 +187,7 @@ impl Checks {
     /// The machine is about to be stepped with these inputs.
     pub fn stepping(&mut self, inputs: &[Input<u64>], wall: DateTime<Utc>, now: Duration) {
         self.clockwork.stepping(wall);
+        self.promises.stepping(wall);
         self.promises.taken_in(inputs, now);
     }
 
@@ -193,6 +195,7 @@ impl Checks {
     pub fn commit_begun(&mut self, batch: &Batch, put_off: &[Asked], now: Duration) -> Checked {
         self.answers.commit_begun(put_off);
         self.writing.clone_from(&batch.events);
+        self.durable.numbered();
         self.durable.may_follow(batch, now)
     }
 

@@ -39,6 +39,8 @@ pub(in crate::simulation) struct Promises {
     asked_at: BTreeMap<Asked, Duration>,
     told: Vec<(Duration, Asked, Answer)>,
     held_until: Duration,
+    /// The latest time that the daemon's own clock has shown, UTC.
+    latest_wall: DateTime<Utc>,
 }
 
 impl Promises {
@@ -51,6 +53,7 @@ impl Promises {
             asked_at: BTreeMap::new(),
             told: Vec::new(),
             held_until: Duration::ZERO,
+            latest_wall: DateTime::UNIX_EPOCH,
         }
     }
 
@@ -185,7 +188,9 @@ impl Promises {
             }
             // What was over for long at first sight is not stored.
             None => match (self.retain, dispatch.end_time) {
-                (Some(retain), Some(end)) => end + retain <= wall + TimeDelta::seconds(1),
+                (Some(retain), Some(end)) => {
+                    end + retain <= self.latest_wall.max(wall) + TimeDelta::seconds(1)
+                }
                 _ => false,
             },
         };
@@ -199,6 +204,11 @@ impl Promises {
             Answer::Found(reading) => is_kept(reading),
             Answer::List(list) => list.readings().iter().any(is_kept),
         }
+    }
+
+    /// The machine is about to be stepped at `wall` by its own clock.
+    pub(super) fn stepping(&mut self, wall: DateTime<Utc>) {
+        self.latest_wall = self.latest_wall.max(wall);
     }
 
     pub(super) fn stepped(&self, now: Duration) -> Checked {

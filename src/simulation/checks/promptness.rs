@@ -84,6 +84,14 @@ impl Promptness {
         }
     }
 
+    /// The state was lost or replaced. What the new one says of attempts is less than
+    /// what was attempted: only what is owed unconditionally is sure to go.
+    pub fn state_replaced(&mut self) {
+        for sink in &mut self.sinks {
+            sink.owed.clear();
+        }
+    }
+
     /// The daemon gets no processor until then.
     pub fn held(&mut self, until: Duration) {
         self.held_until = self.held_until.max(until);
@@ -136,6 +144,8 @@ impl Promptness {
         durable: &Durable,
         now: Duration,
     ) {
+        // While it is held, the daemon learns of nothing.
+        let now = now.max(self.held_until);
         let Some(sink) = self.sinks.get_mut(sink) else {
             return;
         };
@@ -223,7 +233,7 @@ impl Sink {
     fn command(&mut self, newest: &Event, now: Duration) {
         let subject = newest.lane();
         let release = &*newest.event_type == "site.release";
-        if release && !self.owed.contains(&subject) {
+        if release && !newest.unconditional && !self.owed.contains(&subject) {
             self.due.remove(&subject);
             return;
         }

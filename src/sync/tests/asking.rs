@@ -159,6 +159,63 @@ fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
     }
 }
 
+/// When the second poll of a world is due, in milliseconds.
+fn second_poll() -> u64 {
+    let mut world = World::polled();
+    while world.asked.is_empty() {
+        world.until(world.now + 50);
+    }
+    world.now
+}
+
+#[test]
+fn a_webhook_whose_look_up_says_more_than_the_list_that_overtook_it_is_fetched_again() {
+    let whole = || with_site(dispatch("a", 100));
+    let in_part = Reading::InPart {
+        dispatch: Arc::new(dispatch("a", 100)),
+        doubts: Doubts {
+            sites: true,
+            ..Doubts::default()
+        },
+    };
+    let due = second_poll();
+    let mut world = World::polled();
+    world.until(due - 1000);
+    world.webhook("w", "a");
+    let (look_up, _) = world.question();
+    world.until(due);
+    let (asked, question) = world.question();
+    assert_eq!(question, Question::List);
+    let overtaking = Answer::List(Arc::new(List::new(vec![in_part], 0)));
+    world.answer(asked, Ok(overtaking));
+    world.commit_all();
+    world.answer(look_up, Ok(found(whole())));
+    world.commit_all();
+    assert!(world.verdicts().is_empty());
+    world.found(whole());
+    world.commit_all();
+    assert_eq!(world.verdicts(), [("w", "settled")]);
+    let held = world.machine.view().schedule.get(&id("a")).unwrap();
+    assert_eq!(held.dispatch.sites.len(), 1);
+}
+
+/// The clock brought a change of the dispatch in the same step, the answer did not.
+#[test]
+fn a_404_settles_nothing_because_the_dispatch_starts_at_that_moment() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 5));
+    world.commit();
+    world.verdicts();
+    world.until(5_100);
+    world.commit_fails();
+    world.asked.clear();
+    world.webhook("live", "a");
+    world.gone("a");
+    world.commit_all();
+    assert_eq!(world.verdicts(), [("live", "unavailable")]);
+}
+
 #[test]
 fn a_second_fetch_that_shows_something_new_settles_the_webhook() {
     let mut world = World::polled();

@@ -2,21 +2,6 @@
 
 use super::*;
 use crate::histogram::Histogram;
-use crate::model::{Site, SiteId};
-
-/// A dispatch of one site.
-fn with_site(dispatch: Dispatch) -> Dispatch {
-    let site = Site {
-        id: SiteId::new("s").unwrap(),
-        name: String::new(),
-        customer_location_id: String::new(),
-        commitment: None,
-    };
-    Dispatch {
-        sites: vec![Arc::new(site)],
-        ..dispatch
-    }
-}
 
 impl World {
     fn tally(&self) -> Arc<Tally> {

@@ -61,3 +61,25 @@ fn a_clock_that_is_set_forward_ends_a_pause() {
     world.restart();
     world.sends_one("dispatch.created d 1", &Attempt::Delivered);
 }
+
+/// A crash kept the second command's record from telling that the first is done with.
+#[test]
+fn an_unconditional_release_does_not_go_after_what_was_attempted_since() {
+    let mut world = World::new(1);
+    world.happens_unconditionally("s");
+    world.happens(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    // Written down as attempted, and nothing else of it.
+    let record = world.outbox.take_record(world.now.mono, false).unwrap();
+    let told = record.told["s"].unwrap();
+    world.stored.told.insert("s".into(), told);
+    world.restart();
+    world.happens(RELEASE, "s");
+    world.sends_one("site.release s 3", &Attempt::Delivered);
+    for _ in 0..2 {
+        world.sends_nothing();
+        world.commit();
+        world.restart();
+    }
+    world.sends_nothing();
+}
