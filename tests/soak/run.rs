@@ -326,9 +326,9 @@ impl World {
                 };
                 let told = word.data["metadata"]["state"].as_i64();
                 let known = states.get(id).copied();
-                let forgotten = known.is_none()
-                    && (!books.dispatches[id].is_there()
-                        || books.dispatches[id].may_be_forgotten(now()));
+                let one = &books.dispatches[id];
+                let excused = told.is_none_or(|told| one.is_excused(told, now()));
+                let forgotten = known.is_none() && excused;
                 if !forgotten && known < told {
                     self.violations.push(format!(
                         "{id}: {} was told state {told:?}, the schedule has {known:?} after a kill",

@@ -45,6 +45,8 @@ pub struct Dispatch {
     pub touched: DateTime<Utc>,
     /// The last state that may have been missed for good, as it was taken away.
     pub taken: Option<i64>,
+    /// The last state in which the daemon may have forgotten it.
+    pub forgettable: Option<i64>,
 }
 
 impl Dispatch {
@@ -71,6 +73,13 @@ impl Dispatch {
     pub fn may_be_forgotten(&self, time: DateTime<Utc>) -> bool {
         let first = self.end.map_or(self.created, |end| end.min(self.created));
         self.is_over(time) && first + crate::RETAIN < time
+    }
+
+    /// Whether the daemon need not know the state `known` any more at `time`: it may
+    /// have forgotten the dispatch in that state or a later one.
+    pub fn is_excused(&self, known: i64, time: DateTime<Utc>) -> bool {
+        let forgotten = self.forgettable.is_some_and(|last| known <= last);
+        !self.is_there() || self.may_be_forgotten(time) || forgotten
     }
 
     /// Whether the API shows it to somebody who asks.

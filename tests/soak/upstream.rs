@@ -208,6 +208,7 @@ impl Upstream {
             created: time,
             touched: time,
             taken: None,
+            forgettable: None,
         });
     }
 
@@ -264,6 +265,10 @@ impl Upstream {
         let (id, state) = (one.id.clone(), one.state);
         // The books are locked meanwhile: whoever looks sees both or neither.
         let mut books = self.books();
+        let old = books.dispatches.get(&id);
+        if let Some(old) = old.filter(|old| old.may_be_forgotten(before)) {
+            one.forgettable = Some(old.state);
+        }
         self.sandbox.put(one.json(), true).unwrap();
         books.show(&one);
         books.dispatches.insert(id.clone(), one);

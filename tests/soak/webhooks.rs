@@ -95,11 +95,15 @@ impl Webhooks {
         for (id, promised) in &self.promised {
             let known = states.get(id.as_str());
             let one = &books.dispatches[id];
-            if known.is_none() && (!one.is_there() || one.may_be_forgotten(time)) {
+            if known.is_none() && one.is_excused(*promised, time) {
                 forgotten.insert(id.clone());
             } else if known.is_none_or(|known| known < promised) {
                 broken.push(format!(
-                    "{id}: state {promised} was answered 200, the schedule has {known:?} after a kill"
+                    "{id}: state {promised} was answered 200, the schedule has {known:?} after a kill; \
+                     upstream it is {:?} and {} in state {}",
+                    one.standing,
+                    one.phase(time),
+                    one.state,
                 ));
             }
             self.promises_checked += 1;
