@@ -102,6 +102,8 @@ pub struct Outbox {
     /// Until then other events wait for the site commands that are ready or under
     /// way: the receiver is back after it was down.
     commands_first: Mono,
+    /// Whether no command may go now.
+    commands_held: bool,
     window: Window,
     progress: Progress,
     health: HealthBook,
@@ -143,6 +145,7 @@ impl Outbox {
             places: Places::new(sink.at_once(), sink.batch()),
             reach: Reach::default(),
             commands_first: Mono::ZERO,
+            commands_held: false,
             window: Window::new(progress.done(), head, beyond),
             progress,
             health: HealthBook::new(sink.name()),
@@ -289,6 +292,12 @@ impl Outbox {
         }
     }
 
+    /// Lets no command go from now on, or lets them go again: the schedule that they
+    /// follow from may be behind its time.
+    pub fn hold_commands(&mut self, held: bool) {
+        self.commands_held = held;
+    }
+
     /// The attempts that may start now.
     pub fn start(&mut self, now: Now) -> Vec<Start> {
         self.end_pauses(now.mono);
@@ -310,7 +319,9 @@ impl Outbox {
             };
             let one = leave == Leave::One;
             let recording = self.is_recording();
-            let turn = if one && recording {
+            let turn = if self.commands_held {
+                Turn::Events
+            } else if one && recording {
                 if self.reach.is_down() {
                     // No more is written down as attempted than is attempted.
                     break;

@@ -56,7 +56,7 @@ fn parts_missing_in(known: &Problems, problems: &Problems) -> Problems {
 fn warn(problems: &Problems) {
     tracing::warn!(
         count = problems.counts().total(),
-        "parts of the API's answer could not be read; what is known of them stays: {problems}"
+        "parts of the API's answer could not be read; an amount is unknown now, all else stays as it was: {problems}"
     );
 }
 

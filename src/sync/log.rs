@@ -1,7 +1,9 @@
 //! Changes, told to the operator.
 
+use crate::clock::Mono;
 use crate::engine::{DoubtChange, MassAbsence, SiteChange};
 use crate::model::{Change, ChangeKind, Claim, rfc3339};
+use crate::seldom::Seldom;
 
 /// How many changes of one commit are told one by one.
 const TOLD: usize = 50;
@@ -29,20 +31,39 @@ pub(super) fn changes(changes: &[Change]) {
     told_in_part(changes.len());
 }
 
-/// Tells what the API seems to say and is not believed yet.
-pub(super) fn doubts(doubts: &[DoubtChange]) {
-    for doubt in doubts.iter().take(TOLD) {
-        let what = match doubt.claim {
-            Claim::Absent => {
-                "the list lacks a live dispatch; it is looked up before it is cancelled"
+/// Tells what the API seems to say and is not believed yet. During a mass absence
+/// nothing is looked up, and one line has said so.
+pub(super) fn doubts(
+    doubts: &[DoubtChange],
+    mass_absence: bool,
+    lower_numbers: &Seldom,
+    now: Mono,
+) {
+    let mut told = 0;
+    for doubt in doubts {
+        match doubt.claim {
+            Claim::Absent if !mass_absence => {
+                told += 1;
+                if told <= TOLD {
+                    tracing::info!(
+                        dispatch = %doubt.id,
+                        "the list lacks a live dispatch; it is looked up before it is cancelled"
+                    );
+                }
             }
+            Claim::Absent => {}
             Claim::Lower => {
-                "the API shows a lower modification_number than before; it is looked up before it is believed"
+                if let Some(count) = lower_numbers.count(now) {
+                    tracing::info!(
+                        dispatch = %doubt.id,
+                        count,
+                        "the API shows a lower modification_number than before; the dispatch is looked up before it is believed (logged once a minute)"
+                    );
+                }
             }
-        };
-        tracing::info!(dispatch = %doubt.id, "{what}");
+        }
     }
-    told_in_part(doubts.len());
+    told_in_part(told);
 }
 
 /// Tells when lists begin or cease to lack most of the live dispatches.

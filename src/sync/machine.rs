@@ -33,6 +33,7 @@ use crate::clock::{Mono, Now, wall_after};
 use crate::delivery::Outbox;
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, DispatchId};
+use crate::seldom::Seldom;
 use crate::store::{SinkRecord, Stored};
 
 pub use messages::{Effect, Input, Verdict};
@@ -47,6 +48,9 @@ const POLL_PATIENCE: Duration = Duration::from_secs(65);
 
 /// The wall clock is looked at this often, whatever is due (rule R4).
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
+/// A longer time between two steps means that the daemon stood still, as in a suspend.
+const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// When old events of sites and of the daemon are let go first: not while the
 /// start has better things to write.
@@ -124,8 +128,13 @@ pub struct Machine<W> {
     /// Shared with the readers' views, and copied only while one is held.
     tally: Arc<Tally>,
     legibility: Legibility,
+    /// Lower numbers that were shown: a lagging replica shows them at every poll.
+    lower_numbers: Seldom,
     last_now: Now,
     stopping: bool,
+    /// Whether all that has come due since the start, or since the daemon last stood
+    /// still, is taken in. Until then no command goes to a site: it may be over.
+    caught_up: bool,
     effects: Vec<Effect<W>>,
 }
 
@@ -179,8 +188,10 @@ impl<W> Machine<W> {
             counts: Counts::default(),
             tally: Arc::default(),
             legibility: Legibility::default(),
+            lower_numbers: Seldom::default(),
             last_now: now,
             stopping: false,
+            caught_up: false,
             effects: Vec::new(),
             settings,
         }
@@ -197,6 +208,10 @@ impl<W> Machine<W> {
         self.answer_late(now);
         self.deliver(now);
         self.write(now);
+        if !self.caught_up && self.is_caught_up(now) {
+            self.caught_up = true;
+            self.deliver(now);
+        }
         if self.stopping {
             self.turn_away();
         } else {
@@ -307,8 +322,19 @@ impl<W> Machine<W> {
             && self.outboxes.iter().all(Outbox::is_at_rest)
     }
 
+    /// Whether nothing that has come due waits to be taken in, or cannot be now: what
+    /// was told before goes on while the store fails.
+    fn is_caught_up(&self, now: Now) -> bool {
+        let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
+        !due || self.store_error.is_some()
+    }
+
     fn look_at_clock(&mut self, now: Now) {
-        let passed = TimeDelta::from_std(now.mono.saturating_sub(self.last_now.mono));
+        let passed = now.mono.saturating_sub(self.last_now.mono);
+        if passed > STOOD_STILL {
+            self.caught_up = false;
+        }
+        let passed = TimeDelta::from_std(passed);
         let jump = (now.wall - self.last_now.wall) - passed.unwrap_or_default();
         if jump.abs() > CLOCK_JUMP {
             tracing::warn!(
@@ -327,6 +353,7 @@ impl<W> Machine<W> {
             if self.stopping {
                 continue;
             }
+            outbox.hold_commands(!self.caught_up);
             let starts = outbox.start(now);
             let abandoned = outbox.take_abandoned().into_iter();
             let read = outbox.read(now).into_iter();

@@ -161,6 +161,38 @@ async fn a_release_does_not_wait_for_the_pause_of_its_curtail() {
     }
 }
 
+/// What is stored as pending is older than what has come due since.
+#[tokio::test]
+async fn after_a_restart_no_curtail_goes_out_for_what_has_ended_meanwhile() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let world = World::new().await;
+        let receiver = Receiver::new().await;
+        receiver.behave(Manner::Busy(1));
+        let setup = world.setup().sink(receiver.sink());
+        let mut daemon = setup.ready().await;
+        let end = in_ms(2500);
+        for id in ["a", "b", "c"] {
+            world.put(dispatch(id, 1, in_ms(-1000), Some(end)));
+            assert_eq!(daemon.webhook(id).await.status, 200);
+        }
+        wait_until("all curtails are refused", async || {
+            delivery(&daemon).await["failed_attempts"].as_u64() >= Some(6)
+        })
+        .await;
+        daemon.stop(signal).await;
+        receiver.behave(Manner::Takes);
+        wait_until("they have ended", async || now() > end).await;
+        let _daemon = setup.ready().await;
+        for id in ["a", "b", "c"] {
+            wait_until("the site is released", async || {
+                !receiver.types_of(&site_of(id)).is_empty()
+            })
+            .await;
+            assert_eq!(receiver.types_of(&site_of(id)), ["site.release"]);
+        }
+    }
+}
+
 /// An address at which nobody listens.
 async fn nobody() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

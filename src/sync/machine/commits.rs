@@ -86,7 +86,8 @@ impl<W> Machine<W> {
         // A poll that waits to be written ends the blindness.
         let polled = self.gathering.as_ref().is_some_and(Gathering::polled);
         let blind = now.mono >= self.stale_at() && !polled;
-        let stale = blind && !self.committed.sync.stale;
+        // While it stops, nothing is asked.
+        let stale = blind && !self.committed.sync.stale && !self.stopping;
         let forget = now.mono >= self.forget_at;
         let probe = self.store_error.is_some();
         let delivered = self
@@ -211,7 +212,8 @@ impl<W> Machine<W> {
                 "the API's numbers went back, as after a restore from a backup; taken over"
             );
         }
-        log::doubts(&doubts);
+        let mass_absence = self.committed.schedule.mass_absence().is_some();
+        log::doubts(&doubts, mass_absence, &self.lower_numbers, now.mono);
         for change in &done.changes {
             if change.source != Source::Timer {
                 self.look_again.caught_up(&change.id);

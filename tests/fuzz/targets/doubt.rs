@@ -95,7 +95,7 @@ impl Daemon {
             curtail_on_test: false,
             stride: usize::MAX,
         };
-        let now = DateTime::<Utc>::from_timestamp(1_795_604_400, 0).expect("a time");
+        let now = DateTime::<Utc>::from_timestamp(1_795_518_000, 0).expect("a time");
         self.asked += 1;
         let observation = Observation::Api {
             request: Request {
