@@ -157,7 +157,7 @@ impl Clockwork {
         self.was_stale = stale;
         let held = end.now <= self.held_until + self.trust + SECOND;
         must(
-            stale || !free || held || blind <= self.trust + SECOND,
+            stale || end.stopping || !free || held || blind <= self.trust + SECOND,
             end.now,
             "whoever is blind says so",
             || format!("blind for {blind:?} and not stale"),
