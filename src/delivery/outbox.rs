@@ -163,7 +163,9 @@ impl Outbox {
             queue.place = Place::Paused;
             // Whoever set the clock back meanwhile made no pause longer.
             let left = (retry.at - now.wall).to_std().unwrap_or_default();
-            queue.due = now.mono + left.min(retry.pause).min(longest_pause(&key));
+            let left = left.min(retry.pause);
+            queue.failed_at = now.mono.saturating_sub(retry.pause - left);
+            queue.due = now.mono + left.min(longest_pause(&key));
             queue.pause_stored = true;
             outbox.paused.insert((queue.due, key));
         }
@@ -224,12 +226,11 @@ impl Outbox {
         if paused {
             queue.failures = 0;
         }
-        let failed_at = queue.trouble.as_ref().map(|trouble| trouble.failed_at);
+        let failed_at = queue.failed_at;
         for position in superseded {
             self.complete(position);
         }
         if paused {
-            let failed_at = failed_at.unwrap_or(now.mono);
             self.hurry(&key, (failed_at + NEW_COMMAND_WITHIN).max(now.mono), now);
         }
         self.reach.hurry(NEW_COMMAND_WITHIN, now.mono);
@@ -247,11 +248,10 @@ impl Outbox {
         queue.due = at;
         queue.pause_stored = true;
         self.paused.insert((at, Key::clone(key)));
-        let pause = at.saturating_sub(now.mono);
         let retry = Retry {
             attempts: 0,
-            at: now.wall + pause,
-            pause,
+            at: now.wall + at.saturating_sub(now.mono),
+            pause: at.saturating_sub(queue.failed_at),
         };
         self.progress.retry(key, Some(retry));
     }

@@ -198,6 +198,7 @@ impl Outbox {
             pause = pause.min(NEW_COMMAND_WITHIN);
         }
         queue.place = Place::Paused;
+        queue.failed_at = now.mono;
         queue.due = now.mono + pause;
         queue.pause_stored = true;
         let retry = Retry {
@@ -228,7 +229,6 @@ impl Outbox {
         let mut trouble = Trouble {
             order,
             reason: Arc::clone(reason),
-            failed_at: now.mono,
             since: match before {
                 Some(before) if queue.failures > 1 => before.since,
                 _ => now.wall,

@@ -49,8 +49,6 @@ pub(super) struct Trouble {
     pub order: u64,
     /// What went wrong last.
     pub reason: Arc<str>,
-    /// When the attempt that failed last ended.
-    pub failed_at: Mono,
     /// When the first attempt of its event failed, UTC.
     pub since: DateTime<Utc>,
     /// Whether the operator was told of it.
@@ -75,6 +73,8 @@ pub(super) struct SubjectQueue {
     owed: Option<u64>,
     /// How often its event failed in a row.
     pub failures: u32,
+    /// When its last attempt failed, if it is paused.
+    pub failed_at: Mono,
     /// When its pause ends, if it is paused.
     pub due: Mono,
     /// Whether the store knows of a pause.

@@ -23,6 +23,9 @@ struct Lanes {
     under_way: BTreeMap<u64, Vec<Event>>,
     /// The positions that have arrived, by lane.
     arrived: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    /// The last of them that arrived before the state was lost or replaced. What the
+    /// state says of the receiver may be older.
+    arrived_before: BTreeMap<Arc<str>, u64>,
     /// The type under which each event went out.
     types: BTreeMap<u64, Arc<str>>,
     /// What was last attempted of each site.
@@ -44,6 +47,7 @@ impl Deliveries {
             batch: *batch,
             under_way: BTreeMap::new(),
             arrived: BTreeMap::new(),
+            arrived_before: BTreeMap::new(),
             types: BTreeMap::new(),
             attempted: BTreeMap::new(),
         };
@@ -77,6 +81,10 @@ impl Deliveries {
         for lanes in &mut self.sinks {
             lanes.attempted.clear();
             lanes.types.clear();
+            let arrived = lanes.arrived.iter();
+            lanes.arrived_before = arrived
+                .filter_map(|(lane, positions)| Some((Arc::clone(lane), *positions.last()?)))
+                .collect();
         }
         self.daemon_gone(durable);
     }
@@ -148,7 +156,6 @@ impl Deliveries {
         sink: usize,
         receiver: &Receiver,
         event: &Event,
-        durable: &Durable,
         now: Duration,
     ) -> Checked {
         let Some(lanes) = self.sinks.get_mut(sink) else {
@@ -160,10 +167,11 @@ impl Deliveries {
                 .attempted
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
-            // Released by a state that was lost since, or before it was.
-            let overtaken = receiver
-                .obeyed(&event.subject)
-                .is_some_and(|obeyed| !durable.has(obeyed) || obeyed.position > position);
+            // Released by a later event, or before the state was lost or replaced.
+            let before = lanes.arrived_before.get(&event.lane()).copied();
+            let overtaken = receiver.obeyed(&event.subject).is_some_and(|obeyed| {
+                obeyed.position > position || Some(obeyed.position) <= before
+            });
             must(
                 late || overtaken || receiver.curtails(&event.subject),
                 now,

@@ -166,8 +166,7 @@ impl Checks {
         now: Duration,
     ) -> Checked {
         self.deliveries.in_order(sink, event, &self.durable, now)?;
-        self.deliveries
-            .arrives(sink, receiver, event, &self.durable, now)
+        self.deliveries.arrives(sink, receiver, event, now)
     }
 
     /// What an attempt came to.

@@ -83,3 +83,23 @@ fn an_unconditional_release_does_not_go_after_what_was_attempted_since() {
     }
     world.sends_nothing();
 }
+
+#[test]
+fn a_restart_does_not_begin_the_wait_of_a_new_command_anew() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let sent = world.sends();
+    world.ends(sent[0].0, &busy(300));
+    world.commit();
+    world.pass(Duration::from_secs(2));
+    world.restart();
+    world.happens(RELEASE, "s");
+    for _ in 0..2 {
+        world.pass(Duration::from_secs(1));
+        world.commit();
+        world.restart();
+        world.sends_nothing();
+    }
+    world.pass(Duration::from_secs(1));
+    world.sends_one("site.release s 2", &Attempt::Delivered);
+}
