@@ -257,11 +257,11 @@ impl Step<'_> {
             Arc::new(state)
         };
         let changed = SiteChangeKind::between(&known.state, &state);
-        let began = plan.life_began;
-        let began_before_this_life = known
-            .links
-            .iter()
-            .any(|link| link.holds() && link.lead_start(self.rules) <= began);
+        let releases_what_began_before_this_life = changed == Some(SiteChangeKind::Release)
+            && known
+                .links
+                .iter()
+                .any(|link| link.holds() && link.lead_start(self.rules) <= plan.life_began);
         // What an earlier life may have told it, that life can take back no more.
         let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
         let kind = changed.or(abandoned.is_some().then_some(SiteChangeKind::Release));
@@ -276,8 +276,7 @@ impl Step<'_> {
             self.planned.forgotten.push(id.clone());
         }
         // A change has always a cause: a site is curtailed by some dispatch.
-        let unconditional = abandoned.is_some()
-            || changed == Some(SiteChangeKind::Release) && began_before_this_life;
+        let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
         let caused = match changed {
             Some(_) => cause(&known, &state, visits, &self.touches),
             None => abandoned,
