@@ -164,7 +164,8 @@ impl Outbox {
             // Whoever set the clock back meanwhile made no pause longer.
             let left = (retry.at - now.wall).to_std().unwrap_or_default();
             let left = left.min(retry.pause);
-            queue.failed_at = now.mono.saturating_sub(retry.pause - left);
+            let ago = retry.pause - left;
+            queue.new_command_at = now.mono + NEW_COMMAND_WITHIN.saturating_sub(ago);
             queue.due = now.mono + left.min(longest_pause(&key));
             queue.pause_stored = true;
             outbox.paused.insert((queue.due, key));
@@ -226,12 +227,12 @@ impl Outbox {
         if paused {
             queue.failures = 0;
         }
-        let failed_at = queue.failed_at;
+        let new_command_at = queue.new_command_at;
         for position in superseded {
             self.complete(position);
         }
         if paused {
-            self.hurry(&key, (failed_at + NEW_COMMAND_WITHIN).max(now.mono), now);
+            self.hurry(&key, new_command_at.max(now.mono), now);
         }
         self.reach.hurry(NEW_COMMAND_WITHIN, now.mono);
         self.line_up(&key);
@@ -251,7 +252,7 @@ impl Outbox {
         let retry = Retry {
             attempts: 0,
             at: now.wall + at.saturating_sub(now.mono),
-            pause: at.saturating_sub(queue.failed_at),
+            pause: NEW_COMMAND_WITHIN,
         };
         self.progress.retry(key, Some(retry));
     }

@@ -198,7 +198,7 @@ impl Outbox {
             pause = pause.min(NEW_COMMAND_WITHIN);
         }
         queue.place = Place::Paused;
-        queue.failed_at = now.mono;
+        queue.new_command_at = now.mono + NEW_COMMAND_WITHIN;
         queue.due = now.mono + pause;
         queue.pause_stored = true;
         let retry = Retry {

@@ -73,8 +73,8 @@ pub(super) struct SubjectQueue {
     owed: Option<u64>,
     /// How often its event failed in a row.
     pub failures: u32,
-    /// When its last attempt failed, if it is paused.
-    pub failed_at: Mono,
+    /// Until when a new command waits too, if it is paused.
+    pub new_command_at: Mono,
     /// When its pause ends, if it is paused.
     pub due: Mono,
     /// Whether the store knows of a pause.

@@ -230,8 +230,10 @@ impl World {
         };
     }
 
-    /// Everything in memory is lost; the outbox starts on what is on disk.
+    /// Everything in memory is lost; the outbox starts on what is on disk, and the
+    /// clock that only moves forward at zero.
     fn restart(&mut self) {
+        self.now.mono = Mono::ZERO;
         let state = self.stored.clone();
         let done = |position: u64| {
             let mut beyond = state.settled_beyond.iter();

@@ -14,8 +14,8 @@ use crate::simulation::violation::{Checked, must};
 /// How long what may go may wait for its attempt.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// How long a new command may wait after an attempt for its site failed.
-const NEW_COMMAND: Duration = Duration::from_secs(6);
+/// How long after a failed attempt for its site a new command may wait.
+const NEW_COMMAND: Duration = Duration::from_secs(5);
 
 /// How long anything may wait after an attempt for its subject failed.
 const AGAIN: Duration = Duration::from_secs(61);
@@ -237,13 +237,10 @@ impl Sink {
             self.due.remove(&subject);
             return;
         }
-        let within = if self.failing.contains_key(&subject) {
-            NEW_COMMAND
-        } else {
-            AT_ONCE
-        };
-        let due = self.due.entry(subject).or_insert(now + within);
-        *due = (*due).min(now + within);
+        let paused = self.failing.get(&subject);
+        let latest = paused.map_or(now, |failed| (*failed + NEW_COMMAND).max(now)) + AT_ONCE;
+        let due = self.due.entry(subject).or_insert(latest);
+        *due = (*due).min(latest);
     }
 
     fn delivered(&mut self, event: &Event, durable: &Durable, now: Duration) {
