@@ -205,6 +205,14 @@ impl World {
         self.wall_at(self.now) - self.fallen
     }
 
+    /// Sets the clock back, or ahead if `by` is below zero.
+    fn set_back(&mut self, by: TimeDelta) {
+        self.fallen += by;
+        if by > TimeDelta::zero() {
+            self.checks.clock_set_back();
+        }
+    }
+
     /// What a clock that is right shows. Jumps ahead are corrections.
     fn wall_at(&self, at: Duration) -> DateTime<Utc> {
         self.begin + TimeDelta::from_std(at).unwrap_or_default() + self.jumped
@@ -243,7 +251,7 @@ impl World {
         match coming {
             Coming::Incident(timed) => self.incident(timed),
             Coming::ClockPutRight(by) => {
-                self.fallen -= by;
+                self.set_back(-by);
                 Ok(())
             }
             Coming::Boot => self.boot(),
@@ -333,7 +341,7 @@ impl World {
             self.restart(Duration::ZERO);
         }
         // A clock that fell back is put right, as it would be in the end.
-        self.fallen = TimeDelta::zero();
+        self.set_back(-self.fallen);
         self.agenda
             .retain(|_, coming| !matches!(coming, Coming::ClockPutRight(_)));
     }

@@ -79,7 +79,7 @@ impl Checks {
 
     /// A daemon starts, perhaps without one of its sinks.
     pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
-        self.promptness.booted(absent);
+        self.promptness.booted(absent, now);
         self.answers = Answers::default();
         self.durable.booted();
         self.requests.booted(now);
@@ -103,6 +103,11 @@ impl Checks {
         self.requests.daemon_gone();
     }
 
+    /// The wall clock shows an earlier time than a moment ago.
+    pub fn clock_set_back(&mut self) {
+        self.promptness.clock_set_back();
+    }
+
     /// The daemon gets no processor until then.
     pub fn held(&mut self, now: Duration, until: Duration) {
         self.promises.held(now, until);
@@ -120,7 +125,6 @@ impl Checks {
     pub fn asked(&mut self, asked: Asked, question: &Question, now: Duration) -> Checked {
         self.answers.asked(asked, now);
         self.promises.asked(asked, now);
-        self.answers.asked(asked, now);
         self.requests.asked(question, now)
     }
 

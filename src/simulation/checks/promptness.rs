@@ -27,6 +27,8 @@ pub(super) struct Promptness {
     absent: Option<usize>,
     /// The daemon gets no processor until then.
     held_until: Duration,
+    /// The wall clock was set back since the last start.
+    clock_set_back: bool,
 }
 
 #[derive(Debug, Default)]
@@ -63,14 +65,30 @@ impl Promptness {
                 .collect(),
             absent: None,
             held_until: Duration::ZERO,
+            clock_set_back: false,
         }
     }
 
     /// A daemon starts, perhaps without one of its sinks. What is pending already it
     /// finds by and by.
-    pub fn booted(&mut self, absent: Option<usize>) {
+    pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
         self.absent = absent;
         self.gone();
+        if std::mem::take(&mut self.clock_set_back) {
+            // How long ago an attempt failed cannot be told any more.
+            for failed in self
+                .sinks
+                .iter_mut()
+                .flat_map(|sink| sink.failing.values_mut())
+            {
+                *failed = now;
+            }
+        }
+    }
+
+    /// The wall clock shows an earlier time than a moment ago.
+    pub fn clock_set_back(&mut self) {
+        self.clock_set_back = true;
     }
 
     /// The daemon is no more.

@@ -143,12 +143,12 @@ impl World {
             Incident::FallBack { .. } if self.scenario.loses_state() => {}
             Incident::FallBack { by, lasts } => {
                 let by = TimeDelta::from_std(by).unwrap_or_default();
-                self.fallen += by;
+                self.set_back(by);
                 self.enter(self.now + lasts, Coming::ClockPutRight(by));
             }
             Incident::RunAhead { by, lasts } => {
                 let by = TimeDelta::from_std(by).unwrap_or_default();
-                self.fallen -= by;
+                self.set_back(-by);
                 self.enter(self.now + lasts, Coming::ClockPutRight(-by));
             }
             // Both clocks count the time of a suspend, as they do a stall's.
