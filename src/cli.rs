@@ -12,7 +12,6 @@ mod output;
 mod run;
 mod sandbox;
 mod scenario;
-mod simulate;
 mod status;
 mod stop;
 mod systemd;
@@ -70,9 +69,6 @@ enum Commands {
     /// Sandbox and daemon in one process: webhooks are lost, the poller heals
     /// that, and the terminal tells it
     Demo(demo::DemoOptions),
-    /// Runs the core in simulated worlds full of faults, one for each seed
-    #[command(hide = true)]
-    Simulate(simulate::SimulateOptions),
 }
 
 /// How a command failed.
@@ -131,7 +127,6 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
         Commands::Check(options) => check::run(*options, own),
         Commands::Completions(options) => completions::run(&options),
         Commands::Demo(options) => demo::run(&options),
-        Commands::Simulate(options) => simulate::simulate(&options),
     }
 }
 

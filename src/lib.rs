@@ -26,7 +26,6 @@
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`demo`] | sandbox and daemon in a story of lost webhooks |
-//! | [`simulation`] | all of the core in one thread, from a seed, with every fault |
 //! | [`http`] | what all listeners share, and how we ask others |
 //! | [`retry`] | when to try again |
 //! | [`secret`] | secrets that can be read again from their files |
@@ -53,7 +52,6 @@ pub mod retry;
 pub mod sandbox;
 pub mod secret;
 pub mod seldom;
-pub mod simulation;
 pub mod status;
 pub mod store;
 pub mod sync;

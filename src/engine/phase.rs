@@ -3,7 +3,6 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::{CancelReason, Dispatch, Entry, Phase};
-use crate::simulation::defects::{self, Defect};
 
 /// How far ahead a time must be before an answer undoes that it has passed
 /// (rule R4).
@@ -50,9 +49,6 @@ impl Passed {
         clock_agrees: bool,
     ) -> Self {
         let fresh = Self::at(dispatch, now);
-        if defects::is(Defect::LatchForgotten) {
-            return fresh;
-        }
         let undone = |time| clock_agrees && is_far_ahead(time, now);
         let start_kept = before.started
             && dispatch.start_time <= before.dispatch.start_time

@@ -12,7 +12,6 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::clock::Mono;
-use crate::simulation::defects::{self, Defect};
 
 /// A clock that governor can read and the machine sets, so that simulated time
 /// counts.
@@ -90,8 +89,7 @@ impl Budget {
     /// Takes a token that no poll needs.
     pub fn take(&mut self) -> bool {
         self.keep();
-        let free = self.kept || defects::is(Defect::NoTokenKept);
-        (free && self.draw()) || (defects::is(Defect::NoTokenKept) && self.take_for_poll())
+        self.kept && self.draw()
     }
 
     /// When a token that was missing is there.

@@ -18,7 +18,7 @@ use crate::harness::{Daemon, World, dispatch, in_ms, site_of};
 const LONGEST: u64 = 10 * 31_557_600;
 
 /// The commands that have options, and what else each needs to run.
-const COMMANDS: [(&str, &[&str]); 9] = [
+const COMMANDS: [(&str, &[&str]); 8] = [
     ("run", &[]),
     ("check", &[]),
     ("sandbox", &[]),
@@ -27,7 +27,6 @@ const COMMANDS: [(&str, &[&str]); 9] = [
     ("scenario", &["basic", "--print"]),
     ("webhook", &["list"]),
     ("demo", &[]),
-    ("simulate", &[]),
 ];
 
 /// An option of a command.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Coming, World};
-use crate::delivery::Sink;
-use crate::simulation::checks::{Durable, StepEnd};
-use crate::simulation::daemon::Daemon;
-use crate::simulation::violation::{Checked, must};
-use crate::store::MemoryStore;
+use crate::checks::{Durable, StepEnd};
+use crate::daemon::Daemon;
+use crate::violation::{Checked, must};
+use dispatchd::delivery::Sink;
+use dispatchd::store::MemoryStore;
 
 /// Most steps without any input in one simulated second. More is a spin.
 const STEPS_A_SECOND: u32 = 200;

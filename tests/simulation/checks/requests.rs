@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::simulation::scenario::Knobs;
-use crate::simulation::violation::{Checked, must};
-use crate::voltus::{ApiError, Question, Told};
+use crate::scenario::Knobs;
+use crate::violation::{Checked, must};
+use dispatchd::voltus::{ApiError, Question, Told};
 
 /// A minute, less what a limiter may lose by counting whole nanoseconds.
 const MINUTE: Duration = Duration::from_millis(59_999);

@@ -6,13 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Durable;
-use crate::engine::{Answer, Reading};
-use crate::model::{Asked, Dispatch, DispatchId, Entry};
-use crate::simulation::oracle;
-use crate::simulation::scenario::Knobs;
-use crate::simulation::violation::{Checked, Violation, must};
-use crate::sync::{Input, Verdict};
-use crate::voltus::Told;
+use crate::oracle;
+use crate::scenario::Knobs;
+use crate::violation::{Checked, Violation, must};
+use dispatchd::engine::{Answer, Reading};
+use dispatchd::model::{Asked, Dispatch, DispatchId, Entry};
+use dispatchd::sync::{Input, Verdict};
+use dispatchd::voltus::Told;
 
 /// How late an answer may be.
 const GRANULARITY: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ struct Waiter {
 
 /// Those who wait, and what the API said since they came.
 #[derive(Debug)]
-pub(in crate::simulation) struct Promises {
+pub(crate) struct Promises {
     deadline: Duration,
     retain: Option<TimeDelta>,
     waiters: BTreeMap<u64, Waiter>,

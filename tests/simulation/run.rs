@@ -1,44 +1,13 @@
-//! The whole core of the daemon, simulated from a seed in one thread.
-//!
-//! The [`Machine`](crate::sync::Machine), its engine, its outboxes and a store
-//! in memory run as in production. Around them everything is simulated: clocks,
-//! the upstream and its API, webhooks, receivers, the disk, crashes. A seed
-//! gives a `scenario`: a list of incidents. At every step what passes between
-//! daemon and world is held against `checks`, and after the last fault
-//! everything must come right (`convergence`), by the word of an `oracle`
-//! that shares no code with the engine.
-//!
-//! All chances are a function of the seed and of what they are for (`dice`),
-//! so that incidents can be taken out of a failing run one by one (`shrink`).
-
-mod api;
-mod checks;
-mod convergence;
-mod daemon;
-pub(crate) mod defects;
-mod dice;
-mod faults;
-mod generate;
-mod oracle;
-mod receivers;
-mod report;
-mod scenario;
-mod shrink;
-mod trace;
-mod upstream;
-mod violation;
-mod world;
-
-#[cfg(test)]
-mod tests;
+//! One run: a scenario from its seed, until it ends or breaks a rule.
 
 use std::time::Duration;
 
-pub use defects::Defect;
-pub use report::Counts;
-use scenario::Scenario;
-pub use violation::Violation;
-use world::World;
+use crate::defects::Defect;
+use crate::report::Counts;
+use crate::scenario::Scenario;
+use crate::violation::Violation;
+use crate::world::World;
+use crate::{generate, shrink};
 
 /// What came of one run.
 #[derive(Debug)]
@@ -67,7 +36,7 @@ pub fn shortest(seed: u64, defect: Option<Defect>) -> Option<Run> {
     Some(run_scenario(&shortest, defect, true))
 }
 
-fn run_scenario(scenario: &Scenario, defect: Option<Defect>, told: bool) -> Run {
+pub fn run_scenario(scenario: &Scenario, defect: Option<Defect>, told: bool) -> Run {
     let mut world = World::new(scenario, defect, told);
     let outcome = world.run();
     let mut trace = vec![format!("seed {}: {:?}", scenario.seed, scenario.knobs)];

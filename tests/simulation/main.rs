@@ -1,18 +1,52 @@
-//! `dispatchd simulate`: for those who change the daemon, not for operators.
+//! The whole core of the daemon, simulated from a seed in one thread.
+//!
+//! The [`Machine`](dispatchd::sync::Machine), its engine, its outboxes and a store
+//! in memory run as in production. Around them everything is simulated: clocks,
+//! the upstream and its API, webhooks, receivers, the disk, crashes. A seed
+//! gives a `scenario`: a list of incidents. At every step what passes between
+//! daemon and world is held against `checks`, and after the last fault
+//! everything must come right (`convergence`), by the word of an `oracle`
+//! that shares no code with the engine.
+//!
+//! All chances are a function of the seed and of what they are for (`dice`),
+//! so that incidents can be taken out of a failing run one by one (`shrink`).
+
+mod api;
+mod checks;
+mod convergence;
+mod daemon;
+mod defects;
+mod dice;
+mod faults;
+mod generate;
+mod oracle;
+mod receivers;
+mod report;
+mod run;
+mod scenario;
+mod shrink;
+mod trace;
+mod upstream;
+mod violation;
+mod world;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::Args;
+use clap::Parser;
+use dispatchd::clock::{Clock, SystemClock};
 
-use super::Failure;
-use crate::clock::{Clock, SystemClock};
-use crate::simulation::{Counts, run, shortest};
+use report::Counts;
+use run::{run, shortest};
 
-/// The options of `dispatchd simulate`.
-#[derive(Debug, Args)]
-pub(super) struct SimulateOptions {
+/// Runs the core of dispatchd in simulated worlds full of faults, one for each seed
+#[derive(Debug, Parser)]
+struct Options {
     /// The seeds to run, the last one excluded
     #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = range)]
     seeds: (u64, u64),
@@ -42,8 +76,18 @@ struct Gone {
     runs: u64,
 }
 
+fn main() -> ExitCode {
+    match simulate(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simulate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs seeds on all cores until one breaks a rule.
-pub(super) fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
+fn simulate(options: &Options) -> Result<(), String> {
     let (from, to) = match options.seed {
         Some(seed) => (seed, seed.saturating_add(1)),
         None => options.seeds,
@@ -103,12 +147,11 @@ pub(super) fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
     if let Some(run) = shortest(seed, None) {
         say(&run.trace.join("\n"))?;
     }
-    Err(Failure::Runtime(format!(
+    Err(format!(
         "seed {seed} breaks a rule; its shortest trace is above"
-    )))
+    ))
 }
 
-fn say(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|error| Failure::Runtime(format!("standard output: {error}")))
+fn say(text: &str) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| format!("standard output: {error}"))
 }

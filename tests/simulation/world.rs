@@ -23,11 +23,11 @@ use super::scenario::{DiskFault, Scenario, Timed, WebhookFault};
 use super::trace::Trace;
 use super::upstream::{Moment, Upstream};
 use super::violation::{Checked, Violation};
-use crate::delivery::Attempt;
-use crate::model::{Asked, DispatchId, Event};
-use crate::store::{Batch, MemoryStore};
-use crate::sync::Input;
-use crate::voltus::Question;
+use dispatchd::delivery::Attempt;
+use dispatchd::model::{Asked, DispatchId, Event};
+use dispatchd::store::{Batch, MemoryStore};
+use dispatchd::sync::Input;
+use dispatchd::voltus::Question;
 
 /// Something that is going to happen.
 #[derive(Debug)]

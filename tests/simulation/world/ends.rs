@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
-use crate::engine::{Answer, Reading};
-use crate::model::{Asked, Event};
-use crate::simulation::api::Prepared;
-use crate::simulation::violation::Checked;
-use crate::store::{Batch, Store, StoreError};
-use crate::sync::Input;
-use crate::voltus::{ApiError, Told};
+use crate::api::Prepared;
+use crate::violation::Checked;
+use dispatchd::engine::{Answer, Reading};
+use dispatchd::model::{Asked, Event};
+use dispatchd::store::{Batch, Store, StoreError};
+use dispatchd::sync::Input;
+use dispatchd::voltus::{ApiError, Told};
 
 impl World {
     /// Puts a batch on the disk.

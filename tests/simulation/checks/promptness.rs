@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Durable, StepEnd};
-use crate::delivery::{Attempt, Start};
-use crate::model::Event;
-use crate::simulation::scenario::Knobs;
-use crate::simulation::violation::{Checked, must};
+use crate::scenario::Knobs;
+use crate::violation::{Checked, must};
+use dispatchd::delivery::{Attempt, Start};
+use dispatchd::model::Event;
 
 /// How long what may go may wait for its attempt.
 const AT_ONCE: Duration = Duration::from_secs(1);

@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use rand::RngExt;
 
 use super::{Coming, World};
-use crate::model::DispatchId;
-use crate::simulation::daemon::Daemon;
-use crate::simulation::scenario::{Incident, Timed, WebhookFault};
-use crate::simulation::upstream::{Luck, Upstream};
-use crate::simulation::violation::Checked;
-use crate::sync::Input;
+use crate::daemon::Daemon;
+use crate::scenario::{Incident, Timed, WebhookFault};
+use crate::upstream::{Luck, Upstream};
+use crate::violation::Checked;
+use dispatchd::model::DispatchId;
+use dispatchd::sync::Input;
 
 /// How often the upstream sends a webhook again.
 const RESENDS: u32 = 5;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
-use super::scenario::{DiskFault, Incident, Plan, Timed};
-use super::*;
+use crate::defects::Defect;
+use crate::generate;
+use crate::run::{run, run_scenario, shortest};
+use crate::scenario::{DiskFault, Incident, Plan, Scenario, Timed};
 
 /// The seeds that every test run goes through.
 const SEEDS: Range<u64> = 0..2500;

@@ -12,9 +12,9 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::scenario::{ApiFault, Knobs};
 use super::upstream::{Moment, Upstream};
-use crate::engine::{Answer, Doubts, List, Reading};
-use crate::model::{Dispatch, DispatchId};
-use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
+use dispatchd::engine::{Answer, Doubts, List, Reading};
+use dispatchd::model::{Dispatch, DispatchId};
+use dispatchd::voltus::{ApiError, Problems, Question, Stamp, Told};
 
 /// The API in front of the upstream.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use rand::RngExt;
 use super::dice::Dice;
 use super::faults::Faults;
 use super::scenario::SinkFault;
-use crate::delivery::{Attempt, Sink};
-use crate::model::Event;
+use dispatchd::delivery::{Attempt, Sink};
+use dispatchd::model::Event;
 
 /// How long an attempt takes that is not answered.
 const HANGS: Duration = Duration::from_secs(15);

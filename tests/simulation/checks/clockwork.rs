@@ -8,11 +8,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Durable, StepEnd};
-use crate::engine::{Rules, SiteState};
-use crate::model::{CancelReason, Dispatch, Entry, Phase};
-use crate::simulation::oracle;
-use crate::simulation::scenario::Knobs;
-use crate::simulation::violation::{Checked, must};
+use crate::oracle;
+use crate::scenario::Knobs;
+use crate::violation::{Checked, must};
+use dispatchd::engine::{Rules, SiteState};
+use dispatchd::model::{CancelReason, Dispatch, Entry, Phase};
 
 /// How long a disk that failed is left alone, and how often clocks are read.
 const SECOND: Duration = Duration::from_secs(1);
@@ -241,11 +241,7 @@ fn is_withdrawn(entry: &Entry) -> bool {
 }
 
 /// Whether a site is told what the union of its dispatches says.
-pub(in crate::simulation) fn site_is(
-    site: &SiteState,
-    duty: Option<&oracle::Duty>,
-    now: Duration,
-) -> Checked {
+pub(crate) fn site_is(site: &SiteState, duty: Option<&oracle::Duty>, now: Duration) -> Checked {
     let duty = duty.cloned().unwrap_or_default();
     let holders: BTreeSet<_> = site.dispatches.iter().cloned().collect();
     let seen = oracle::Duty {

@@ -10,8 +10,8 @@ use super::dice::Dice;
 use super::scenario::{
     ApiFault, DiskFault, Edit, Incident, Knobs, Plan, Scenario, SinkFault, Timed, WebhookFault,
 };
-use crate::engine::Rules;
-use crate::sync::Settings;
+use dispatchd::engine::Rules;
+use dispatchd::sync::Settings;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

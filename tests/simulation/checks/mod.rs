@@ -24,12 +24,12 @@ use super::receivers::Receiver;
 use super::scenario::Knobs;
 use super::upstream::Moment;
 use super::violation::{Checked, must};
-use crate::clock::Mono;
-use crate::delivery::{Attempt, Start};
-use crate::model::{Asked, Event};
-use crate::store::Batch;
-use crate::sync::{Input, Verdict, View};
-use crate::voltus::{ApiError, Question, Told};
+use dispatchd::clock::Mono;
+use dispatchd::delivery::{Attempt, Start};
+use dispatchd::model::{Asked, Event};
+use dispatchd::store::Batch;
+use dispatchd::sync::{Input, Verdict, View};
+use dispatchd::voltus::{ApiError, Question, Told};
 
 /// The watchers of one run. They see what passes between daemon and world,
 /// before any deliberate defect has touched it.

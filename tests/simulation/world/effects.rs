@@ -5,11 +5,11 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{Coming, World};
-use crate::delivery::{Attempt, Start};
-use crate::simulation::scenario::DiskFault;
-use crate::simulation::violation::{Checked, must};
-use crate::store::{Batch, StoreReader};
-use crate::sync::{Effect, Verdict};
+use crate::scenario::DiskFault;
+use crate::violation::{Checked, must};
+use dispatchd::delivery::{Attempt, Start};
+use dispatchd::store::{Batch, StoreReader};
+use dispatchd::sync::{Effect, Verdict};
 
 impl World {
     pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::dice::Dice;
 use super::scenario::{Edit, Plan};
-use crate::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
 
 /// How many sites there are.
 const SITES: u8 = 4;

@@ -13,9 +13,9 @@ use super::receivers::Receiver;
 use super::scenario::Knobs;
 use super::upstream::Upstream;
 use super::violation::{Checked, must};
-use crate::delivery::Sink;
-use crate::model::{Dispatch, DispatchId, Event};
-use crate::sync::View;
+use dispatchd::delivery::Sink;
+use dispatchd::model::{Dispatch, DispatchId, Event};
+use dispatchd::sync::View;
 
 /// How things stand.
 pub(super) struct Situation<'a> {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Durable;
-use crate::engine::{Answer, Reading};
-use crate::model::{Asked, CancelReason, Dispatch, DispatchId, Entry};
-use crate::simulation::oracle;
-use crate::simulation::violation::{Checked, must};
-use crate::store::Batch;
-use crate::voltus::{Question, Told};
+use crate::oracle;
+use crate::violation::{Checked, must};
+use dispatchd::engine::{Answer, Reading};
+use dispatchd::model::{Asked, CancelReason, Dispatch, DispatchId, Entry};
+use dispatchd::store::Batch;
+use dispatchd::voltus::{Question, Told};
 
 /// When an answer was made, and the request's place among those of that moment.
 /// One that no cache has kept counts as made when its request was issued.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::StepEnd;
-use crate::model::{DispatchId, Entry, Event};
-use crate::simulation::upstream::Moment;
-use crate::simulation::violation::{Checked, must};
-use crate::store::{Batch, SyncRecord, Told};
+use crate::upstream::Moment;
+use crate::violation::{Checked, must};
+use dispatchd::model::{DispatchId, Entry, Event};
+use dispatchd::store::{Batch, SyncRecord, Told};
 
 /// By how many microseconds the API's clock may differ from the machine's before it
 /// is the one that numbers events.
@@ -18,7 +18,7 @@ const CLOCK_TOLERANCE: u64 = 60_000_000;
 
 /// The state that all commits together have made.
 #[derive(Debug, Clone, Default)]
-pub(in crate::simulation) struct Durable {
+pub(crate) struct Durable {
     pub entries: BTreeMap<DispatchId, Arc<Entry>>,
     pub revision: u64,
     pub sync: SyncRecord,

@@ -3,7 +3,7 @@
 use super::defects::Defect;
 use super::scenario::{Scenario, Timed};
 use super::violation::Violation;
-use super::{Run, run_scenario};
+use crate::run::{Run, run_scenario};
 
 /// Takes incidents out while the same rule stays broken: first halves, then
 /// ever smaller parts, then one by one until none can go.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::sync::Settings;
+use dispatchd::sync::Settings;
 
 /// One run, before it is run. All else follows from it and the seed.
 #[derive(Debug, Clone)]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::clock::{Mono, Now};
-use crate::delivery::{Sink, restore};
-use crate::store::{MemoryStore, Store, StoreError};
-use crate::sync::{Effect, Input, Machine, Settings};
+use dispatchd::clock::{Mono, Now};
+use dispatchd::delivery::{Sink, restore};
+use dispatchd::store::{MemoryStore, Store, StoreError};
+use dispatchd::sync::{Effect, Input, Machine, Settings};
 
 /// How long a driver that is told to end waits for what is under way.
 const PATIENCE: Duration = Duration::from_secs(9);

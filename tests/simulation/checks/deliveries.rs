@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Durable;
-use crate::delivery::{Attempt, Sink, Start};
-use crate::model::Event;
-use crate::simulation::receivers::Receiver;
-use crate::simulation::scenario::Knobs;
-use crate::simulation::violation::{Checked, must};
+use crate::receivers::Receiver;
+use crate::scenario::Knobs;
+use crate::violation::{Checked, must};
+use dispatchd::delivery::{Attempt, Sink, Start};
+use dispatchd::model::Event;
 
 /// The lanes and attempts of all sinks.
 #[derive(Debug)]
-pub(in crate::simulation) struct Deliveries {
+pub(crate) struct Deliveries {
     sinks: Vec<Lanes>,
 }
 

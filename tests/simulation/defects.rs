@@ -1,8 +1,8 @@
 //! Deliberate defects: each breaks one rule, to prove that the checks bite.
 //!
-//! Most are made at the daemon's boundaries, where what passes is tampered
-//! with. A few rules live too deep for that: there the product asks [`is`],
-//! which is `false` in every build but that of the tests.
+//! They are made at the daemon's boundaries, where what passes is tampered with:
+//! the deciding code knows nothing of them. What lies deeper is held by mutation
+//! tests (README, Contributing).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receivers::Fate;
-use crate::delivery::{Attempt, Start};
-use crate::engine::Answer;
-use crate::model::DispatchId;
-use crate::store::{Batch, StoreError};
-use crate::sync::{Effect, Input, Settings, Verdict};
-use crate::voltus::{ApiError, Question, Told};
+use dispatchd::delivery::{Attempt, Start};
+use dispatchd::engine::Answer;
+use dispatchd::model::DispatchId;
+use dispatchd::store::{Batch, StoreError};
+use dispatchd::sync::{Effect, Input, Settings, Verdict};
+use dispatchd::voltus::{ApiError, Question, Told};
 
 /// A rule, broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,21 +40,18 @@ pub enum Defect {
     OtherData,
     /// An id that the list lacks counts as gone without a look-up.
     AbsenceTrusted,
-    /// A clock that falls back undoes starts and ends.
-    LatchForgotten,
     /// The lead is not counted.
     LeadForgotten,
     /// `Retry-After` is not obeyed.
     RetryAfterIgnored,
     /// The budget is larger than allowed.
     BudgetExceeded,
-    /// No token is kept for the poller.
-    NoTokenKept,
 }
 
+#[cfg(test)]
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 13] = [
         Self::OkBeforeTheCommit,
         Self::OkOnFailure,
         Self::FailedCommitKept,
@@ -65,29 +62,10 @@ impl Defect {
         Self::OrderBroken,
         Self::OtherData,
         Self::AbsenceTrusted,
-        Self::LatchForgotten,
         Self::LeadForgotten,
         Self::RetryAfterIgnored,
         Self::BudgetExceeded,
-        Self::NoTokenKept,
     ];
-}
-
-#[cfg(test)]
-thread_local! {
-    static CURRENT: std::cell::Cell<Option<Defect>> = const { std::cell::Cell::new(None) };
-}
-
-/// Whether the code under test is to have this defect.
-#[inline]
-pub(crate) fn is(defect: Defect) -> bool {
-    #[cfg(test)]
-    return CURRENT.get() == Some(defect);
-    #[cfg(not(test))]
-    {
-        let _ = defect;
-        false
-    }
 }
 
 /// Stands between daemon and world, and breaks one rule.
@@ -105,8 +83,6 @@ pub(super) struct Tamperer {
 impl Tamperer {
     /// One that breaks nothing, if there is no defect.
     pub fn new(defect: Option<Defect>) -> Self {
-        #[cfg(test)]
-        CURRENT.set(defect);
         Self {
             defect,
             answered: BTreeSet::new(),
