@@ -3,6 +3,7 @@
 //! Plain data, read by every other module. Units: commitments in kW, times in
 //! UTC.
 
+mod answer;
 mod change;
 mod dispatch;
 mod doubt;
@@ -11,8 +12,11 @@ mod event;
 mod history;
 mod id;
 mod order;
+mod reading;
+mod site_state;
 pub(crate) mod time;
 
+pub use answer::{Answer, List};
 pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};
 pub use doubt::{Claim, Doubt, FirstAnswer, Inquiry};
@@ -21,4 +25,6 @@ pub use event::{DAEMON, Event};
 pub use history::{HistoryItem, SKIPPED, SkippedEvent};
 pub use id::{DispatchId, InvalidId, SiteId};
 pub use order::Asked;
+pub use reading::{Reading, UnreadParts};
+pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;

@@ -8,8 +8,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::SiteMode;
-use crate::model::Phase;
+use crate::model::{Phase, SiteMode};
 use crate::sync::{State, View};
 
 /// The longest time between two looks at how the daemon is. The machine's loop

@@ -10,7 +10,6 @@
 mod doubts;
 mod observation;
 mod phase;
-mod reading;
 mod reconcile;
 mod roll;
 mod schedule;
@@ -18,11 +17,10 @@ mod sight;
 mod sites;
 
 pub use doubts::{DoubtChange, MassAbsence};
-pub use observation::{Answer, List, Observation, Request};
-pub use reading::{Doubts, Reading};
+pub use observation::{Observation, Request};
 pub use reconcile::{Outcome, Rules, STRIDE, reconcile};
 pub use schedule::Schedule;
-pub use sites::{Next, Planned, SiteChange, SiteChangeKind, SiteMode, SitePlan, SiteState, plan};
+pub use sites::{Planned, SiteChange, SiteChangeKind, SitePlan, plan};
 
 #[cfg(test)]
 mod properties;

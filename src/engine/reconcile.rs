@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Answer, DoubtChange, List, Observation, Reading, Request, Schedule};
+use super::{DoubtChange, Observation, Request, Schedule};
 use crate::model::{
-    Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, Phase, Source,
+    Answer, Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, List, Phase,
+    Reading, Source,
 };
 
 /// What the operator decides about the schedule and its sites, and how much is

@@ -10,8 +10,7 @@ use chrono::{DateTime, Utc};
 use imbl::OrdSet;
 
 use super::phase::passed_too_early;
-use super::{List, Reading};
-use crate::model::{Asked, DispatchId, Entry};
+use crate::model::{Asked, DispatchId, Entry, List, Reading};
 
 /// The last list that was taken in.
 #[derive(Debug, Clone)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
+use super::MassAbsence;
 use super::roll::{Open, Roll, settles};
-use super::{List, MassAbsence};
 use crate::clock::Mono;
-use crate::model::{Asked, Claim, DispatchId, Entry, Inquiry, Phase};
+use crate::model::{Asked, Claim, DispatchId, Entry, Inquiry, List, Phase};
 
 /// The dispatches known, by id.
 ///

@@ -15,8 +15,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::clock::Mono;
 use crate::model::{
-    Asked, Change, ChangeKind, Dispatch, DispatchId, Field, Kilowatts, Phase, Program, Site,
-    SiteId, Source,
+    Answer, Asked, Change, ChangeKind, Dispatch, DispatchId, Field, Kilowatts, List, Phase,
+    Program, Reading, Site, SiteId, Source, UnreadParts,
 };
 
 const RULES: Rules = Rules {

@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use chrono::{DateTime, Utc};
 use warp::Filter;
 
-use crate::engine::{SiteMode, SiteState};
-use crate::model::{Entry, Phase};
+use crate::model::{Entry, Phase, SiteMode, SiteState};
 
 /// The query as it was sent, empty if there is none.
 pub(super) fn raw() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {

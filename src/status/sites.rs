@@ -12,9 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::LongAnswers;
 use super::cached::Known;
 use super::query::SiteSelection;
-use crate::engine::SiteState;
 use crate::http::{Pieces, json_reply, refusal, unwritten};
-use crate::model::{SiteId, rfc3339};
+use crate::model::{SiteId, SiteState, rfc3339};
 use crate::sync::View;
 
 #[derive(Serialize)]

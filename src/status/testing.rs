@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use crate::engine::{Rules, Schedule, SitePlan, SiteState};
+use crate::engine::{Rules, Schedule, SitePlan};
+use crate::model::SiteState;
 use crate::sync::{Health, View};
 
 /// A state in which these sites are known, and nothing else.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::engine::SiteState;
-use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId};
+use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId, SiteState};
 
 /// What one commit writes.
 #[derive(Debug, Clone, Default)]

@@ -167,7 +167,7 @@ fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
     let body = include_str!("contract/odd_values.json");
     let (list, problems) = crate::voltus::read_list(body.as_bytes()).unwrap();
     assert_eq!(problems.counts().total(), 0, "{problems}");
-    let Some(crate::engine::Reading::Dispatch(read)) = list.readings().first().cloned() else {
+    let Some(crate::model::Reading::Dispatch(read)) = list.readings().first().cloned() else {
         panic!("a dispatch");
     };
     let odd = Entry {

@@ -8,8 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::term::next_term;
 use super::{Batch, Store, StoreError, StoreReader, Stored};
-use crate::engine::SiteState;
-use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId};
+use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId, SiteState};
 
 #[derive(Debug, Clone, Default)]
 struct Kept {

@@ -18,8 +18,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
-use crate::engine::{Answer, Doubts, List, Reading, Rules};
-use crate::model::{Asked, Dispatch, DispatchId, Event, Program, Site, SiteId};
+use crate::engine::Rules;
+use crate::model::{
+    Answer, Asked, Dispatch, DispatchId, Event, List, Program, Reading, Site, SiteId, UnreadParts,
+};
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 

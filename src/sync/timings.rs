@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::engine::Answer;
 use crate::histogram::Histogram;
+use crate::model::Answer;
 use crate::store::StoreError;
 use crate::voltus::{ApiError, Told};
 

@@ -11,13 +11,12 @@ use super::numbering::{Clocks, Numbering};
 use super::skips::Skip;
 use super::waiters::Ticket;
 use crate::clock::Now;
-use crate::engine::SiteState;
 use crate::engine::{
-    Answer, DoubtChange, Observation, Outcome, Reading, Rules, Schedule, SiteChange, SitePlan,
-    plan, reconcile,
+    DoubtChange, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
 };
 use crate::model::{
-    Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem, SiteId, Source,
+    Answer, Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem,
+    Reading, SiteId, SiteState, Source,
 };
 use crate::store::{Batch, SinkRecord, SyncRecord};
 

@@ -14,8 +14,7 @@ use super::{
     Told, read_dispatch_answer,
 };
 use crate::clock::Clock;
-use crate::engine::Answer;
-use crate::model::DispatchId;
+use crate::model::{Answer, DispatchId};
 
 /// The longest pause within an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);

@@ -17,8 +17,7 @@ mod wire;
 
 use std::future::Future;
 
-use crate::engine::Answer;
-use crate::model::DispatchId;
+use crate::model::{Answer, DispatchId};
 
 pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};

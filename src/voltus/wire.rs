@@ -19,8 +19,7 @@ use serde_json::value::RawValue;
 use self::list::Wrapped;
 use self::site::{Sites, read_sites};
 use super::{ApiError, Part, Problems};
-use crate::engine::{Doubts, List, Reading};
-use crate::model::{Dispatch, DispatchId, Program, Site};
+use crate::model::{Dispatch, DispatchId, List, Program, Reading, Site, UnreadParts};
 
 pub use self::list::ListReader;
 
@@ -163,7 +162,7 @@ fn read_dispatch(
     match read_object::<Wire<Listed>>(json) {
         Ok(wire) => {
             let number = read_number(wire.modification_number.as_ref())?;
-            let mut doubts = Doubts::default();
+            let mut doubts = UnreadParts::default();
             let read = read_sites(&wire.sites, sites, &wire.id, &mut doubts, problems);
             Ok(whole(&wire, number, read, doubts, problems))
         }
@@ -174,9 +173,9 @@ fn read_dispatch(
             problems.push(Some(&wire.id), Part::Site, || {
                 format!("its sites: {}", without_place(&error))
             });
-            let doubts = Doubts {
+            let doubts = UnreadParts {
                 sites: true,
-                ..Doubts::default()
+                ..UnreadParts::default()
             };
             Ok(whole(&wire, number, Vec::new(), doubts, problems))
         }
@@ -188,7 +187,7 @@ fn whole<S>(
     wire: &Wire<'_, S>,
     modification_number: Option<i64>,
     sites: Vec<Arc<Site>>,
-    mut doubts: Doubts,
+    mut doubts: UnreadParts,
     problems: &mut Problems,
 ) -> Reading {
     let mut detail = |field: &str, reason: String| {

@@ -13,10 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use dispatchd::engine::{
-    Answer, List, Observation, Request, Rules, Schedule, SitePlan, plan, reconcile,
-};
-use dispatchd::model::{Asked, DispatchId, Source};
+use dispatchd::engine::{Observation, Request, Rules, Schedule, SitePlan, plan, reconcile};
+use dispatchd::model::{Answer, Asked, DispatchId, List, Source};
 use dispatchd::voltus::{ListReader, read_dispatch_answer, read_list};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -12,8 +12,7 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::scenario::{ApiFault, Knobs};
 use super::upstream::{Moment, Upstream};
-use dispatchd::engine::{Answer, Doubts, List, Reading};
-use dispatchd::model::{Dispatch, DispatchId};
+use dispatchd::model::{Answer, Dispatch, DispatchId, List, Reading, UnreadParts};
 use dispatchd::voltus::{ApiError, Problems, Question, Stamp, Told};
 
 /// The API in front of the upstream.
@@ -223,7 +222,7 @@ fn garble(dispatch: &Arc<Dispatch>, dice: Dice) -> Reading {
         };
     }
     let mut read = Dispatch::clone(dispatch);
-    let mut doubts = Doubts::default();
+    let mut doubts = UnreadParts::default();
     match kind {
         1 | 2 => {
             doubts.sites = true;

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use super::receivers::Fate;
 use dispatchd::delivery::{Attempt, Start};
-use dispatchd::engine::Answer;
-use dispatchd::model::DispatchId;
+use dispatchd::model::{Answer, DispatchId};
 use dispatchd::store::{Batch, StoreError};
 use dispatchd::sync::{Effect, Input, Settings, Verdict};
 use dispatchd::voltus::{ApiError, Question, Told};

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use dispatchd::engine::{Reading, Rules};
-use dispatchd::model::{Dispatch, DispatchId, Entry, Phase, SiteId};
+use dispatchd::engine::Rules;
+use dispatchd::model::{Dispatch, DispatchId, Entry, Phase, Reading, SiteId};
 
 /// Where a dispatch that the upstream has stands at `wall`.
 pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::{Check, Verdict};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
-use crate::engine::Answer;
+use crate::model::Answer;
 use crate::registration::{Action, decide};
 use crate::store::{Probe, SqliteStore};
 use crate::voltus::{Admin, ApiError, ClientSettings, Look, Webhook};

@@ -11,8 +11,7 @@ use crate::cli::daemon_client::{AskError, DaemonClient};
 use crate::cli::output::plain;
 use crate::cli::status::report::{self, Webhooks};
 use crate::clock::{Clock, Mono, Now, SystemClock};
-use crate::engine::{Answer, Reading};
-use crate::model::{DispatchId, rfc3339};
+use crate::model::{Answer, DispatchId, Reading, rfc3339};
 use crate::voltus::{Admin, ApiError, EVENTS, Webhook};
 
 /// How often the daemon is asked.

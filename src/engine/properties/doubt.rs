@@ -7,10 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::world::{RULES, at};
-use crate::engine::{
-    Answer, List, Observation, Request, Schedule, SitePlan, SiteState, plan, reconcile,
-};
-use crate::model::{Asked, Source};
+use crate::engine::{Observation, Request, Schedule, SitePlan, plan, reconcile};
+use crate::model::{Answer, Asked, List, SiteState, Source};
 use crate::voltus::{Problems, read_list};
 
 /// A place in an answer, as a JSON pointer, and what cannot be read there, as JSON text. An empty

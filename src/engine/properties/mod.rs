@@ -22,9 +22,10 @@ use self::phases::Belief;
 use self::settled::assert_settled;
 use self::story::{Op, calm_stories, doubtful_stories, stories};
 use self::world::{RULES, Step, World, at};
-use super::{Answer, Observation, Outcome, Reading, Request, Schedule, reconcile};
+use super::{Observation, Outcome, Request, Schedule, reconcile};
 use crate::model::{
-    Asked, CancelReason, ChangeKind, Claim, Dispatch, DispatchId, Entry, Field, Inquiry, Source,
+    Answer, Asked, CancelReason, ChangeKind, Claim, Dispatch, DispatchId, Entry, Field, Inquiry,
+    Reading, Source,
 };
 
 fn config() -> ProptestConfig {

@@ -10,10 +10,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::oracle::{among, made_whole};
 use super::story::{Event, Fault, Op};
 use super::upstream::{Upstream, id};
-use crate::engine::{
-    Answer, Doubts, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
+use crate::engine::{Observation, Outcome, Request, Rules, Schedule, reconcile};
+use crate::model::{
+    Answer, Asked, Dispatch, DispatchId, Entry, Inquiry, List, Reading, Source, UnreadParts,
 };
-use crate::model::{Asked, Dispatch, DispatchId, Entry, Inquiry, Source};
 
 /// Seconds. Short, so that stories of a minute see entries dropped.
 pub const RETAIN: i64 = 40;
@@ -414,9 +414,9 @@ fn in_part(mut dispatch: Dispatch) -> Reading {
     });
     Reading::InPart {
         dispatch: Arc::new(dispatch),
-        doubts: Doubts {
+        doubts: UnreadParts {
             sites: true,
-            ..Doubts::default()
+            ..UnreadParts::default()
         },
     }
 }

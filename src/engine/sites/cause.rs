@@ -1,9 +1,8 @@
 //! Why a site is told something.
 
-use super::SiteState;
 use super::claim::Link;
 use super::plan::Record;
-use crate::model::{DispatchId, SiteId, Source};
+use crate::model::{DispatchId, SiteId, SiteState, Source};
 
 /// A change to a dispatch.
 #[derive(Debug, Clone, Copy)]

@@ -3,9 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::claim::{Hold, Link};
-use super::state::{Next, SiteMode, SiteState};
 use crate::engine::Rules;
-use crate::model::{DispatchId, Kilowatts};
+use crate::model::{DispatchId, Kilowatts, NextDispatch, SiteMode, SiteState};
 
 /// The state of a site that stood as `before`, under these claims.
 ///
@@ -83,11 +82,11 @@ fn chain_end(links: &[Link], rules: &Rules) -> Option<DateTime<Utc>> {
     Some(end)
 }
 
-fn next(links: &[Link]) -> Option<Next> {
+fn next(links: &[Link]) -> Option<NextDispatch> {
     with(links, Hold::Coming)
         .map(|link| (link.claim.dispatch.start_time, link.dispatch()))
         .min()
-        .map(|(start_time, dispatch)| Next {
+        .map(|(start_time, dispatch)| NextDispatch {
             start_time,
             dispatch: dispatch.clone(),
         })

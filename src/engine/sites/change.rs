@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::SiteState;
-use crate::model::{DispatchId, Source};
+use crate::model::{DispatchId, SiteState, Source};
 
 /// What a site is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -54,12 +54,10 @@ mod change;
 mod claim;
 mod news;
 mod plan;
-mod state;
 mod step;
 
 pub use change::{SiteChange, SiteChangeKind};
 pub use plan::SitePlan;
-pub use state::{Next, SiteMode, SiteState};
 pub use step::{Planned, plan};
 
 #[cfg(test)]

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
-use super::SiteState;
 use super::chain::judge;
 use super::claim::{Claim, Link};
 use crate::engine::{Rules, Schedule};
-use crate::model::{DispatchId, SiteId};
+use crate::model::{DispatchId, SiteId, SiteState};
 
 /// What each site must do, by site id.
 ///

@@ -9,10 +9,10 @@ use super::chain::judge;
 use super::claim::{Claim, Link, may_have_held};
 use super::news::news;
 use super::plan::{Due, Record};
-use super::{SiteChange, SiteChangeKind, SitePlan, SiteState};
+use super::{SiteChange, SiteChangeKind, SitePlan};
 use crate::engine::phase::is_far_ahead;
 use crate::engine::{Outcome, Rules, Schedule};
-use crate::model::{Asked, DispatchId, Entry, SiteId, Source};
+use crate::model::{Asked, DispatchId, Entry, SiteId, SiteState, Source};
 
 /// What a step of the plan led to.
 #[derive(Debug, Clone, Default)]

@@ -26,7 +26,7 @@ fn of(sites: Vec<Arc<Site>>) -> Dispatch {
     }
 }
 
-const SITES: Doubts = Doubts {
+const SITES: UnreadParts = UnreadParts {
     sites: true,
     names: false,
     program: false,
@@ -34,13 +34,13 @@ const SITES: Doubts = Doubts {
     metadata: false,
 };
 
-const NO_DOUBT: Doubts = Doubts {
+const NO_DOUBT: UnreadParts = UnreadParts {
     sites: false,
     ..SITES
 };
 
 impl World {
-    fn in_part(&mut self, now: i64, dispatch: Dispatch, doubts: Doubts) -> Vec<String> {
+    fn in_part(&mut self, now: i64, dispatch: Dispatch, doubts: UnreadParts) -> Vec<String> {
         let asked = self.ask();
         let dispatch = Arc::new(dispatch);
         let reading = Reading::InPart { dispatch, doubts };
@@ -113,7 +113,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
                 sites: vec![nameless],
                 ..known.clone()
             },
-            Doubts {
+            UnreadParts {
                 names: true,
                 ..NO_DOUBT
             },
@@ -126,7 +126,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
                 },
                 ..known.clone()
             },
-            Doubts {
+            UnreadParts {
                 program: true,
                 ..NO_DOUBT
             },
@@ -136,7 +136,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
                 creation_time: None,
                 ..known.clone()
             },
-            Doubts {
+            UnreadParts {
                 creation_time: true,
                 ..NO_DOUBT
             },
@@ -146,7 +146,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
                 metadata: serde_json::json!({}),
                 ..known.clone()
             },
-            Doubts {
+            UnreadParts {
                 metadata: true,
                 ..NO_DOUBT
             },
@@ -166,7 +166,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
 fn names_in_doubt_bring_back_no_site_that_is_gone() {
     let mut world = World::new();
     world.list(0, vec![of(vec![site("a", 1.0), site("b", 2.0)])]);
-    let doubts = Doubts {
+    let doubts = UnreadParts {
         names: true,
         ..NO_DOUBT
     };

@@ -5,8 +5,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::page::{Metric, Page, one};
-use crate::engine::SiteMode;
-use crate::model::{Claim, Phase};
+use crate::model::{Claim, Phase, SiteMode};
 use crate::sync::{ByTypeAndSource, Health, View};
 
 const DISPATCHES: Metric = Metric::plain(

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 
 use super::cells::{Cells, damaged};
-use crate::engine::SiteState;
-use crate::model::{Asked, Entry, Event, Inquiry};
+use crate::model::{Asked, Entry, Event, Inquiry, SiteState};
 use crate::store::StoreError;
 
 /// What [`entry`] reads, in its order.

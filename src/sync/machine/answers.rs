@@ -6,8 +6,8 @@ use rand::RngExt;
 
 use super::{Call, Machine};
 use crate::clock::{Mono, Now};
-use crate::engine::{Answer, Observation, Request};
-use crate::model::{Asked, DispatchId, Source};
+use crate::engine::{Observation, Request};
+use crate::model::{Answer, Asked, DispatchId, Source};
 use crate::sync::fetcher::Why;
 use crate::sync::slowdown::Resource;
 use crate::sync::waiters::Ticket;

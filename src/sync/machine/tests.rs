@@ -6,8 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::delivery::{Attempt, Sink};
-use crate::engine::{Answer, List, Reading};
-use crate::model::{Dispatch, Event, Program};
+use crate::model::{Answer, Dispatch, Event, List, Program, Reading};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
 

@@ -133,13 +133,13 @@ fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
         id: id("a"),
         reason: "start_time: it is no time".into(),
     };
-    let sites = Doubts {
+    let sites = UnreadParts {
         sites: true,
-        ..Doubts::default()
+        ..UnreadParts::default()
     };
-    let metadata = Doubts {
+    let metadata = UnreadParts {
         metadata: true,
-        ..Doubts::default()
+        ..UnreadParts::default()
     };
     let cases = [
         (unreadable, "unavailable"),
@@ -173,9 +173,9 @@ fn a_webhook_whose_look_up_says_more_than_the_list_that_overtook_it_is_fetched_a
     let whole = || with_site(dispatch("a", 100));
     let in_part = Reading::InPart {
         dispatch: Arc::new(dispatch("a", 100)),
-        doubts: Doubts {
+        doubts: UnreadParts {
             sites: true,
-            ..Doubts::default()
+            ..UnreadParts::default()
         },
     };
     let due = second_poll();

@@ -7,8 +7,8 @@ use warp::path::FullPath;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::engine::Answer;
 use crate::http::{Bounds, json_reply, serve};
+use crate::model::Answer;
 use crate::sandbox::{Options, Sandbox};
 
 async fn listener() -> TcpListener {

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::site::Sites;
 use super::{read_object, read_one, unreadable};
-use crate::engine::{List, Reading};
+use crate::model::{List, Reading};
 use crate::voltus::{ApiError, Part, Problems};
 
 /// The form of a list, and of an answer by id in the webhook tutorial. Page

@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{read_object, read_text, text_or_number, without_place};
-use crate::engine::Doubts;
-use crate::model::{DispatchId, Kilowatts, Site, SiteId};
+use crate::model::{DispatchId, Kilowatts, Site, SiteId, UnreadParts};
 use crate::voltus::{Part, Problems};
 
 /// Sites that were read without fault, by what their bytes hash to. Those of many
@@ -59,7 +58,7 @@ pub(super) fn read_sites(
     elements: &[&RawValue],
     known: &mut Sites,
     dispatch: &DispatchId,
-    doubts: &mut Doubts,
+    doubts: &mut UnreadParts,
     problems: &mut Problems,
 ) -> Vec<Arc<Site>> {
     let mut sites = Vec::with_capacity(elements.len());

@@ -44,7 +44,7 @@ fn counts(problems: &Problems) -> &Unreadable {
 }
 
 /// The first dispatch of a list, which could be read in part.
-fn in_part(list: &List) -> (&Dispatch, Doubts) {
+fn in_part(list: &List) -> (&Dispatch, UnreadParts) {
     match &list.readings()[0] {
         Reading::InPart { dispatch, doubts } => (dispatch, *doubts),
         other => panic!("{other:?}"),
@@ -242,11 +242,11 @@ fn details_that_cannot_be_read_are_in_doubt_and_reported() {
     for (dispatch, what) in cases {
         let (list, problems) = list(std::slice::from_ref(&dispatch));
         let (_, doubts) = in_part(&list);
-        let expected = Doubts {
+        let expected = UnreadParts {
             names: what == "names",
             program: what == "program",
             creation_time: what == "creation_time",
-            ..Doubts::default()
+            ..UnreadParts::default()
         };
         assert_eq!(doubts, expected, "{dispatch}");
         assert_eq!(counts(&problems).details, 1, "{dispatch}");

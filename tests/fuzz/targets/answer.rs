@@ -2,8 +2,7 @@
 //! and both forms of it read the same.
 #![no_main]
 
-use dispatchd::engine::Reading;
-use dispatchd::model::DispatchId;
+use dispatchd::model::{DispatchId, Reading};
 use dispatchd::voltus::read_dispatch_answer;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatchd::engine::{
-    Answer, List, Observation, Request, Rules, Schedule, SitePlan, SiteState, plan, reconcile,
-};
-use dispatchd::model::{Asked, Source};
+use dispatchd::engine::{Observation, Request, Rules, Schedule, SitePlan, plan, reconcile};
+use dispatchd::model::{Answer, Asked, List, SiteState, Source};
 use dispatchd::voltus::read_list;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;

@@ -2,7 +2,7 @@
 //! was read is read again from what we write of it.
 #![no_main]
 
-use dispatchd::engine::Reading;
+use dispatchd::model::Reading;
 use dispatchd::voltus::read_list;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};

@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::Durable;
 use crate::oracle;
 use crate::violation::{Checked, must};
-use dispatchd::engine::{Answer, Reading};
-use dispatchd::model::{Asked, CancelReason, Dispatch, DispatchId, Entry};
+use dispatchd::model::{Answer, Asked, CancelReason, Dispatch, DispatchId, Entry, Reading};
 use dispatchd::store::Batch;
 use dispatchd::voltus::{Question, Told};
 

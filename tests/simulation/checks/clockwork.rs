@@ -11,8 +11,8 @@ use super::{Durable, StepEnd};
 use crate::oracle;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, must};
-use dispatchd::engine::{Rules, SiteState};
-use dispatchd::model::{CancelReason, Dispatch, Entry, Phase};
+use dispatchd::engine::Rules;
+use dispatchd::model::{CancelReason, Dispatch, Entry, Phase, SiteState};
 
 /// How long a disk that failed is left alone, and how often clocks are read.
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,8 +9,7 @@ use super::Durable;
 use crate::oracle;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, Violation, must};
-use dispatchd::engine::{Answer, Reading};
-use dispatchd::model::{Asked, Dispatch, DispatchId, Entry};
+use dispatchd::model::{Answer, Asked, Dispatch, DispatchId, Entry, Reading};
 use dispatchd::sync::{Input, Verdict};
 use dispatchd::voltus::Told;
 

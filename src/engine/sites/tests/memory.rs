@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::world::{But, World, at, dispatch, lead, seconds, site, site_id};
-use crate::engine::{Rules, SiteChange, SiteChangeKind, SitePlan, SiteState};
-use crate::model::Source;
+use crate::engine::{Rules, SiteChange, SiteChangeKind, SitePlan};
+use crate::model::{SiteState, Source};
 
 const NOTHING: [&str; 0] = [];
 

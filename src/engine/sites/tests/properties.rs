@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::super::plan;
 use super::world::{But, World, at, dispatch, lead, seconds, site, site_id};
-use crate::engine::{Outcome, Rules, SiteMode, SitePlan, SiteState};
-use crate::model::{CancelReason, Dispatch, DispatchId};
+use crate::engine::{Outcome, Rules, SitePlan};
+use crate::model::{CancelReason, Dispatch, DispatchId, SiteMode, SiteState};
 
 const DISPATCHES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const SITES: [&str; 3] = ["s", "t", "u"];
@@ -188,7 +188,7 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
         until,
         commitment_kw: commitments.last().copied(),
         dispatches,
-        next: next.map(|it| crate::engine::Next {
+        next: next.map(|it| crate::model::NextDispatch {
             start_time: it.start_time,
             dispatch: it.id.clone(),
         }),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::{Planned, SiteChangeKind, SitePlan, SiteState, plan};
-use crate::engine::{
-    Answer, List, Observation, Outcome, Reading, Request, Rules, Schedule, reconcile,
+use super::super::{Planned, SiteChangeKind, SitePlan, plan};
+use crate::engine::{Observation, Outcome, Request, Rules, Schedule, reconcile};
+use crate::model::{
+    Answer, Asked, Dispatch, DispatchId, Kilowatts, List, Program, Reading, Site, SiteId,
+    SiteState, Source,
 };
-use crate::model::{Asked, Dispatch, DispatchId, Kilowatts, Program, Site, SiteId, Source};
 
 /// Rules with a lead of so many seconds.
 pub(super) fn lead(seconds: u64) -> Rules {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DispatchId, Kilowatts, SiteId, time};
+use super::{DispatchId, Kilowatts, SiteId, time};
 
 /// Whether a site must curtail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl SiteMode {
 
 /// The dispatch that will hold a site next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Next {
+pub struct NextDispatch {
     /// When it starts, UTC. Its lead begins earlier.
     #[serde(serialize_with = "time::write")]
     pub start_time: DateTime<Utc>,
@@ -35,8 +35,7 @@ pub struct Next {
     pub dispatch: DispatchId,
 }
 
-/// A site as `/sites` shows it and `site.*` events carry it. Also what is
-/// stored of it, and given to [`SitePlan::restore`](super::SitePlan::restore).
+/// A site as `/sites` shows it, `site.*` events carry it and the store keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteState {
     /// The upstream's id for it.
@@ -61,12 +60,12 @@ pub struct SiteState {
     /// The dispatches that hold it now, by id.
     pub dispatches: Vec<DispatchId>,
     /// The next one that will, and does not hold it yet.
-    pub next: Option<Next>,
+    pub next: Option<NextDispatch>,
 }
 
 impl SiteState {
     /// A site of which nothing is known but its id, heard of at `since`.
-    pub(super) fn unknown(id: SiteId, since: DateTime<Utc>) -> Self {
+    pub fn unknown(id: SiteId, since: DateTime<Utc>) -> Self {
         Self {
             id,
             name: String::new(),

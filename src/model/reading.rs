@@ -1,12 +1,11 @@
 //! One dispatch of an answer, as far as it could be read (rule R11).
 //!
-//! Start at [`Reading`]. The wire only says what it could not read; what that
-//! means for the schedule is decided here: in doubt, what is known stays.
+//! Start at [`Reading`]. What could not be read stays as the schedule holds it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Dispatch, DispatchId, Program, Site, SiteId};
+use super::{Dispatch, DispatchId, Program, Site, SiteId};
 
 /// One dispatch of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +18,7 @@ pub enum Reading {
         /// What could be read. What could not is empty, or is not there.
         dispatch: Arc<Dispatch>,
         /// What could not.
-        doubts: Doubts,
+        doubts: UnreadParts,
     },
     /// Whether or when it holds could not be read: it is there, and it stays
     /// wholly as the schedule has it. A new start with an old end could release
@@ -35,7 +34,7 @@ pub enum Reading {
 /// The parts of a dispatch that could not be read in one answer, apart from
 /// amounts: an amount that cannot be read is an unknown amount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Doubts {
+pub struct UnreadParts {
     /// Some site, or the list of sites. Which site is meant is not known.
     pub sites: bool,
     /// The name or location of some site, which is empty here.
@@ -78,13 +77,13 @@ impl Reading {
 
     /// Whether it is this very dispatch. What was read in part is compared anew
     /// each time.
-    pub(super) fn shares(&self, dispatch: &Arc<Dispatch>) -> bool {
+    pub fn shares(&self, dispatch: &Arc<Dispatch>) -> bool {
         matches!(self, Self::Dispatch(shown) if Arc::ptr_eq(shown, dispatch))
     }
 
     /// Whether this one counts, and not one of the same dispatch that came before
     /// it in the same list.
-    pub(super) fn replaces(&self, first: &Self) -> bool {
+    pub fn replaces(&self, first: &Self) -> bool {
         match (first.dispatch(), self.dispatch()) {
             (Some(first), Some(second)) => {
                 match (first.modification_number, second.modification_number) {
@@ -98,7 +97,7 @@ impl Reading {
     }
 }
 
-impl Doubts {
+impl UnreadParts {
     /// Whether there is any.
     pub fn any(self) -> bool {
         self != Self::default()
@@ -106,7 +105,7 @@ impl Doubts {
 
     /// The dispatch that was read as `read`, where the schedule holds `held`:
     /// what could not be read stays as it is held.
-    pub(super) fn settle(self, read: &Arc<Dispatch>, held: &Arc<Dispatch>) -> Arc<Dispatch> {
+    pub fn settle(self, read: &Arc<Dispatch>, held: &Arc<Dispatch>) -> Arc<Dispatch> {
         let mut whole = Dispatch::clone(read);
         if self.sites || self.names {
             whole.sites = self.sites_of(read, held);
