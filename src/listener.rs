@@ -25,6 +25,7 @@ use warp::reply::Response;
 
 use crate::clock::Clock;
 use crate::http::{Peer, json_reply, no_such_path, refusal, wrong_method};
+use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
 use crate::sync::{Inbox, Verdict};
 
@@ -33,9 +34,6 @@ use hint::{Hint, HintError};
 use notices::Notices;
 pub use peers::Peers;
 pub use traffic::{Answered, Traffic};
-
-/// The path that webhooks are posted to.
-pub const PATH: &str = "/dispatch-listener";
 
 /// The longest body of a webhook, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -174,8 +172,8 @@ impl Wrong {
 /// The path that webhooks are posted to, with the secret if there is one.
 pub fn path_with(secret: Option<&SecretString>) -> String {
     match secret {
-        Some(secret) => format!("{PATH}/{}", secret.expose_secret()),
-        None => PATH.to_owned(),
+        Some(secret) => format!("{WEBHOOK_PATH}/{}", secret.expose_secret()),
+        None => WEBHOOK_PATH.to_owned(),
     }
 }
 

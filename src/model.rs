@@ -28,3 +28,7 @@ pub use order::Asked;
 pub use reading::{Reading, UnreadParts};
 pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;
+
+/// The path of the webhook endpoint, on the listener and in what is registered at
+/// the API. A secret may follow it.
+pub const WEBHOOK_PATH: &str = "/dispatch-listener";

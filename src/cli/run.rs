@@ -11,7 +11,7 @@ use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
 use crate::config::{Config, PublicUrl, RunOptions, StatePath};
 use crate::daemon::{Daemon, Reload, shield_secrets};
-use crate::listener;
+use crate::model::WEBHOOK_PATH;
 
 /// Runs the daemon until it is told to end.
 pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failure> {
@@ -100,7 +100,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
     tracing::info!(
         "webhooks come in at http://{}{}{secret}",
         daemon.listen(),
-        listener::PATH
+        WEBHOOK_PATH
     );
     if let Some(url) = config.public_url.as_ref().map(PublicUrl::url) {
         tracing::info!("the webhook is kept registered at {url}");

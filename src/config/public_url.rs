@@ -4,7 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::Problem;
-use crate::listener::{PATH, path_with};
+use crate::listener::path_with;
+use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
 use crate::voltus::{WebhookUrl, listener_end};
 
@@ -61,7 +62,7 @@ fn read(text: &SecretString, secret: Option<&SecretString>) -> Result<WebhookUrl
     let whole = match listener_end(path).and_then(|end| path.split_at_checked(end)) {
         None => format!("{path}{}", path_with(secret)),
         Some((listener, "")) => {
-            let before = listener.strip_suffix(PATH).unwrap_or_default();
+            let before = listener.strip_suffix(WEBHOOK_PATH).unwrap_or_default();
             format!("{before}{}", path_with(secret))
         }
         // Something in between may know what follows, and take it away.
@@ -72,7 +73,7 @@ fn read(text: &SecretString, secret: Option<&SecretString>) -> Result<WebhookUrl
                 return Err(Problem::new(
                     OPTION,
                     format!(
-                        "what follows {PATH} in it is not the secret of --webhook-secret; leave it out, it is appended"
+                        "what follows {WEBHOOK_PATH} in it is not the secret of --webhook-secret; leave it out, it is appended"
                     ),
                 ));
             }

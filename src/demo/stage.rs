@@ -17,7 +17,7 @@ use super::story::Missing;
 use super::teller::Teller;
 use crate::config::{Config, ConfigError, RunOptions};
 use crate::daemon::{Daemon, DaemonError};
-use crate::listener;
+use crate::model::WEBHOOK_PATH;
 use crate::sandbox::{Options, Sandbox, StartError};
 
 /// Why the stage could not be set.
@@ -80,7 +80,7 @@ impl Stage {
         // It ends after the daemon, with this handle's `stop`.
         let sandbox = Sandbox::start(options, socket, CancellationToken::new())?;
         let daemon = Daemon::start(&config(&sandbox.url(), pace.poll)?).await?;
-        let webhooks = format!("http://{}{}", daemon.listen(), listener::PATH);
+        let webhooks = format!("http://{}{}", daemon.listen(), WEBHOOK_PATH);
         let status = format!("http://{}", daemon.status_listen());
         sandbox.add_webhook(webhooks.as_str());
         let over = CancellationToken::new();

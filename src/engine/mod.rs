@@ -23,6 +23,4 @@ pub use schedule::Schedule;
 pub use sites::{Planned, SiteChange, SiteChangeKind, SitePlan, plan};
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

@@ -107,4 +107,4 @@ pub trait StoreReader: Send + 'static {
 }
 
 #[cfg(test)]
-pub(crate) mod contract;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::http::is_loopback;
-use crate::listener::PATH;
+use crate::model::WEBHOOK_PATH;
 
 /// What a registration must tell of, so that no dispatch is missed.
 pub const EVENTS: [&str; 2] = ["dispatch.create", "dispatch.update"];
@@ -89,11 +89,11 @@ impl WebhookUrl {
 /// Where the listener's path ends within `path`, if it is there.
 pub(crate) fn listener_end(path: &str) -> Option<usize> {
     let ends = |(at, _)| {
-        let end = at + PATH.len();
+        let end = at + WEBHOOK_PATH.len();
         let rest = path.get(end..)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(end)
     };
-    path.rmatch_indices(PATH).find_map(ends)
+    path.rmatch_indices(WEBHOOK_PATH).find_map(ends)
 }
 
 impl fmt::Display for WebhookUrl {

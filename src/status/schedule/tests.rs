@@ -7,7 +7,7 @@ use super::*;
 use crate::engine::Schedule;
 use crate::model::{Event, Phase, Source};
 use crate::status::testing::view;
-use crate::store::contract::entry;
+use crate::store::tests::entry;
 use crate::store::{MemoryStore, StoreReader};
 
 /// The state after so many changes, each of which raised the number by one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::schema::MIGRATIONS;
 use super::*;
-use crate::store::contract::batch;
+use crate::store::tests::batch;
 
 struct Folder(tempfile::TempDir);
 
@@ -103,7 +103,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
     let mut store = folder.open().unwrap();
     let after = store.load().unwrap();
     assert_eq!((&after.id, after.position), (&stored.id, 1));
-    assert_eq!(after.entries, [crate::store::contract::entry("dkmq")]);
+    assert_eq!(after.entries, [crate::store::tests::entry("dkmq")]);
     let mut reader = store.reader().unwrap();
     let mut lines = || {
         let lines = reader.history(after.entries[0].id()).unwrap();

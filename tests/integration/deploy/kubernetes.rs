@@ -112,7 +112,7 @@ fn nothing_leads_to_the_status_but_probes_and_prometheus() {
     let [path] = &rule["http"]["paths"].as_array().unwrap()[..] else {
         panic!("one path");
     };
-    assert_eq!(path["path"], dispatchd::listener::PATH);
+    assert_eq!(path["path"], dispatchd::model::WEBHOOK_PATH);
     let backend = &path["backend"]["service"];
     assert_eq!(backend["name"], service["metadata"]["name"]);
     assert_eq!(backend["port"]["name"], port["name"]);

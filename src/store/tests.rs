@@ -164,7 +164,7 @@ fn what_was_committed_is_found_after_a_restart_and_the_term_is_another() {
 
 #[test]
 fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
-    let body = include_str!("contract/odd_values.json");
+    let body = include_str!("tests/odd_values.json");
     let (list, problems) = crate::voltus::read_list(body.as_bytes()).unwrap();
     assert_eq!(problems.counts().total(), 0, "{problems}");
     let Some(crate::model::Reading::Dispatch(read)) = list.readings().first().cloned() else {

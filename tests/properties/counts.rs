@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::story::stories;
 use super::{config, play};
-use crate::model::Phase;
+use dispatchd::model::Phase;
 
 proptest! {
     #![proptest_config(config())]

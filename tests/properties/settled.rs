@@ -4,8 +4,8 @@ use super::oracle::is_long_over;
 use super::phases;
 use super::upstream::id;
 use super::world::{World, at};
-use crate::engine::Schedule;
-use crate::model::{CancelReason, Entry};
+use dispatchd::engine::Schedule;
+use dispatchd::model::{CancelReason, Entry};
 
 fn withdrawn(entry: &Entry) -> bool {
     entry.cancel_reason == Some(CancelReason::Withdrawn)

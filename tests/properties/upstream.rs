@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::story::{Edit, Event};
 use super::world::at;
-use crate::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
 
 /// Few ids, so that what happens happens to the same ones.
 pub fn id(number: u8) -> DispatchId {

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::oracle::{Word, word};
 use super::world::{Step, at};
-use crate::engine::{Observation, Schedule};
-use crate::model::{ChangeKind, Dispatch, DispatchId, Entry, Field, Phase};
+use dispatchd::engine::{Observation, Schedule};
+use dispatchd::model::{ChangeKind, Dispatch, DispatchId, Entry, Field, Phase};
 
 /// The phase of a dispatch whose start and end have passed or not.
 fn phase_of(dispatch: &Dispatch, started: bool, ended: bool) -> Phase {

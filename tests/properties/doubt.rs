@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::world::{RULES, at};
-use crate::engine::{Observation, Request, Schedule, SitePlan, plan, reconcile};
-use crate::model::{Answer, Asked, List, SiteState, Source};
-use crate::voltus::{Problems, read_list};
+use dispatchd::engine::{Observation, Request, Schedule, SitePlan, plan, reconcile};
+use dispatchd::model::{Answer, Asked, List, SiteState, Source};
+use dispatchd::voltus::{Problems, read_list};
 
 /// A place in an answer, as a JSON pointer, and what cannot be read there, as JSON text. An empty
 /// text takes the place away.
@@ -183,7 +183,7 @@ proptest! {
             for (before, after) in before.iter().zip(&after) {
                 prop_assert_eq!(command(before), command(after), "{:?}", faults);
                 let amount = after.commitment_kw;
-                let known = [5.0, 6.0, 7.0].map(|kw| Some(crate::model::Kilowatts(kw)));
+                let known = [5.0, 6.0, 7.0].map(|kw| Some(dispatchd::model::Kilowatts(kw)));
                 prop_assert!(amount.is_none() || known.contains(&amount), "{:?}", amount);
                 prop_assert!(amount <= before.commitment_kw);
             }

@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::oracle::{among, made_whole};
 use super::story::{Event, Fault, Op};
 use super::upstream::{Upstream, id};
-use crate::engine::{Observation, Outcome, Request, Rules, Schedule, reconcile};
-use crate::model::{
+use dispatchd::engine::{Observation, Outcome, Request, Rules, Schedule, reconcile};
+use dispatchd::model::{
     Answer, Asked, Dispatch, DispatchId, Entry, Inquiry, List, Reading, Source, UnreadParts,
 };
 

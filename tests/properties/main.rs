@@ -2,6 +2,13 @@
 //! does, however its answers are late, lost, wrong or overtaken, whatever the
 //! clock does, and whenever the daemon starts again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this crate is tests: what is not as it must be ends one"
+)]
+
 mod counts;
 mod doubt;
 mod oracle;
@@ -22,8 +29,8 @@ use self::phases::Belief;
 use self::settled::assert_settled;
 use self::story::{Op, calm_stories, doubtful_stories, stories};
 use self::world::{RULES, Step, World, at};
-use super::{Observation, Outcome, Request, Schedule, reconcile};
-use crate::model::{
+use dispatchd::engine::{Observation, Outcome, Request, Schedule, reconcile};
+use dispatchd::model::{
     Answer, Asked, CancelReason, ChangeKind, Claim, Dispatch, DispatchId, Entry, Field, Inquiry,
     Reading, Source,
 };

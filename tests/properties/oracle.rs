@@ -9,8 +9,10 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::world::{RETAIN, Step, at};
-use crate::engine::{Observation, Schedule};
-use crate::model::{Answer, Asked, ChangeKind, Dispatch, DispatchId, Entry, List, Phase, Reading};
+use dispatchd::engine::{Observation, Schedule};
+use dispatchd::model::{
+    Answer, Asked, ChangeKind, Dispatch, DispatchId, Entry, List, Phase, Reading,
+};
 
 /// What an answer says of one dispatch.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,0 +1,109 @@
+//! Imports run downwards: a module knows only what lies below it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this crate is tests: what is not as it must be ends one"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The modules of the crate, each above those that it may know.
+const ORDER: [&str; 22] = [
+    "clock",
+    "histogram",
+    "retry",
+    "seldom",
+    "secret",
+    "model",
+    "http",
+    "engine",
+    "store",
+    "voltus",
+    "delivery",
+    "sync",
+    "listener",
+    "registration",
+    "status",
+    "config",
+    "sandbox",
+    "daemon",
+    "demo",
+    "fuzzing",
+    "cli",
+    "main",
+];
+
+/// What may know the words of the field, and nothing that decides or acts.
+const KNOW_THE_MODEL_ALONE: [&str; 2] = ["store", "voltus"];
+
+/// What may be known by anything: it depends on nothing of the crate.
+const TOOLS: [&str; 6] = ["clock", "histogram", "retry", "seldom", "secret", "http"];
+
+fn rank(module: &str) -> usize {
+    let place = ORDER.iter().position(|known| *known == module);
+    place.unwrap_or_else(|| panic!("src/{module} has no place in the order of {}", file!()))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let entries = entries.map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
+        .collect()
+}
+
+/// The modules of the crate that the code of a file names, its tests left out.
+fn known(code: &str) -> BTreeSet<&str> {
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines
+        .flat_map(|line| line.split("crate::").skip(1))
+        .map(|path| {
+            let end = path.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            &path[..end.unwrap_or(path.len())]
+        })
+        .filter(|module| ORDER.contains(module))
+        .collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.iter().any(|part| {
+        let name = part.to_string_lossy();
+        ["tests", "testing"].contains(&name.trim_end_matches(".rs"))
+    })
+}
+
+#[test]
+fn imports_run_downwards() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut upwards = Vec::new();
+    for path in files(&src) {
+        let inside = path.strip_prefix(&src).unwrap();
+        let first = inside.iter().next().unwrap().to_string_lossy().into_owned();
+        let module = first.trim_end_matches(".rs");
+        if module == "lib" || is_test(inside) {
+            continue;
+        }
+        let code = std::fs::read_to_string(&path).unwrap();
+        for other in known(&code).into_iter().filter(|other| *other != module) {
+            let too_much = KNOW_THE_MODEL_ALONE.contains(&module)
+                && other != "model"
+                && !TOOLS.contains(&other);
+            if rank(other) > rank(module) || too_much {
+                upwards.push(format!("src/{} knows {other}", inside.display()));
+            }
+        }
+    }
+    assert!(upwards.is_empty(), "{}", upwards.join("\n"));
+}
