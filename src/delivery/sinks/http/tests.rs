@@ -398,11 +398,12 @@ async fn attempts_that_hang_hold_up_no_other() {
             hangs.recv().await.unwrap();
         }
         let one = [event("e-2", "site.curtail", "s1")];
-        timeout(Duration::from_secs(1), sink.deliver(&one)).await
+        sink.deliver(&one).await
     };
+    // Those that hang are given up after the limit of an attempt.
     tokio::select! {
-        _ = hanging => panic!("they hang"),
-        other = other => assert_eq!(other, Ok(Attempt::Delivered)),
+        _ = hanging => panic!("they hold it up"),
+        other = other => assert_eq!(other, Attempt::Delivered),
     }
 }
 
