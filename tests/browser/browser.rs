@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::harness::need;
+
 /// It is ended when this is dropped.
 pub struct Browser {
     driver: Child,
@@ -17,15 +19,19 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A browser with an empty profile. `None` where none is installed.
-    pub async fn open() -> Option<Self> {
+    /// A browser with an empty profile.
+    pub async fn open() -> Self {
+        for part in ["chromium", "chromedriver"] {
+            let there = Command::new(part).arg("--version").output().is_ok();
+            need(part, there);
+        }
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .ok()?;
+            .unwrap();
         let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = lines.map_while(Result::ok).find_map(|line| {
             let port = line.split_once("successfully on port ")?.1;
@@ -38,7 +44,7 @@ impl Browser {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             _profile: profile,
         };
-        let base = format!("http://127.0.0.1:{}/session", port?);
+        let base = format!("http://127.0.0.1:{}/session", port.unwrap());
         let profile = format!("--user-data-dir={}", browser._profile.path().display());
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -51,7 +57,7 @@ impl Browser {
         browser.session.clone_from(&base);
         let session = browser.command("", capabilities).await;
         browser.session = format!("{base}/{}", session["sessionId"].as_str().unwrap());
-        Some(browser)
+        browser
     }
 
     async fn command(&self, path: &str, body: Value) -> Value {

@@ -233,12 +233,12 @@ async fn cancelled(webhooks: Webhooks) {
 /// Both ways of one acceptance test.
 macro_rules! acceptance_tests {
     ($($name:ident: $working:ident, $lost:ident;)*) => {$(
-        #[tokio::test]
+        #[apply(test)]
         async fn $working() {
             $name(Webhooks::Working).await;
         }
 
-        #[tokio::test]
+        #[apply(test)]
         async fn $lost() {
             $name(Webhooks::Lost).await;
         }

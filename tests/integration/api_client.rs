@@ -48,7 +48,7 @@ async fn webhooks_in_vain(daemon: &Daemon, lasts: Duration) -> usize {
     number.into_inner()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn while_the_api_refuses_connections_webhooks_do_not_spend_the_budget() {
     let world = World::new().await;
     let daemon = world
@@ -66,7 +66,7 @@ async fn while_the_api_refuses_connections_webhooks_do_not_spend_the_budget() {
     daemon.wait_for_log("slowed down").await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn while_the_api_answers_503_to_everything_webhooks_do_not_spend_the_budget() {
     let world = World::new().await;
     let daemon = world
@@ -105,7 +105,7 @@ async fn while_the_api_answers_503_to_everything_webhooks_do_not_spend_the_budge
     assert_eq!(changes("slowed down"), 1, "once for each change");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn status_says_that_requests_are_slowed_down_why_and_until_when() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -148,7 +148,7 @@ async fn status_says_that_requests_are_slowed_down_why_and_until_when() {
     assert!(slow["reason"].as_str().unwrap().contains("429"), "{slow}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn status_says_that_full_speed_is_back() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -166,7 +166,7 @@ async fn status_says_that_full_speed_is_back() {
     assert_eq!(daemon.health().await["sync"]["slowdown"], Value::Null);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn one_dispatch_that_answers_500_slows_no_other_down() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -183,7 +183,7 @@ async fn one_dispatch_that_answers_500_slows_no_other_down() {
     assert!(!daemon.log().iter().any(|line| line.contains("slowed down")));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_person_s_poll_comes_at_once_although_the_api_was_failing() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -198,7 +198,7 @@ async fn a_person_s_poll_comes_at_once_although_the_api_was_failing() {
     assert!((now() - begun).num_milliseconds() < 2000);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn when_the_api_moves_and_the_old_address_answers_503_the_new_one_is_found() {
     let world = World::new().await;
     // What is asked on a connection from before the move is answered by the old
@@ -230,7 +230,7 @@ async fn when_the_api_moves_and_the_old_address_answers_503_the_new_one_is_found
     daemon.wait_until_ready().await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_redirect_to_a_new_version_on_the_api_s_host_is_followed_and_warned_about_once() {
     let world = World::new().await;
     let shown = dispatch("d", 1, in_ms(3_600_000), None);
@@ -266,7 +266,7 @@ async fn a_redirect_to_a_new_version_on_the_api_s_host_is_followed_and_warned_ab
     assert_eq!(warned("a poll failed"), 0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn each_redirect_that_is_followed_takes_a_request_of_the_budget() {
     let world = World::new().await;
     let times: Arc<Mutex<Vec<DateTime<Utc>>>> = Arc::default();
@@ -300,7 +300,7 @@ async fn each_redirect_that_is_followed_takes_a_request_of_the_budget() {
     assert_eq!(daemon.health().await["sync"]["polls"]["failed"], 0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_redirect_to_another_host_is_not_followed_and_the_key_does_not_go_there() {
     let world = World::new().await;
     let other = Upstream::new(|_| raw_answer("200 OK", "", NO_DISPATCHES)).await;
@@ -338,7 +338,7 @@ fn unnumbered(id: &str, start: DateTime<Utc>, authorized: bool) -> Value {
     dispatch
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_list_from_a_cache_undoes_no_cancellation_and_curtails_nobody() {
     let world = World::new().await;
     let daemon = world.setup().polling("1h").ready().await;
@@ -373,7 +373,7 @@ async fn a_list_from_a_cache_undoes_no_cancellation_and_curtails_nobody() {
     assert_eq!(daemon.phase("d").await, "active");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_answer_by_id_from_a_cache_changes_nothing_that_was_asked_for_later() {
     let world = World::new().await;
     let daemon = world.setup().polling("1h").ready().await;
@@ -394,7 +394,7 @@ async fn an_answer_by_id_from_a_cache_changes_nothing_that_was_asked_for_later()
     assert_eq!(daemon.phase("d").await, "cancelled");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_list_that_is_older_than_three_intervals_is_no_successful_poll() {
     let world = World::new().await;
     let daemon = world.setup().polling("1s").ready().await;
@@ -414,7 +414,7 @@ async fn a_list_that_is_older_than_three_intervals_is_no_successful_poll() {
     daemon.wait_until_ready().await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn every_request_to_the_api_asks_caches_for_a_fresh_answer() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::harness::{Raw, Setup, World, dispatch, hint, in_ms, now, wait_until};
 
-#[tokio::test]
+#[apply(test)]
 async fn six_hundred_half_open_connections_delay_no_webhook_and_are_ended_in_30_s() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let world = World::new().await;
@@ -33,7 +33,7 @@ async fn six_hundred_half_open_connections_delay_no_webhook_and_are_ended_in_30_
     assert!(took.num_seconds() < 30, "{took}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_flood_of_junk_ids_costs_no_more_than_the_budget_and_delays_no_healing() {
     let world = World::new().await;
     let setup = world.setup().polling("1s").with("--api-rate", 240);
@@ -110,7 +110,7 @@ async fn fails(world: &World, url: &str) -> String {
     poll["error"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_answer_of_400_mb_is_refused_and_memory_stays_bounded() {
     let world = World::new().await;
     let chunk = Box::leak(vec![b' '; 1 << 20].into_boxed_slice());
@@ -123,7 +123,7 @@ async fn an_answer_of_400_mb_is_refused_and_memory_stays_bounded() {
     assert!(fails(&world, &url).await.contains("--api-max-body"));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_wrong_content_length_is_a_failed_poll() {
     let world = World::new().await;
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"dispatches\":[]}".to_owned();

@@ -94,7 +94,7 @@ fn bad_answers() -> Vec<(&'static str, RawAnswer, &'static str)> {
     ]
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_bad_list_changes_nothing_and_the_next_good_one_is_taken() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -115,7 +115,7 @@ async fn a_bad_list_changes_nothing_and_the_next_good_one_is_taken() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_bad_answer_by_id_is_answered_503_and_changes_nothing() {
     use dispatchd::sandbox::Question;
     let world = World::new().await;
@@ -148,7 +148,7 @@ async fn a_bad_answer_by_id_is_answered_503_and_changes_nothing() {
     assert_eq!(daemon.revision().await, revision + 1);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
     let world = World::new().await;
     let setup = world.setup().polling("200ms");
@@ -188,7 +188,7 @@ async fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
     daemon.wait_until_ready().await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_key_does_not_travel_with_a_redirect() {
     let world = World::new().await;
     let elsewhere = World::new().await;
@@ -210,7 +210,7 @@ async fn the_key_does_not_travel_with_a_redirect() {
     assert!(elsewhere.sandbox.requests().is_empty());
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_rotated_key_is_read_from_its_file_without_a_restart() {
     let world = World::with_key("n3w-key").await;
     std::fs::write(world.path("key"), "old-key\n").unwrap();
@@ -233,7 +233,7 @@ async fn a_rotated_key_is_read_from_its_file_without_a_restart() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_that_cannot_be_read_harms_no_other_and_keeps_its_last_state() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -270,7 +270,7 @@ async fn a_dispatch_that_cannot_be_read_harms_no_other_and_keeps_its_last_state(
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_list_longer_than_allowed_is_refused() {
     let world = World::new().await;
     let setup = world.setup().with("--api-max-body", "4096");
@@ -283,7 +283,7 @@ async fn a_list_longer_than_allowed_is_refused() {
     assert_eq!(daemon.poll().await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_api_that_trickles_holds_up_no_webhook() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -117,7 +117,7 @@ fn refused(output: &Output, option: &Opt, value: &str) {
     assert_eq!(code, Some(2), "{option:?} {value}: {said}");
 }
 
-#[test]
+#[apply(test)]
 fn no_option_takes_a_duration_of_more_than_ten_years() {
     let folder = tempfile::tempdir().unwrap();
     let options = options("D");
@@ -157,7 +157,7 @@ fn no_option_takes_a_duration_of_more_than_ten_years() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_duration_is_taken_up_to_ten_years_and_refused_beyond_by_a_line_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let options: Vec<Opt> = options("D").into_iter().collect();
@@ -182,7 +182,7 @@ fn a_duration_is_taken_up_to_ten_years_and_refused_beyond_by_a_line_that_names_i
     }
 }
 
-#[test]
+#[apply(test)]
 fn no_number_makes_a_command_panic() {
     let folder = tempfile::tempdir().unwrap();
     for kind in ["N", "BYTES", "RATIO", "A..B"] {
@@ -223,7 +223,7 @@ async fn works(world: &World, mut daemon: Daemon, id: &str) {
     assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_daemon_works_with_every_option_at_its_bound() {
     let world = World::new().await;
     let durations = [
@@ -249,7 +249,7 @@ async fn a_daemon_works_with_every_option_at_its_bound() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_of_any_time_is_taken_with_every_option_at_its_bound() {
     let world = World::new().await;
     let setup = ["--poll-interval", "--pre-curtail", "--retain"]

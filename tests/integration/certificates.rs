@@ -17,13 +17,15 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::harness::{World, wait_until};
 
 /// Signs certificates, and is trusted for it.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
+pub struct Authority {
+    pub issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate.
+    pub pem: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    /// One with a key of its own.
+    pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -89,7 +91,7 @@ impl Proxy {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_api_whose_certificate_is_expired_or_anothers_gets_no_request_and_is_taken_when_mended()
 {
     let world = World::new().await;

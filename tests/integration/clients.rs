@@ -167,7 +167,7 @@ fn scenarios() -> Vec<(Value, Vec<&'static str>)> {
     ]
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn voltus_example_server_takes_every_webhook_of_the_stand_in() {
     let sandbox = Arc::new(StandIn::start(&[]).await);
     let server = Server::start(&sandbox).await;
@@ -201,7 +201,7 @@ async fn voltus_example_server_takes_every_webhook_of_the_stand_in() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn wrapped_answers_are_an_option_that_the_example_server_cannot_read() {
     let sandbox = Arc::new(StandIn::start(&["--wrapped"]).await);
     let server = Server::start(&sandbox).await;
@@ -254,7 +254,7 @@ impl Poller {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn voltus_example_poller_sees_a_fixture_that_stays_unless_it_is_to_move() {
     for (options, wanted) in [
         (&[][..], &["created"][..]),
@@ -269,7 +269,7 @@ async fn voltus_example_poller_sees_a_fixture_that_stays_unless_it_is_to_move() 
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn voltus_example_poller_sees_a_dispatch_come_change_and_go() {
     let sandbox = StandIn::start(&[]).await;
     let mut poller = Poller::default();
@@ -289,7 +289,7 @@ async fn voltus_example_poller_sees_a_dispatch_come_change_and_go() {
     assert_eq!(poller.done, ["created", "updated", "cancelled"]);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn voltus_example_processor_reads_location_and_commitment_of_each_site() {
     let sandbox = StandIn::start(&[]).await;
     let sites = json!([{"id": "a", "name": "A"}, {"id": "b", "commitment": 7}]);
@@ -308,7 +308,7 @@ async fn voltus_example_processor_reads_location_and_commitment_of_each_site() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn voltus_example_of_telemetry_reads_the_meters_of_a_site() {
     let sandbox = StandIn::start(&[]).await;
     let sites = sandbox.get("/2022-04-15/sites").await;
@@ -331,7 +331,7 @@ async fn voltus_example_of_telemetry_reads_the_meters_of_a_site() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_notification_a_year_ago_calls_the_scenario_off() {
     let sandbox = StandIn::start(&[]).await;
     let (scenario, _) = scenarios().remove(2);
@@ -358,7 +358,7 @@ fn daemon_at(sandbox: &StandIn, folder: &tempfile::TempDir) -> Setup {
     Setup::new(&sandbox.url, folder.path().to_owned()).polling("200ms")
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_fresh_stand_in_counts_no_heals_over_several_polls() {
     let sandbox = StandIn::start(&[]).await;
     let folder = tempfile::tempdir().unwrap();
@@ -376,7 +376,7 @@ async fn a_fresh_stand_in_counts_no_heals_over_several_polls() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_stand_in_whose_fixture_moves_counts_a_heal_for_each_poll() {
     let sandbox = StandIn::start(&["--moving-fixture"]).await;
     let folder = tempfile::tempdir().unwrap();
@@ -387,7 +387,7 @@ async fn a_stand_in_whose_fixture_moves_counts_a_heal_for_each_poll() {
     .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_daemon_reads_answers_by_id_bare_and_wrapped() {
     for options in [&[][..], &["--wrapped"]] {
         let sandbox = StandIn::start(options).await;

@@ -18,7 +18,7 @@ use http::StatusCode;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, World, dispatch, in_ms, now, site_of, wait_until};
+use crate::harness::{Daemon, World, dispatch, in_ms, need, now, site_of, wait_until};
 
 /// The header that tells the API's time.
 fn date(time: DateTime<Utc>) -> (String, String) {
@@ -85,7 +85,7 @@ async fn ended_too_early(world: &World) -> Value {
 
 /// The second table of failures: wall clock a day ahead for 3 s, here while an
 /// earlier process ran.
-#[tokio::test]
+#[apply(test)]
 async fn what_ended_by_a_clock_that_was_ahead_is_curtailed_again_with_the_next_answer() {
     let world = World::new().await;
     ended_too_early(&world).await;
@@ -95,7 +95,7 @@ async fn what_ended_by_a_clock_that_was_ahead_is_curtailed_again_with_the_next_a
     assert_eq!(state_of(&daemon, "d").await, "curtailed");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_api_whose_clock_is_not_ours_undoes_no_end_until_the_two_agree() {
     for hours in [-2, 24] {
         let world = World::new().await;
@@ -119,7 +119,7 @@ async fn an_api_whose_clock_is_not_ours_undoes_no_end_until_the_two_agree() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_api_whose_clock_is_not_ours_starts_and_ends_nothing_early_or_late() {
     let world = World::new().await;
     let day = TimeDelta::days(1);
@@ -137,7 +137,7 @@ async fn an_api_whose_clock_is_not_ours_starts_and_ends_nothing_early_or_late() 
 
 /// Numbers begin above the API's clock where it is ahead of ours by more than a
 /// minute: ours may have been set back (rule R12).
-#[tokio::test]
+#[apply(test)]
 async fn numbers_begin_above_the_api_s_clock_where_ours_is_behind_it() {
     let world = World::new().await;
     let ahead = now() + TimeDelta::days(2);
@@ -152,7 +152,7 @@ async fn numbers_begin_above_the_api_s_clock_where_ours_is_behind_it() {
 
 /// The second table of failures: suspended with the network down. A process that is
 /// stopped misses as much; that a suspend is counted is for the clock's own tests.
-#[tokio::test]
+#[apply(test)]
 async fn a_daemon_that_stood_still_for_three_intervals_says_at_once_that_it_is_stale() {
     let world = World::new().await;
     let daemon = world.setup().polling("1s").ready().await;
@@ -180,12 +180,12 @@ fn may_move_boottime() -> bool {
 
 /// A time namespace moves the clock for a process from its start on. No one can move
 /// it under a process that runs.
-#[tokio::test]
+#[apply(test)]
 async fn wherever_boottime_stands_the_daemon_polls_and_becomes_stale_and_well_in_time() {
-    if !may_move_boottime() {
-        eprintln!("skipped: no time namespace can be made here (it takes root)");
-        return;
-    }
+    need(
+        "time namespaces, or the right to make one",
+        may_move_boottime(),
+    );
     let years = (30_u64 * 365 * 86_400).to_string();
     for offset in ["86400", years.as_str()] {
         let world = World::new().await;

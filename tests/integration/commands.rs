@@ -52,7 +52,7 @@ pub fn failed(output: &Output, status: i32) -> String {
     said
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn status_is_a_table_of_80_columns_without_colours_where_nobody_looks() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -79,7 +79,7 @@ async fn status_is_a_table_of_80_columns_without_colours_where_nobody_looks() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn status_in_json_is_one_object() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -92,7 +92,7 @@ async fn status_in_json_is_one_object() {
     assert_eq!(json["sites"]["sites"][0]["state"], "curtailed");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn status_wants_somebody_who_answers_and_the_token() {
     let world = World::new().await;
     let said = failed(&run(&world, None, &["status"]).await, 1);
@@ -115,7 +115,7 @@ async fn status_wants_somebody_who_answers_and_the_token() {
     done(&run(&world, Some(&daemon), &arguments).await);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_watch_goes_on_until_it_is_told_to_end() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -132,7 +132,7 @@ async fn a_watch_goes_on_until_it_is_told_to_end() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn webhooks_are_registered_once_listed_and_deleted_without_a_word_of_the_secret() {
     let world = World::new().await;
     let daemon = world.setup().with("--webhook-secret", SECRET).start().await;
@@ -177,7 +177,7 @@ async fn webhooks_are_registered_once_listed_and_deleted_without_a_word_of_the_s
     assert!(said.contains("--api-key"), "{said}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_scenario_tells_the_ids_that_it_makes() {
     let world = World::new().await;
     let arguments = ["scenario", "two", "--start-in", "1h", "--length", "10s"];
@@ -207,7 +207,7 @@ async fn a_scenario_tells_the_ids_that_it_makes() {
     assert!(world.sandbox.get(id.trim()).is_none(), "it is overwritten");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_scenario_is_for_sandboxes_only() {
     let world = World::new().await;
     for url in [
@@ -230,7 +230,7 @@ async fn a_scenario_is_for_sandboxes_only() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn verify_says_what_brought_the_test_dispatch() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -266,7 +266,7 @@ async fn verify_says_what_brought_the_test_dispatch() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn verify_ends_with_3_if_only_a_poll_brought_it_although_a_webhook_is_registered() {
     let world = World::new().await;
     let daemon = world.setup().polling("300ms").ready().await;
@@ -292,7 +292,7 @@ async fn verify_ends_with_3_if_only_a_poll_brought_it_although_a_webhook_is_regi
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn help_tells_what_each_exit_status_means() {
     let world = World::new().await;
     let help = done(&run(&world, None, &["verify", "--help"]).await);
@@ -303,7 +303,7 @@ async fn help_tells_what_each_exit_status_means() {
     assert!(help.contains("Exit status: 0 on a clean end"), "{help}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn check_has_a_line_for_each_and_leaves_no_trace() {
     let world = World::new().await;
     let lines = done(&run(&world, None, &["check"]).await);
@@ -335,7 +335,7 @@ async fn check_has_a_line_for_each_and_leaves_no_trace() {
     failed(&wanting, 1);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_public_url_is_kept_registered_and_never_shown_whole() {
     let world = World::new().await;
     // The port must be known beforehand, as it is where a proxy stands in front.
@@ -381,7 +381,7 @@ async fn a_public_url_is_kept_registered_and_never_shown_whole() {
     assert_eq!(world.sandbox.webhooks(), registered);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn completions_and_help_show_no_secret() {
     let world = World::new().await;
     for shell in ["bash", "zsh", "fish"] {

@@ -48,7 +48,7 @@ async fn load(
     join_all(callers).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn what_was_answered_200_outlives_every_kill() {
     let mut random = SmallRng::seed_from_u64(SEED);
     let world = World::new().await;
@@ -123,7 +123,7 @@ async fn told(daemon: &Daemon, id: &str) -> (Value, Value) {
     (schedule, entry)
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_restart_restores_revision_and_history() {
     let world = World::new().await;
     let setup = world.setup();
@@ -149,7 +149,7 @@ async fn a_restart_restores_revision_and_history() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_restart_catches_up_with_starts_and_ends_that_passed() {
     let world = World::new().await;
     let setup = world.setup();
@@ -198,7 +198,7 @@ async fn a_restart_catches_up_with_starts_and_ends_that_passed() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_event_keeps_its_id_when_it_is_delivered_again() {
     let world = World::new().await;
     let setup = world.setup();

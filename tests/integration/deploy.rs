@@ -1,5 +1,5 @@
 //! What is in `deploy/` does what it says, as far as this machine has the tools
-//! to see that. Tests whose tool is missing say so and pass.
+//! to see that.
 
 mod container;
 mod kubernetes;
@@ -13,15 +13,19 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::harness::need;
+
 /// The program that was built.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dispatchd");
 
-fn path_of(file: &str) -> PathBuf {
+/// The path of a file in `deploy/`.
+pub fn path_of(file: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("deploy").join(file)
 }
 
-fn text_of(file: &str) -> String {
+/// A file in `deploy/`.
+pub fn text_of(file: &str) -> String {
     std::fs::read_to_string(path_of(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
@@ -39,19 +43,12 @@ fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// A program that may not be installed: what `.ci/run` has put into the folder
-/// of built things, or the system's.
-fn tool(name: &str) -> Option<Command> {
+/// A program that the test needs: the system's, or what `.ci/run` has put into the
+/// folder of built things.
+pub fn tool(name: &str) -> Command {
     let found = find(name);
-    if found.is_none() {
-        println!("left out, for there is no {name}");
-    }
-    found.map(Command::new)
-}
-
-/// Whether a program is there.
-pub fn is_installed(name: &str) -> bool {
-    find(name).is_some()
+    need(name, found.is_some());
+    Command::new(found.unwrap())
 }
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -66,13 +63,14 @@ fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// What a tool says when it is run to its end. `None` where there is none.
-fn ran(name: &str, arguments: &[impl AsRef<OsStr>]) -> Option<Output> {
-    let output = tool(name)?.args(arguments).output();
-    Some(output.unwrap_or_else(|error| panic!("{name}: {error}")))
+/// What a tool says when it is run to its end.
+pub fn ran(name: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
+    let output = tool(name).args(arguments).output();
+    output.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn said(output: &Output) -> String {
+/// All that it wrote.
+pub fn said(output: &Output) -> String {
     let parts = [&output.stdout, &output.stderr];
     parts.map(|part| String::from_utf8_lossy(part)).concat()
 }
@@ -137,7 +135,7 @@ fn words<'t>(text: &'t str, prefixes: &[&str], part: fn(char) -> bool) -> BTreeS
     found
 }
 
-#[test]
+#[apply(test)]
 fn every_variable_and_option_that_is_named_in_deploy_exists() {
     let help = Command::new(PROGRAM).args(["run", "--help"]).output();
     let help = String::from_utf8(help.unwrap().stdout).unwrap();

@@ -7,24 +7,21 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Daemon, World, dispatch, in_ms, wait_until};
+use crate::harness::{Daemon, World, dispatch, in_ms, need, wait_until};
 
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None`, and a line that says so, where mounting is not allowed.
-    fn mount(at: PathBuf, options: &str) -> Option<Self> {
+    fn mount(at: PathBuf, options: &str) -> Self {
         std::fs::create_dir(&at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(&at)
             .output()
             .is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("left out: no file system can be mounted here");
-        }
-        mounted.then_some(Self(at))
+        need("the right to mount a file system", mounted);
+        Self(at)
     }
 
     fn state(&self) -> PathBuf {
@@ -62,12 +59,10 @@ async fn promises_nothing(world: &World, daemon: &Daemon, id: &str) {
     assert_eq!(daemon.entry(id).await, None, "readers see what is on disk");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_full_disk_is_told_and_nothing_is_promised_until_there_is_space() {
     let world = World::new().await;
-    let Some(disk) = SmallDisk::mount(world.path("disk"), "size=8m") else {
-        return;
-    };
+    let disk = SmallDisk::mount(world.path("disk"), "size=8m");
     let setup = world.setup().polling("300ms");
     let daemon = setup.with("--state", disk.state().display()).start().await;
     daemon.wait_until_ready().await;
@@ -93,7 +88,7 @@ async fn a_full_disk_is_told_and_nothing_is_promised_until_there_is_space() {
     assert_eq!(daemon.webhook("during").await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_state_file_that_is_removed_or_cut_short_under_way_is_told() {
     let damages: [fn(&Path); 2] = [
         |path| std::fs::remove_file(path).unwrap(),
@@ -120,7 +115,7 @@ async fn metric(daemon: &Daemon, name: &str) -> f64 {
     value.unwrap().parse().unwrap()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_reader_that_holds_the_state_file_is_warned_about_and_the_log_shrinks_when_it_ends() {
     const LONG: u64 = 8 << 20;
     let world = World::new().await;
@@ -175,7 +170,7 @@ async fn a_reader_that_holds_the_state_file_is_warned_about_and_the_log_shrinks_
     assert_eq!(warned(), 1);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_state_file_that_is_vacuumed_under_way_takes_commits_as_before() {
     let world = World::new().await;
     let mut daemon = world.setup().sink("none").ready().await;
@@ -203,12 +198,10 @@ async fn a_state_file_that_is_vacuumed_under_way_takes_commits_as_before() {
     assert_eq!(daemon.phase("after").await, "scheduled");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_read_only_disk_ends_the_start() {
     let world = World::new().await;
-    let Some(disk) = SmallDisk::mount(world.path("disk"), "size=1m,ro") else {
-        return;
-    };
+    let disk = SmallDisk::mount(world.path("disk"), "size=1m,ro");
     let setup = world.setup();
     let mut process = setup.with("--state", disk.state().display()).spawn();
     wait_until("it ends", async || process.ended().is_some()).await;
@@ -220,7 +213,7 @@ async fn a_read_only_disk_ends_the_start() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_damaged_state_file_ends_the_start_and_is_left_alone() {
     let world = World::new().await;
     let state = world.path("state.db");

@@ -58,7 +58,7 @@ async fn metric(daemon: &Daemon, name: &str) -> f64 {
     line.map_or(-1.0, |value| value.trim().parse().unwrap())
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_site_whose_amount_cannot_be_read_stays_curtailed_with_an_unknown_amount() {
     let world = World::new().await;
     let daemon = curtailing(&world).await;
@@ -110,7 +110,7 @@ async fn a_site_whose_amount_cannot_be_read_stays_curtailed_with_an_unknown_amou
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_with_a_site_that_cannot_be_read_keeps_all_sites_that_it_held() {
     let world = World::new().await;
     let daemon = curtailing(&world).await;
@@ -170,7 +170,7 @@ async fn a_dispatch_with_a_site_that_cannot_be_read_keeps_all_sites_that_it_held
     assert_eq!(site(&daemon, "t").await["state"], "curtailed");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn what_cannot_be_read_is_logged_once_until_it_changes() {
     let world = World::new().await;
     let daemon = curtailing(&world).await;
@@ -200,7 +200,7 @@ async fn what_cannot_be_read_is_logged_once_until_it_changes() {
     assert_eq!(lines(&daemon, "can be read again"), 1, "{:?}", daemon.log());
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn sites_of_a_dispatch_that_ended_while_the_state_file_was_lost_are_released_once() {
     let world = World::new().await;
     world.put(dispatch("over", 1, in_ms(-60_000), None));
@@ -260,7 +260,7 @@ async fn sites_of_a_dispatch_that_ended_while_the_state_file_was_lost_are_releas
     assert!(daemon.events_of(&site_of("over")).is_empty());
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_site_is_named_by_the_dispatch_that_holds_it() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -49,7 +49,7 @@ fn given_of(world: &World, kind: &str, subject: &str) -> Vec<Value> {
 }
 
 /// argo-cd#3473, #18480, #18212: an outage read as empty deletes everything.
-#[tokio::test]
+#[apply(test)]
 async fn an_empty_or_garbled_list_deletes_nothing() {
     let world = World::new().await;
     let daemon = world.setup().polling("100ms").ready().await;
@@ -70,7 +70,7 @@ async fn an_empty_or_garbled_list_deletes_nothing() {
 }
 
 /// openleadr-python#42: a dispatch that left the list is cancelled.
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_that_left_the_list_is_looked_up_first() {
     let world = World::new().await;
     let daemon = world.setup().polling("100ms").ready().await;
@@ -88,7 +88,7 @@ async fn a_dispatch_that_left_the_list_is_looked_up_first() {
 }
 
 /// stripe/sync-engine#268: two updates within one second, the newer discarded.
-#[tokio::test]
+#[apply(test)]
 async fn of_two_updates_within_one_second_the_newer_stays() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -119,7 +119,7 @@ async fn of_two_updates_within_one_second_the_newer_stays() {
 }
 
 /// The same without numbers: an older answer comes in after a newer one.
-#[tokio::test]
+#[apply(test)]
 async fn an_older_answer_that_comes_late_changes_nothing() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -155,7 +155,7 @@ async fn an_older_answer_that_comes_late_changes_nothing() {
 }
 
 /// cloud-on-k8s#4956: a restart reads older state than it had acted on.
-#[tokio::test]
+#[apply(test)]
 async fn a_restart_does_not_go_back_to_an_older_list() {
     let world = World::new().await;
     let setup = world.setup().polling("200ms");
@@ -181,7 +181,7 @@ async fn a_restart_does_not_go_back_to_an_older_list() {
 }
 
 /// kubernetes#107457: numbers rewind after a restore.
-#[tokio::test]
+#[apply(test)]
 async fn numbers_that_rewind_are_taken_over_and_told() {
     let world = World::new().await;
     let daemon = world.setup().polling("100ms").ready().await;
@@ -202,7 +202,7 @@ async fn numbers_that_rewind_are_taken_over_and_told() {
 }
 
 /// kube-rs#717, external-dns#1458: a connection hangs silently for hours.
-#[tokio::test]
+#[apply(test)]
 async fn a_hanging_api_times_out_and_things_go_on() {
     let world = World::new().await;
     let setup = world.setup().polling("500ms");
@@ -230,7 +230,7 @@ async fn a_hanging_api_times_out_and_things_go_on() {
 
 /// external-dns#1200: state is recorded before the action failed, so it is
 /// never tried again.
-#[tokio::test]
+#[apply(test)]
 async fn a_command_that_failed_is_tried_again_also_after_a_restart() {
     let world = World::new().await;
     let works = world.path("works");
@@ -261,7 +261,7 @@ async fn a_command_that_failed_is_tried_again_also_after_a_restart() {
 }
 
 /// openleadr-python: one event's failing handler takes the whole batch with it.
-#[tokio::test]
+#[apply(test)]
 async fn a_handler_that_fails_for_one_dispatch_holds_up_no_other() {
     let world = World::new().await;
     let program = program(&world, r#"test "$DISPATCHD_EVENT_SUBJECT" != bad"#);
@@ -289,7 +289,7 @@ async fn a_handler_that_fails_for_one_dispatch_holds_up_no_other() {
 }
 
 /// evcc#25545: the fail-safe is never left after the source is back.
-#[tokio::test]
+#[apply(test)]
 async fn blindness_ends_by_itself() {
     let world = World::new().await;
     let daemon = world.setup().polling("200ms").ready().await;
@@ -307,7 +307,7 @@ async fn blindness_ends_by_itself() {
 }
 
 /// argo-cd#29767: every client polls at the same second.
-#[tokio::test]
+#[apply(test)]
 async fn polls_are_spread_by_a_tenth_of_the_interval() {
     let world = World::new().await;
     let daemon = world.setup().polling("10m").ready().await;
@@ -327,12 +327,13 @@ async fn polls_are_spread_by_a_tenth_of_the_interval() {
     }
     waits.sort_by(f64::total_cmp);
     let (least, most) = (waits[0], waits[29]);
-    assert!(least >= 539.0 && most <= 661.0, "{waits:?}");
+    // Two seconds for what the daemon does between the two times that it tells.
+    assert!(least >= 538.0 && most <= 662.0, "{waits:?}");
     assert!(most - least > 30.0, "{waits:?}");
 }
 
 /// Argo CD, CVE-2024-40634: a large payload without credentials exhausts memory.
-#[tokio::test]
+#[apply(test)]
 async fn a_large_payload_is_refused_and_takes_no_memory() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -353,7 +354,7 @@ async fn a_large_payload_is_refused_and_takes_no_memory() {
     world.known(&daemon, "d").await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn duplicated_and_overtaking_webhooks_end_on_the_newest_state() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -25,7 +25,7 @@ fn with_umask(world: &World, umask: &str) -> Setup {
     world.setup().wrapped(&["sh", "-c", &script, "sh"])
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_state_is_for_its_owner_alone_whatever_the_umask() {
     for umask in ["000", "022", "077"] {
         let world = World::new().await;
@@ -37,7 +37,7 @@ async fn the_state_is_for_its_owner_alone_whatever_the_umask() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_state_is_for_its_owner_alone_behind_a_link() {
     let world = World::new().await;
     std::os::unix::fs::symlink("elsewhere.db", world.path("state.db")).unwrap();
@@ -47,7 +47,7 @@ async fn the_state_is_for_its_owner_alone_behind_a_link() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_mode_of_a_file_that_is_there_stays_and_is_told_of_if_everybody_can_read_it() {
     let world = World::new().await;
     let mut daemon = world.setup().ready().await;

@@ -24,7 +24,7 @@ fn large_dispatch(number: i64) -> Value {
     large
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_thousand_dispatches_of_twenty_sites_fit_into_100_mb() {
     let world = World::new().await;
     for number in 0..1000 {

@@ -58,7 +58,7 @@ async fn is_curtailed(daemon: &Daemon, id: &str) -> bool {
 
 /// The second table of failures: number 3 known, one list and its look-up say 2,
 /// then 3 again.
-#[tokio::test]
+#[apply(test)]
 async fn a_replica_that_shows_a_lower_number_for_seconds_releases_nothing() {
     let world = World::new().await;
     let daemon = world.setup().polling("200ms").ready().await;
@@ -88,7 +88,7 @@ async fn a_replica_that_shows_a_lower_number_for_seconds_releases_nothing() {
 
 /// The second table of failures: a slow list from before a rewind arrives after the
 /// rewind was taken over.
-#[tokio::test]
+#[apply(test)]
 async fn a_slow_list_from_before_a_rewind_undoes_nothing_when_it_arrives_after_it() {
     let world = World::new().await;
     let daemon = world.setup().polling("1h").ready().await;
@@ -129,7 +129,7 @@ async fn a_slow_list_from_before_a_rewind_undoes_nothing_when_it_arrives_after_i
 
 /// The second table of failures: withdrawn wrongly after a second by a replica that
 /// lags for three.
-#[tokio::test]
+#[apply(test)]
 async fn a_replica_that_does_not_know_a_dispatch_for_seconds_withdraws_nothing() {
     let world = World::new().await;
     let daemon = world.setup().polling("1s").ready().await;
@@ -154,7 +154,7 @@ async fn a_replica_that_does_not_know_a_dispatch_for_seconds_withdraws_nothing()
 
 /// The second table of failures: an update's webhook is faster than the replica,
 /// and the next poll is far.
-#[tokio::test]
+#[apply(test)]
 async fn an_update_that_the_replica_shows_three_seconds_late_is_taken_in_within_ten() {
     let world = World::new().await;
     let daemon = world.setup().polling("10m").ready().await;
@@ -185,7 +185,7 @@ async fn numbered_as(daemon: &Daemon) -> Value {
 }
 
 /// instantdb#2724: the first read after a create is 404.
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_that_is_404_right_after_its_creation_is_known_within_ten_seconds() {
     let world = World::new().await;
     let daemon = world.setup().polling("10m").ready().await;
@@ -199,7 +199,7 @@ async fn a_dispatch_that_is_404_right_after_its_creation_is_known_within_ten_sec
 
 /// The second table of failures: 1,000 live, one empty list, a good one, then one
 /// really withdrawn.
-#[tokio::test]
+#[apply(test)]
 async fn one_empty_list_of_a_thousand_dispatches_costs_no_look_up() {
     let world = World::new().await;
     let daemon = world.setup().polling("1s").ready().await;
@@ -234,7 +234,7 @@ async fn one_empty_list_of_a_thousand_dispatches_costs_no_look_up() {
 }
 
 /// The second table of failures: withdrawn while the daemon was down.
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_withdrawn_while_the_daemon_was_down_is_cancelled_soon_after_the_start() {
     let world = World::new().await;
     let setup = world.setup().polling("30s");

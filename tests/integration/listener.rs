@@ -19,7 +19,7 @@ fn assert_come_again(answer: &Answer) {
     assert!((1..=300).contains(&seconds));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_handshake_is_answered_200() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -32,7 +32,7 @@ async fn the_handshake_is_answered_200() {
     assert_eq!(ask(register.json(&registration)).await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_that_nobody_knows_is_answered_404() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -41,7 +41,7 @@ async fn a_dispatch_that_nobody_knows_is_answered_404() {
     assert_eq!(daemon.phase("nobody").await, "");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_gone_from_the_api_is_settled_only_once_it_is_over_here() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -65,7 +65,7 @@ async fn a_dispatch_gone_from_the_api_is_settled_only_once_it_is_over_here() {
     assert_eq!(daemon.webhook("live").await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_failed_fetch_is_answered_503_and_a_poll_follows_at_once() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -81,7 +81,7 @@ async fn a_failed_fetch_is_answered_503_and_a_poll_follows_at_once() {
     assert_eq!(world.polls().len(), 2);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_deadline_ends_the_wait_and_not_the_work() {
     let world = World::new().await;
     let setup = world.setup().with("--webhook-deadline", "300ms");
@@ -95,7 +95,7 @@ async fn the_deadline_ends_the_wait_and_not_the_work() {
     assert!(["webhook", "poll"].contains(&entry["discovered_by"].as_str().unwrap()));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn whatever_the_event_is_called_the_dispatch_is_looked_at() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -113,7 +113,7 @@ async fn whatever_the_event_is_called_the_dispatch_is_looked_at() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn another_kind_of_resource_is_ignored_and_counted() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -132,7 +132,7 @@ async fn another_kind_of_resource_is_ignored_and_counted() {
     assert_eq!(world.sandbox.requests().len(), requests);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn what_is_no_webhook_is_answered_400_and_asks_the_api_nothing() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -183,7 +183,7 @@ async fn what_is_no_webhook_is_answered_400_and_asks_the_api_nothing() {
     assert_eq!(daemon.health().await["sync"]["webhooks"]["failed"], 0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_body_over_64_kib_is_answered_413() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -201,7 +201,7 @@ async fn a_body_over_64_kib_is_answered_413() {
     assert_eq!(daemon.health().await["sync"]["webhooks"]["rejected"], 21);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_body_that_is_only_announced_is_refused_before_it_comes() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -221,7 +221,7 @@ async fn a_body_that_is_only_announced_is_refused_before_it_comes() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn there_is_one_path_and_one_method() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -255,7 +255,7 @@ async fn there_is_one_path_and_one_method() {
     );
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn with_a_secret_only_its_path_answers() {
     let world = World::new().await;
     let setup = world.setup().with("--webhook-secret", "s3cret-path");
@@ -292,7 +292,7 @@ async fn counted(daemon: &Daemon, outcome: &str) -> f64 {
     value.expect(outcome).parse().unwrap()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn webhooks_with_an_old_secret_are_counted_and_logged_once_a_minute() {
     let world = World::new().await;
     let setup = world.setup().with("--webhook-secret", "new-s3cret");
@@ -316,7 +316,7 @@ async fn webhooks_with_an_old_secret_are_counted_and_logged_once_a_minute() {
     assert!(!log.contains("s3cret"), "neither secret is told: {log}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_webhook_to_any_other_path_is_counted_and_a_look_around_is_not() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -338,7 +338,7 @@ async fn a_webhook_to_any_other_path_is_counted_and_a_look_around_is_not() {
     assert_eq!(told.len(), 1, "{told:?}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn bodies_that_are_rejected_are_logged_once_a_minute() {
     let world = World::new().await;
     let daemon = world.setup().with("--peer-rate", 1).ready().await;
@@ -362,7 +362,7 @@ async fn bodies_that_are_rejected_are_logged_once_a_minute() {
     assert_eq!(lines_with(&daemon, "rejected webhooks").len(), 1);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
     // Each of them costs this process a file, and other tests run beside.
     rlimit::increase_nofile_limit(16_384).unwrap();
@@ -388,7 +388,7 @@ async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
     assert_eq!(taken + told, 1024);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn connections_that_say_nothing_do_not_delay_a_webhook() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let world = World::new().await;
@@ -409,7 +409,7 @@ async fn connections_that_say_nothing_do_not_delay_a_webhook() {
     assert_eq!(answer.expect("an answer in time").status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn answers_say_nothing_of_the_configuration() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

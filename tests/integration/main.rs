@@ -11,6 +11,13 @@
     reason = "all of this crate is tests: what is not as it must be ends one"
 )]
 
+#[macro_use]
+extern crate macro_rules_attribute;
+
+// First, for its macro.
+#[macro_use]
+mod harness;
+
 mod acceptance;
 mod api_client;
 mod attacks;
@@ -28,7 +35,6 @@ mod doubt;
 mod failures;
 mod files;
 mod footprint;
-mod harness;
 mod healing;
 mod lagging;
 mod life;
@@ -46,3 +52,7 @@ mod skipping;
 mod status;
 mod terminal;
 mod usage;
+
+fn main() -> std::process::ExitCode {
+    harness::main()
+}

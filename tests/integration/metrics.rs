@@ -94,7 +94,7 @@ async fn well_used() -> (World, Daemon) {
     (world, daemon)
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn every_metric_is_there_from_the_first_poll_on() {
     let (_world, daemon) = well_used().await;
     let (metrics, _) = read(&daemon).await;
@@ -115,7 +115,7 @@ async fn every_metric_is_there_from_the_first_poll_on() {
     assert_eq!(metrics.value("dispatchd_build_info", &version), 1.0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn who_asks_for_openmetrics_gets_it() {
     let (_world, daemon) = well_used().await;
     let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3,*/*;q=0.2";
@@ -130,7 +130,7 @@ async fn who_asks_for_openmetrics_gets_it() {
     assert_eq!(scrape(&daemon, "*/*").await.0, CLASSIC);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn metrics_are_for_those_who_may_see_the_status() {
     let world = World::new().await;
     let daemon = world.setup().with("--status-token", "t0ken").start().await;
@@ -141,7 +141,7 @@ async fn metrics_are_for_those_who_may_see_the_status() {
     assert_eq!(ask(posted.bearer_auth("t0ken")).await.status, 405);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn webhooks_and_what_they_bring_are_counted() {
     let (world, daemon) = well_used().await;
     let webhook = async |body: String| daemon.post(body).await.status;
@@ -199,7 +199,7 @@ async fn webhooks_and_what_they_bring_are_counted() {
     assert!(value("process_start_time_seconds", &[]) > 1.7e9);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn what_the_poller_heals_is_counted_and_so_is_what_the_clock_brings() {
     let (world, daemon) = well_used().await;
     world.put(dispatch("quiet", 0, in_ms(4000), Some(in_ms(5000))));
@@ -231,7 +231,7 @@ async fn what_the_poller_heals_is_counted_and_so_is_what_the_clock_brings() {
     assert_eq!(value("dispatchd_poll_interval_seconds", &[]), 3600.0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn deliveries_are_counted_by_sink_and_outcome() {
     let world = World::new().await;
     let setup = world.setup().sink("stdout").sink("http://127.0.0.1:1/in");
@@ -264,7 +264,7 @@ async fn deliveries_are_counted_by_sink_and_outcome() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_key_that_is_refused_shows_and_so_does_it_that_the_daemon_is_blind() {
     let world = World::with_key("another").await;
     let daemon = world.setup().polling("100ms").start().await;
@@ -278,7 +278,7 @@ async fn a_key_that_is_refused_shows_and_so_does_it_that_the_daemon_is_blind() {
     .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_disk_that_takes_no_writes_shows() {
     let (world, daemon) = well_used().await;
     std::fs::remove_file(world.path("state.db")).unwrap();

@@ -1,101 +1,21 @@
-//! What a broker keeps of each site, whatever becomes of the broker. With a real
-//! broker, mosquitto, where there is one.
+//! What a broker keeps of each site, whatever becomes of the broker. The broker is a
+//! real one, mosquitto.
+
+mod sink;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{Daemon, World, dispatch, in_ms, site_of, wait_until};
+use crate::harness::{Broker, Daemon, World, dispatch, in_ms, site_of, wait_until};
 
 /// Within this a broker must have the states again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Where Debian's package puts the broker; `sbin` is often not in `PATH`.
-const PLACES: [&str; 3] = [
-    "mosquitto",
-    "/usr/sbin/mosquitto",
-    "/usr/local/sbin/mosquitto",
-];
-
-/// A broker that keeps nothing when it ends.
-struct Broker {
-    port: u16,
-    program: &'static str,
-    folder: TempDir,
-    child: Child,
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 impl Broker {
-    /// `None` if there is none on this machine.
-    async fn start() -> Option<Self> {
-        let there = |place: &&str| Command::new(place).arg("-h").output().is_ok();
-        let program = PLACES.into_iter().find(there)?;
-        // Another test may take the port first; then it ends at once.
-        for _ in 0..10 {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            let folder = tempfile::tempdir().unwrap();
-            let text = format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n");
-            std::fs::write(folder.path().join("conf"), text).unwrap();
-            let child = spawn(program, &folder);
-            let mut broker = Self {
-                port,
-                program,
-                folder,
-                child,
-            };
-            if broker.listens().await {
-                return Some(broker);
-            }
-        }
-        panic!("mosquitto does not start");
-    }
-
-    async fn listens(&mut self) -> bool {
-        loop {
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Starts it again on the same port. It has lost everything.
-    async fn restart(&mut self) {
-        self.kill();
-        loop {
-            self.child = spawn(self.program, &self.folder);
-            if self.listens().await {
-                return;
-            }
-        }
-    }
-
-    fn sink(&self) -> String {
-        format!("mqtt://127.0.0.1:{}/plant", self.port)
-    }
-
     /// The events that it keeps, by site.
     async fn kept(&self) -> BTreeMap<String, Value> {
         let options = MqttOptions::new(String::new(), ("127.0.0.1", self.port));
@@ -160,28 +80,6 @@ impl Broker {
     }
 }
 
-fn spawn(program: &str, folder: &TempDir) -> Child {
-    Command::new(program)
-        .arg("-c")
-        .arg(folder.path().join("conf"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-macro_rules! broker {
-    () => {
-        match Broker::start().await {
-            Some(broker) => broker,
-            None => {
-                println!("left out: there is no mosquitto on this machine");
-                return;
-            }
-        }
-    };
-}
-
 const CURTAIL: &str = "site.curtail";
 const RELEASE: &str = "site.release";
 
@@ -200,9 +98,9 @@ async fn one_curtailed_one_released(world: &World, daemon: &Daemon, broker: &Bro
 
 /// fanuc-driver#59, Tasmota#536: the broker restarts without persistence, and
 /// what it kept is gone.
-#[tokio::test]
+#[apply(test)]
 async fn a_broker_that_lost_its_state_has_it_again_each_time() {
-    let mut broker = broker!();
+    let mut broker = Broker::start().await;
     let world = World::new().await;
     let daemon = world.setup().sink(broker.sink()).ready().await;
     one_curtailed_one_released(&world, &daemon, &broker).await;
@@ -228,9 +126,9 @@ async fn a_broker_that_lost_its_state_has_it_again_each_time() {
         .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_broker_that_lost_its_state_has_it_again_after_a_restart_of_the_daemon() {
-    let mut broker = broker!();
+    let mut broker = Broker::start().await;
     let world = World::new().await;
     let setup = world.setup().sink(broker.sink());
     let mut daemon = setup.ready().await;
@@ -244,9 +142,9 @@ async fn a_broker_that_lost_its_state_has_it_again_after_a_restart_of_the_daemon
         .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_state_that_an_operator_cleared_is_there_again_after_a_connection() {
-    let broker = broker!();
+    let broker = Broker::start().await;
     let world = World::new().await;
     let setup = world.setup().sink(broker.sink());
     let mut daemon = setup.ready().await;

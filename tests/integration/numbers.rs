@@ -111,7 +111,7 @@ fn put_back(state: &Path, copy: &Path) {
     std::fs::copy(copy, state).unwrap();
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn numbers_only_grow_when_the_state_file_is_deleted() {
     let mut lives = Lives::new().await;
     for _ in 0..3 {
@@ -121,7 +121,7 @@ async fn numbers_only_grow_when_the_state_file_is_deleted() {
     lives.only_grew();
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn numbers_only_grow_when_a_backup_is_put_back_however_often() {
     let mut lives = Lives::new().await;
     let copy = lives.world.path("copy.db");
@@ -135,7 +135,7 @@ async fn numbers_only_grow_when_a_backup_is_put_back_however_often() {
     lives.only_grew();
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn numbers_only_grow_when_a_daemon_without_a_file_is_started_again() {
     let mut lives = Lives::new().await;
     lives.setup = lives.setup.with("--state", ":memory:");
@@ -145,7 +145,7 @@ async fn numbers_only_grow_when_a_daemon_without_a_file_is_started_again() {
     lives.only_grew();
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn numbers_only_grow_when_the_clock_has_gone_back_an_hour() {
     let mut lives = Lives::new().await;
     lives.live().await;
@@ -168,7 +168,7 @@ async fn numbers_only_grow_when_the_clock_has_gone_back_an_hour() {
     assert!(last > ahead, "{last} after {ahead}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn numbers_of_a_file_of_an_older_version_go_on_far_above_and_its_events_keep_their_ids() {
     let mut lives = Lives::new().await;
     lives.setup = lives.setup.sink("none");
@@ -247,7 +247,7 @@ async fn shown_until(daemon: &Daemon, last: &str, event_type: &str) -> Vec<Value
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_listener_goes_on_after_a_backup_was_put_back_and_after_the_file_was_lost() {
     let mut lives = Lives::new().await;
     let copy = lives.world.path("copy.db");

@@ -50,7 +50,7 @@ fn latest(heard: &[Heard]) -> TimeDelta {
     late.max().unwrap_or_default()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn twelve_of_forty_subjects_that_hang_delay_no_other() {
     for query in ["", "?batch=true"] {
         let world = World::new().await;
@@ -77,7 +77,7 @@ async fn twelve_of_forty_subjects_that_hang_delay_no_other() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn nine_of_thirty_subjects_that_hang_in_a_program_delay_no_other() {
     let world = World::new().await;
     let program = world.path("program.sh");
@@ -102,7 +102,7 @@ async fn nine_of_thirty_subjects_that_hang_in_a_program_delay_no_other() {
     assert!(since(begun) < SOON * 2, "{:?}", since(begun));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn one_subject_that_is_answered_410_stops_no_other_and_recovers_by_itself() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
@@ -136,7 +136,7 @@ async fn one_subject_that_is_answered_410_stops_no_other_and_recovers_by_itself(
 }
 
 /// The answer to the curtail, and how long its pause would be for its release.
-#[tokio::test]
+#[apply(test)]
 async fn a_release_does_not_wait_for_the_pause_of_its_curtail() {
     for seconds in [40, 300] {
         let world = World::new().await;
@@ -162,7 +162,7 @@ async fn a_release_does_not_wait_for_the_pause_of_its_curtail() {
 }
 
 /// What is stored as pending is older than what has come due since.
-#[tokio::test]
+#[apply(test)]
 async fn after_a_restart_no_curtail_goes_out_for_what_has_ended_meanwhile() {
     for signal in [Signal::TERM, Signal::KILL] {
         let world = World::new().await;
@@ -199,7 +199,7 @@ async fn nobody() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dead_receiver_gets_one_request_at_a_time_and_everything_once_it_is_back() {
     let world = World::new().await;
     let address = nobody().await;
@@ -234,7 +234,7 @@ async fn a_dead_receiver_gets_one_request_at_a_time_and_everything_once_it_is_ba
     assert_eq!(delivery(&daemon).await["state"], "ok");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_event_that_is_refused_for_ever_is_named_and_holds_up_its_subject_only() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
@@ -264,7 +264,7 @@ async fn an_event_that_is_refused_for_ever_is_named_and_holds_up_its_subject_onl
 /// less than three seconds to start with in a release build.
 const PENDING: u64 = 150_000;
 
-#[tokio::test]
+#[apply(test)]
 async fn a_long_backlog_takes_little_memory_and_drains_in_order() {
     let world = World::new().await;
     let address = nobody().await;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::geteuid;
 
-use crate::harness::{Setup, World, dispatch, in_ms, wait_for};
+use crate::harness::{Setup, World, dispatch, in_ms, need, wait_for};
 
 /// In every secret that these tests give to the daemon.
 const SECRET: &str = "hush-9c41";
@@ -37,7 +37,7 @@ async fn written(world: &World, setup: &Setup, file: &str) -> String {
     text
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_program_gets_four_variables_and_its_events() {
     let world = World::new().await;
     let secret_url = format!("https://hooks.example/dispatch-listener/{SECRET}");
@@ -96,7 +96,7 @@ fn spying(world: &World) -> Setup {
 
 /// Root may read what is left of the environment, with some capabilities that
 /// it has; the secrets are not in it, and the memory is closed.
-#[tokio::test]
+#[apply(test)]
 async fn a_program_cannot_read_the_daemons_secrets() {
     let world = World::with_key(SECRET).await;
     let setup = spying(&world);
@@ -111,12 +111,9 @@ async fn a_program_cannot_read_the_daemons_secrets() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_program_of_a_user_cannot_read_the_daemons_environment() {
-    if !geteuid().is_root() {
-        println!("left out: only root can start a daemon as somebody else");
-        return;
-    }
+    need("root's right to act as another user", geteuid().is_root());
     let world = World::with_key(SECRET).await;
     std::os::unix::fs::chown(world.folder(), Some(NOBODY), Some(NOBODY)).unwrap();
     let setup = spying(&world).user(NOBODY);
@@ -131,7 +128,7 @@ async fn a_program_of_a_user_cannot_read_the_daemons_environment() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_program_gets_no_descriptor_of_the_daemon() {
     let world = World::with_key(SECRET).await;
     let key = world.path("key-of-the-api");

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::harness::wait_until;
 use blocks::{sections, spans};
-use place::{Outcome, Place};
+use place::{Place, need_programs_of};
 
 /// Commands that cannot be run here, and why.
 const LEFT_OUT: [(&str, &str); 2] = [
@@ -35,17 +35,16 @@ async fn follow(heading: &str) {
     let sections = sections(&page("README.md"));
     let section = sections.iter().find(|section| section.heading == heading);
     let section = section.unwrap_or_else(|| panic!("{heading:?} has no command any more"));
+    let blocks = section.blocks.iter();
+    let commands: Vec<String> = blocks
+        .filter(|block| block.language == "sh")
+        .flat_map(|block| block.commands())
+        .filter(|command| !is_left_out(command))
+        .collect();
+    need_programs_of(&commands);
     let mut place = Place::new().await;
-    for block in section.blocks.iter().filter(|block| block.language == "sh") {
-        for command in block.commands() {
-            if is_left_out(&command) {
-                continue;
-            }
-            match place.run(&command).await {
-                Outcome::Done => {}
-                Outcome::NoTool(tool) => println!("left out, for there is no {tool}: {command}"),
-            }
-        }
+    for command in commands {
+        place.run(&command).await;
     }
     place.leave().await;
 }
@@ -61,7 +60,7 @@ const FOLLOWED: [&str; 6] = [
     "For contributors",
 ];
 
-#[test]
+#[apply(test)]
 fn no_command_of_the_readme_is_left_out_but_this_very_run() {
     let page = page("README.md");
     let with_commands: Vec<String> = sections(&page)
@@ -75,41 +74,38 @@ fn no_command_of_the_readme_is_left_out_but_this_very_run() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_demo_and_the_tests_can_be_tried() {
     follow(FOLLOWED[0]).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_newcomer_gets_to_a_curtailed_site_on_this_machine() {
     follow(FOLLOWED[1]).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_acceptance_tests_run_on_a_sandbox() {
     follow(FOLLOWED[2]).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_way_to_production_can_be_gone() {
     follow(FOLLOWED[3]).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn sites_are_connected_as_it_says() {
     follow(FOLLOWED[4]).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_receiver_in_python_is_told_to_curtail() {
     let sections = sections(&page("README.md"));
     let mut blocks = sections.iter().flat_map(|section| &section.blocks);
     let program = blocks.find(|block| block.language == "python").unwrap();
     let mut place = Place::new().await;
-    let Some(receiver) = place.python(&program.text) else {
-        println!("left out, for there is no python3");
-        return;
-    };
+    let receiver = place.python(&program.text);
     let (_, command) = program
         .text
         .lines()
@@ -127,20 +123,19 @@ async fn the_receiver_in_python_is_told_to_curtail() {
 
 /// Asks a daemon and its state file, as whoever reads the text between the
 /// blocks would.
-#[tokio::test]
+#[apply(test)]
 async fn what_is_to_be_typed_in_passing_works_as_well() {
-    let mut place = Place::new().await;
-    place.run("dispatchd sandbox").await;
-    place.run("dispatchd run").await;
     let typed: Vec<String> = spans(&page("README.md"))
         .into_iter()
         .filter(|span| span.starts_with("curl ") || span.starts_with("sqlite3 "))
         .collect();
     assert!(typed.len() >= 3, "{typed:?}");
+    need_programs_of(&typed);
+    let mut place = Place::new().await;
+    place.run("dispatchd sandbox").await;
+    place.run("dispatchd run").await;
     for command in typed {
-        if let Outcome::NoTool(tool) = place.run(&command).await {
-            println!("left out, for there is no {tool}: {command}");
-        }
+        place.run(&command).await;
     }
     place.leave().await;
 }
@@ -174,7 +169,7 @@ fn help() -> String {
 /// Options of other programs, where they are named in passing.
 const OF_OTHERS: [&str; 1] = ["--secret"];
 
-#[test]
+#[apply(test)]
 fn every_option_that_is_named_exists() {
     let help = help();
     let is_part = |c: char| c.is_ascii_lowercase() || c == '-';

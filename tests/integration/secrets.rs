@@ -11,7 +11,7 @@ const SINK: &str = "sinksecret-c3d5";
 const PASSWORD: &str = "password-e8f6";
 const QUERY: &str = "query-1d2c";
 
-#[tokio::test]
+#[apply(test)]
 async fn no_secret_is_in_any_log_or_answer() {
     let world = World::with_key(KEY).await;
     let mut daemon = world

@@ -59,7 +59,7 @@ async fn metric(daemon: &Daemon, series: &str) -> f64 {
     line.expect(series).trim().parse().unwrap()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn idle_connections_of_one_address_keep_no_other_from_being_answered() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -83,7 +83,7 @@ async fn idle_connections_of_one_address_keep_no_other_from_being_answered() {
     assert!(gave_way + turned_away >= MANY as f64 - 4096.0);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn idle_connections_of_many_addresses_keep_no_other_from_being_answered() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -91,7 +91,7 @@ async fn idle_connections_of_many_addresses_keep_no_other_from_being_answered() 
     assert_answered(&world, &daemon, 2).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn half_sent_heads_keep_nobody_from_being_answered() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -100,7 +100,7 @@ async fn half_sent_heads_keep_nobody_from_being_answered() {
     assert_answered(&world, &daemon, 2).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn half_sent_bodies_take_no_place_of_a_webhook_that_waits() {
     let world = World::new().await;
     let daemon = world.setup().with("--peer-rate", 0).ready().await;
@@ -110,7 +110,7 @@ async fn half_sent_bodies_take_no_place_of_a_webhook_that_waits() {
     assert_answered(&world, &daemon, 2).await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn behind_a_proxy_all_connections_of_one_address_have_places_and_are_answered() {
     let world = World::new().await;
     let setup = world.setup().flag("--trust-forwarded-for");
@@ -121,7 +121,7 @@ async fn behind_a_proxy_all_connections_of_one_address_have_places_and_are_answe
     assert!(open >= 4000.0, "{open}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_peer_that_does_not_read_its_answers_is_closed() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -143,7 +143,7 @@ async fn a_peer_that_does_not_read_its_answers_is_closed() {
     daemon.wait_for_log("did not read their answers").await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn when_all_places_of_a_peer_are_busy_it_is_told_to_come_again_and_others_are_served() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let world = World::new().await;

@@ -19,7 +19,7 @@ async fn tell(world: &World, daemon: &Daemon, dispatch: Value) {
     assert_eq!(daemon.webhook(&id).await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_test_dispatch_curtails_only_if_it_is_told_to() {
     for (on_test, curtailed) in [("false", 0), ("true", 1)] {
         let world = World::new().await;
@@ -41,21 +41,21 @@ async fn a_test_dispatch_curtails_only_if_it_is_told_to() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_site_is_curtailed_ahead_of_the_start_by_the_lead() {
     let world = World::new().await;
-    let daemon = world.setup().with("--pre-curtail", "1500ms").ready().await;
-    let start = in_ms(3000);
-    tell(&world, &daemon, dispatch("d", 0, start, Some(in_ms(5000)))).await;
+    let daemon = world.setup().with("--pre-curtail", "3s").ready().await;
+    let start = in_ms(4500);
+    tell(&world, &daemon, dispatch("d", 0, start, Some(in_ms(6500)))).await;
     let curtail = daemon.wait_for_event(&site_of("d"), "site.curtail").await;
     let ahead = start - curtail.time();
-    assert!(ahead <= TimeDelta::milliseconds(1500), "{ahead}");
+    assert!(ahead <= TimeDelta::seconds(3), "{ahead}");
     assert!(now() < start, "it is told before the start");
     let started = daemon.wait_for_event("d", "dispatch.started").await;
     assert!(started.time() >= start);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_site_of_two_dispatches_is_held_by_the_larger_until_the_last_lets_go() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -89,7 +89,7 @@ async fn a_site_of_two_dispatches_is_held_by_the_larger_until_the_last_lets_go()
     assert_eq!(release.event["data"]["source"], "webhook");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_dispatch_whose_end_moves_later_begins_again() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -109,7 +109,7 @@ async fn a_dispatch_whose_end_moves_later_begins_again() {
     assert!(changed.contains(&"phase".into()), "{changed:?}");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn events_are_cloudevents_with_a_sequence_that_grows() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -49,7 +49,7 @@ async fn pending(world: &World, daemon: &Daemon, sink: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_sink() {
     let world = World::new().await;
     let (one, two) = (choosy(&world, "one"), choosy(&world, "two"));
@@ -149,7 +149,7 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
     .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_site_s_command_that_is_skipped_is_kept_in_the_history_of_each_dispatch_that_holds_the_site()
  {
     let world = World::new().await;
@@ -185,7 +185,7 @@ async fn a_site_s_command_that_is_skipped_is_kept_in_the_history_of_each_dispatc
     assert!(skips(&daemon, "other").await.is_empty());
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_outbox_wants_the_token_and_a_known_sink() {
     let world = World::new().await;
     let setup = world.setup().with("--status-token", "token-5e02");

@@ -32,7 +32,7 @@ fn ids(answer: &Answer) -> Vec<&str> {
     ids
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_schedule_is_filtered_by_phase_site_and_time() {
     let world = World::new().await;
     let daemon = one_of_each(&world).await;
@@ -69,7 +69,7 @@ async fn the_schedule_is_filtered_by_phase_site_and_time() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_entry_has_the_fields_that_the_contract_names() {
     let world = World::new().await;
     let daemon = one_of_each(&world).await;
@@ -132,7 +132,7 @@ async fn an_entry_has_the_fields_that_the_contract_names() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_entry_comes_with_its_history_and_an_unknown_one_not_at_all() {
     let world = World::new().await;
     let daemon = one_of_each(&world).await;
@@ -167,7 +167,7 @@ async fn an_entry_comes_with_its_history_and_an_unknown_one_not_at_all() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_revision_is_the_etag() {
     let world = World::new().await;
     let daemon = one_of_each(&world).await;
@@ -187,7 +187,7 @@ async fn the_revision_is_the_etag() {
     assert_ne!(changed.header("etag"), tag);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_revision_stays_while_nothing_changes() {
     let world = World::new().await;
     let daemon = world.setup().polling("100ms").ready().await;
@@ -202,7 +202,7 @@ async fn the_revision_stays_while_nothing_changes() {
     assert_eq!(daemon.types_of("d"), ["dispatch.created"]);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn pages_of_other_sites_and_other_names_are_refused() {
     let world = World::new().await;
     let daemon = world
@@ -265,7 +265,7 @@ async fn pages_of_other_sites_and_other_names_are_refused() {
     assert_eq!(world.polls().len(), polls);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn with_a_token_only_its_bearer_is_told_anything() {
     let world = World::new().await;
     let daemon = world.setup().with("--status-token", "t0ken").start().await;
@@ -287,7 +287,7 @@ async fn with_a_token_only_its_bearer_is_told_anything() {
     daemon.wait_until_ready().await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_daemon_is_not_ready_before_a_poll_has_succeeded() {
     let world = World::new().await;
     world.sandbox.down(true);
@@ -311,7 +311,7 @@ async fn the_daemon_is_not_ready_before_a_poll_has_succeeded() {
     assert_eq!(daemon.health().await["sync"]["state"], "fresh");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
@@ -341,7 +341,7 @@ async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
     assert_eq!(daemon.webhook("after").await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn an_entry_and_its_history_are_of_one_revision_while_commits_go_on() {
     let world = World::new().await;
     let daemon = world.setup().with("--peer-rate", 0).ready().await;
@@ -371,7 +371,7 @@ async fn an_entry_and_its_history_are_of_one_revision_while_commits_go_on() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn long_answers_that_nobody_reads_hold_up_neither_others_nor_the_writer() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;

@@ -110,7 +110,7 @@ async fn at_work(world: &World) -> Daemon {
     daemon
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_terminal_gets_colours_unless_it_wants_none() {
     let world = World::new().await;
     let daemon = at_work(&world).await;
@@ -122,7 +122,7 @@ async fn a_terminal_gets_colours_unless_it_wants_none() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn no_line_is_wider_than_80_columns_whatever_the_names() {
     let world = World::new().await;
     let daemon = at_work(&world).await;
@@ -134,7 +134,7 @@ async fn no_line_is_wider_than_80_columns_whatever_the_names() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_watch_draws_in_the_same_place_and_ends_when_interrupted() {
     let world = World::new().await;
     let daemon = at_work(&world).await;

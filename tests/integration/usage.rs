@@ -34,7 +34,7 @@ fn refusal(output: &Output) -> String {
     said
 }
 
-#[test]
+#[apply(test)]
 fn a_wrong_option_is_named_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let cases: &[(&[&str], &str)] = &[
@@ -131,7 +131,7 @@ fn a_wrong_option_is_named_in_one_line() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_wrong_variable_is_told_by_its_option() {
     let folder = tempfile::tempdir().unwrap();
     for (name, value, option) in [
@@ -164,7 +164,7 @@ fn a_wrong_variable_is_told_by_its_option() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn an_empty_secret_is_refused_by_the_name_that_it_was_given_under() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty");
@@ -214,7 +214,7 @@ fn an_empty_secret_is_refused_by_the_name_that_it_was_given_under() {
 }
 
 /// Two ways in which each of these could be set and be empty, without a secret.
-#[test]
+#[apply(test)]
 fn an_option_or_a_variable_that_is_empty_is_refused_by_its_name_and_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     for (option, variable) in [
@@ -265,7 +265,7 @@ fn an_option_or_a_variable_that_is_empty_is_refused_by_its_name_and_with_the_rem
     assert!(left.is_empty(), "no trace is left: {left:?}");
 }
 
-#[test]
+#[apply(test)]
 fn everything_that_is_wrong_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [
@@ -283,7 +283,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn neither_help_nor_a_refusal_tells_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let secrets = [
@@ -302,7 +302,7 @@ fn neither_help_nor_a_refusal_tells_a_secret() {
     assert!(!said.contains("hush"), "{said}");
 }
 
-#[test]
+#[apply(test)]
 fn help_and_version_end_with_0_and_no_command_with_2() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
@@ -340,7 +340,7 @@ async fn refused_on(setup: &Setup, file: &Path) -> String {
     said
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
     let world = World::new().await;
     let file = world.path("state.db");
@@ -389,7 +389,7 @@ async fn a_state_file_that_is_not_ours_to_use_is_left_as_it_was() {
     refused("newer").await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_port_that_is_taken_is_a_failure_at_run_time() {
     let world = World::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -403,7 +403,7 @@ async fn a_port_that_is_taken_is_a_failure_at_run_time() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn no_webhook_is_answered_before_both_listeners_are_bound() {
     let world = World::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -422,7 +422,7 @@ async fn no_webhook_is_answered_before_both_listeners_are_bound() {
     assert_eq!(process.ended().unwrap().code(), Some(1));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_sandbox_runs_by_itself_and_takes_faults() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dispatchd"));
     command

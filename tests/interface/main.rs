@@ -10,6 +10,7 @@
 #[path = "../integration/harness/mod.rs"]
 #[allow(
     dead_code,
+    unused_macros,
     unused_imports,
     reason = "another test needs the rest of the harness"
 )]

@@ -2,6 +2,7 @@
 //! every alert.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -24,10 +25,8 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// One that scrapes `daemon` and goes by the alerts. `None` where none is
-    /// installed.
-    async fn start(world: &World, daemon: &Daemon) -> Option<Self> {
-        let mut command = tool("prometheus")?;
+    /// Started by `command`, it scrapes `daemon` and goes by the alerts.
+    async fn start(mut command: Command, world: &World, daemon: &Daemon) -> Self {
         let port = free_port();
         // JSON is YAML.
         let configuration = json!({
@@ -57,7 +56,7 @@ impl Prometheus {
             prometheus.ask("query", &[("query", "1")]).await.is_ok()
         })
         .await;
-        Some(prometheus)
+        prometheus
     }
 
     /// What its interface answers, or what it has against the question.
@@ -115,17 +114,16 @@ async fn live(world: &World, daemon: &Daemon, round: usize) {
     world.faults(json!({"api_error_rate": 0.0}));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn every_query_of_the_dashboard_gives_data_and_every_alert_can_be_evaluated() {
+    let command = tool("prometheus");
     let world = World::new().await;
     // One receiver takes everything, nobody is at the other.
     let stuck = "http://127.0.0.1:1/in";
     let setup = world.setup().sink("stdout").sink(stuck);
     let daemon = setup.ready().await;
     world.faults(json!({"rate_limit_per_minute": 100_000}));
-    let Some(prometheus) = Prometheus::start(&world, &daemon).await else {
-        return;
-    };
+    let prometheus = Prometheus::start(command, &world, &daemon).await;
     let queries: BTreeSet<String> = panels()
         .into_iter()
         .map(|query| {

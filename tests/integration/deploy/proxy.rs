@@ -31,11 +31,12 @@ struct Front {
 
 /// How a proxy is started: with its own configuration adapted to `port`, the
 /// daemon and the certificate in the world's folder.
-type Start = fn(&World, &Daemon, port: u16) -> Option<Command>;
+type Start = fn(&World, &Daemon, port: u16) -> Command;
 
 impl Front {
-    /// `None` where the proxy is not installed.
-    async fn of(start: Start) -> Option<Self> {
+    async fn of(proxy: &str, start: Start) -> Self {
+        // Before anything is started.
+        tool(proxy);
         let world = World::new().await;
         let daemon = world
             .setup()
@@ -46,7 +47,7 @@ impl Front {
             .await;
         let certificate = certificate(&world);
         let port = free_port();
-        let mut command = start(&world, &daemon, port)?;
+        let mut command = start(&world, &daemon, port);
         let proxy = Server::start(&mut command, world.path("proxy.log"));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let client = Client::builder()
@@ -66,7 +67,7 @@ impl Front {
             front.client.get(front.url("/")).send().await.is_ok()
         })
         .await;
-        Some(front)
+        front
     }
 
     fn url(&self, path: &str) -> String {
@@ -165,7 +166,7 @@ fn display(path: PathBuf) -> String {
     path.display().to_string()
 }
 
-fn nginx(world: &World, daemon: &Daemon, port: u16) -> Option<Command> {
+fn nginx(world: &World, daemon: &Daemon, port: u16) -> Command {
     let site = adapted(
         &text_of("proxy/nginx.conf"),
         &[
@@ -199,17 +200,17 @@ fn nginx(world: &World, daemon: &Daemon, port: u16) -> Option<Command> {
         folders.concat()
     );
     std::fs::write(world.path("nginx.conf"), main).unwrap();
-    let mut command = tool("nginx")?;
+    let mut command = tool("nginx");
     command
         .arg("-p")
         .arg(&here)
         .arg("-e")
         .arg(world.path("nginx.log"));
     command.arg("-c").arg(world.path("nginx.conf"));
-    Some(command)
+    command
 }
 
-fn caddy(world: &World, daemon: &Daemon, port: u16) -> Option<Command> {
+fn caddy(world: &World, daemon: &Daemon, port: u16) -> Command {
     let files = ["fullchain.pem", "privkey.pem"].map(|name| display(world.path(name)));
     let site = adapted(
         &text_of("proxy/Caddyfile"),
@@ -229,40 +230,37 @@ fn caddy(world: &World, daemon: &Daemon, port: u16) -> Option<Command> {
         ],
     );
     std::fs::write(world.path("Caddyfile"), site).unwrap();
-    let mut command = tool("caddy")?;
+    let mut command = tool("caddy");
     command.args(["run", "--adapter", "caddyfile", "--config"]);
     command.arg(world.path("Caddyfile"));
     for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
         command.env(variable, world.folder());
     }
-    Some(command)
+    command
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn nginx_passes_webhooks_alone_and_tells_who_calls() {
-    if let Some(mut front) = Front::of(nginx).await {
-        front.passes_webhooks_and_nothing_else().await;
-        front.tells_who_calls_whatever_he_claims().await;
-        front.keeps_the_secret().await;
-    }
+    let mut front = Front::of("nginx", nginx).await;
+    front.passes_webhooks_and_nothing_else().await;
+    front.tells_who_calls_whatever_he_claims().await;
+    front.keeps_the_secret().await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn caddy_passes_webhooks_alone_and_tells_who_calls() {
-    if let Some(mut front) = Front::of(caddy).await {
-        front.passes_webhooks_and_nothing_else().await;
-        front.tells_who_calls_whatever_he_claims().await;
-        front.keeps_the_secret().await;
-    }
+    let mut front = Front::of("caddy", caddy).await;
+    front.passes_webhooks_and_nothing_else().await;
+    front.tells_who_calls_whatever_he_claims().await;
+    front.keeps_the_secret().await;
 }
 
-#[test]
+#[apply(test)]
 fn caddy_accepts_its_file_as_it_is() {
     let file = super::path_of("proxy/Caddyfile");
     let arguments = ["validate", "--adapter", "caddyfile", "--config"];
     let mut arguments: Vec<&std::ffi::OsStr> = arguments.map(AsRef::as_ref).into();
     arguments.push(file.as_os_str());
-    if let Some(output) = ran("caddy", &arguments) {
-        assert!(output.status.success(), "{}", said(&output));
-    }
+    let output = ran("caddy", &arguments);
+    assert!(output.status.success(), "{}", said(&output));
 }

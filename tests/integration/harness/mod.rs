@@ -1,6 +1,10 @@
 //! What the tests stand on: a [`World`] with a sandbox in it, and a [`Daemon`]
 //! that lives in it.
 
+#[macro_use]
+mod runner;
+
+mod broker;
 mod daemon;
 mod process;
 mod raw;
@@ -12,10 +16,12 @@ mod upstream;
 mod wait;
 mod world;
 
+pub use broker::{Broker, Message, Subscriber};
 pub use daemon::{Answer, Daemon, ask, hint};
 pub use process::{Heard, Process};
 pub use raw::Raw;
 pub use receiver::{Manner, Receiver, Signed};
+pub use runner::{Test, block_on, main, need};
 pub use setup::Setup;
 pub use stand_in::StandIn;
 pub use terminal::{COLUMNS, open_terminal};

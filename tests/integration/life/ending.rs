@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::harness::{
-    Manner, Raw, Receiver, World, ask, dispatch, hint, in_ms, now, site_of, wait_until,
+    Manner, Raw, Receiver, World, ask, dispatch, hint, in_ms, need, now, site_of, wait_until,
 };
 
-#[tokio::test]
+#[apply(test)]
 async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = World::new().await;
@@ -29,7 +29,7 @@ async fn a_signal_ends_the_daemon_with_0_and_commands_no_site() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_webhook_that_is_under_way_is_answered_before_the_end_and_counted() {
     let world = World::new().await;
     let mut daemon = world.setup().ready().await;
@@ -52,7 +52,7 @@ async fn a_webhook_that_is_under_way_is_answered_before_the_end_and_counted() {
     assert_eq!(daemon.phase("d").await, "scheduled");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_delivery_that_is_under_way_is_finished_and_others_are_left_for_the_next_start() {
     let world = World::new().await;
     let (slow, down) = (Receiver::new().await, Receiver::new().await);
@@ -81,7 +81,7 @@ async fn a_delivery_that_is_under_way_is_finished_and_others_are_left_for_the_ne
     assert_eq!(slow.taken().len(), 1, "what was finished is not repeated");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn whatever_hangs_the_end_comes_within_ten_seconds_and_the_waiting_are_told_to_come_back() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
@@ -133,7 +133,7 @@ fn notes(world: &World) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_program_that_runs_for_five_seconds_is_finished_and_not_run_again() {
     let world = World::new().await;
     let program = program(&world, 5);
@@ -156,7 +156,7 @@ async fn a_program_that_runs_for_five_seconds_is_finished_and_not_run_again() {
     assert_eq!(notes(&world), ["begin", "end"], "it is not run again");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_program_that_runs_for_longer_is_ended_in_time_and_run_again_at_the_next_start() {
     let world = World::new().await;
     let program = program(&world, 60);
@@ -173,7 +173,7 @@ async fn a_program_that_runs_for_longer_is_ended_in_time_and_run_again_at_the_ne
     assert_eq!(notes(&world), ["begin", "begin"]);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn with_many_deliveries_pending_those_under_way_are_finished_and_no_other_begins() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
@@ -217,12 +217,11 @@ async fn with_many_deliveries_pending_those_under_way_are_finished_and_no_other_
 
 /// Has the system's resolver ask a server that never answers. Only root can
 /// arrange that.
-#[tokio::test]
+#[apply(test)]
 async fn a_name_look_up_that_hangs_does_not_hold_up_the_end() {
-    let Ok(server) = UdpSocket::bind("127.7.7.53:53").await else {
-        eprintln!("not tested: only root may bind port 53");
-        return;
-    };
+    let server = UdpSocket::bind("127.7.7.53:53").await;
+    need("the right to bind port 53", server.is_ok());
+    let server = server.unwrap();
     let world = World::new().await;
     let resolver = world.path("resolv.conf");
     let text = "nameserver 127.7.7.53\noptions timeout:30 attempts:5\n";
@@ -239,10 +238,8 @@ async fn a_name_look_up_that_hangs_does_not_hold_up_the_end() {
     ];
     let mut probe = Command::new(wrapper[0]);
     let probe = probe.args(&wrapper[1..]).arg("/bin/true").status();
-    if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: there are no mount namespaces here");
-        return;
-    }
+    let may_mount = probe.is_ok_and(|status| status.success());
+    need("mount namespaces, or the right to make one", may_mount);
     let setup = world.setup().wrapped(&wrapper);
     let mut daemon = setup
         .with("--api-url", "http://api.plant.test:1")

@@ -88,7 +88,7 @@ impl Drop for InTerminal {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn when_its_terminal_is_closed_the_daemon_ends_and_frees_port_and_file() {
     let world = World::new().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -105,7 +105,7 @@ async fn when_its_terminal_is_closed_the_daemon_ends_and_frees_port_and_file() {
     assert_eq!(again.phase("a").await, "active");
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_sighup_by_hand_ends_a_daemon_that_has_a_terminal() {
     let world = World::new().await;
     let setup = world.setup().wrapped(&["setsid", "--ctty"]);
@@ -114,7 +114,7 @@ async fn a_sighup_by_hand_ends_a_daemon_that_has_a_terminal() {
     assert_eq!(daemon.ended().await.code(), Some(0));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_sighup_that_was_ignored_at_the_start_stays_ignored() {
     let world = World::new().await;
     let setup = world.setup().wrapped(&["setsid", "nohup"]);
@@ -132,7 +132,7 @@ async fn a_sighup_that_was_ignored_at_the_start_stays_ignored() {
     assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_daemon_that_ignores_sighup_goes_on_when_its_terminal_is_closed() {
     let world = World::new().await;
     let ignoring = [

@@ -62,7 +62,7 @@ fn is_signed_with(signed: &Signed, secret: &str) -> bool {
     text("webhook-signature") == format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_sighup_polls_at_once_and_the_daemon_goes_on() {
     let world = World::new().await;
     let mut daemon = alone(&world).ready().await;
@@ -79,7 +79,7 @@ async fn a_sighup_polls_at_once_and_the_daemon_goes_on() {
     assert_eq!(daemon.get("/healthz").await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn every_file_is_read_again_and_what_it_says_counts_from_then_on() {
     let world = World::with_key("key-new").await;
     let receiver = Receiver::new().await;
@@ -143,7 +143,7 @@ async fn every_file_is_read_again_and_what_it_says_counts_from_then_on() {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn a_file_that_cannot_be_used_leaves_the_value_from_before_and_is_told_of() {
     let world = World::with_key("key-old").await;
     write_all(&world, "old");
@@ -176,7 +176,7 @@ async fn a_file_that_cannot_be_used_leaves_the_value_from_before_and_is_told_of(
     assert_eq!(ask(daemon.http.post(url).body(handshake)).await.status, 200);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn the_registration_follows_another_webhook_secret() {
     let world = World::new().await;
     // The port must be known beforehand, as it is where a proxy stands in front.

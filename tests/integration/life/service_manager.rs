@@ -34,24 +34,28 @@ impl Manager {
 
     /// The next thing that it is told, all its lines.
     async fn next(&self) -> String {
-        let mut buffer = vec![0; 4096];
-        let told = timeout(PATIENCE, self.0.recv(&mut buffer)).await;
-        let length = told.expect("it is told something in time").unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
+        self.hears("").await
     }
 
     /// Waits until it is told that.
     async fn hears(&self, words: &str) -> String {
-        loop {
-            let told = self.next().await;
-            if told.contains(words) {
-                return told;
+        let hearing = async {
+            let mut buffer = vec![0; 4096];
+            loop {
+                let length = self.0.recv(&mut buffer).await.unwrap();
+                let told = std::str::from_utf8(&buffer[..length]).unwrap();
+                if told.contains(words) {
+                    return told.to_owned();
+                }
             }
-        }
+        };
+        // The watchdog is told something all the time.
+        let heard = timeout(PATIENCE, hearing).await;
+        heard.unwrap_or_else(|_| panic!("it is not told {words:?} in {PATIENCE:?}"))
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn it_is_ready_once_it_listens_and_alive_while_the_api_is_down() {
     let world = World::new().await;
     let manager = Manager::new(&world);
@@ -72,7 +76,7 @@ async fn it_is_ready_once_it_listens_and_alive_while_the_api_is_down() {
         .await;
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn it_tells_when_it_reads_its_files_again_and_when_it_ends() {
     let world = World::new().await;
     let manager = Manager::new(&world);
@@ -89,7 +93,7 @@ async fn it_tells_when_it_reads_its_files_again_and_when_it_ends() {
     assert_eq!(code.code(), Some(0));
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn it_is_never_ready_where_it_cannot_run() {
     let world = World::new().await;
     let manager = Manager::new(&world);

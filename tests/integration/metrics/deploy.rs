@@ -1,27 +1,17 @@
 //! The alerts and the dashboard ask for metrics that there are.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::exposition::Exposition;
 use super::queries::{Query, Selector};
 use super::{read, well_used};
+use crate::deploy::{path_of, ran, said, text_of, tool};
 
 /// What Prometheus itself adds.
 const ITS_OWN: [&str; 2] = ["job", "instance"];
-
-fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("deploy")
-        .join(path)
-}
-
-fn text_of(path: &str) -> String {
-    std::fs::read_to_string(deploy(path)).unwrap()
-}
 
 /// The expressions of the alerts. Each is on one line.
 fn alerts() -> Vec<String> {
@@ -108,7 +98,7 @@ fn check_selector(selector: &Selector, metrics: &Exposition, query: &str) {
     }
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn alerts_and_dashboard_ask_for_what_there_is() {
     let (_world, daemon) = well_used().await;
     let (metrics, _) = read(&daemon).await;
@@ -126,7 +116,7 @@ async fn alerts_and_dashboard_ask_for_what_there_is() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_alert_says_what_to_do_and_has_a_test() {
     let alerts = text_of("prometheus/alerts.yml");
     let tests = text_of("prometheus/alerts_test.yml");
@@ -140,28 +130,20 @@ fn every_alert_says_what_to_do_and_has_a_test() {
     }
 }
 
-/// What promtool says to `arguments`. `None` where it is not installed.
-fn promtool(arguments: &[&str], folder: &Path) -> Option<()> {
-    let mut command = Command::new("promtool");
-    let ran = match command.args(arguments).current_dir(folder).output() {
-        Ok(ran) => ran,
-        Err(error) => {
-            println!("left out, for there is no promtool: {arguments:?} ({error})");
-            return None;
-        }
-    };
-    assert!(ran.status.success(), "{arguments:?}: {ran:?}");
-    Some(())
+/// Expects that promtool finds the file to be as it should.
+fn promtool(arguments: [&str; 2], file: &Path) {
+    let arguments = arguments.map(AsRef::as_ref);
+    let output = ran("promtool", &[&arguments[..], &[file.as_os_str()]].concat());
+    assert!(output.status.success(), "{}", said(&output));
 }
 
-#[test]
+#[apply(test)]
 fn promtool_accepts_the_alerts_and_runs_their_tests() {
-    let folder = deploy("prometheus");
-    promtool(&["check", "rules", "alerts.yml"], &folder);
-    promtool(&["test", "rules", "alerts_test.yml"], &folder);
+    promtool(["check", "rules"], &path_of("prometheus/alerts.yml"));
+    promtool(["test", "rules"], &path_of("prometheus/alerts_test.yml"));
 }
 
-#[test]
+#[apply(test)]
 fn promtool_accepts_the_queries_of_the_dashboard() {
     let rules: Vec<Value> = panels()
         .iter()
@@ -174,26 +156,22 @@ fn promtool_accepts_the_queries_of_the_dashboard() {
     // JSON is YAML.
     let rules = serde_json::json!({"groups": [{"name": "panels", "rules": rules}]});
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rules.yml"), rules.to_string()).unwrap();
-    promtool(&["check", "rules", "rules.yml"], folder.path());
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, rules.to_string()).unwrap();
+    promtool(["check", "rules"], &file);
 }
 
-#[tokio::test]
+#[apply(test)]
 async fn promtool_has_nothing_to_say_against_the_metrics() {
+    let mut promtool = tool("promtool");
     let (_world, daemon) = well_used().await;
     let (_, text) = read(&daemon).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("metrics.txt");
     std::fs::write(&file, text).unwrap();
-    let mut command = Command::new("promtool");
-    let command = command.args(["check", "metrics"]);
-    match command.stdin(std::fs::File::open(file).unwrap()).output() {
-        Ok(ran) => {
-            let said =
-                [ran.stdout, ran.stderr].map(|out| String::from_utf8_lossy(&out).into_owned());
-            assert!(ran.status.success(), "{said:?}");
-            assert_eq!(said, ["", ""]);
-        }
-        Err(error) => println!("left out, for there is no promtool: check metrics ({error})"),
-    }
+    let promtool = promtool.args(["check", "metrics"]);
+    let ran = promtool.stdin(std::fs::File::open(file).unwrap()).output();
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{}", said(&ran));
+    assert_eq!(said(&ran), "");
 }

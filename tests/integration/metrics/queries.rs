@@ -93,7 +93,7 @@ fn after(text: &str, end: char) -> &str {
     text.split_once(end).map_or("", |(_, behind)| behind)
 }
 
-#[test]
+#[apply(test)]
 fn the_metrics_of_an_expression_are_found() {
     let selector = |name: &str, matchers: &[(&str, &str, &str)]| Selector {
         name: name.to_owned(),

@@ -83,7 +83,7 @@ pub fn spans(page: &str) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
-#[test]
+#[apply(test)]
 fn a_page_is_read_as_a_shell_and_its_reader_would() {
     let page = "# A\n`x` and `y z`\n```sh\n# no\none \\\n  more  # said\ncat <<'E'\n# in\nE\ntwo\n```\n\
                 ## B\n```\nno `span`\n```\n`w`\n```sh\nthree\n```\n";

@@ -8,14 +8,25 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::deploy::{PROGRAM, free_port, is_installed};
+use crate::deploy::{PROGRAM, free_port, tool};
 use crate::harness::{World, dispatch, in_ms, wait_for, wait_until};
 
-/// What came of a command.
-pub enum Outcome {
-    Done,
-    /// It needs a program that is not installed.
-    NoTool(&'static str),
+/// The programs that commands need, by what stands in such a command.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("| jq", "jq"),
+    ("mqtt://", "mosquitto"),
+    ("mosquitto_sub", "mosquitto_sub"),
+    ("sqlite3 ", "sqlite3"),
+    ("curl ", "curl"),
+];
+
+/// Ends the test if it needs a program for these commands that this machine lacks.
+pub fn need_programs_of(commands: &[String]) {
+    for (part, program) in PROGRAMS {
+        if commands.iter().any(|command| command.contains(part)) {
+            tool(program);
+        }
+    }
 }
 
 /// A folder, ports of its own, and a sandbox in the place of Voltus.
@@ -140,10 +151,7 @@ impl Place {
     }
 
     /// Runs a command to its end, or until it does what it is for.
-    pub async fn run(&mut self, written: &str) -> Outcome {
-        if let Some(tool) = self.missing(written) {
-            return Outcome::NoTool(tool);
-        }
+    pub async fn run(&mut self, written: &str) {
         let command = self
             .substitutions()
             .iter()
@@ -173,24 +181,6 @@ impl Place {
                 running.log()
             );
         }
-        Outcome::Done
-    }
-
-    /// A program in a command that this machine lacks.
-    fn missing(&self, command: &str) -> Option<&'static str> {
-        let needed = [
-            ("| jq", "jq"),
-            ("mqtt://", "mosquitto"),
-            ("mosquitto_sub", "mosquitto_sub"),
-            ("sqlite3 ", "sqlite3"),
-            ("curl ", "curl"),
-        ];
-        let needed = needed
-            .into_iter()
-            .filter(|(part, _)| command.contains(part));
-        needed
-            .map(|(_, tool)| tool)
-            .find(|tool| !is_installed(tool))
     }
 
     async fn wait_for_answer(&self, port: u16, path: &str) {
@@ -268,14 +258,12 @@ impl Place {
         }
     }
 
-    /// Runs the receiver, with its port changed. `None` without Python.
-    pub fn python(&self, program: &str) -> Option<Running> {
-        if !is_installed("python3") {
-            return None;
-        }
+    /// Runs the receiver, with its port changed.
+    pub fn python(&self, program: &str) -> Running {
+        tool("python3");
         let program = program.replace("8000", &self.receiver.to_string());
         std::fs::write(self.world.path("receiver.py"), program).unwrap();
-        Some(self.spawn("python3 -u receiver.py"))
+        self.spawn("python3 -u receiver.py")
     }
 
     async fn start_broker(&mut self) {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::delivery::sinks::testing::until;
+use super::{need, wait_for, wait_until};
 
 /// Where Debian's package puts the broker; `sbin` is often not in `PATH`.
 const PLACES: [&str; 3] = [
@@ -20,8 +20,9 @@ const PLACES: [&str; 3] = [
     "/usr/local/sbin/mosquitto",
 ];
 
-pub(super) struct Broker {
-    pub(super) port: u16,
+/// A broker that keeps nothing when it ends.
+pub struct Broker {
+    pub port: u16,
     dir: TempDir,
     program: &'static str,
     child: Child,
@@ -34,12 +35,18 @@ impl Drop for Broker {
 }
 
 impl Broker {
-    /// Starts a broker: `acl` forbids sites, `password` wants one, and anything
-    /// else goes to its configuration. `None` if it is not installed.
-    pub(super) async fn start(option: &str) -> Option<Self> {
-        let program = PLACES
-            .into_iter()
-            .find(|place| Command::new(place).arg("-h").output().is_ok())?;
+    /// One without any restriction.
+    pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// One that `acl` forbids sites, or that wants a `password`. Any other `option`
+    /// goes to its configuration.
+    pub async fn with(option: &str) -> Self {
+        let there = |place: &&str| Command::new(place).arg("-h").output().is_ok();
+        let program = PLACES.into_iter().find(there);
+        need("mosquitto", program.is_some());
+        let program = program.unwrap();
         // Another test may take the port before the broker does; then it ends
         // at once, and another port is tried.
         for _ in 0..10 {
@@ -61,10 +68,15 @@ impl Broker {
                 child,
             };
             if broker.listens().await {
-                return Some(broker);
+                return broker;
             }
         }
         panic!("mosquitto does not start");
+    }
+
+    /// The URL of a sink that publishes here.
+    pub fn sink(&self) -> String {
+        format!("mqtt://127.0.0.1:{}/plant", self.port)
     }
 
     async fn listens(&mut self) -> bool {
@@ -80,13 +92,15 @@ impl Broker {
         false
     }
 
-    pub(super) fn kill(&mut self) {
+    /// Ends it at once.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Starts again on the same port, all retained messages lost.
-    pub(super) async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
+        self.kill();
         for _ in 0..100 {
             self.child = spawn(self.program, self.dir.path());
             if self.listens().await {
@@ -134,31 +148,32 @@ fn configuration(port: u16, option: &str, dir: &Path) -> String {
     format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous {anonymous}\n{option}\n")
 }
 
+/// What was published.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
-    pub(super) topic: String,
-    pub(super) payload: String,
-    pub(super) retained: bool,
-    pub(super) content_type: String,
+pub struct Message {
+    pub topic: String,
+    pub payload: String,
+    pub retained: bool,
+    pub content_type: String,
 }
 
 impl Message {
     /// The id of the event it carries, or nothing.
-    pub(super) fn id(&self) -> String {
+    pub fn id(&self) -> String {
         let event: serde_json::Value = serde_json::from_str(&self.payload).unwrap_or_default();
         event["id"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 /// Hears everything that is published.
-pub(super) struct Subscriber {
+pub struct Subscriber {
     seen: Arc<Mutex<Vec<Message>>>,
     _stop: DropGuard,
 }
 
 impl Subscriber {
     /// Returns once the broker knows of it.
-    pub(super) async fn start(port: u16) -> Self {
+    pub async fn start(port: u16) -> Self {
         let options = MqttOptions::new(String::new(), ("127.0.0.1", port));
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
@@ -187,25 +202,23 @@ impl Subscriber {
             }
         };
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(listen));
-        until("subscribed", || *ready.lock().unwrap()).await;
+        wait_until("subscribed", async || *ready.lock().unwrap()).await;
         Self {
             seen,
             _stop: stop.drop_guard(),
         }
     }
 
-    pub(super) fn seen(&self) -> Vec<Message> {
+    /// All that was published so far.
+    pub fn seen(&self) -> Vec<Message> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Waits for a message.
-    pub(super) async fn wait(&self, wanted: impl Fn(&Message) -> bool) -> Message {
-        let mut found = None;
-        until("the message arrives", || {
-            found = self.seen().into_iter().find(&wanted);
-            found.is_some()
+    pub async fn wait(&self, wanted: impl Fn(&Message) -> bool) -> Message {
+        wait_for("the message arrives", async || {
+            self.seen().into_iter().find(&wanted)
         })
-        .await;
-        found.unwrap()
+        .await
     }
 }
