@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Asks a running daemon everything that its /openapi.json allows, and much that
-# it does not, and fails if an answer is not as described there. Left out where
-# schemathesis is not installed; .ci/run installs it.
+# it does not, and fails if an answer is not as described there, or if it does not
+# come to its end. Ends with 77 where schemathesis is not installed; .ci/run installs it.
 #
 #   tests/schemathesis.sh [URL]       of the status listener; else one is started
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What is not found in that time is not looked for: seconds.
-limit=100
+# Ten times what it takes, in seconds.
+limit=300
 
 schemathesis=$(PATH="$PWD/target/tools/bin:$PATH" type -P schemathesis || true)
 if [ -z "$schemathesis" ]; then
-    echo "left out, for there is no schemathesis: tests/schemathesis.sh"
-    exit 0
+    echo "schemathesis is not installed" >&2
+    exit 77
 fi
 
 work=$(mktemp -d)
@@ -56,6 +56,6 @@ cd "$work"
 timeout --signal INT "$limit" "$schemathesis" run "$url/openapi.json" --exclude-path /events --checks all \
     --max-examples 50 --request-timeout 20 || {
     status=$?
-    [ "$status" = 124 ] || exit "$status"
-    echo "nothing was found in $limit seconds"
+    [ "$status" != 124 ] || echo "schemathesis has not ended in $limit seconds" >&2
+    exit "$status"
 }
