@@ -64,7 +64,7 @@ async fn without_polls_nothing_is_healed_and_the_story_says_so() {
     let (outcome, told) = play(&Pace {
         poll: Duration::from_secs(3600),
         known_end: Duration::from_secs(3600),
-        patience: Duration::from_millis(500),
+        patience: Duration::from_secs(2),
     })
     .await;
     assert!(outcome.healed.is_empty(), "{told}");

@@ -316,12 +316,13 @@ mod tests {
         }
     }
 
-    /// A listener whose answers are 64 MB long, and its places.
-    fn long_answers(stop: &CancellationToken) -> (SocketAddr, Arc<Places>) {
+    /// A listener whose answers are 64 MB long, and its places. A peer may `stall` for
+    /// so long.
+    fn long_answers(stall: Duration, stop: &CancellationToken) -> (SocketAddr, Arc<Places>) {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let places = Places::new(Bounds {
-            stall: Duration::from_millis(300),
+            stall,
             ..Bounds::default()
         });
         let answer = warp::any().map(|| vec![b'x'; 64 << 20]);
@@ -358,7 +359,7 @@ mod tests {
     async fn a_peer_that_reads_nothing_of_its_answer_is_closed() {
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
-        let (address, places) = long_answers(&stop);
+        let (address, places) = long_answers(Duration::from_millis(300), &stop);
         let _peer = asked(address).await;
         is_stalled(&places).await;
     }
@@ -367,7 +368,7 @@ mod tests {
     async fn a_peer_that_reads_byte_by_byte_is_closed() {
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
-        let (address, places) = long_answers(&stop);
+        let (address, places) = long_answers(Duration::from_millis(300), &stop);
         let mut peer = asked(address).await;
         let reading = async {
             while peer.read_u8().await.is_ok() {
@@ -385,11 +386,12 @@ mod tests {
     async fn a_peer_that_pauses_and_reads_on_gets_its_answer_whole() {
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
-        let (address, places) = long_answers(&stop);
+        let (address, places) = long_answers(Duration::from_secs(3), &stop);
         let mut peer = asked(address).await;
         let mut part = vec![0; 8 << 20];
+        // All of it takes longer than one stall may.
         for _ in 0..8 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             peer.read_exact(&mut part).await.unwrap();
         }
         assert_eq!(places.cut(Cut::Stalled), 0);

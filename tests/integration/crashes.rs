@@ -154,7 +154,7 @@ async fn a_restart_catches_up_with_starts_and_ends_that_passed() {
     let world = World::new().await;
     let setup = world.setup();
     let mut daemon = setup.ready().await;
-    let (start, end) = (in_ms(1500), in_ms(2500));
+    let (start, end) = (in_ms(4000), in_ms(5000));
     world.put(dispatch("running", 0, in_ms(-1000), Some(end)));
     world.put(dispatch("missed", 0, start, Some(end)));
     world.put(dispatch("begins", 0, start, None));

@@ -143,7 +143,7 @@ async fn a_thousand_sites_that_start_at_once_are_commanded_on_time() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
     let daemon = world.setup().sink(receiver.sink()).start().await;
-    let start = in_ms(1500);
+    let start = in_ms(3000);
     let sites: Vec<Value> = (0..1000)
         .map(|site| json!({"id": format!("s{site}"), "name": "", "commitment": 1}))
         .collect();

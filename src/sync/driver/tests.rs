@@ -42,6 +42,7 @@ impl Clock for FastClock {
 struct FakeApi {
     dispatches: usize,
     look_up: Duration,
+    look_ups: Arc<AtomicUsize>,
 }
 
 fn id(number: usize) -> DispatchId {
@@ -71,6 +72,7 @@ impl Api for FakeApi {
                 Answer::List(Arc::new(List::new(all.collect(), 0)))
             }
             Question::Dispatch(id) => {
+                self.look_ups.fetch_add(1, Ordering::SeqCst);
                 sleep(self.look_up).await;
                 Answer::Found(dispatch(id))
             }
@@ -203,6 +205,13 @@ impl Running {
         goes_on
     }
 
+    /// Waits until polls are refused for the stop.
+    async fn sees_the_stop(&self) {
+        let polling =
+            async { while !matches!(self.inbox.poll().await, Verdict::Unavailable { .. }) {} };
+        timeout(PATIENCE, polling).await.expect("polls are refused");
+    }
+
     async fn stops_within(self, limit: Duration) {
         let begun = SystemClock::new();
         self.stop.cancel();
@@ -236,6 +245,7 @@ fn quick_api(dispatches: usize) -> FakeApi {
     FakeApi {
         dispatches,
         look_up: Duration::ZERO,
+        look_ups: Arc::default(),
     }
 }
 
@@ -252,7 +262,7 @@ async fn under_a_flood_the_stop_signal_is_seen_and_no_delivery_begins_after_it()
     .await;
     running.stop.cancel();
     // The turn that the signal came in may begin some.
-    sleep(Duration::from_millis(100)).await;
+    running.sees_the_stop().await;
     let begun = sink.begun();
     running.stops_within(Duration::from_secs(5)).await;
     flood.store(false, Ordering::SeqCst);
@@ -267,16 +277,21 @@ async fn a_webhook_that_is_being_looked_up_is_answered_and_later_ones_are_told_t
     let api = FakeApi {
         dispatches: 0,
         look_up: Duration::from_millis(500),
+        look_ups: Arc::default(),
     };
+    let look_ups = Arc::clone(&api.look_ups);
     let running = Running::start(api, &sink, 1);
     let webhook = |number| {
         let inbox = running.inbox.clone();
         TaskTracker::new().spawn(async move { inbox.webhook(id(number)).await })
     };
     let first = webhook(1);
-    sleep(Duration::from_millis(200)).await;
+    until("it is being looked up", || {
+        look_ups.load(Ordering::SeqCst) > 0
+    })
+    .await;
     running.stop.cancel();
-    sleep(Duration::from_millis(50)).await;
+    running.sees_the_stop().await;
     let late = webhook(2);
     let polled = running.inbox.poll().await;
     assert_eq!(first.await.unwrap(), Verdict::Settled);

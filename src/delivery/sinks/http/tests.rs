@@ -92,7 +92,7 @@ fn sink(url: &str, secrets: &SinkSecrets) -> Arc<dyn Sink> {
 
 fn impatient(address: SocketAddr) -> HttpSink {
     let url = format!("http://{address}/in?token=hush");
-    limited(url, Duration::from_millis(300), Duration::from_millis(300))
+    limited(url, Duration::from_secs(2), Duration::from_millis(300))
 }
 
 fn limited(url: String, connect: Duration, total: Duration) -> HttpSink {
@@ -336,7 +336,7 @@ async fn a_receiver_too_busy_for_new_connections_is_slow_and_not_down() {
     let address = listener.local_addr().unwrap();
     let sink = Arc::new(limited(
         format!("http://{address}/in"),
-        Duration::from_millis(500),
+        Duration::from_secs(2),
         Duration::from_secs(10),
     ));
     let one = [event("e-1", "site.curtail", "s1")];

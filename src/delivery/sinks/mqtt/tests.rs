@@ -110,7 +110,7 @@ async fn deaf_broker() -> (u16, mpsc::UnboundedReceiver<(usize, String)>) {
 async fn what_was_given_up_is_never_sent_again() {
     let (port, mut told) = deaf_broker().await;
     let url = format!("mqtt://127.0.0.1:{port}/plant");
-    let running = Running::at(&url, Duration::from_millis(300));
+    let running = Running::at(&url, Duration::from_secs(2));
     let failure = reason(running.deliver("old-one", "site.curtail", "s1").await);
     assert!(failure.contains("did not confirm"), "{failure}");
     // Until it is connected anew, attempts fail at once.

@@ -4,14 +4,10 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::delivery::sinks::testing::{event, large, reason};
 
-fn short(out: impl Write + Send + 'static) -> StdoutSink {
-    StdoutSink::over(out, Duration::from_millis(200)).unwrap()
-}
-
 #[tokio::test]
 async fn each_event_is_one_line() {
     let (reader, writer) = io::pipe().unwrap();
-    let sink = short(writer);
+    let sink = StdoutSink::over(writer, LIMIT).unwrap();
     let events = [
         event("e1", "site.curtail", "two\nlines"),
         event("e2", "site.release", "s"),
@@ -31,7 +27,7 @@ async fn each_event_is_one_line() {
 async fn a_closed_pipe_fails_the_attempt() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let sink = short(writer);
+    let sink = StdoutSink::over(writer, LIMIT).unwrap();
     for _ in 0..2 {
         let attempt = sink.deliver(&[event("e1", "site.curtail", "s")]).await;
         assert!(reason(attempt).contains("closed"));
@@ -41,7 +37,7 @@ async fn a_closed_pipe_fails_the_attempt() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_reader_that_stops_reading_holds_up_only_its_own_attempts() {
     let (mut reader, writer) = io::pipe().unwrap();
-    let sink = short(writer);
+    let sink = StdoutSink::over(writer, Duration::from_millis(200)).unwrap();
     // More than a pipe holds. The runtime has one thread, and the time limit
     // fires on it, so it is not blocked.
     let stuck = sink.deliver(&[large(1 << 20)]).await;
@@ -101,10 +97,11 @@ impl Write for Full {
 #[tokio::test]
 async fn a_line_that_broke_off_does_not_spoil_the_next() {
     let taken = Arc::new(Mutex::new(Vec::new()));
-    let sink = short(Full {
+    let out = Full {
         room: 10,
         taken: Arc::clone(&taken),
-    });
+    };
+    let sink = StdoutSink::over(out, LIMIT).unwrap();
     let events = [event("e1", "site.curtail", "s")];
     assert!(matches!(
         sink.deliver(&events).await,
