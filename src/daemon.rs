@@ -21,13 +21,13 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatePath};
 use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, wall_clock};
-use crate::engine::{Rules, STRIDE};
+use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, LongAnswers, Status};
 use crate::store::Closed;
-use crate::sync::{Driver, Machine, Settings, View};
+use crate::sync::{Coordinator, Driver, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings};
 
 pub use error::DaemonError;
@@ -109,12 +109,12 @@ impl Daemon {
         let outboxes = kept
             .restore(&sinks, &stored, now)
             .map_err(|source| stored_error(config, source))?;
-        let machine = Machine::new(settings(config), stored, outboxes, now, rand::random());
+        let coordinator = Coordinator::new(settings(config), stored, outboxes, now, rand::random());
         let (closed, store) = kept.start().map_err(|source| DaemonError::System {
             what: "thread",
             source,
         })?;
-        let driver = Driver::new(machine, api, store.clone(), sinks, clock);
+        let driver = Driver::new(coordinator, api, store.clone(), sinks, clock);
 
         let traffic = Arc::new(Traffic::default());
         let registration =
@@ -205,7 +205,7 @@ impl Daemon {
         self.reload.clone()
     }
 
-    /// How the machine is doing. It tells so every time that its loop turns.
+    /// How the coordinator is doing. Updated after every iteration of the driver loop.
     pub fn view(&self) -> watch::Receiver<View> {
         self.view.clone()
     }
@@ -255,7 +255,7 @@ fn settings(config: &Config) -> Settings {
             retain: config.retain,
             pre_curtail: config.pre_curtail,
             curtail_on_test: config.curtail_on_test,
-            stride: STRIDE,
+            chunk: CHUNK,
         },
     }
 }

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::http::{Peer, json_reply, no_such_path, refusal, wrong_method};
 use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
-use crate::sync::{Inbox, Verdict};
+use crate::sync::{Inbox, WebhookOutcome};
 
 use body::BodyError;
 use hint::{Hint, HintError};
@@ -135,9 +135,9 @@ impl<C: Clock + Clone> Listener<C> {
                 (Answered::Ignored, accepted("ignored"))
             }
             Ok(Hint::Dispatch(id)) => {
-                let verdict = self.inbox.webhook(id.clone()).await;
-                tracing::debug!(dispatch = %id, ?verdict, "a webhook was answered");
-                settled(&verdict)
+                let outcome = self.inbox.webhook(id.clone()).await;
+                tracing::debug!(dispatch = %id, ?outcome, "a webhook was answered");
+                settled(&outcome)
             }
         };
         self.count(answered);
@@ -179,16 +179,17 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 
 /// What is answered once the dispatch is settled, or cannot be. The reasons
 /// stay in the log.
-fn settled(verdict: &Verdict) -> (Answered, Response) {
-    match verdict {
-        Verdict::Settled | Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => {
-            (Answered::Accepted, accepted("settled"))
-        }
-        Verdict::Unknown => (
+fn settled(outcome: &WebhookOutcome) -> (Answered, Response) {
+    match outcome {
+        WebhookOutcome::Applied
+        | WebhookOutcome::Pending(_)
+        | WebhookOutcome::Skipped(_)
+        | WebhookOutcome::PendingAt(_) => (Answered::Accepted, accepted("settled")),
+        WebhookOutcome::Unknown => (
             Answered::Rejected,
             refusal(StatusCode::NOT_FOUND, "no such dispatch"),
         ),
-        Verdict::Unavailable { retry_after, .. } => (
+        WebhookOutcome::Unavailable { retry_after, .. } => (
             Answered::Failed,
             come_back(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -196,7 +197,7 @@ fn settled(verdict: &Verdict) -> (Answered, Response) {
                 *retry_after,
             ),
         ),
-        Verdict::Busy => (
+        WebhookOutcome::Busy => (
             Answered::Failed,
             come_back(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -103,7 +103,7 @@ impl<C: Clock> Registration<C> {
         let Some((budget, timings)) = &self.daemon else {
             return request.await;
         };
-        if !budget.leave().await {
+        if !budget.token().await {
             // The daemon stops, and this with it.
             return std::future::pending().await;
         }

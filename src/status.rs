@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::http::{Hangup, Places, json_reply, not_served, set_retry_after, wrong_method};
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
-use crate::sync::{Inbox, Timings, Verdict, View};
+use crate::sync::{Inbox, Timings, View, WebhookOutcome};
 use crate::voltus::Signals;
 
 pub use events::EventStream;
@@ -218,18 +218,18 @@ impl<C: Clock + Clone> Status<C> {
 
     async fn poll(&self) -> Response {
         match self.inbox.poll().await {
-            Verdict::Settled
-            | Verdict::Pending(_)
-            | Verdict::Skipped(_)
-            | Verdict::PendingAt(_) => {
+            WebhookOutcome::Applied
+            | WebhookOutcome::Pending(_)
+            | WebhookOutcome::Skipped(_)
+            | WebhookOutcome::PendingAt(_) => {
                 let revision = self.view.borrow().schedule.revision();
                 json_reply(StatusCode::OK, &json!({"ok": true, "revision": revision}))
             }
-            Verdict::Unavailable {
+            WebhookOutcome::Unavailable {
                 reason,
                 retry_after,
             } => not_polled(&reason, retry_after),
-            Verdict::Busy | Verdict::Unknown => {
+            WebhookOutcome::Busy | WebhookOutcome::Unknown => {
                 not_polled("too many wait already", std::time::Duration::from_secs(1))
             }
         }

@@ -65,17 +65,17 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::engine::{Rules, STRIDE};
+    use crate::engine::{CHUNK, Rules};
     use crate::store::{MemoryStore, Store, StoreHandle};
-    use crate::sync::{Machine, Settings};
-    use crate::voltus::{ApiError, Question, Told};
+    use crate::sync::{Coordinator, Settings};
+    use crate::voltus::{ApiError, ApiResponse, Question};
 
     /// An API whose name is looked up for ever, by a system call that nothing
     /// can break off.
     struct NoName(Arc<AtomicBool>);
 
     impl Api for NoName {
-        async fn ask(&self, _: Question) -> Result<Told, ApiError> {
+        async fn ask(&self, _: Question) -> Result<ApiResponse, ApiError> {
             let begun = Arc::clone(&self.0);
             let look_up = tokio::task::spawn_blocking(move || {
                 begun.store(true, Ordering::SeqCst);
@@ -97,16 +97,16 @@ mod tests {
                 retain: Duration::from_secs(3600),
                 pre_curtail: Duration::ZERO,
                 curtail_on_test: false,
-                stride: STRIDE,
+                chunk: CHUNK,
             },
         };
         let store = MemoryStore::new("test", clock.now().wall);
         let stored = store.clone().load().unwrap();
-        let machine = Machine::new(settings, stored, Vec::new(), clock.now(), 7);
+        let coordinator = Coordinator::new(settings, stored, Vec::new(), clock.now(), 7);
         let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let api = NoName(Arc::clone(&begun));
-        let driver = Driver::new(machine, api, handle, Vec::new(), clock);
+        let driver = Driver::new(coordinator, api, handle, Vec::new(), clock);
         let stop = CancellationToken::new();
         let ended = start(driver, stop.clone()).unwrap();
         let asked = async {

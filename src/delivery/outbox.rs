@@ -61,7 +61,7 @@ use lines::{Lines, Turn};
 use places::Places;
 use progress::Progress;
 use queue::{Next, Place, SubjectQueue};
-use reach::{Leave, Reach};
+use reach::{Allowance, Reach};
 use reading::Advance;
 use refresh::Refresh;
 use window::Window;
@@ -127,7 +127,7 @@ impl Outbox {
         now: Now,
     ) -> Self {
         let state = state.unwrap_or(SinkState {
-            settled: head,
+            done: head,
             ..SinkState::default()
         });
         let queue = |(site, told): (&Arc<str>, &_)| {
@@ -137,7 +137,7 @@ impl Outbox {
         let progress = Progress::new(sink.name(), &state);
         let mut outbox = Self {
             name: sink.name().into(),
-            queues: state.told.iter().map(queue).collect(),
+            queues: state.attempted.iter().map(queue).collect(),
             lines: Lines::default(),
             paused: BTreeSet::new(),
             to_record: Vec::new(),
@@ -152,7 +152,7 @@ impl Outbox {
             refresh: Refresh::default(),
             abandoned: Vec::new(),
             attempted_before: state
-                .told
+                .attempted
                 .iter()
                 .map(|(site, told)| (SubjectQueue::key_of_site(site), told.position))
                 .collect(),
@@ -207,7 +207,7 @@ impl Outbox {
     /// Takes in the newest event of a site at a start: what it asks for may not
     /// have been acknowledged here, or never attempted.
     pub fn offer_site(&mut self, event: &Event, now: Now) {
-        let key = event.lane();
+        let key = event.subject_key();
         let queue = self.queues.get(&key);
         let attempted = queue.and_then(SubjectQueue::attempted);
         let unconditional = event.unconditional && !self.progress.is_done(event.position);
@@ -218,7 +218,7 @@ impl Outbox {
 
     /// Takes in a site's newest event.
     fn offer_command(&mut self, event: &Event, now: Now) {
-        let key = event.lane();
+        let key = event.subject_key();
         self.refresh_superseded(&key);
         self.window.hold(event, &key, event.unconditional);
         let queue = self.queues.entry(Key::clone(&key)).or_default();
@@ -311,14 +311,14 @@ impl Outbox {
         let mut starts = Vec::new();
         loop {
             let (under_way, oldest) = (self.places.len(), self.places.oldest());
-            let leave = self.reach.leave(now.mono, under_way, oldest);
-            let most = match leave {
-                Leave::None => break,
-                Leave::One => 1,
-                Leave::All if self.places.is_full() && !self.make_room(now) => break,
-                Leave::All => self.places.next_batch(),
+            let allowance = self.reach.allowance(now.mono, under_way, oldest);
+            let most = match allowance {
+                Allowance::None => break,
+                Allowance::One => 1,
+                Allowance::All if self.places.is_full() && !self.make_room(now) => break,
+                Allowance::All => self.places.next_batch(),
             };
-            let one = leave == Leave::One;
+            let one = allowance == Allowance::One;
             let recording = self.is_recording();
             let turn = if self.commands_held {
                 Turn::Events
@@ -335,7 +335,7 @@ impl Outbox {
             } else {
                 Turn::CommandsFirst
             };
-            let (keys, events) = self.gather(most, one, turn);
+            let (keys, events) = self.pick(most, one, turn);
             if events.is_empty() {
                 // A command is being written down now: another event may lead.
                 if one && turn == Turn::Any && self.is_recording() {
@@ -384,7 +384,7 @@ impl Outbox {
 
     /// Events that may go together: of each subject the next one, `most` at most.
     /// With `one_record`, at most one command is taken up to be written down.
-    fn gather(&mut self, most: usize, one_record: bool, mut turn: Turn) -> (Vec<Key>, Vec<Event>) {
+    fn pick(&mut self, most: usize, one_record: bool, mut turn: Turn) -> (Vec<Key>, Vec<Event>) {
         let mut keys: Vec<Key> = Vec::new();
         let mut events = Vec::new();
         let mut most = most;

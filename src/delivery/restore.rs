@@ -57,11 +57,11 @@ impl Pending {
     /// How many of them a sink is still to get.
     fn of(&self, state: &SinkState) -> u64 {
         let done: u64 = state
-            .settled_beyond
+            .done_beyond
             .iter()
             .map(|(first, last)| self.behind(first.saturating_sub(1)) - self.behind(*last))
             .sum();
-        self.behind(state.settled).saturating_sub(done)
+        self.behind(state.done).saturating_sub(done)
     }
 }
 
@@ -74,9 +74,9 @@ fn pending<'s>(
     let mut of_interest = BTreeMap::new();
     let mut first = head;
     for state in states {
-        first = first.min(state.settled);
-        of_interest.insert(state.settled, 0);
-        for (begin, end) in &state.settled_beyond {
+        first = first.min(state.done);
+        of_interest.insert(state.done, 0);
+        for (begin, end) in &state.done_beyond {
             of_interest.insert(begin.saturating_sub(1), 0);
             of_interest.insert(*end, 0);
         }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Request;
+use super::last_list::Open;
 use super::reconcile::Step;
-use super::roll::Open;
 use crate::clock::Mono;
 use crate::model::{Asked, Claim, DispatchId, Doubt, Entry, FirstAnswer};
 

@@ -8,17 +8,17 @@
 //! [`plan`] follows the schedule and tells what each site must do (rule R7).
 
 mod doubts;
+mod last_list;
 mod observation;
 mod phase;
 mod reconcile;
-mod roll;
 mod schedule;
-mod sight;
 mod sites;
+mod upsert;
 
 pub use doubts::{DoubtChange, MassAbsence};
 pub use observation::{Observation, Request};
-pub use reconcile::{Outcome, Rules, STRIDE, reconcile};
+pub use reconcile::{CHUNK, Outcome, Rules, reconcile};
 pub use schedule::Schedule;
 pub use sites::{Planned, SiteChange, SiteChangeKind, SitePlan, plan};
 

@@ -27,11 +27,11 @@ pub struct Rules {
     /// counting for one and for each of its sites. The rest is due at once
     /// again, so that a day on which everything starts together is decided,
     /// written and told in pieces.
-    pub stride: usize,
+    pub chunk: usize,
 }
 
 /// Few enough that nobody waits for a step, many enough to share a commit.
-pub const STRIDE: usize = 8192;
+pub const CHUNK: usize = 8192;
 
 impl Rules {
     /// Until when something over since then is kept, UTC. `None` is for ever.
@@ -89,7 +89,7 @@ impl Outcome {
 ///
 /// What came due by `now` is applied first, so that an answer is never compared
 /// with a schedule that is behind its time. The clock alone brings no more than
-/// one [stride](Rules::stride). Of a schedule that nobody else holds nothing is
+/// one [chunk](Rules::chunk). Of a schedule that nobody else holds nothing is
 /// copied.
 pub fn reconcile(
     schedule: Schedule,
@@ -104,7 +104,7 @@ pub fn reconcile(
         rules,
     };
     match observation {
-        Observation::Clock => step.advance(rules.stride),
+        Observation::Clock => step.advance(rules.chunk),
         Observation::Api { request, answer } => {
             let timed = (request.asked, request.source);
             step.outcome.timed = request.clock_agrees.then_some(timed);
@@ -201,14 +201,14 @@ impl Step<'_> {
     /// One dispatch of an answer.
     fn reading(&mut self, reading: &Reading, request: &Request, shape: Shape) {
         match reading {
-            Reading::Dispatch(dispatch) => self.see(dispatch, request, shape),
+            Reading::Dispatch(dispatch) => self.upsert(dispatch, request, shape),
             Reading::InPart { dispatch, doubts } => {
                 let held = self.schedule.get(&dispatch.id);
                 let whole = held.map_or_else(
                     || Arc::clone(dispatch),
                     |held| doubts.settle(dispatch, &held.dispatch),
                 );
-                self.see(&whole, request, shape);
+                self.upsert(&whole, request, shape);
             }
             Reading::Unreadable { id, .. } => {
                 self.present(id, request, shape == Shape::LookUp);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
 use super::MassAbsence;
-use super::roll::{Open, Roll, settles};
+use super::last_list::{LastList, Open, confirms_wholly};
 use crate::clock::Mono;
 use crate::model::{Asked, Claim, DispatchId, Entry, Inquiry, List, Phase};
 
@@ -32,7 +32,7 @@ pub struct Schedule {
     open_ended: OrdSet<(DateTime<Utc>, DispatchId)>,
     revision: u64,
     /// The last list, which confirms what it shows without touching it.
-    roll: Option<Roll>,
+    last_list: Option<LastList>,
 }
 
 /// The ids in doubt, by claim, each with when it may be looked up next.
@@ -107,7 +107,7 @@ impl Schedule {
 
     /// The dispatches to look up now because of a doubt, the longest due first
     /// for each claim. An id stays among them until an answer puts its next check
-    /// off or settles the doubt.
+    /// off or confirms_wholly the doubt.
     pub fn checks_due(&self, now: Mono) -> impl Iterator<Item = &DispatchId> {
         let absence_counts = self.mass_absence.is_none_or(|mass| mass.until() <= now);
         let due = move |(at, _): &&(Mono, DispatchId)| *at <= now;
@@ -153,7 +153,9 @@ impl Schedule {
 
     /// Whether a list that was asked for then is newer than the last one.
     pub(super) fn is_newest_list(&self, asked: Asked) -> bool {
-        self.roll.as_ref().is_none_or(|roll| asked > roll.asked)
+        self.last_list
+            .as_ref()
+            .is_none_or(|last| asked > last.asked)
     }
 
     /// An entry that is due at `now`, the longest due first.
@@ -182,8 +184,8 @@ impl Schedule {
     /// Takes `entry` in, in place of the one with its id.
     pub(super) fn put(&mut self, entry: Arc<Entry>) {
         let id = entry.id().clone();
-        if let Some(roll) = &mut self.roll {
-            roll.set_apart(&id);
+        if let Some(last) = &mut self.last_list {
+            last.set_apart(&id);
         }
         let after = (entry.phase, entry.next_due());
         let inquiry = entry.inquiry;
@@ -259,7 +261,7 @@ impl Schedule {
         self.revision
     }
 
-    /// The dispatches of which `list` may say anything but what the roll says
+    /// The dispatches of which `list` may say anything but what the last list says
     /// already, by id. Of all others it says the same again.
     pub(super) fn open<'l>(
         &mut self,
@@ -267,11 +269,11 @@ impl Schedule {
         asked: Asked,
         now: DateTime<Utc>,
     ) -> Vec<Open<'l>> {
-        let roll = self.roll.clone().filter(|roll| asked > roll.asked);
+        let last = self.last_list.clone().filter(|last| asked > last.asked);
         // On a clock that was ahead, starts and ends may have passed that have not.
-        let timely = roll.as_ref().is_none_or(|roll| roll.at <= now);
-        if let Some(roll) = roll.as_ref().filter(|roll| timely && roll.is(list)) {
-            return roll.apart().map(|id| Open::new(id, list.get(id))).collect();
+        let timely = last.as_ref().is_none_or(|last| last.at <= now);
+        if let Some(last) = last.as_ref().filter(|last| timely && last.is(list)) {
+            return last.apart().map(|id| Open::new(id, list.get(id))).collect();
         }
         let mut open = Vec::new();
         let mut leaving = Vec::new();
@@ -281,7 +283,7 @@ impl Schedule {
                 open.push(Open::new(reading.id(), Some(reading)));
             }
             let reading = readings.next_if(|reading| reading.id() == id);
-            if roll.as_ref().is_some_and(|roll| roll.confirms(entry)) {
+            if last.as_ref().is_some_and(|last| last.confirms(entry)) {
                 if timely && reading.is_some_and(|reading| reading.shares(&entry.dispatch)) {
                     continue;
                 }
@@ -290,14 +292,14 @@ impl Schedule {
             open.push(Open::new(id, reading));
         }
         open.extend(readings.map(|reading| Open::new(reading.id(), Some(reading))));
-        // They keep what the roll has confirmed of them so far.
+        // They keep what the last list has confirmed of them so far.
         for entry in leaving {
             self.put(self.confirmed(&entry));
         }
         open
     }
 
-    /// `list` was taken in: from now on it is the roll, unless it is older. It
+    /// `list` was taken in: from now on it is the last list, unless it is older. It
     /// confirms all that is as it says; `open` are those that need not be.
     pub(super) fn confirm(
         &mut self,
@@ -306,26 +308,30 @@ impl Schedule {
         now: DateTime<Utc>,
         open: Vec<Open>,
     ) {
-        if self.roll.as_ref().is_some_and(|roll| asked <= roll.asked) {
+        if self
+            .last_list
+            .as_ref()
+            .is_some_and(|last| asked <= last.asked)
+        {
             return;
         }
         let settled = |open: &Open| {
             let entry = self.entries.get(&open.id);
-            entry.is_some_and(|entry| settles(open.reading, asked, entry, now))
+            entry.is_some_and(|entry| confirms_wholly(open.reading, asked, entry, now))
         };
         let apart = open
             .into_iter()
             .filter(|open| !settled(open))
             .map(|open| open.id)
             .collect();
-        self.roll = Some(Roll::new(Arc::clone(list), asked, now, apart));
+        self.last_list = Some(LastList::new(Arc::clone(list), asked, now, apart));
     }
 
     fn confirmed(&self, entry: &Arc<Entry>) -> Arc<Entry> {
-        match &self.roll {
-            Some(roll) if roll.asked > entry.asked && roll.confirms(entry) => Arc::new(Entry {
-                asked: roll.asked,
-                last_confirmed: roll.at,
+        match &self.last_list {
+            Some(last) if last.asked > entry.asked && last.confirms(entry) => Arc::new(Entry {
+                asked: last.asked,
+                last_confirmed: last.at,
                 ..Entry::clone(entry)
             }),
             _ => Arc::clone(entry),

@@ -23,7 +23,7 @@ const RULES: Rules = Rules {
     retain: Duration::from_secs(30 * 24 * 3600),
     pre_curtail: Duration::ZERO,
     curtail_on_test: false,
-    stride: usize::MAX,
+    chunk: usize::MAX,
 };
 
 fn id(text: &str) -> DispatchId {

@@ -85,7 +85,7 @@ impl Event {
 
     /// What is delivered in order: the events of one subject. A dispatch and a
     /// site may share an id, so the family is part of it.
-    pub fn lane(&self) -> Arc<str> {
+    pub fn subject_key(&self) -> Arc<str> {
         format!("{}/{}", self.family(), self.subject).into()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Inner;
-use super::dice::Fate;
+use super::dice::Handling;
 use super::log::{ContactEmail, Delivery, Outcome};
 use super::state::State;
 use super::webhooks::{Event, Webhook};
@@ -33,20 +33,20 @@ struct Letter {
 /// of events settles the order of chances.
 pub(super) fn announce(inner: &Arc<Inner>, state: &mut State, id: &str, event: Event) {
     for webhook in subscribers(state, event) {
-        let fate = state.dice.fate(&state.faults);
-        send(inner, state, webhook, id, event, fate);
+        let handling = state.dice.handling(&state.faults);
+        send(inner, state, webhook, id, event, handling);
     }
 }
 
 /// The same, but nothing happens to it on the way.
 pub(super) fn announce_safely(inner: &Arc<Inner>, state: &mut State, id: &str, event: Event) {
-    let fate = Fate {
+    let handling = Handling {
         dropped: false,
         delay: Duration::ZERO,
         copy: None,
     };
     for webhook in subscribers(state, event) {
-        send(inner, state, webhook, id, event, fate);
+        send(inner, state, webhook, id, event, handling);
     }
 }
 
@@ -61,7 +61,7 @@ fn send(
     webhook: Webhook,
     id: &str,
     event: Event,
-    fate: Fate,
+    handling: Handling,
 ) {
     let resource = format!("/{}/dispatches/{id}", webhook.version);
     let letter = |duplicate| Letter {
@@ -70,14 +70,14 @@ fn send(
         resource: resource.clone(),
         duplicate,
     };
-    if fate.dropped {
+    if handling.dropped {
         let entry = letter(false).entry(inner, 1, Outcome::Dropped);
         state.deliveries.push(entry);
     } else {
-        inner.spawn(deliver(Arc::clone(inner), letter(false), fate.delay));
+        inner.spawn(deliver(Arc::clone(inner), letter(false), handling.delay));
     }
     // A copy of what was lost would undo the loss.
-    if let (Some(delay), false) = (fate.copy, fate.dropped) {
+    if let (Some(delay), false) = (handling.copy, handling.dropped) {
         inner.spawn(deliver(Arc::clone(inner), letter(true), delay));
     }
 }

@@ -20,7 +20,7 @@ const ID_LENGTH: usize = 4;
 
 /// What becomes of one webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fate {
+pub(super) struct Handling {
     /// It is lost. The upstream takes it for delivered.
     pub(super) dropped: bool,
     /// How long it is under way.
@@ -79,14 +79,14 @@ impl Dice {
     }
 
     /// What becomes of the next webhook.
-    pub(super) fn fate(&mut self, faults: &Faults) -> Fate {
+    pub(super) fn handling(&mut self, faults: &Faults) -> Handling {
         let [drop, copy, delay, copy_delay]: [f64; 4] = self.webhooks.random();
         let [min, max] = faults.webhook_delay_ms;
         let under_way = |share: f64| {
             let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
             min + max.saturating_sub(min).mul_f64(share)
         };
-        Fate {
+        Handling {
             dropped: drop < faults.drop_webhooks,
             delay: under_way(delay),
             copy: (copy < faults.duplicate_webhooks).then(|| under_way(copy_delay)),
@@ -134,7 +134,7 @@ mod tests {
         let faults = some_loss();
         let (mut one, mut other) = (Dice::new(7), Dice::new(7));
         for _ in 0..100 {
-            assert_eq!(one.fate(&faults), other.fate(&faults));
+            assert_eq!(one.handling(&faults), other.handling(&faults));
             assert_eq!(one.luck(&faults), other.luck(&faults));
         }
         assert_eq!(one.id(), other.id());
@@ -147,7 +147,7 @@ mod tests {
         for _ in 0..50 {
             busy.luck(&faults);
             busy.id();
-            assert_eq!(quiet.fate(&faults), busy.fate(&faults));
+            assert_eq!(quiet.handling(&faults), busy.handling(&faults));
         }
     }
 
@@ -156,8 +156,8 @@ mod tests {
         let faults = some_loss();
         let mut dice = Dice::new(1);
         for _ in 0..200 {
-            let fate = dice.fate(&faults);
-            for delay in [Some(fate.delay), fate.copy].into_iter().flatten() {
+            let handling = dice.handling(&faults);
+            for delay in [Some(handling.delay), handling.copy].into_iter().flatten() {
                 assert!((10..=90).contains(&delay.as_millis()), "{delay:?}");
             }
         }
@@ -167,11 +167,11 @@ mod tests {
     fn setting_the_seed_again_replays_the_fates_and_repeats_no_id() {
         let faults = some_loss();
         let mut dice = Dice::new(3);
-        let fates: Vec<Fate> = (0..20).map(|_| dice.fate(&faults)).collect();
+        let handlings: Vec<Handling> = (0..20).map(|_| dice.handling(&faults)).collect();
         let id = dice.id();
         dice.reseed(3);
-        let again: Vec<Fate> = (0..20).map(|_| dice.fate(&faults)).collect();
-        assert_eq!(fates, again);
+        let again: Vec<Handling> = (0..20).map(|_| dice.handling(&faults)).collect();
+        assert_eq!(handlings, again);
         assert_ne!(id, dice.id());
     }
 }

@@ -13,7 +13,7 @@ use warp::reply::Response;
 use crate::delivery::PendingEvent;
 use crate::http::{json_reply, refusal, set_retry_after};
 use crate::model::rfc3339;
-use crate::sync::{Inbox, PendingRequest, SinkPending, SkipRequest, Verdict, View};
+use crate::sync::{Inbox, PendingRequest, SinkPending, SkipRequest, View, WebhookOutcome};
 
 /// How many events of a sink are listed, unless a number is asked for.
 const LIMIT: usize = 100;
@@ -28,13 +28,13 @@ pub(super) async fn list(inbox: &Inbox, view: &watch::Receiver<View>, query: &st
         Err(reason) => return refusal(StatusCode::BAD_REQUEST, &reason),
     };
     match inbox.pending(request).await {
-        Verdict::Pending(sinks) => {
+        WebhookOutcome::Pending(sinks) => {
             let view = view.borrow().clone();
             let sinks: Vec<Value> = sinks.iter().map(|sink| shown(sink, &view)).collect();
             json_reply(StatusCode::OK, &json!({"sinks": sinks}))
         }
-        Verdict::Unknown => refusal(StatusCode::NOT_FOUND, "no sink has this name"),
-        verdict => not_now(&verdict),
+        WebhookOutcome::Unknown => refusal(StatusCode::NOT_FOUND, "no sink has this name"),
+        outcome => not_now(&outcome),
     }
 }
 
@@ -52,16 +52,16 @@ pub(super) async fn skip(inbox: &Inbox, event: &str, query: &str) -> Response {
         sink,
     };
     match inbox.skip(request).await {
-        Verdict::Skipped(sinks) => {
+        WebhookOutcome::Skipped(sinks) => {
             json_reply(StatusCode::OK, &json!({"skipped": event, "sinks": sinks}))
         }
-        Verdict::Unknown => refusal(StatusCode::NOT_FOUND, "no such event is pending"),
-        Verdict::PendingAt(sinks) => {
+        WebhookOutcome::Unknown => refusal(StatusCode::NOT_FOUND, "no such event is pending"),
+        WebhookOutcome::PendingAt(sinks) => {
             let names = sinks.join(", ");
             let reason = format!("the event is pending at several sinks, name one: {names}");
             refusal(StatusCode::CONFLICT, &reason)
         }
-        verdict => not_now(&verdict),
+        outcome => not_now(&outcome),
     }
 }
 
@@ -114,9 +114,9 @@ fn event(event: &PendingEvent) -> Value {
     })
 }
 
-fn not_now(verdict: &Verdict) -> Response {
-    let (reason, retry_after) = match verdict {
-        Verdict::Unavailable {
+fn not_now(outcome: &WebhookOutcome) -> Response {
+    let (reason, retry_after) = match outcome {
+        WebhookOutcome::Unavailable {
             reason,
             retry_after,
         } => (reason.as_str(), *retry_after),

@@ -15,7 +15,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
         retain: Duration::from_secs(3600),
         pre_curtail: Duration::ZERO,
         curtail_on_test: false,
-        stride: usize::MAX,
+        chunk: usize::MAX,
     };
     let schedule = Schedule::default();
     View {
@@ -41,7 +41,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             rewinds: 0,
             look_again_dropped: 0,
             store_error: None,
-            tally: Arc::default(),
+            counters: Arc::default(),
         }),
     }
 }

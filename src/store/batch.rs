@@ -77,21 +77,21 @@ pub struct SyncRecord {
 pub struct SinkRecord {
     /// The sink's name.
     pub sink: Arc<str>,
-    /// Everything up to this position is settled: delivered or superseded.
-    pub settled: u64,
-    /// Ranges of positions beyond that are settled too, where that is new: the
+    /// Every event up to this position is done with: acknowledged, superseded or skipped.
+    pub done: u64,
+    /// Ranges of positions beyond that are done with too, where that is new: the
     /// last position by the first one; `None` for a range that is no more.
-    pub settled_beyond: BTreeMap<u64, Option<u64>>,
-    /// Lanes that must wait before they are tried again; `None` for those that
+    pub done_beyond: BTreeMap<u64, Option<u64>>,
+    /// SubjectQueues that must wait before they are tried again; `None` for those that
     /// need not any more.
     pub retries: BTreeMap<Arc<str>, Option<Retry>>,
     /// What was last attempted, by site; `None` where nothing counts any more.
-    pub told: BTreeMap<Arc<str>, Option<Told>>,
+    pub attempted: BTreeMap<Arc<str>, Option<Attempted>>,
 }
 
 /// What a sink was last told of a site, whatever came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct Attempted {
     /// The event's position.
     pub position: u64,
     /// Whether it said that the site must curtail.
@@ -103,7 +103,7 @@ pub struct Told {
     pub held: bool,
 }
 
-/// A lane that could not be delivered to a sink yet.
+/// A subject queue that could not be delivered to a sink yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// How often it failed in a row.
@@ -118,15 +118,15 @@ pub struct Retry {
 /// Where deliveries to one sink stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SinkState {
-    /// Everything up to this position is settled.
-    pub settled: u64,
-    /// Ranges of positions beyond that are settled too: the last position by the
+    /// Every event up to this position is done with.
+    pub done: u64,
+    /// Ranges of positions beyond that are done with too: the last position by the
     /// first one.
-    pub settled_beyond: BTreeMap<u64, u64>,
-    /// Lanes that must wait before they are tried again.
+    pub done_beyond: BTreeMap<u64, u64>,
+    /// SubjectQueues that must wait before they are tried again.
     pub retries: BTreeMap<Arc<str>, Retry>,
     /// What was last attempted, by site.
-    pub told: BTreeMap<Arc<str>, Told>,
+    pub attempted: BTreeMap<Arc<str>, Attempted>,
 }
 
 /// What the daemon goes on from after a start.

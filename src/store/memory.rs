@@ -152,25 +152,24 @@ impl Store for MemoryStore {
         }
         for record in &batch.sinks {
             let sink = kept.stored.sinks.entry(record.sink.clone()).or_default();
-            sink.settled = record.settled;
-            for (first, last) in &record.settled_beyond {
+            sink.done = record.done;
+            for (first, last) in &record.done_beyond {
                 match last {
-                    Some(last) => sink.settled_beyond.insert(*first, *last),
-                    None => sink.settled_beyond.remove(first),
+                    Some(last) => sink.done_beyond.insert(*first, *last),
+                    None => sink.done_beyond.remove(first),
                 };
             }
-            sink.settled_beyond
-                .retain(|first, _| *first > record.settled);
+            sink.done_beyond.retain(|first, _| *first > record.done);
             for (lane, retry) in &record.retries {
                 match retry {
                     Some(retry) => sink.retries.insert(lane.clone(), *retry),
                     None => sink.retries.remove(lane),
                 };
             }
-            for (site, told) in &record.told {
+            for (site, told) in &record.attempted {
                 match told {
-                    Some(told) => sink.told.insert(site.clone(), *told),
-                    None => sink.told.remove(site),
+                    Some(told) => sink.attempted.insert(site.clone(), *told),
+                    None => sink.attempted.remove(site),
                 };
             }
         }

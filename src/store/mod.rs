@@ -13,7 +13,7 @@ mod sqlite;
 mod term;
 mod worker;
 
-pub use batch::{Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord, Told};
+pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
 pub use error::{OpenError, StoreError};
 pub use log::LogHealth;
 pub use memory::MemoryStore;

@@ -392,7 +392,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             at: at(9),
             pause: Duration::from_millis(1500),
         };
-        let told = Told {
+        let told = Attempted {
             position: 3,
             curtailed: true,
             acknowledged: false,
@@ -407,14 +407,14 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             sync: Some(sync),
             sinks: vec![SinkRecord {
                 sink: "stdout".into(),
-                settled: 4,
-                settled_beyond: [(6, Some(7)), (9, Some(9)), (12, Some(14))].into(),
+                done: 4,
+                done_beyond: [(6, Some(7)), (9, Some(9)), (12, Some(14))].into(),
                 retries: [
                     ("site/a".into(), Some(retry)),
                     ("site/b".into(), Some(retry)),
                 ]
                 .into(),
-                told: [("a".into(), Some(told)), ("b".into(), Some(told))].into(),
+                attempted: [("a".into(), Some(told)), ("b".into(), Some(told))].into(),
             }],
             ..Batch::default()
         };
@@ -422,19 +422,19 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         keep.sync = None;
         keep.sinks = vec![SinkRecord {
             sink: "stdout".into(),
-            settled: 7,
-            settled_beyond: [(9, Some(10)), (12, None)].into(),
+            done: 7,
+            done_beyond: [(9, Some(10)), (12, None)].into(),
             retries: [("site/a".into(), None)].into(),
-            told: [("a".into(), None)].into(),
+            attempted: [("a".into(), None)].into(),
         }];
         store.commit(&keep).unwrap();
         drop(store);
         let stored = open().0.load().unwrap();
         assert_eq!(stored.sync, sync);
         let sink = &stored.sinks["stdout"];
-        assert_eq!((sink.settled, &sink.settled_beyond), (7, &[(9, 10)].into()));
+        assert_eq!((sink.done, &sink.done_beyond), (7, &[(9, 10)].into()));
         assert_eq!(sink.retries.len(), 1);
         assert_eq!(sink.retries["site/b"], retry);
-        assert_eq!(sink.told, [("b".into(), told)].into());
+        assert_eq!(sink.attempted, [("b".into(), told)].into());
     });
 }

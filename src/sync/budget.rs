@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::clock::Mono;
 
-/// A clock that governor can read and the machine sets, so that simulated time
+/// A clock that governor can read and the coordinator sets, so that simulated time
 /// counts.
 #[derive(Debug, Clone, Default)]
 struct SetClock(Arc<AtomicU64>);

@@ -1,4 +1,4 @@
-//! Does what the machine says, with real sockets and a real disk.
+//! Does what the coordinator says, with real sockets and a real disk.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,7 +11,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effect, Input, Machine, PendingRequest, SkipRequest, Timings, Verdict, View};
+use super::{
+    Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WebhookOutcome,
+};
 use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink};
 use crate::model::{DispatchId, Event};
@@ -31,7 +33,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
 
-type Waiter = oneshot::Sender<Verdict>;
+type Waiter = oneshot::Sender<WebhookOutcome>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Why the driver ended before it was told to.
@@ -45,26 +47,26 @@ pub enum DriverError {
     Task(#[from] JoinError),
 }
 
-/// Where the machine is told what happens outside. Copies lead to the same one.
+/// Where the coordinator is told what happens outside. Copies lead to the same one.
 #[derive(Debug, Clone)]
 pub struct Inbox(mpsc::UnboundedSender<Input<Waiter>>);
 
 impl Inbox {
     /// A webhook says: look at this dispatch. Ends when that is settled, or the
     /// deadline has passed.
-    pub async fn webhook(&self, id: DispatchId) -> Verdict {
+    pub async fn webhook(&self, id: DispatchId) -> WebhookOutcome {
         self.ask(|waiter| Input::Webhook { id, waiter }).await
     }
 
     /// Asks for a poll, and ends after it.
-    pub async fn poll(&self) -> Verdict {
+    pub async fn poll(&self) -> WebhookOutcome {
         self.ask(|waiter| Input::Poll { waiter }).await
     }
 
     /// Waits until the budget allows one request more. `false` when the daemon
     /// stops instead.
-    pub async fn leave(&self) -> bool {
-        self.ask(|waiter| Input::Leave { waiter }).await == Verdict::Settled
+    pub async fn token(&self) -> bool {
+        self.ask(|waiter| Input::Token { waiter }).await == WebhookOutcome::Applied
     }
 
     /// Has redirects wait here until the budget allows one request more.
@@ -72,7 +74,9 @@ impl Inbox {
         let inbox = self.clone();
         RedirectLimiter::new(move || {
             let inbox = inbox.clone();
-            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == Verdict::Settled }
+            async move {
+                inbox.ask(|waiter| Input::Redirect { waiter }).await == WebhookOutcome::Applied
+            }
         })
     }
 
@@ -84,37 +88,37 @@ impl Inbox {
         let _ = self.0.send(Input::Registered { issued, result });
     }
 
-    /// Lists pending events: [`Verdict::Pending`], or [`Verdict::Unknown`] if no sink
+    /// Lists pending events: [`WebhookOutcome::Pending`], or [`WebhookOutcome::Unknown`] if no sink
     /// has the name that was asked for.
-    pub async fn pending(&self, request: PendingRequest) -> Verdict {
+    pub async fn pending(&self, request: PendingRequest) -> WebhookOutcome {
         self.ask(|waiter| Input::ListPending { request, waiter })
             .await
     }
 
-    /// Gives an event up at one sink: [`Verdict::Skipped`] once that is on disk,
-    /// [`Verdict::Unknown`] if no such event is pending, or [`Verdict::PendingAt`] if
+    /// Gives an event up at one sink: [`WebhookOutcome::Skipped`] once that is on disk,
+    /// [`WebhookOutcome::Unknown`] if no such event is pending, or [`WebhookOutcome::PendingAt`] if
     /// the sink must be named.
-    pub async fn skip(&self, request: SkipRequest) -> Verdict {
+    pub async fn skip(&self, request: SkipRequest) -> WebhookOutcome {
         self.ask(|waiter| Input::Skip { request, waiter }).await
     }
 
-    async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> Verdict {
-        let (waiter, verdict) = oneshot::channel();
+    async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> WebhookOutcome {
+        let (waiter, outcome) = oneshot::channel();
         if self.0.send(input(waiter)).is_ok()
-            && let Ok(verdict) = verdict.await
+            && let Ok(outcome) = outcome.await
         {
-            return verdict;
+            return outcome;
         }
-        Verdict::Unavailable {
+        WebhookOutcome::Unavailable {
             reason: "dispatchd is stopping".into(),
             retry_after: Duration::from_secs(5),
         }
     }
 }
 
-/// Runs a machine.
+/// Runs a coordinator.
 pub struct Driver<A, C> {
-    machine: Machine<Waiter>,
+    coordinator: Coordinator<Waiter>,
     api: Arc<A>,
     store: StoreHandle,
     clock: Arc<C>,
@@ -136,22 +140,22 @@ pub struct Driver<A, C> {
 }
 
 impl<A: Api, C: Clock> Driver<A, C> {
-    /// A driver of `machine`, whose outboxes deliver to `sinks`, in the same
+    /// A driver of `coordinator`, whose outboxes deliver to `sinks`, in the same
     /// order. They deliver in the runtime in which this is called.
     pub fn new(
-        machine: Machine<Waiter>,
+        coordinator: Coordinator<Waiter>,
         mut api: A,
         store: StoreHandle,
         sinks: Vec<Arc<dyn Sink>>,
         clock: C,
     ) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let (views, _) = watch::channel(machine.view());
+        let (views, _) = watch::channel(coordinator.view());
         let (events, _) = broadcast::channel(EVENTS_HELD);
         let sender = Inbox(sender);
         api.limit_redirects(sender.redirect_limiter());
         Self {
-            machine,
+            coordinator,
             api: Arc::new(api),
             store,
             clock: Arc::new(clock),
@@ -168,7 +172,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
         }
     }
 
-    /// Where to tell the machine what happens.
+    /// Where to tell the coordinator what happens.
     pub fn inbox(&self) -> Inbox {
         self.sender.clone()
     }
@@ -202,16 +206,16 @@ impl<A: Api, C: Clock> Driver<A, C> {
             // Looked at in every turn: however much else is ready, it is seen.
             if give_up.is_none() && stop.is_cancelled() {
                 give_up = Some(now.mono.saturating_add(STOP_TIMEOUT));
-                self.machine.stop();
+                self.coordinator.stop();
             }
-            let effects = self.machine.step(now, inputs.drain(..));
+            let effects = self.coordinator.step(now, inputs.drain(..));
             // Whoever is answered must see what it was answered for.
-            self.views.send_replace(self.machine.view());
+            self.views.send_replace(self.coordinator.view());
             for effect in effects {
                 self.carry_out(effect)?;
             }
             if let Some(give_up) = give_up {
-                if self.machine.is_at_rest() {
+                if self.coordinator.is_at_rest() {
                     return Ok(());
                 }
                 if now.mono >= give_up {
@@ -221,7 +225,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     return Ok(());
                 }
             }
-            let wake = self.machine.next_wake();
+            let wake = self.coordinator.next_wake();
             let wake = give_up.map_or(wake, |give_up| wake.min(give_up));
             tokio::select! {
                 biased;
@@ -254,7 +258,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
         }
     }
 
-    /// Tells the machine of each connection that a sink makes anew. Ends with the
+    /// Tells the coordinator of each connection that a sink makes anew. Ends with the
     /// sinks' own tasks.
     fn watch_connections(&self) {
         for (sink, to) in self.sinks.iter().enumerate() {
@@ -276,7 +280,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
         }
     }
 
-    /// Gives what a task that has ended tells the machine.
+    /// Gives what a task that has ended tells the coordinator.
     fn task_ended(
         &mut self,
         ended: Result<Input<Waiter>, JoinError>,
@@ -297,7 +301,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let begun = clock.now().mono;
                     let result = api.ask(question).await;
                     timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
-                    Input::Told { asked, result }
+                    Input::Response { asked, result }
                 });
             }
             Effect::Commit(batch) => {
@@ -310,9 +314,9 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     result
                 }));
             }
-            Effect::Reply { waiter, verdict } => {
+            Effect::Reply { waiter, outcome } => {
                 // A caller that has hung up is told nothing.
-                let _ = waiter.send(verdict);
+                let _ = waiter.send(outcome);
             }
             Effect::Show(events) => {
                 for event in events {
@@ -328,7 +332,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let delivery = async move {
                         let result = tokio::select! {
                             result = to.deliver(&start.events) => result,
-                            // The machine does not wait for this result any more.
+                            // The coordinator does not wait for this result any more.
                             _ = dropped => Attempt::failed("abandoned"),
                         };
                         Input::Attempted {

@@ -1,11 +1,11 @@
-//! What others may know about the machine.
+//! What others may know about the coordinator.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{PollReport, Tally};
+use super::{Counters, PollReport};
 use crate::clock::Mono;
 use crate::delivery::SinkHealth;
 use crate::engine::{Schedule, SitePlan};
@@ -50,7 +50,7 @@ pub struct SlowedDown {
     pub good_answers_needed: u32,
 }
 
-/// How the machine is doing.
+/// How the coordinator is doing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     /// The time between two polls.
@@ -88,7 +88,7 @@ pub struct Health {
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
     /// What was done since the start.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
 }
 
 impl Health {
@@ -108,7 +108,7 @@ impl Health {
     }
 }
 
-/// What readers see: one committed state, and how the machine was doing then
+/// What readers see: one committed state, and how the coordinator was doing then
 /// (rule R13).
 #[derive(Debug, Clone)]
 pub struct View {
@@ -122,6 +122,6 @@ pub struct View {
     pub sinks: Vec<SinkHealth>,
     /// The time up to which the schedule was brought, UTC.
     pub as_of: DateTime<Utc>,
-    /// How the machine is doing.
+    /// How the coordinator is doing.
     pub health: Arc<Health>,
 }

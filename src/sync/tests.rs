@@ -2,12 +2,12 @@
 
 mod asking;
 mod caches;
+mod chunks;
 mod commits;
+mod counters;
 mod heals;
 mod skips;
 mod slowdown;
-mod strides;
-mod tally;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::model::{
     Answer, Asked, Dispatch, DispatchId, Event, List, Program, Reading, Site, SiteId, UnreadParts,
 };
 use crate::store::{Batch, MemoryStore, Store, StoreError};
-use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
+use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -90,29 +90,29 @@ fn settings(rate: u32) -> Settings {
             retain: Duration::from_secs(3600 * 24 * 30),
             pre_curtail: Duration::ZERO,
             curtail_on_test: false,
-            stride: usize::MAX,
+            chunk: usize::MAX,
         },
     }
 }
 
-/// A machine that goes on from `store` by other rules.
+/// A coordinator that goes on from `store` by other rules.
 fn with_rules(store: &MemoryStore, change: impl FnOnce(&mut Rules)) -> World {
     let mut world = World::with(240, store);
     let mut settings = settings(240);
     change(&mut settings.rules);
     let stored = world.store.load().unwrap();
-    world.machine = Machine::new(settings, stored, Vec::new(), at(0), 7);
+    world.coordinator = Coordinator::new(settings, stored, Vec::new(), at(0), 7);
     world
 }
 
-/// A machine, what it wants to have done, and what it said.
+/// A coordinator, what it wants to have done, and what it said.
 struct World {
-    machine: Machine<&'static str>,
+    coordinator: Coordinator<&'static str>,
     store: MemoryStore,
     now: u64,
     asked: Vec<(Asked, Question)>,
     commits: Vec<Batch>,
-    replies: Vec<(&'static str, Verdict)>,
+    replies: Vec<(&'static str, WebhookOutcome)>,
     events: Vec<Event>,
     /// Attempts to deliver hang for ever, if there are any.
     has_sink: bool,
@@ -123,12 +123,12 @@ impl World {
         Self::with(240, &MemoryStore::new("test", DateTime::UNIX_EPOCH))
     }
 
-    /// A machine that goes on from `store`, with this budget.
+    /// A coordinator that goes on from `store`, with this budget.
     fn with(rate: u32, store: &MemoryStore) -> Self {
         let mut store = store.reopened(DateTime::UNIX_EPOCH);
         let stored = store.load().unwrap();
         Self {
-            machine: Machine::new(settings(rate), stored, Vec::<Outbox>::new(), at(0), 7),
+            coordinator: Coordinator::new(settings(rate), stored, Vec::<Outbox>::new(), at(0), 7),
             store,
             now: 0,
             asked: Vec::new(),
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// A machine whose first poll has found nothing.
+    /// A coordinator whose first poll has found nothing.
     fn polled() -> Self {
         let mut world = Self::new();
         world.step([]);
@@ -149,11 +149,11 @@ impl World {
     }
 
     fn step(&mut self, inputs: impl IntoIterator<Item = Input<&'static str>>) {
-        for effect in self.machine.step(at(self.now), inputs) {
+        for effect in self.coordinator.step(at(self.now), inputs) {
             match effect {
                 Effect::Ask { asked, question } => self.asked.push((asked, question)),
                 Effect::Commit(batch) => self.commits.push(*batch),
-                Effect::Reply { waiter, verdict } => self.replies.push((waiter, verdict)),
+                Effect::Reply { waiter, outcome } => self.replies.push((waiter, outcome)),
                 Effect::Show(events) => self.events.extend(events),
                 Effect::Attempt { .. }
                 | Effect::Abandon { .. }
@@ -166,10 +166,10 @@ impl World {
         }
     }
 
-    /// Steps whenever the machine wants to, until `millis`.
+    /// Steps whenever the coordinator wants to, until `millis`.
     fn until(&mut self, millis: u64) {
         while self.now < millis {
-            let wake = self.machine.next_wake().max(at(self.now + 1).mono);
+            let wake = self.coordinator.next_wake().max(at(self.now + 1).mono);
             self.now = u64::try_from(wake.as_millis()).unwrap().min(millis);
             self.step([]);
         }
@@ -189,12 +189,12 @@ impl World {
     }
 
     fn answer(&mut self, asked: Asked, result: Result<Answer, ApiError>) {
-        let result = result.map(|answer| Told {
+        let result = result.map(|answer| ApiResponse {
             answer,
             problems: Problems::default(),
             stamp: Stamp::default(),
         });
-        self.step([Input::Told { asked, result }]);
+        self.step([Input::Response { asked, result }]);
     }
 
     fn list(&mut self, dispatches: Vec<Dispatch>) {
@@ -238,27 +238,29 @@ impl World {
         self.step([Input::Committed(Err(error))]);
     }
 
-    fn verdicts(&mut self) -> Vec<(&'static str, &'static str)> {
+    fn outcomes(&mut self) -> Vec<(&'static str, &'static str)> {
         let replies = std::mem::take(&mut self.replies);
-        let name = |verdict| match verdict {
-            Verdict::Settled => "settled",
-            Verdict::Unknown => "unknown",
-            Verdict::Unavailable { .. } => "unavailable",
-            Verdict::Busy => "busy",
-            Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => "of outboxes",
+        let name = |outcome| match outcome {
+            WebhookOutcome::Applied => "settled",
+            WebhookOutcome::Unknown => "unknown",
+            WebhookOutcome::Unavailable { .. } => "unavailable",
+            WebhookOutcome::Busy => "busy",
+            WebhookOutcome::Pending(_)
+            | WebhookOutcome::Skipped(_)
+            | WebhookOutcome::PendingAt(_) => "of outboxes",
         };
         replies
             .into_iter()
-            .map(|(waiter, verdict)| (waiter, name(verdict)))
+            .map(|(waiter, outcome)| (waiter, name(outcome)))
             .collect()
     }
 
     fn health(&self) -> Arc<Health> {
-        self.machine.view().health
+        self.coordinator.view().health
     }
 
     fn knows(&self, text: &str) -> bool {
-        self.machine.view().schedule.get(&id(text)).is_some()
+        self.coordinator.view().schedule.get(&id(text)).is_some()
     }
 
     fn event_types(&self) -> Vec<&str> {
@@ -388,7 +390,7 @@ fn a_jump_of_the_clock_asks_for_a_poll() {
         wall: wall(7200),
         mono: Mono::from_millis(3100),
     };
-    let effects = world.machine.step(later, []);
+    let effects = world.coordinator.step(later, []);
     assert!(matches!(
         effects[0],
         Effect::Ask {
@@ -404,7 +406,7 @@ fn too_many_who_wait_are_told_to_come_back() {
     for number in 0..5000 {
         world.webhook("w", &format!("d{number}"));
     }
-    let busy = world.verdicts();
+    let busy = world.outcomes();
     assert_eq!(busy.len(), 5000 - 4096);
-    assert!(busy.iter().all(|(_, verdict)| *verdict == "busy"));
+    assert!(busy.iter().all(|(_, outcome)| *outcome == "busy"));
 }

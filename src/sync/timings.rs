@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::histogram::Histogram;
 use crate::model::Answer;
 use crate::store::StoreError;
-use crate::voltus::{ApiError, Told};
+use crate::voltus::{ApiError, ApiResponse};
 
 /// Bounds for how long a request took, in seconds.
 const REQUEST: &[f64] = &[
@@ -83,7 +83,7 @@ impl Timings {
     pub(super) fn asked(
         &self,
         kind: &'static str,
-        result: &Result<Told, ApiError>,
+        result: &Result<ApiResponse, ApiError>,
         took: Duration,
     ) {
         let status = match result {
@@ -148,15 +148,15 @@ mod tests {
     use crate::model::DispatchId;
     use crate::voltus::{Problems, RedirectRefusal, Stamp};
 
-    fn told(answer: Answer) -> Result<Told, ApiError> {
-        Ok(Told {
+    fn told(answer: Answer) -> Result<ApiResponse, ApiError> {
+        Ok(ApiResponse {
             answer,
             problems: Problems::default(),
             stamp: Stamp::default(),
         })
     }
 
-    fn answered(status: u16) -> Result<Told, ApiError> {
+    fn answered(status: u16) -> Result<ApiResponse, ApiError> {
         Err(ApiError::Status {
             status,
             message: String::new(),

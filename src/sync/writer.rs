@@ -57,7 +57,7 @@ pub(super) struct Job {
 
 /// What to tell somebody who waited for a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum WaiterOutcome {
     /// Its change is on disk.
     Changed,
     /// The answer says what was known, or was overtaken by a newer one.
@@ -73,7 +73,7 @@ pub(super) enum Fate {
 /// What is left to do once a batch is committed.
 #[derive(Debug, Default)]
 pub(super) struct Aftermath {
-    pub fates: Vec<(Ticket, DispatchId, Fate)>,
+    pub waiter_outcomes: Vec<(Ticket, DispatchId, WaiterOutcome)>,
     pub doubts: Vec<DoubtChange>,
     /// Changes that the poller found, one for each dispatch.
     pub heals: Vec<Correction>,
@@ -94,7 +94,7 @@ pub(super) struct UnderWay {
 
 /// One batch, gathered on top of what is committed or about to be.
 #[derive(Debug)]
-pub(super) struct Gathering {
+pub(super) struct BatchBuilder {
     rules: Rules,
     now: Now,
     next: Committed,
@@ -107,11 +107,11 @@ pub(super) struct Gathering {
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     jobs: Vec<Job>,
     skips: Vec<Skip>,
-    /// A stride was taken in, and there is more that is due.
+    /// A chunk was taken in, and there is more that is due.
     behind: bool,
 }
 
-impl Gathering {
+impl BatchBuilder {
     pub fn new(base: &Committed, term: u64, store_id: Arc<str>, rules: Rules, now: Now) -> Self {
         let clocks = Clocks {
             wall: now.wall,
@@ -188,14 +188,16 @@ impl Gathering {
             let open = outcome.unbelieved.contains(id)
                 || leaves_open(&job.observation)
                 || (outcome.outdated > 0 && (cached || self.is_contradicted(&job.observation)));
-            let fate = if open {
-                Fate::Unusable
+            let waiter_outcome = if open {
+                WaiterOutcome::Unusable
             } else if changed.contains(id) {
-                Fate::Changed
+                WaiterOutcome::Changed
             } else {
-                self.fate_of_unchanged(&job.observation, id)
+                self.outcome_of_unchanged(&job.observation, id)
             };
-            self.aftermath.fates.push((*ticket, id.clone(), fate));
+            self.aftermath
+                .waiter_outcomes
+                .push((*ticket, id.clone(), waiter_outcome));
         }
         if let Some((asked, first)) = job.poll {
             self.aftermath.polls.push(asked);
@@ -263,13 +265,13 @@ impl Gathering {
     /// The batch, and what follows once it is committed.
     pub fn finish(mut self, now: Now) -> (Batch, UnderWay) {
         // What one observation did not know a later one may have brought.
-        let mut fates = std::mem::take(&mut self.aftermath.fates);
-        for (_, id, fate) in &mut fates {
-            if *fate == Fate::Unknown {
-                *fate = self.fate_of_gone(id);
+        let mut waiter_outcomes = std::mem::take(&mut self.aftermath.waiter_outcomes);
+        for (_, id, waiter_outcome) in &mut waiter_outcomes {
+            if *waiter_outcome == WaiterOutcome::Unknown {
+                *waiter_outcome = self.outcome_of_not_found(id);
             }
         }
-        self.aftermath.fates = fates;
+        self.aftermath.waiter_outcomes = waiter_outcomes;
         let (events, numbering) = self.announcer.finish();
         let mut next = self.next;
         next.numbering = numbering;
@@ -364,22 +366,22 @@ impl Gathering {
     }
 
     /// What came of an observation for a webhook whose dispatch it did not change.
-    fn fate_of_unchanged(&self, observation: &Observation, id: &DispatchId) -> Fate {
+    fn outcome_of_unchanged(&self, observation: &Observation, id: &DispatchId) -> WaiterOutcome {
         let Observation::Api { answer, .. } = observation else {
-            return Fate::NothingNew;
+            return WaiterOutcome::NothingNew;
         };
         match answer {
-            Answer::Found(_) | Answer::List(_) => Fate::NothingNew,
-            Answer::Gone(_) => self.fate_of_gone(id),
+            Answer::Found(_) | Answer::List(_) => WaiterOutcome::NothingNew,
+            Answer::Gone(_) => self.outcome_of_not_found(id),
         }
     }
 
     /// What to tell of a dispatch that the API does not know.
-    fn fate_of_gone(&self, id: &DispatchId) -> Fate {
+    fn outcome_of_not_found(&self, id: &DispatchId) -> WaiterOutcome {
         match self.next.schedule.get(id) {
-            None => Fate::Unknown,
-            Some(entry) if entry.phase.is_over() => Fate::NothingNew,
-            Some(_) => Fate::GoneButLive,
+            None => WaiterOutcome::Unknown,
+            Some(entry) if entry.phase.is_over() => WaiterOutcome::NothingNew,
+            Some(_) => WaiterOutcome::GoneButLive,
         }
     }
 

@@ -18,8 +18,8 @@ use super::client::{LIST_TIMEOUT, SharedReader, read_whole_list};
 use super::transport::{Transport, body};
 use super::webhook::{EVENTS, read_webhook, read_webhooks};
 use super::{
-    ApiError, ApiKey, ClientError, ClientSettings, RedirectLimiter, RedirectRefusal, Told, Webhook,
-    WebhookId, WebhookUrl,
+    ApiError, ApiKey, ApiResponse, ClientError, ClientSettings, RedirectLimiter, RedirectRefusal,
+    Webhook, WebhookId, WebhookUrl,
 };
 use crate::clock::Clock;
 use crate::model::{DispatchId, rfc3339};
@@ -48,7 +48,7 @@ pub struct Admin<C> {
 #[derive(Debug)]
 pub struct Look {
     /// The list of dispatches, or why there is none.
-    pub list: Result<Told, ApiError>,
+    pub list: Result<ApiResponse, ApiError>,
     /// How far the API's clock is ahead of ours, and by how much that may be
     /// wrong. `None` when it did not tell the time.
     pub ahead: Option<(TimeDelta, TimeDelta)>,

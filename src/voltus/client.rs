@@ -10,8 +10,8 @@ use url::Url;
 use super::transport::{SHORT_BODY, Transport, body};
 use super::wire::read_error;
 use super::{
-    Api, ApiError, ApiKey, ClientError, ListReader, Question, RedirectLimiter, Signals, Stamp,
-    Told, read_dispatch_answer,
+    Api, ApiError, ApiKey, ApiResponse, ClientError, ListReader, Question, RedirectLimiter,
+    Signals, Stamp, read_dispatch_answer,
 };
 use crate::clock::Clock;
 use crate::model::{Answer, DispatchId};
@@ -63,7 +63,7 @@ impl<C: Clock> Client<C> {
         self.transport.signals()
     }
 
-    async fn list(&self) -> Result<Told, ApiError> {
+    async fn list(&self) -> Result<ApiResponse, ApiError> {
         let response = self
             .transport
             .send(Method::GET, &["dispatches"], None, LIST_TIMEOUT)
@@ -76,7 +76,7 @@ impl<C: Clock> Client<C> {
         read_whole_list(body, &self.reader, stamp).await
     }
 
-    async fn dispatch(&self, id: DispatchId) -> Result<Told, ApiError> {
+    async fn dispatch(&self, id: DispatchId) -> Result<ApiResponse, ApiError> {
         let path = ["dispatches", id.as_str()];
         let response = self
             .transport
@@ -88,7 +88,7 @@ impl<C: Clock> Client<C> {
                 let body = body(response, self.max_body).await?;
                 let (reading, problems) =
                     away_if_large(body, move |body| read_dispatch_answer(body, &id)).await?;
-                Ok(Told {
+                Ok(ApiResponse {
                     answer: Answer::Found(reading),
                     problems,
                     stamp,
@@ -97,7 +97,7 @@ impl<C: Clock> Client<C> {
             StatusCode::NOT_FOUND => {
                 let body = body(response, SHORT_BODY).await?;
                 match read_error(&body) {
-                    Some(_) => Ok(Told {
+                    Some(_) => Ok(ApiResponse {
                         answer: Answer::Gone(id),
                         problems: Default::default(),
                         stamp,
@@ -116,7 +116,7 @@ impl<C: Clock> Client<C> {
 }
 
 impl<C: Clock> Api for Client<C> {
-    async fn ask(&self, question: Question) -> Result<Told, ApiError> {
+    async fn ask(&self, question: Question) -> Result<ApiResponse, ApiError> {
         match question {
             Question::List => {
                 let list = self.list().await;
@@ -142,7 +142,7 @@ pub(super) async fn read_whole_list(
     body: Vec<u8>,
     reader: &SharedReader,
     stamp: Stamp,
-) -> Result<Told, ApiError> {
+) -> Result<ApiResponse, ApiError> {
     let reader = Arc::clone(reader);
     let read = move |body: &[u8]| {
         // It is changed only once a list was read to its end.
@@ -150,7 +150,7 @@ pub(super) async fn read_whole_list(
         reader.read(body)
     };
     let (list, problems) = away_if_large(body, read).await?;
-    Ok(Told {
+    Ok(ApiResponse {
         answer: Answer::List(list),
         problems,
         stamp,

@@ -51,7 +51,7 @@ impl Question {
 
 /// What the API told us.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct ApiResponse {
     /// What it says of the world.
     pub answer: Answer,
     /// Parts of it that could not be read (rule R11).
@@ -66,7 +66,8 @@ pub trait Api: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ApiError`] when there is no answer that says anything of the world.
-    fn ask(&self, question: Question) -> impl Future<Output = Result<Told, ApiError>> + Send;
+    fn ask(&self, question: Question)
+    -> impl Future<Output = Result<ApiResponse, ApiError>> + Send;
 
     /// From now on each redirect waits for `limiter` before it is followed (rule
     /// R9). For one that follows none this does nothing.

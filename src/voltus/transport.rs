@@ -143,7 +143,7 @@ impl<C: Clock> Transport<C> {
         let Some(limiter) = &self.limiter else {
             return Ok(());
         };
-        match tokio::time::timeout(left, limiter.leave()).await {
+        match tokio::time::timeout(left, limiter.token()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(RedirectRefusal::Stopping),
             Err(_) => Err(RedirectRefusal::NoBudget),

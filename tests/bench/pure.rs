@@ -27,7 +27,7 @@ const RULES: Rules = Rules {
     retain: Duration::from_secs(30 * 86_400),
     pre_curtail: Duration::ZERO,
     curtail_on_test: false,
-    stride: usize::MAX,
+    chunk: usize::MAX,
 };
 
 fn main() {
@@ -98,13 +98,13 @@ fn reconcile_one_percent_changed(bencher: Bencher, size: usize) {
 }
 
 #[divan::bench(args = SIZES)]
-fn reconcile_first_sight(bencher: Bencher, size: usize) {
+fn reconcile_new(bencher: Bencher, size: usize) {
     let [first] = lists(size, [0]);
     reconciled(bencher, size, &Schedule::default(), first);
 }
 
 #[divan::bench(args = SIZES)]
-fn plan_first_sight(bencher: Bencher, size: usize) {
+fn plan_new(bencher: Bencher, size: usize) {
     let [first] = lists(size, [0]);
     let (schedule, outcome) = reconcile(Schedule::default(), &seen(first, 1), now(), &RULES);
     let before = SitePlan::default();

@@ -22,7 +22,7 @@ pub const RULES: Rules = Rules {
     retain: Duration::from_secs(RETAIN.unsigned_abs()),
     pre_curtail: Duration::ZERO,
     curtail_on_test: false,
-    stride: usize::MAX,
+    chunk: usize::MAX,
 };
 
 /// More questions than this are not kept waiting: the oldest is lost.

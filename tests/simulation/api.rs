@@ -13,7 +13,7 @@ use super::faults::Faults;
 use super::scenario::{ApiFault, Knobs};
 use super::upstream::{Moment, Upstream};
 use dispatchd::model::{Answer, Dispatch, DispatchId, List, Reading, UnreadParts};
-use dispatchd::voltus::{ApiError, Problems, Question, Stamp, Told};
+use dispatchd::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 /// The API in front of the upstream.
 #[derive(Debug, Default)]
@@ -140,7 +140,7 @@ impl Prepared {
         wall_of: impl Fn(Duration) -> DateTime<Utc>,
         knobs: &Knobs,
         last_list: &Arc<List>,
-    ) -> Result<Told, ApiError> {
+    ) -> Result<ApiResponse, ApiError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -153,7 +153,7 @@ impl Prepared {
             Question::List => Answer::List(self.list(upstream, moment, knobs).sharing(last_list)),
             Question::Dispatch(id) => self.look_up(upstream, id, moment),
         };
-        Ok(Told {
+        Ok(ApiResponse {
             answer,
             problems: Problems::default(),
             stamp: Stamp {

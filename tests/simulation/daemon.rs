@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use dispatchd::clock::{Mono, Now};
 use dispatchd::delivery::{Sink, restore};
 use dispatchd::store::{MemoryStore, Store, StoreError};
-use dispatchd::sync::{Effect, Input, Machine, Settings};
+use dispatchd::sync::{Coordinator, Effect, Input, Settings};
 
 /// How long a driver that is told to end waits for what is under way.
 const PATIENCE: Duration = Duration::from_secs(9);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(9);
 /// One start of the daemon, from boot to end or crash.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    machine: Machine<u64>,
+    coordinator: Coordinator<u64>,
     /// The receivers that its outboxes are for.
     pub sinks: Vec<usize>,
     /// Which start it is.
@@ -56,7 +56,7 @@ impl Daemon {
         )?;
         let term = stored.term;
         Ok(Self {
-            machine: Machine::new(settings.clone(), stored, outboxes, clocks, seed ^ term),
+            coordinator: Coordinator::new(settings.clone(), stored, outboxes, clocks, seed ^ term),
             sinks: sinks.iter().map(|(sink, _)| *sink).collect(),
             term,
             born: now,
@@ -68,9 +68,9 @@ impl Daemon {
         })
     }
 
-    /// The machine.
-    pub fn machine(&self) -> &Machine<u64> {
-        &self.machine
+    /// The coordinator.
+    pub fn coordinator(&self) -> &Coordinator<u64> {
+        &self.coordinator
     }
 
     /// Its clock that never jumps and counts suspend.
@@ -81,7 +81,7 @@ impl Daemon {
     /// When it is to be stepped next, on the run's clock.
     pub fn next_step(&self, now: Duration) -> Duration {
         let due = if self.inbox.is_empty() && self.stepped {
-            self.born.saturating_add(self.machine.next_wake())
+            self.born.saturating_add(self.coordinator.next_wake())
         } else {
             now
         };
@@ -96,7 +96,7 @@ impl Daemon {
         };
         let inputs = std::mem::take(&mut self.inbox);
         self.stepped = true;
-        self.machine.step(clocks, inputs)
+        self.coordinator.step(clocks, inputs)
     }
 
     /// It gets no processor before `until`.
@@ -106,7 +106,7 @@ impl Daemon {
 
     /// It is told to end.
     pub fn stop(&mut self, now: Duration) {
-        self.machine.stop();
+        self.coordinator.stop();
         self.stopping_since.get_or_insert(now);
     }
 
@@ -125,6 +125,6 @@ impl Daemon {
     /// Whether it has ended, as it was told to.
     pub fn has_ended(&self, now: Duration) -> bool {
         self.stopping_since
-            .is_some_and(|since| self.machine.is_at_rest() || now >= since + PATIENCE)
+            .is_some_and(|since| self.coordinator.is_at_rest() || now >= since + PATIENCE)
     }
 }

@@ -9,12 +9,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::receivers::Fate;
+use super::receivers::Handling;
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::model::{Answer, DispatchId};
 use dispatchd::store::{Batch, StoreError};
-use dispatchd::sync::{Effect, Input, Settings, Verdict};
-use dispatchd::voltus::{ApiError, Question, Told};
+use dispatchd::sync::{Effect, Input, Settings, WebhookOutcome};
+use dispatchd::voltus::{ApiError, ApiResponse, Question};
 
 /// A rule, broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,9 +122,9 @@ impl Tamperer {
     pub fn told(
         &mut self,
         question: &Question,
-        result: Result<Told, ApiError>,
-    ) -> Result<Told, ApiError> {
-        if let Ok(Told {
+        result: Result<ApiResponse, ApiError>,
+    ) -> Result<ApiResponse, ApiError> {
+        if let Ok(ApiResponse {
             answer: Answer::List(list),
             ..
         }) = &result
@@ -138,7 +138,7 @@ impl Tamperer {
             (Ok(told), Question::Dispatch(id))
                 if self.has(Defect::AbsenceTrusted) && !self.listed.contains(id) =>
             {
-                Ok(Told {
+                Ok(ApiResponse {
                     answer: Answer::Gone(id.clone()),
                     ..told
                 })
@@ -152,11 +152,11 @@ impl Tamperer {
         let mut batch = batch.clone();
         for record in &mut batch.sinks {
             if self.has(Defect::AttemptsForgotten) {
-                record.told.clear();
+                record.attempted.clear();
             }
             if self.has(Defect::SettledBeforeDelivery) {
                 let last = batch.events.last().map_or(0, |event| event.position);
-                record.settled = record.settled.max(last);
+                record.done = record.done.max(last);
             }
         }
         batch
@@ -179,8 +179,8 @@ impl Tamperer {
                     if self.has(Defect::OkBeforeTheCommit) {
                         for waiter in std::mem::take(&mut self.asking) {
                             self.answered.insert(waiter);
-                            let verdict = Verdict::Settled;
-                            tampered.push(Effect::Reply { waiter, verdict });
+                            let outcome = WebhookOutcome::Applied;
+                            tampered.push(Effect::Reply { waiter, outcome });
                         }
                     }
                     if self.has(Defect::ShownBeforeTheCommit) && !batch.events.is_empty() {
@@ -189,18 +189,18 @@ impl Tamperer {
                     tampered.push(Effect::Commit(batch));
                 }
                 Effect::Show(_) if self.has(Defect::ShownBeforeTheCommit) => {}
-                Effect::Reply { waiter, verdict } => {
+                Effect::Reply { waiter, outcome } => {
                     self.asking.remove(&waiter);
                     if self.answered.contains(&waiter) {
                         continue;
                     }
-                    let verdict = match verdict {
-                        Verdict::Unavailable { .. } if self.has(Defect::OkOnFailure) => {
-                            Verdict::Settled
+                    let outcome = match outcome {
+                        WebhookOutcome::Unavailable { .. } if self.has(Defect::OkOnFailure) => {
+                            WebhookOutcome::Applied
                         }
-                        verdict => verdict,
+                        outcome => outcome,
                     };
-                    tampered.push(Effect::Reply { waiter, verdict });
+                    tampered.push(Effect::Reply { waiter, outcome });
                 }
                 Effect::Attempt { sink, mut start } => {
                     if self.has(Defect::OtherData) {
@@ -219,26 +219,30 @@ impl Tamperer {
 
     /// Whether an attempt is not made at all, and said to be delivered.
     pub fn swallows(&mut self, sink: usize, start: &Start) -> bool {
-        let subjects = start.events.iter().map(|event| event.lane()).collect();
+        let subjects = start
+            .events
+            .iter()
+            .map(|event| event.subject_key())
+            .collect();
         self.attempts.insert((sink, start.attempt), subjects);
         self.has(Defect::ReleaseDropped)
             && start.events.iter().all(|event| {
                 &*event.event_type == "site.release"
-                    && self.unconfirmed.contains(&(sink, event.lane()))
+                    && self.unconfirmed.contains(&(sink, event.subject_key()))
             })
     }
 
     /// What becomes of an attempt.
-    pub fn fate(&self, start: &Start, mut fate: Fate) -> Fate {
+    pub fn handling(&self, start: &Start, mut handling: Handling) -> Handling {
         let dispatch = start
             .events
             .iter()
             .all(|event| event.family() == "dispatch");
         if self.has(Defect::OrderBroken) && dispatch && start.attempt.is_multiple_of(3) {
-            fate.acts_after = Some(Duration::from_secs(3));
-            fate.result = Attempt::Delivered;
+            handling.acts_after = Some(Duration::from_secs(3));
+            handling.result = Attempt::Delivered;
         }
-        fate
+        handling
     }
 
     /// What the daemon learns of an attempt.

@@ -74,7 +74,7 @@ fn knobs(random: &mut SmallRng) -> Knobs {
                 retain: pick(random, &[DAY * 30, DAY * 30, DAY * 30, seconds(60)], DAY),
                 pre_curtail: seconds(pick(random, &[0, 0, 5, 20], 0)),
                 curtail_on_test: random.random_bool(0.3),
-                stride: pick(random, &[usize::MAX, 1, 3], usize::MAX),
+                chunk: pick(random, &[usize::MAX, 1, 3], usize::MAX),
             },
         },
         batches: (0..sinks)

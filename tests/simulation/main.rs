@@ -1,6 +1,6 @@
 //! The whole core of the daemon, simulated from a seed in one thread.
 //!
-//! The [`Machine`](dispatchd::sync::Machine), its engine, its outboxes and a store
+//! The [`Coordinator`](dispatchd::sync::Coordinator), its engine, its outboxes and a store
 //! in memory run as in production. Around them everything is simulated: clocks,
 //! the upstream and its API, webhooks, receivers, the disk, crashes. A seed
 //! gives a `scenario`: a list of incidents. At every step what passes between

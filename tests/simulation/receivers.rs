@@ -29,7 +29,7 @@ pub(super) struct Receiver {
 
 /// What becomes of an attempt.
 #[derive(Debug)]
-pub(super) struct Fate {
+pub(super) struct Handling {
     /// When the receiver acts, if it does.
     pub acts_after: Option<Duration>,
     /// When the daemon learns what came of it.
@@ -53,12 +53,12 @@ impl Receiver {
     }
 
     /// Decides what becomes of an attempt that starts now.
-    pub fn fate(&mut self, events: &[Event], now: Duration, dice: Dice) -> Fate {
+    pub fn handling(&mut self, events: &[Event], now: Duration, dice: Dice) -> Handling {
         self.attempts += 1;
         let first = events.first().map_or(0, |event| event.position);
         let mut random = dice.roll(&self.stub.name, &[first, self.attempts]);
         let usual = Duration::from_millis(random.random_range(1..80));
-        let mut fate = Fate {
+        let mut handling = Handling {
             acts_after: Some(usual.mul_f64(random.random())),
             ends_after: usual,
             result: Attempt::Delivered,
@@ -71,7 +71,7 @@ impl Receiver {
         // Each fault has subjects of its own, the same ones as long as it lasts.
         let some = |number: u64| {
             let is_one = |event: &Event| {
-                let subject = event.lane();
+                let subject = event.subject_key();
                 dice.roll(&subject, &[number]).random_bool(0.4)
             };
             events.iter().any(is_one)
@@ -79,35 +79,35 @@ impl Receiver {
         for (number, fault) in self.faults.at(now) {
             match fault {
                 SinkFault::Down => {
-                    fate.acts_after = None;
-                    fate.result = Attempt::unreachable("simulated");
+                    handling.acts_after = None;
+                    handling.result = Attempt::unreachable("simulated");
                 }
-                SinkFault::Unknown if random.random_bool(0.7) => fate.result = failed(None),
+                SinkFault::Unknown if random.random_bool(0.7) => handling.result = failed(None),
                 SinkFault::Late if random.random_bool(0.7) => {
                     let late = Duration::from_secs_f64(random.random_range(0.1..40.0));
-                    fate.acts_after = fate.acts_after.map(|_| fate.ends_after + late);
-                    fate.result = failed(None);
+                    handling.acts_after = handling.acts_after.map(|_| handling.ends_after + late);
+                    handling.result = failed(None);
                 }
                 SinkFault::Slow => {
                     let more = Duration::from_secs_f64(random.random_range(0.1..15.0));
-                    fate.ends_after += more;
-                    fate.acts_after = fate.acts_after.map(|acts| acts + more.mul_f64(0.7));
+                    handling.ends_after += more;
+                    handling.acts_after = handling.acts_after.map(|acts| acts + more.mul_f64(0.7));
                 }
                 SinkFault::Busy if random.random_bool(0.5) => {
-                    fate.acts_after = None;
+                    handling.acts_after = None;
                     let wait = random.random_bool(0.5).then(|| Duration::from_secs(3));
-                    fate.result = failed(wait);
+                    handling.result = failed(wait);
                 }
                 SinkFault::HangsForSome if some(number) => {
-                    fate.acts_after = fate.acts_after.filter(|_| random.random_bool(0.5));
-                    fate.ends_after = HANGS;
-                    fate.result = failed(None);
+                    handling.acts_after = handling.acts_after.filter(|_| random.random_bool(0.5));
+                    handling.ends_after = HANGS;
+                    handling.result = failed(None);
                 }
                 SinkFault::Gone | SinkFault::GoneForSome
                     if matches!(fault, SinkFault::Gone) || some(number) =>
                 {
-                    fate.acts_after = None;
-                    fate.result = Attempt::Failed {
+                    handling.acts_after = None;
+                    handling.result = Attempt::Failed {
                         reason: "simulated".into(),
                         retry_after: None,
                         gone: true,
@@ -116,7 +116,7 @@ impl Receiver {
                 _ => {}
             }
         }
-        fate
+        handling
     }
 
     /// An event arrives. What is older than what it obeyed last it drops, as a
@@ -168,7 +168,7 @@ impl Sink for Stub {
         self.batch
     }
 
-    /// Never called: attempts are effects of the machine.
+    /// Never called: attempts are effects of the coordinator.
     fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(ready(Attempt::failed("simulated")))
     }

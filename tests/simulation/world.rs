@@ -355,7 +355,7 @@ impl World {
             wall: self.wall(),
             knobs: &self.scenario.knobs,
             upstream: &self.upstream,
-            view: &daemon.machine().view(),
+            view: &daemon.coordinator().view(),
             receivers: &self.receivers,
             durable: &self.checks.durable,
         })?;

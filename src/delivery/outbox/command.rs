@@ -1,7 +1,7 @@
 //! The difference between what was last attempted at a site and what must be now.
 
 use crate::model::Event;
-use crate::store::Told;
+use crate::store::Attempted;
 
 /// What to send of a site, given its newest event, what was last attempted, and
 /// whether an unconditional release was superseded before it was attempted. `None`
@@ -17,7 +17,7 @@ use crate::store::Told;
 /// ```
 ///
 /// A release that was acknowledged leaves nothing to remember.
-pub(super) fn command(newest: &Event, told: Option<Told>, owed: bool) -> Option<&'static str> {
+pub(super) fn command(newest: &Event, told: Option<Attempted>, owed: bool) -> Option<&'static str> {
     match (told, is_curtailed(newest)) {
         (None, false) => (newest.unconditional || owed).then_some("site.release"),
         (Some(_), false) => Some("site.release"),
@@ -32,9 +32,9 @@ pub(super) fn command(newest: &Event, told: Option<Told>, owed: bool) -> Option<
 }
 
 /// What is written down when a site's newest event is attempted.
-pub(super) fn attempted(newest: &Event, told: Option<Told>) -> Told {
+pub(super) fn attempted(newest: &Event, told: Option<Attempted>) -> Attempted {
     let curtailed = is_curtailed(newest);
-    Told {
+    Attempted {
         position: newest.position,
         curtailed,
         acknowledged: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ranges::Ranges;
 use crate::clock::Mono;
-use crate::store::{Retry, SinkRecord, SinkState, Told};
+use crate::store::{Attempted, Retry, SinkRecord, SinkState};
 
 /// Which events are done with at one sink: acknowledged, superseded, skipped, or
 /// never to be delivered there. Everything else is pending.
@@ -31,11 +31,11 @@ impl Progress {
     /// Goes on from what is stored of the sink with this name.
     pub fn new(sink: &str, state: &SinkState) -> Self {
         let mut progress = Self {
-            done: state.settled,
-            beyond: Ranges::restore(&state.settled_beyond),
+            done: state.done,
+            beyond: Ranges::restore(&state.done_beyond),
             record: SinkRecord {
                 sink: sink.into(),
-                settled: state.settled,
+                done: state.done,
                 ..SinkRecord::default()
             },
             changed: true,
@@ -97,8 +97,8 @@ impl Progress {
     }
 
     /// What was last attempted at a site; `None` where nothing counts any more.
-    pub fn attempted(&mut self, site: &str, attempted: Option<Told>) {
-        self.record.told.insert(site.into(), attempted);
+    pub fn attempted(&mut self, site: &str, attempted: Option<Attempted>) {
+        self.record.attempted.insert(site.into(), attempted);
         self.change();
     }
 
@@ -143,12 +143,12 @@ impl Progress {
         self.awaited = false;
         let mut record = std::mem::take(&mut self.record);
         self.record.sink = Arc::clone(&record.sink);
-        record.settled = self.done;
+        record.done = self.done;
         if std::mem::take(&mut self.all) || all {
-            record.settled_beyond = self.beyond.changes();
+            record.done_beyond = self.beyond.changes();
             // The store drops what precedes by itself.
             let done = self.done;
-            record.settled_beyond.retain(|first, _| *first > done);
+            record.done_beyond.retain(|first, _| *first > done);
         }
         self.changed = self.beyond.has_changes();
         if !self.changed {
@@ -160,18 +160,18 @@ impl Progress {
     /// What was taken could not be written down.
     pub fn put_back(&mut self, record: SinkRecord, now: Mono) {
         self.now = now;
-        let firsts: Vec<u64> = record.settled_beyond.into_keys().collect();
+        let firsts: Vec<u64> = record.done_beyond.into_keys().collect();
         self.beyond.not_stored(firsts);
         let newer = std::mem::take(&mut self.record);
         self.record = SinkRecord {
             sink: newer.sink,
-            settled: self.done,
-            settled_beyond: BTreeMap::new(),
+            done: self.done,
+            done_beyond: BTreeMap::new(),
             retries: record.retries,
-            told: record.told,
+            attempted: record.attempted,
         };
         self.record.retries.extend(newer.retries);
-        self.record.told.extend(newer.told);
+        self.record.attempted.extend(newer.attempted);
         self.awaited = true;
         self.all = true;
         self.change();

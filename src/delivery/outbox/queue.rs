@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::command::{attempted, command, refreshed};
 use crate::clock::Mono;
 use crate::model::Event;
-use crate::store::Told;
+use crate::store::Attempted;
 
 /// Where a subject queue is. It is in exactly one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,10 +62,10 @@ pub(super) struct SubjectQueue {
     /// What is to be sent, oldest first. Of a site the newest event alone.
     events: VecDeque<Event>,
     /// What was last attempted here, if the subject is a site.
-    attempted: Option<Told>,
+    attempted: Option<Attempted>,
     /// What was attempted before the command that is written down and still to
     /// be attempted.
-    recorded_over: Option<Option<Told>>,
+    recorded_over: Option<Option<Attempted>>,
     /// The event of the attempt under way.
     sent: Option<u64>,
     /// An unconditional release that was superseded before anything was
@@ -91,7 +91,7 @@ pub(super) struct SubjectQueue {
 
 impl SubjectQueue {
     /// The queue of a site at which something was attempted.
-    pub fn of_site(attempted: Told) -> Self {
+    pub fn of_site(attempted: Attempted) -> Self {
         Self {
             attempted: Some(attempted),
             ..Self::default()
@@ -201,7 +201,7 @@ impl SubjectQueue {
     }
 
     /// What was last attempted.
-    pub fn attempted(&self) -> Option<Told> {
+    pub fn attempted(&self) -> Option<Attempted> {
         self.attempted
     }
 
@@ -254,7 +254,7 @@ impl SubjectQueue {
     }
 
     /// Notes the command as attempted. Gives what is to be written down.
-    pub fn record(&mut self) -> Option<Told> {
+    pub fn record(&mut self) -> Option<Attempted> {
         // While another commit was under way, the command may have been
         // superseded by one that need not be sent, or skipped.
         if let Some(event) = self.events.front()
@@ -316,7 +316,7 @@ impl SubjectQueue {
         // As if it were acknowledged, but nobody knows whether the receiver holds
         // the site curtailed: a later release goes out.
         let skipped = attempted(&event, self.attempted);
-        self.attempted = skipped.curtailed.then_some(Told {
+        self.attempted = skipped.curtailed.then_some(Attempted {
             acknowledged: true,
             ..skipped
         });

@@ -28,7 +28,7 @@ const CONNECTED_AFTER: Duration = Duration::from_secs(6);
 
 /// How many attempts may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
+pub(super) enum Allowance {
     /// None.
     None,
     /// One, with one event.
@@ -71,23 +71,23 @@ impl Reach {
 
     /// How many attempts may begin at `now`, when so many are under way, the
     /// oldest of them since `oldest`.
-    pub fn leave(&self, now: Mono, under_way: usize, oldest: Option<Mono>) -> Leave {
+    pub fn allowance(&self, now: Mono, under_way: usize, oldest: Option<Mono>) -> Allowance {
         if let Some(down) = &self.down {
             let may = match down.probes.len() {
                 0 => down.next <= now,
                 1 => down.probed_at + PROBE_HANGS_AFTER <= now,
                 _ => false,
             };
-            return if may { Leave::One } else { Leave::None };
+            return if may { Allowance::One } else { Allowance::None };
         }
         let proven = self
             .answered_at
             .is_some_and(|at| now.saturating_sub(at) < PROVEN_FOR);
         match oldest {
-            _ if proven => Leave::All,
-            None => Leave::One,
-            Some(oldest) if oldest + LEAD > now && under_way > 0 => Leave::None,
-            Some(_) => Leave::All,
+            _ if proven => Allowance::All,
+            None => Allowance::One,
+            Some(oldest) if oldest + LEAD > now && under_way > 0 => Allowance::None,
+            Some(_) => Allowance::All,
         }
     }
 

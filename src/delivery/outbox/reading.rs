@@ -52,7 +52,7 @@ impl Outbox {
         let mut end = events.last().map_or(head, |event| event.position);
         let mut served = self.take_served(read.after, end);
         for event in &events {
-            let key = event.lane();
+            let key = event.subject_key();
             if served.contains(&key) && !self.take_wanted(event, &key) {
                 served.remove(&key);
             }
@@ -136,7 +136,7 @@ impl Outbox {
         if known {
             return Advance::Passed;
         }
-        let key = event.lane();
+        let key = event.subject_key();
         let queue = self.queues.entry(Key::clone(&key)).or_default();
         let full = queue.len() >= OF_A_SUBJECT || (queue.trouble.is_some() && !queue.is_empty());
         if full || queue.more_from.is_some() {
@@ -168,7 +168,7 @@ impl Outbox {
         if self.progress.is_done(position) || self.window.holds(position) {
             return;
         }
-        let key = event.lane();
+        let key = event.subject_key();
         let queue = self.queues.entry(Key::clone(&key)).or_default();
         let before = self.attempted_before.get(&key);
         if queue.attempted().is_some() || before.is_some_and(|before| *before > position) {

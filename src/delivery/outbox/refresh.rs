@@ -160,7 +160,7 @@ impl Outbox {
 
     /// Lines up a site's newest event once more, unless it is on its way anyway.
     fn refresh_site(&mut self, event: Event) {
-        let key = event.lane();
+        let key = event.subject_key();
         let Some(pass) = &self.refresh.pass else {
             return;
         };

@@ -142,26 +142,26 @@ impl World {
     /// Writes down what is to be written down.
     fn commit(&mut self) {
         if let Some(record) = self.outbox.take_record(self.now.mono, true) {
-            self.stored.settled = record.settled;
-            for (first, last) in record.settled_beyond {
+            self.stored.done = record.done;
+            for (first, last) in record.done_beyond {
                 match last {
-                    Some(last) => self.stored.settled_beyond.insert(first, last),
-                    None => self.stored.settled_beyond.remove(&first),
+                    Some(last) => self.stored.done_beyond.insert(first, last),
+                    None => self.stored.done_beyond.remove(&first),
                 };
             }
             self.stored
-                .settled_beyond
-                .retain(|first, _| *first > record.settled);
+                .done_beyond
+                .retain(|first, _| *first > record.done);
             for (subject, retry) in record.retries {
                 match retry {
                     Some(retry) => self.stored.retries.insert(subject, retry),
                     None => self.stored.retries.remove(&subject),
                 };
             }
-            for (site, told) in record.told {
+            for (site, told) in record.attempted {
                 match told {
-                    Some(told) => self.stored.told.insert(site, told),
-                    None => self.stored.told.remove(&site),
+                    Some(told) => self.stored.attempted.insert(site, told),
+                    None => self.stored.attempted.remove(&site),
                 };
             }
         }
@@ -236,8 +236,8 @@ impl World {
         self.now.mono = Mono::ZERO;
         let state = self.stored.clone();
         let done = |position: u64| {
-            let mut beyond = state.settled_beyond.iter();
-            position <= state.settled || beyond.any(|(a, b)| (*a..=*b).contains(&position))
+            let mut beyond = state.done_beyond.iter();
+            position <= state.done || beyond.any(|(a, b)| (*a..=*b).contains(&position))
         };
         let open = self.log.iter();
         let open = open.filter(|e| e.family() != "site" && !done(e.position));
@@ -319,7 +319,7 @@ fn a_site_is_curtailed_adjusted_and_released() {
     world.sends_one("site.release s 3", &Attempt::Delivered);
     world.sends_nothing();
     world.commit();
-    assert!(world.stored.told.is_empty());
+    assert!(world.stored.attempted.is_empty());
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_release_of_a_dispatch_that_an_earlier_life_may_have_acted_on_goes_out_once(
     world.sends_one("site.release s 1", &Attempt::Delivered);
     world.sends_nothing();
     world.commit();
-    assert_eq!(world.stored.settled, 1);
+    assert_eq!(world.stored.done, 1);
     world.restart();
     world.sends_nothing();
 }

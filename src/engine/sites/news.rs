@@ -8,7 +8,7 @@ use crate::engine::Outcome;
 use crate::model::{DispatchId, Entry, Source};
 
 /// A dispatch that an outcome tells of.
-pub(super) struct Told<'o> {
+pub(super) struct DispatchNews<'o> {
     /// Which.
     pub id: &'o DispatchId,
     /// What brought the news.
@@ -39,7 +39,7 @@ impl News {
 /// The dispatches that changed, in the order of what mattered last, and what
 /// brought that. One outcome may tell of a start that the clock brought, and
 /// then of an update by a poll: the site was curtailed by the first.
-pub(super) fn news(outcome: &Outcome) -> Vec<Told<'_>> {
+pub(super) fn news(outcome: &Outcome) -> Vec<DispatchNews<'_>> {
     let mut news: BTreeMap<&DispatchId, News> = BTreeMap::new();
     for (order, change) in outcome.changes.iter().enumerate() {
         let latest = News {
@@ -61,7 +61,7 @@ pub(super) fn news(outcome: &Outcome) -> Vec<Told<'_>> {
     let mut ids: Vec<_> = news
         .iter()
         .map(|(id, news)| {
-            let told = Told {
+            let told = DispatchNews {
                 id,
                 source: news.source,
                 first_seen_over: news.first_seen_over,
@@ -74,7 +74,7 @@ pub(super) fn news(outcome: &Outcome) -> Vec<Told<'_>> {
         .pruned
         .iter()
         .filter(|id| !news.contains_key(id))
-        .map(|id| Told {
+        .map(|id| DispatchNews {
             id,
             source: Source::Timer,
             first_seen_over: false,

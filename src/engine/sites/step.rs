@@ -33,7 +33,7 @@ pub struct Planned {
 /// at: where there are none, this costs nothing. The plan knows what each
 /// dispatch named until now, so that sites it names no longer are found.
 ///
-/// While the schedule is behind its time (see [`Rules::stride`]), no site is
+/// While the schedule is behind its time (see [`Rules::chunk`]), no site is
 /// released: perhaps what is still to be taken in holds it (rule R7).
 pub fn plan(
     before: SitePlan,
@@ -127,13 +127,13 @@ impl Step<'_> {
         }
     }
 
-    /// What has come due, one stride of it.
+    /// What has come due, one chunk of it.
     fn advance(&mut self) {
         // A site is let go only if nothing holds it that has begun by now.
-        let stride = if self.touches.iter().any(|touch| touch.abandoned) {
+        let chunk = if self.touches.iter().any(|touch| touch.abandoned) {
             usize::MAX
         } else {
-            self.rules.stride
+            self.rules.chunk
         };
         // Whose start is due needs no lead any more.
         let mut taken = 0;
@@ -153,7 +153,7 @@ impl Step<'_> {
                 }
                 Due::Forget(site) => self.revisits.push(site),
             }
-            self.behind = taken >= stride && self.due().is_some();
+            self.behind = taken >= chunk && self.due().is_some();
         }
         if !self.behind {
             let unsettled = std::mem::take(&mut self.planned.plan.unsettled);

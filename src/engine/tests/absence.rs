@@ -87,7 +87,7 @@ fn an_answer_between_the_404s_that_shows_it_makes_the_first_one_count_for_nothin
 }
 
 #[test]
-fn a_404_from_before_it_was_seen_again_is_forgotten_when_the_sight_comes_late() {
+fn a_404_from_before_it_was_seen_again_is_forgotten_when_that_answer_comes_late() {
     let mut world = once_gone();
     let seen = world.ask();
     world.list(3, vec![]);

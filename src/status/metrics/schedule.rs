@@ -121,17 +121,20 @@ pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> 
 
 /// What was done since the start.
 pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
-    let tally = &health.tally;
-    page.counter(&CHANGES, by_type_and_source(&tally.changes))?;
-    page.counter(&COMMANDS, by_type_and_source(&tally.commands))?;
-    let late = tally.lateness.iter();
+    let counters = &health.counters;
+    page.counter(&CHANGES, by_type_and_source(&counters.changes))?;
+    page.counter(&COMMANDS, by_type_and_source(&counters.commands))?;
+    let late = counters.lateness.iter();
     page.histogram(
         &LATENESS,
         late.map(|(kind, seconds)| ([("type", *kind)], seconds)),
     )?;
     page.counter(&HEALS, one(health.heals))?;
     page.counter(&MISSED, one(health.missed_webhooks))?;
-    page.histogram(&UNSEEN, one(()).map(|(labels, ())| (labels, &tally.unseen)))?;
+    page.histogram(
+        &UNSEEN,
+        one(()).map(|(labels, ())| (labels, &counters.unseen)),
+    )?;
     page.counter(&OUTDATED, one(health.outdated))?;
     let unreadable = &health.unreadable;
     page.counter(&UNREADABLE_DISPATCHES, one(unreadable.dispatches))?;

@@ -148,7 +148,7 @@ pub(super) fn polls(page: &mut Page<'_>, health: &Health) -> fmt::Result {
             ([("outcome", "failed")], health.polls_failed),
         ],
     )?;
-    let times = health.tally.polls.iter();
+    let times = health.counters.polls.iter();
     page.histogram(
         &POLL_TIME,
         times.map(|(outcome, seconds)| ([("outcome", *outcome)], seconds)),

@@ -13,7 +13,7 @@ use super::cells::{Cells, damaged};
 use super::open::reader;
 use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
-use crate::store::{Retry, SinkState, StoreError, Stored, SyncRecord, Told};
+use crate::store::{Attempted, Retry, SinkState, StoreError, Stored, SyncRecord};
 
 /// Of a page of events no further one is read once their data has so many bytes.
 const PAGE_BYTES: usize = 8 << 20;
@@ -83,13 +83,13 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         })
     };
     each("SELECT sink, settled FROM sinks", &mut |sink, mut cells| {
-        sink.settled = cells.value()?;
+        sink.done = cells.value()?;
         Ok(())
     })?;
     // Rows of version 4 and before have one position each.
-    let beyond = "SELECT sink, position, max(position, upto) FROM settled_beyond";
+    let beyond = "SELECT sink, position, max(position, upto) FROM done_beyond";
     each(beyond, &mut |sink, mut cells| {
-        sink.settled_beyond.insert(cells.value()?, cells.value()?);
+        sink.done_beyond.insert(cells.value()?, cells.value()?);
         Ok(())
     })?;
     let retries = "SELECT sink, lane, attempts, at, pause FROM retries";
@@ -106,13 +106,13 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
     let told = "SELECT sink, site, position, curtailed, acknowledged, held FROM told";
     each(told, &mut |sink, mut cells| {
         let site = cells.text()?.into();
-        let told = Told {
+        let told = Attempted {
             position: cells.value()?,
             curtailed: cells.value()?,
             acknowledged: cells.value()?,
             held: cells.value()?,
         };
-        sink.told.insert(site, told);
+        sink.attempted.insert(site, told);
         Ok(())
     })?;
     Ok(sinks)

@@ -84,7 +84,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
          ALTER TABLE events RENAME TO new_events;
          CREATE TEMP TABLE old AS SELECT * FROM daemon;
          DROP TABLE daemon; DROP TABLE sites; DROP TABLE sinks;
-         DROP TABLE settled_beyond; DROP TABLE retries; DROP TABLE told; DROP TABLE skipped;
+         DROP TABLE done_beyond; DROP TABLE retries; DROP TABLE told; DROP TABLE skipped;
          {}
          INSERT INTO daemon SELECT * FROM old;
          INSERT INTO dispatches
@@ -130,7 +130,7 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE dispatches DROP COLUMN created;
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
-         ALTER TABLE settled_beyond DROP COLUMN upto;
+         ALTER TABLE done_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
          PRAGMA user_version = 2",
@@ -154,7 +154,7 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
     folder.edit(
         "ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
-         ALTER TABLE settled_beyond DROP COLUMN upto;
+         ALTER TABLE done_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
          PRAGMA user_version = 3",

@@ -188,21 +188,21 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
     let sink = &*record.sink;
     transaction
         .prepare_cached("INSERT OR REPLACE INTO sinks (sink, settled) VALUES (?1, ?2)")?
-        .execute((sink, record.settled))?;
+        .execute((sink, record.done))?;
     let mut put = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO settled_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
+        "INSERT OR REPLACE INTO done_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
     )?;
-    let mut drop = transaction
-        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position = ?2")?;
-    for (first, last) in &record.settled_beyond {
+    let mut drop =
+        transaction.prepare_cached("DELETE FROM done_beyond WHERE sink = ?1 AND position = ?2")?;
+    for (first, last) in &record.done_beyond {
         match last {
             Some(last) => put.execute((sink, first, last))?,
             None => drop.execute((sink, first))?,
         };
     }
     transaction
-        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position <= ?2")?
-        .execute((sink, record.settled))?;
+        .prepare_cached("DELETE FROM done_beyond WHERE sink = ?1 AND position <= ?2")?
+        .execute((sink, record.done))?;
     for (lane, retry) in &record.retries {
         match retry {
             Some(retry) => transaction
@@ -222,7 +222,7 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
                 .execute((sink, &**lane))?,
         };
     }
-    for (site, told) in &record.told {
+    for (site, told) in &record.attempted {
         match told {
             Some(told) => transaction
                 .prepare_cached(

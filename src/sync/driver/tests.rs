@@ -15,9 +15,9 @@ use crate::engine::Rules;
 use crate::model::{Answer, Dispatch, List, Program, Reading};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::Settings;
-use crate::voltus::{Problems, Question, Stamp, Told};
+use crate::voltus::{ApiResponse, Problems, Question, Stamp};
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than anything here takes on a busy coordinator.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A clock that goes so many times faster than the system's.
@@ -65,7 +65,7 @@ fn dispatch(id: DispatchId) -> Reading {
 }
 
 impl Api for FakeApi {
-    async fn ask(&self, question: Question) -> Result<Told, ApiError> {
+    async fn ask(&self, question: Question) -> Result<ApiResponse, ApiError> {
         let answer = match question {
             Question::List => {
                 let all = (0..self.dispatches).map(|number| dispatch(id(number)));
@@ -77,7 +77,7 @@ impl Api for FakeApi {
                 Answer::Found(dispatch(id))
             }
         };
-        Ok(Told {
+        Ok(ApiResponse {
             answer,
             problems: Problems::default(),
             stamp: Stamp::default(),
@@ -143,7 +143,7 @@ fn settings() -> Settings {
             retain: Duration::from_secs(3600),
             pre_curtail: Duration::ZERO,
             curtail_on_test: false,
-            stride: usize::MAX,
+            chunk: usize::MAX,
         },
     }
 }
@@ -167,11 +167,11 @@ impl Running {
             &mut store.clone(),
             clock.now(),
         );
-        let machine = Machine::new(settings(), stored, outboxes.unwrap(), clock.now(), 7);
+        let coordinator = Coordinator::new(settings(), stored, outboxes.unwrap(), clock.now(), 7);
         let hangs = Arc::new(AtomicBool::new(false));
         let hanging = HangingStore(store.clone(), Arc::clone(&hangs));
         let (_, handle) = StoreHandle::start(hanging, store).unwrap();
-        let driver = Driver::new(machine, api, handle, sinks, clock);
+        let driver = Driver::new(coordinator, api, handle, sinks, clock);
         let stop = CancellationToken::new();
         Self {
             inbox: driver.inbox(),
@@ -207,8 +207,9 @@ impl Running {
 
     /// Waits until polls are refused for the stop.
     async fn sees_the_stop(&self) {
-        let polling =
-            async { while !matches!(self.inbox.poll().await, Verdict::Unavailable { .. }) {} };
+        let polling = async {
+            while !matches!(self.inbox.poll().await, WebhookOutcome::Unavailable { .. }) {}
+        };
         timeout(PATIENCE, polling).await.expect("polls are refused");
     }
 
@@ -294,14 +295,14 @@ async fn a_webhook_that_is_being_looked_up_is_answered_and_later_ones_are_told_t
     running.sees_the_stop().await;
     let late = webhook(2);
     let polled = running.inbox.poll().await;
-    assert_eq!(first.await.unwrap(), Verdict::Settled);
-    for verdict in [late.await.unwrap(), polled] {
+    assert_eq!(first.await.unwrap(), WebhookOutcome::Applied);
+    for outcome in [late.await.unwrap(), polled] {
         assert!(
-            matches!(verdict, Verdict::Unavailable { .. }),
-            "{verdict:?}"
+            matches!(outcome, WebhookOutcome::Unavailable { .. }),
+            "{outcome:?}"
         );
     }
-    assert!(!running.inbox.leave().await);
+    assert!(!running.inbox.token().await);
     running.stops_within(Duration::from_secs(5)).await;
 }
 

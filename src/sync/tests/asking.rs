@@ -9,7 +9,7 @@ fn a_failed_fetch_is_refused_and_a_poll_follows_at_once() {
     world.webhook("w", "a");
     let (asked, _) = world.question();
     world.answer(asked, Err(down()));
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.outcomes(), [("w", "unavailable")]);
     world.list(vec![dispatch("a", 100)]);
     world.commit();
     assert!(world.knows("a"));
@@ -22,15 +22,15 @@ fn a_webhook_waits_no_longer_than_its_deadline_and_a_poll_follows() {
     world.webhook("w", "a");
     let (slow, _) = world.question();
     world.until(14_999);
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     world.until(15_000);
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.outcomes(), [("w", "unavailable")]);
     assert_eq!(world.question().1, Question::List);
     // What comes late is taken in all the same.
     world.answer(slow, Ok(found(dispatch("a", 100))));
     world.commit();
     assert!(world.knows("a"));
-    assert!(world.verdicts().is_empty(), "nobody is answered twice");
+    assert!(world.outcomes().is_empty(), "nobody is answered twice");
 }
 
 #[test]
@@ -38,18 +38,18 @@ fn a_404_is_an_answer_only_for_what_the_schedule_does_not_hold() {
     let mut world = World::polled();
     world.webhook("stranger", "x");
     world.gone("x");
-    assert_eq!(world.verdicts(), [("stranger", "unknown")]);
+    assert_eq!(world.outcomes(), [("stranger", "unknown")]);
 
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
     world.commit();
-    world.verdicts();
+    world.outcomes();
     world.now = 5000;
     world.step([]);
     world.gone("x");
     world.webhook("live", "a");
     world.gone("a");
-    assert_eq!(world.verdicts(), [("live", "unavailable")]);
+    assert_eq!(world.outcomes(), [("live", "unavailable")]);
     assert_eq!(
         world.question().1,
         Question::List,
@@ -69,7 +69,7 @@ fn a_404_for_what_is_over_is_settled() {
     world.commit();
     world.webhook("again", "a");
     world.gone("a");
-    assert_eq!(world.verdicts(), [("w", "settled"), ("again", "settled")]);
+    assert_eq!(world.outcomes(), [("w", "settled"), ("again", "settled")]);
 }
 
 fn unreadable(text: &str) -> Answer {
@@ -85,13 +85,13 @@ fn a_webhook_whose_look_up_shows_a_lower_number_is_fetched_once_more_and_then_re
     world.webhook("w", "a");
     world.found(numbered(5, dispatch("a", 100)));
     world.commit();
-    world.verdicts();
+    world.outcomes();
     world.now = 5000;
     world.webhook("w", "a");
     world.found(numbered(3, dispatch("a", 200)));
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     world.found(numbered(3, dispatch("a", 200)));
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.outcomes(), [("w", "unavailable")]);
     assert_eq!(world.health().rewinds, 0);
 }
 
@@ -147,7 +147,7 @@ fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
         (shown(sites), "unavailable"),
         (shown(metadata), "settled"),
     ];
-    for (reading, verdict) in cases {
+    for (reading, outcome) in cases {
         let mut world = World::polled();
         world.webhook("w", "a");
         while let Some((asked, question)) = world.asked.pop() {
@@ -155,7 +155,7 @@ fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
             world.answer(asked, Ok(Answer::Found(reading.clone())));
             world.commit_all();
         }
-        assert_eq!(world.verdicts(), [("w", verdict)], "{reading:?}");
+        assert_eq!(world.outcomes(), [("w", outcome)], "{reading:?}");
     }
 }
 
@@ -191,11 +191,11 @@ fn a_webhook_whose_look_up_says_more_than_the_list_that_overtook_it_is_fetched_a
     world.commit_all();
     world.answer(look_up, Ok(found(whole())));
     world.commit_all();
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     world.found(whole());
     world.commit_all();
-    assert_eq!(world.verdicts(), [("w", "settled")]);
-    let held = world.machine.view().schedule.get(&id("a")).unwrap();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
+    let held = world.coordinator.view().schedule.get(&id("a")).unwrap();
     assert_eq!(held.dispatch.sites.len(), 1);
 }
 
@@ -206,14 +206,14 @@ fn a_404_settles_nothing_because_the_dispatch_starts_at_that_moment() {
     world.webhook("w", "a");
     world.found(dispatch("a", 5));
     world.commit();
-    world.verdicts();
+    world.outcomes();
     world.until(5_100);
     world.commit_fails();
     world.asked.clear();
     world.webhook("live", "a");
     world.gone("a");
     world.commit_all();
-    assert_eq!(world.verdicts(), [("live", "unavailable")]);
+    assert_eq!(world.outcomes(), [("live", "unavailable")]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_second_fetch_that_shows_something_new_settles_the_webhook() {
     world.answer(asked, Ok(unreadable("a")));
     world.found(dispatch("a", 100));
     world.commit();
-    assert_eq!(world.verdicts(), [("w", "settled")]);
+    assert_eq!(world.outcomes(), [("w", "settled")]);
 }
 
 /// The seconds at which `a` was looked up until `seconds`, with every question
@@ -251,12 +251,12 @@ fn a_webhook_whose_look_up_shows_nothing_new_has_its_dispatch_looked_up_again_tw
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
     world.commit();
-    world.verdicts();
+    world.outcomes();
     world.now = 5000;
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
     assert_eq!(
-        world.verdicts(),
+        world.outcomes(),
         [("w", "settled")],
         "it is answered at once"
     );
@@ -285,7 +285,7 @@ fn the_first_read_after_a_create_may_be_404_and_is_made_again() {
     let mut world = World::polled();
     world.webhook("w", "a");
     world.gone("a");
-    assert_eq!(world.verdicts(), [("w", "unknown")]);
+    assert_eq!(world.outcomes(), [("w", "unknown")]);
     let there = |question: &Question| match question {
         Question::List => list(vec![]),
         Question::Dispatch(_) => found(dispatch("a", 100)),
@@ -304,7 +304,7 @@ fn what_most_of_a_list_lacks_is_shown_and_not_looked_up() {
     world.commit();
     let empty = |_: &Question| list(vec![]);
     assert_eq!(looked_up(&mut world, 100, empty), [0; 0]);
-    let schedule = world.machine.view().schedule;
+    let schedule = world.coordinator.view().schedule;
     assert_eq!(schedule.mass_absence().map(|mass| mass.absent), Some(30));
     assert_eq!(schedule.in_doubt(crate::model::Claim::Absent), 30);
 }
@@ -361,11 +361,11 @@ fn when_more_wait_than_the_budget_allows_one_list_answers_those_it_contains() {
     let (asked, _) = world.asked.remove(1);
     world.answer(asked, Ok(list(vec![dispatch("b", 100)])));
     world.commit();
-    assert_eq!(world.verdicts(), [("b", "settled")]);
+    assert_eq!(world.outcomes(), [("b", "settled")]);
     // The list says nothing of c: it is no 404, it takes too long.
     world.until(25_000);
     assert_eq!(
-        world.verdicts(),
+        world.outcomes(),
         [("a", "unavailable"), ("c", "unavailable")]
     );
 }
@@ -398,12 +398,12 @@ fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
     world.list(vec![]);
     world.commit();
     world.until(20_000);
-    let leave = ["first", "second", "third"].map(|waiter| Input::Leave { waiter });
+    let leave = ["first", "second", "third"].map(|waiter| Input::Token { waiter });
     world.step(leave);
     // The last token there is is kept for the poll.
-    assert_eq!(world.verdicts(), [("first", "settled")]);
+    assert_eq!(world.outcomes(), [("first", "settled")]);
     world.until(41_000);
-    assert_eq!(world.verdicts(), [("second", "settled")]);
+    assert_eq!(world.outcomes(), [("second", "settled")]);
 }
 
 #[test]
@@ -416,11 +416,11 @@ fn nothing_is_asked_while_the_api_wants_to_be_left_alone() {
         retry_after: Some(Duration::from_secs(60)),
     };
     world.answer(asked, Err(slow_down));
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.outcomes(), [("w", "unavailable")]);
     world.webhook("early", "b");
     world.step([Input::Poll { waiter: "hand" }]);
     assert_eq!(
-        world.verdicts(),
+        world.outcomes(),
         [("early", "unavailable"), ("hand", "unavailable")]
     );
     world.until(64_999);
@@ -437,11 +437,11 @@ fn a_poll_by_hand_is_answered_after_a_poll_that_was_issued_later() {
     world.list(vec![]);
     world.commit();
     assert!(
-        world.verdicts().is_empty(),
+        world.outcomes().is_empty(),
         "that one was under way already"
     );
     world.list(vec![dispatch("a", 100)]);
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     world.commit();
-    assert_eq!(world.verdicts(), [("hand", "settled")]);
+    assert_eq!(world.outcomes(), [("hand", "settled")]);
 }

@@ -3,8 +3,8 @@
 use super::*;
 
 /// The answer as a cache has kept it for so many seconds.
-fn kept(answer: Answer, age: u64) -> Result<Told, ApiError> {
-    Ok(Told {
+fn kept(answer: Answer, age: u64) -> Result<ApiResponse, ApiError> {
+    Ok(ApiResponse {
         answer,
         problems: Problems::default(),
         stamp: Stamp {
@@ -36,11 +36,11 @@ fn an_answer_from_a_cache_changes_nothing_that_a_later_request_brought() {
         world.webhook("w", "a");
         let (asked, _) = world.question();
         let result = kept(found(dispatch("a", 1000)), age);
-        world.step([Input::Told { asked, result }]);
+        world.step([Input::Response { asked, result }]);
         while !world.commits.is_empty() {
             world.commit();
         }
-        let entry = world.machine.view().schedule.get(&id("a")).unwrap();
+        let entry = world.coordinator.view().schedule.get(&id("a")).unwrap();
         assert_eq!(entry.dispatch.authorized, counts, "{age}");
     }
 }
@@ -59,10 +59,10 @@ fn a_list_from_a_cache_answers_no_webhook_and_is_news_where_nothing_newer_is_kno
     }));
     let (asked, _) = world.asked.remove(1);
     let result = kept(list(vec![dispatch("b", 100)]), 80);
-    world.step([Input::Told { asked, result }]);
+    world.step([Input::Response { asked, result }]);
     world.commit();
     assert!(world.knows("b"));
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     assert_eq!(world.health().polls_succeeded, 2);
 }
 
@@ -73,7 +73,7 @@ fn a_list_that_is_older_than_three_intervals_is_a_failed_poll() {
         world.step([Input::Poll { waiter: "hand" }]);
         let (asked, _) = world.question();
         let result = kept(list(vec![dispatch("a", 100)]), age);
-        world.step([Input::Told { asked, result }]);
+        world.step([Input::Response { asked, result }]);
         world.commit();
         assert_eq!(world.health().polls_succeeded, succeeded);
         assert_eq!(world.health().polls_failed, 2 - succeeded);
@@ -83,6 +83,6 @@ fn a_list_that_is_older_than_three_intervals_is_a_failed_poll() {
         } else {
             "unavailable"
         };
-        assert_eq!(world.verdicts(), [("hand", hand)]);
+        assert_eq!(world.outcomes(), [("hand", hand)]);
     }
 }

@@ -7,10 +7,10 @@ fn a_webhook_is_answered_only_once_its_dispatch_is_on_disk() {
     let mut world = World::polled();
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     assert!(!world.knows("a"), "readers see what is committed");
     world.commit();
-    assert_eq!(world.verdicts(), [("w", "settled")]);
+    assert_eq!(world.outcomes(), [("w", "settled")]);
     assert!(world.knows("a"));
     assert_eq!(world.event_types(), ["dispatch.created"]);
 }
@@ -27,11 +27,11 @@ fn webhooks_that_wait_share_a_commit() {
     world.found(dispatch("c", 100));
     assert_eq!(world.commits.len(), 1);
     world.commit();
-    assert_eq!(world.verdicts(), [("first", "settled")]);
+    assert_eq!(world.outcomes(), [("first", "settled")]);
     assert_eq!(world.commits.len(), 1);
     assert_eq!(world.commits[0].entries.len(), 2);
     world.commit();
-    assert_eq!(world.verdicts().len(), 2);
+    assert_eq!(world.outcomes().len(), 2);
 }
 
 #[test]
@@ -41,10 +41,10 @@ fn what_changes_nothing_waits_for_the_commit_that_it_was_compared_with() {
     world.found(dispatch("a", 100));
     world.webhook("second", "a");
     world.found(dispatch("a", 100));
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     world.commit();
     assert_eq!(
-        world.verdicts(),
+        world.outcomes(),
         [("first", "settled"), ("second", "settled")]
     );
     assert!(world.commits.is_empty(), "a duplicate costs no commit");
@@ -56,7 +56,7 @@ fn a_failed_commit_keeps_nothing_and_fails_those_who_wait() {
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
     world.commit_fails();
-    assert_eq!(world.verdicts(), [("w", "unavailable")]);
+    assert_eq!(world.outcomes(), [("w", "unavailable")]);
     assert!(!world.knows("a"));
     assert!(world.health().store_error.is_some());
     // The poll that it asked for heals it once the disk is well again.
@@ -81,10 +81,10 @@ fn what_was_built_on_a_commit_that_failed_is_taken_in_anew() {
     world.webhook("second", "a");
     world.found(dispatch("a", 100));
     world.commit_fails();
-    assert_eq!(world.verdicts(), [("first", "unavailable")]);
+    assert_eq!(world.outcomes(), [("first", "unavailable")]);
     assert_eq!(world.commits[0].entries.len(), 1);
     world.commit();
-    assert_eq!(world.verdicts(), [("second", "settled")]);
+    assert_eq!(world.outcomes(), [("second", "settled")]);
     assert!(world.knows("a"));
     assert_eq!(world.event_types(), ["dispatch.created"]);
 }

@@ -4,12 +4,12 @@ use super::*;
 use crate::delivery::sinks::NoneSink;
 use crate::model::{HistoryItem, Phase, SKIPPED, Source};
 
-/// A machine with a sink at which the creation of `d` hangs, and that event's id.
+/// A coordinator with a sink at which the creation of `d` hangs, and that event's id.
 fn with_pending() -> (World, Arc<str>) {
     let mut world = World::new();
     let stored = world.store.load().unwrap();
     let outbox = Outbox::new(&NoneSink, None, stored.position, 0, at(0));
-    world.machine = Machine::new(settings(240), stored, vec![outbox], at(0), 7);
+    world.coordinator = Coordinator::new(settings(240), stored, vec![outbox], at(0), 7);
     world.has_sink = true;
     world.step([]);
     world.list(vec![dispatch("d", 3600)]);
@@ -51,7 +51,7 @@ fn what_was_given_up_is_in_the_history_before_the_operator_is_answered() {
     world.commit();
     assert!(matches!(
         world.replies[..],
-        [("operator", Verdict::Skipped(_))]
+        [("operator", WebhookOutcome::Skipped(_))]
     ));
     world.until(world.now + 5000);
     assert!(world.commits.iter().all(|batch| batch.skipped.is_empty()));
@@ -69,6 +69,6 @@ fn a_commit_that_fails_loses_nothing_of_what_was_given_up() {
     world.commit();
     assert!(matches!(
         world.replies[..],
-        [("operator", Verdict::Skipped(_))]
+        [("operator", WebhookOutcome::Skipped(_))]
     ));
 }

@@ -48,9 +48,9 @@ fn an_api_that_fails_as_a_whole_is_not_asked_for_every_webhook() {
         world.replies.clear();
         world.webhook("late", "d");
         world.until(world.now + 5000);
-        let (_, verdict) = world.replies.last().unwrap();
-        let Verdict::Unavailable { retry_after, .. } = verdict else {
-            panic!("{verdict:?}");
+        let (_, outcome) = world.replies.last().unwrap();
+        let WebhookOutcome::Unavailable { retry_after, .. } = outcome else {
+            panic!("{outcome:?}");
         };
         assert!(*retry_after >= Duration::from_secs(1), "{retry_after:?}");
     }
@@ -70,12 +70,12 @@ fn registration_is_slowed_down_with_everything_else_and_slows_it_down_too() {
             assert!(world.asked.is_empty(), "the gap is a second at most");
         }
     }
-    world.step([Input::Leave { waiter: "leave" }]);
-    assert!(world.verdicts().is_empty());
+    world.step([Input::Token { waiter: "leave" }]);
+    assert!(world.outcomes().is_empty());
     world.until(12_000);
     // The gap that the look-up opens holds up the registration, or the other
     // way around.
-    let went = world.verdicts().len() + world.asked.len();
+    let went = world.outcomes().len() + world.asked.len();
     assert!((1..=2).contains(&went), "{went}");
     for (asked, question) in std::mem::take(&mut world.asked) {
         if let Question::Dispatch(id) = question {
@@ -102,7 +102,7 @@ fn a_poll_by_hand_comes_at_once_while_requests_are_slowed_down_and_not_while_sil
     world.step([Input::Poll { waiter: "hand" }]);
     world.list(vec![]);
     world.commit();
-    assert_eq!(world.verdicts(), [("hand", "settled")]);
+    assert_eq!(world.outcomes(), [("hand", "settled")]);
 
     let mut world = World::polled();
     world.now = 10_000;
@@ -110,9 +110,9 @@ fn a_poll_by_hand_comes_at_once_while_requests_are_slowed_down_and_not_while_sil
     let (asked, _) = world.question();
     let retry_after = Some(Duration::from_secs(100));
     world.answer(asked, Err(ApiError::TooFast { retry_after }));
-    world.verdicts();
+    world.outcomes();
     world.step([Input::Poll { waiter: "hand" }]);
-    assert_eq!(world.verdicts(), [("hand", "unavailable")]);
+    assert_eq!(world.outcomes(), [("hand", "unavailable")]);
     world.until(109_000);
     assert!(world.asked.is_empty());
 }
@@ -131,10 +131,10 @@ fn a_suspend_with_the_network_down_is_blindness_at_once() {
 
 /// The waiters that were told to go on.
 fn settled(world: &mut World) -> usize {
-    let verdicts = std::mem::take(&mut world.replies);
-    let settled = verdicts
+    let outcomes = std::mem::take(&mut world.replies);
+    let settled = outcomes
         .iter()
-        .filter(|(_, verdict)| *verdict == Verdict::Settled);
+        .filter(|(_, outcome)| *outcome == WebhookOutcome::Applied);
     settled.count()
 }
 
@@ -173,15 +173,15 @@ fn a_redirect_waits_for_no_pause_of_a_slowdown_but_for_silence_and_for_none_at_t
     world.step([Input::Redirect { waiter: "redirect" }]);
     world.until(world.now + 100_000);
     assert_eq!(settled(&mut world), 0, "the API asked for silence");
-    world.machine.stop();
+    world.coordinator.stop();
     world.step([]);
-    let verdicts = std::mem::take(&mut world.replies);
+    let outcomes = std::mem::take(&mut world.replies);
     assert!(
-        verdicts
+        outcomes
             .iter()
-            .any(|(waiter, verdict)| *waiter == "redirect"
-                && matches!(verdict, Verdict::Unavailable { .. })),
-        "{verdicts:?}"
+            .any(|(waiter, outcome)| *waiter == "redirect"
+                && matches!(outcome, WebhookOutcome::Unavailable { .. })),
+        "{outcomes:?}"
     );
 }
 

@@ -91,7 +91,7 @@ impl Daemon {
             retain: Duration::from_secs(3600),
             pre_curtail: Duration::ZERO,
             curtail_on_test: false,
-            stride: usize::MAX,
+            chunk: usize::MAX,
         };
         let now = DateTime::<Utc>::from_timestamp(1_795_518_000, 0).expect("a time");
         self.asked += 1;

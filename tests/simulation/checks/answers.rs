@@ -8,7 +8,7 @@ use crate::oracle;
 use crate::violation::{Checked, must};
 use dispatchd::model::{Answer, Asked, CancelReason, Dispatch, DispatchId, Entry, Reading};
 use dispatchd::store::Batch;
-use dispatchd::voltus::{Question, Told};
+use dispatchd::voltus::{ApiResponse, Question};
 
 /// When an answer was made, and the request's place among those of that moment.
 /// One that no cache has kept counts as made when its request was issued.
@@ -83,7 +83,7 @@ impl Answers {
 
     /// An answer comes in. `too_old` says that a list is from so long ago that
     /// the poll has failed.
-    pub fn told(&mut self, asked: Asked, question: &Question, told: &Told, too_old: bool) {
+    pub fn told(&mut self, asked: Asked, question: &Question, told: &ApiResponse, too_old: bool) {
         let issued = self.issued.remove(&asked).unwrap_or_default();
         let age = told.stamp.age;
         let made = issued.saturating_sub(age);

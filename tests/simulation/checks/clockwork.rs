@@ -79,7 +79,7 @@ impl Clockwork {
         }
     }
 
-    /// A machine is shown this time. What it does then it may have written
+    /// A coordinator is shown this time. What it does then it may have written
     /// down, even if it dies of it.
     pub fn stepping(&mut self, wall: DateTime<Utc>) {
         self.latest = self.latest.max(wall);
@@ -128,7 +128,7 @@ impl Clockwork {
         must(
             self.at_one_moment <= AT_ONE_MOMENT,
             end.now,
-            "the machine sleeps while there is nothing to do",
+            "the coordinator sleeps while there is nothing to do",
             || {
                 format!(
                     "{AT_ONE_MOMENT} steps at one moment, next at {:?}",
@@ -202,7 +202,7 @@ impl Clockwork {
         Ok(())
     }
 
-    /// The machine wants to be woken by the time that something is due.
+    /// The coordinator wants to be woken by the time that something is due.
     fn wakes_in_time(&self, end: &StepEnd<'_>) -> Checked {
         let lead = TimeDelta::from_std(self.rules.pre_curtail).unwrap_or_default();
         let as_of = end.view.as_of;
@@ -222,7 +222,7 @@ impl Clockwork {
         must(
             due.is_none_or(|due| end.wake <= end.mono + due),
             end.now,
-            "the machine wakes when something is due",
+            "the coordinator wakes when something is due",
             || format!("due in {due:?}, wakes at {:?} of {:?}", end.wake, end.mono),
         )
     }

@@ -14,11 +14,11 @@ use dispatchd::model::Event;
 /// The lanes and attempts of all sinks.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
-    sinks: Vec<Lanes>,
+    sinks: Vec<SubjectQueues>,
 }
 
 #[derive(Debug)]
-struct Lanes {
+struct SubjectQueues {
     batch: usize,
     under_way: BTreeMap<u64, Vec<Event>>,
     /// The positions that have arrived, by lane.
@@ -43,7 +43,7 @@ struct Tried {
 
 impl Deliveries {
     pub(super) fn new(knobs: &Knobs) -> Self {
-        let lanes = |batch: &usize| Lanes {
+        let lanes = |batch: &usize| SubjectQueues {
             batch: *batch,
             under_way: BTreeMap::new(),
             arrived: BTreeMap::new(),
@@ -62,7 +62,7 @@ impl Deliveries {
         for (sink, lanes) in self.sinks.iter_mut().enumerate() {
             lanes.under_way.clear();
             let written = durable
-                .told
+                .attempted
                 .iter()
                 .filter(|((name, _), _)| **name == *format!("sink{sink}"));
             for ((_, site), told) in written {
@@ -109,9 +109,11 @@ impl Deliveries {
             || format!("{size} events for sink{sink}"),
         )?;
         for event in &start.events {
-            let lane = event.lane();
+            let lane = event.subject_key();
             let busy = lanes.under_way.values().flatten();
-            let busy = busy.map(Event::lane).any(|under_way| under_way == lane);
+            let busy = busy
+                .map(Event::subject_key)
+                .any(|under_way| under_way == lane);
             must(!busy, now, "one attempt a subject at a time", || {
                 format!("sink{sink}, {lane}")
             })?;
@@ -168,7 +170,7 @@ impl Deliveries {
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
             // Released by a later event, or before the state was lost or replaced.
-            let before = lanes.arrived_before.get(&event.lane()).copied();
+            let before = lanes.arrived_before.get(&event.subject_key()).copied();
             let overtaken = receiver.obeyed(&event.subject).is_some_and(|obeyed| {
                 obeyed.position > position || Some(obeyed.position) <= before
             });
@@ -179,7 +181,7 @@ impl Deliveries {
                 || format!("sink{sink}, {}, event {position}", event.subject),
             )?;
         }
-        let arrived = lanes.arrived.entry(event.lane()).or_default();
+        let arrived = lanes.arrived.entry(event.subject_key()).or_default();
         arrived.insert(event.position);
         Ok(())
     }
@@ -192,7 +194,7 @@ impl Deliveries {
         durable: &Durable,
         now: Duration,
     ) -> Checked {
-        let lane = event.lane();
+        let lane = event.subject_key();
         // What a state has sent that was lost since may come at any time.
         if event.family() == "site"
             || !durable.has(event)
@@ -261,7 +263,7 @@ impl Deliveries {
     }
 }
 
-impl Lanes {
+impl SubjectQueues {
     /// An event is what was committed, and the same each time.
     fn is_the_same(
         &mut self,
@@ -316,7 +318,7 @@ impl Lanes {
             || format!("sink{sink}: {} {site} {}", event.sequence, event.event_type),
         )?;
         let name = Arc::from(receiver.stub.name());
-        let written = durable.told.get(&(name, Arc::clone(site)));
+        let written = durable.attempted.get(&(name, Arc::clone(site)));
         must(
             written.is_some_and(|told| told.position == event.position),
             now,

@@ -10,7 +10,7 @@ use super::StepEnd;
 use crate::upstream::Moment;
 use crate::violation::{Checked, must};
 use dispatchd::model::{DispatchId, Entry, Event};
-use dispatchd::store::{Batch, SyncRecord, Told};
+use dispatchd::store::{Attempted, Batch, SyncRecord};
 
 /// By how many microseconds the API's clock may differ from the machine's before it
 /// is the one that numbers events.
@@ -28,11 +28,11 @@ pub(crate) struct Durable {
     pub lanes: BTreeMap<Arc<str>, Vec<u64>>,
     /// Dispatches that were dropped for their age.
     pub dropped: BTreeSet<DispatchId>,
-    /// Lanes some of whose events were dropped for their age while the daemon ran
+    /// SubjectQueues some of whose events were dropped for their age while the daemon ran
     /// without the sink.
     pub lost: BTreeSet<(usize, Arc<str>)>,
     /// What is written down as attempted, by sink and site.
-    pub told: BTreeMap<(Arc<str>, Arc<str>), Told>,
+    pub attempted: BTreeMap<(Arc<str>, Arc<str>), Attempted>,
     /// The sinks and sites at which anything was ever attempted.
     ever_told: BTreeSet<(Arc<str>, Arc<str>)>,
     /// The positions behind which events are owed to each sink that is on disk.
@@ -104,7 +104,7 @@ impl Durable {
         same.is_some_and(|same| same.id == event.id)
     }
 
-    /// The positions of a lane that a sink is to get.
+    /// The positions of a subject queue that a sink is to get.
     pub fn owed(&self, sink: &str, lane: &str) -> &[u64] {
         let all = self.lanes.get(lane).map_or(&[][..], |all| all);
         let behind = self.owed.get(sink).copied().unwrap_or(u64::MAX);
@@ -181,7 +181,7 @@ impl Durable {
             };
             self.alternates(event, now)?;
             self.lanes
-                .entry(event.lane())
+                .entry(event.subject_key())
                 .or_default()
                 .push(event.position);
             self.events.insert(event.position, event.clone());
@@ -192,12 +192,12 @@ impl Durable {
         for record in &stored.sinks {
             let sink = Arc::clone(&record.sink);
             self.owed.entry(sink).or_insert(self.at_boot);
-            for (site, told) in &record.told {
+            for (site, told) in &record.attempted {
                 let key = (Arc::clone(&record.sink), Arc::clone(site));
                 self.ever_told.insert(key.clone());
                 match told {
-                    Some(told) => self.told.insert(key, *told),
-                    None => self.told.remove(&key),
+                    Some(told) => self.attempted.insert(key, *told),
+                    None => self.attempted.remove(&key),
                 };
             }
         }

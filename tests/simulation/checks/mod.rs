@@ -28,8 +28,8 @@ use dispatchd::clock::Mono;
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::model::{Asked, Event};
 use dispatchd::store::Batch;
-use dispatchd::sync::{Input, Verdict, View};
-use dispatchd::voltus::{ApiError, Question, Told};
+use dispatchd::sync::{Input, View, WebhookOutcome};
+use dispatchd::voltus::{ApiError, ApiResponse, Question};
 
 /// The watchers of one run. They see what passes between daemon and world,
 /// before any deliberate defect has touched it.
@@ -53,7 +53,7 @@ pub(super) struct StepEnd<'a> {
     pub now: Duration,
     pub wall: DateTime<Utc>,
     pub mono: Mono,
-    /// When the machine wants to be stepped next.
+    /// When the coordinator wants to be stepped next.
     pub wake: Mono,
     pub writing: bool,
     pub stopping: bool,
@@ -133,7 +133,7 @@ impl Checks {
         &mut self,
         asked: Asked,
         question: &Question,
-        result: &Result<Told, ApiError>,
+        result: &Result<ApiResponse, ApiError>,
         now: Duration,
     ) {
         self.requests.told(question, result, now);
@@ -187,7 +187,7 @@ impl Checks {
             .ended(sink, attempt, None, &self.durable, now);
     }
 
-    /// The machine is about to be stepped with these inputs.
+    /// The coordinator is about to be stepped with these inputs.
     pub fn stepping(&mut self, inputs: &[Input<u64>], wall: DateTime<Utc>, now: Duration) {
         self.clockwork.stepping(wall);
         self.promises.stepping(wall);
@@ -217,7 +217,7 @@ impl Checks {
         self.durable.written(batch, stored, now)
     }
 
-    /// The machine will be told how the commit ended.
+    /// The coordinator will be told how the commit ended.
     pub fn commit_ended(&mut self, ok: bool, now: Duration) {
         let list = self.answers.commit_ended(ok);
         if ok {
@@ -253,15 +253,15 @@ impl Checks {
     pub fn replied(
         &mut self,
         waiter: u64,
-        verdict: &Verdict,
+        outcome: &WebhookOutcome,
         wall: DateTime<Utc>,
         now: Duration,
     ) -> Checked {
         self.promises
-            .replied(waiter, verdict, &self.durable, wall, now)
+            .replied(waiter, outcome, &self.durable, wall, now)
     }
 
-    /// The machine has been stepped.
+    /// The coordinator has been stepped.
     pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
         self.promptness.stepped(end)?;
         if !end.writing {

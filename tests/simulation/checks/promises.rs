@@ -10,8 +10,8 @@ use crate::oracle;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, Violation, must};
 use dispatchd::model::{Answer, Asked, Dispatch, DispatchId, Entry, Reading};
-use dispatchd::sync::{Input, Verdict};
-use dispatchd::voltus::Told;
+use dispatchd::sync::{Input, WebhookOutcome};
+use dispatchd::voltus::ApiResponse;
 
 /// How late an answer may be.
 const GRANULARITY: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ impl Promises {
         self.asked_at.insert(asked, now);
     }
 
-    pub(super) fn told(&mut self, asked: Asked, told: &Told) {
+    pub(super) fn told(&mut self, asked: Asked, told: &ApiResponse) {
         if let Some(at) = self.asked_at.remove(&asked) {
             self.told.push((at, asked, told.answer.clone()));
         }
@@ -105,7 +105,7 @@ impl Promises {
     pub(super) fn replied(
         &mut self,
         waiter: u64,
-        verdict: &Verdict,
+        outcome: &WebhookOutcome,
         durable: &Durable,
         wall: DateTime<Utc>,
         now: Duration,
@@ -131,7 +131,7 @@ impl Promises {
                 .iter()
                 .any(|(at, _, answer)| *at >= came && matches!(answer, Answer::List(_)));
             return must(
-                polled || *verdict != Verdict::Settled,
+                polled || *outcome != WebhookOutcome::Applied,
                 now,
                 "who asks for a poll is answered after it",
                 || format!("waiter {waiter} came at {came:?}"),
@@ -146,22 +146,24 @@ impl Promises {
         )?;
         let since: Vec<_> = self.told.iter().filter(|(at, ..)| *at >= came).collect();
         let entry = durable.entries.get(&id).map(|entry| &**entry);
-        let kept = match verdict {
-            Verdict::Settled => since.iter().any(|(_, asked, answer)| {
+        let kept = match outcome {
+            WebhookOutcome::Applied => since.iter().any(|(_, asked, answer)| {
                 // What was over may have been dropped for its age just now.
                 let dropped = durable.dropped.contains(&id);
                 let over = entry.is_none() && dropped && *answer == Answer::Gone(id.clone());
                 over || self.is_kept(&id, *asked, answer, entry, wall)
             }),
-            Verdict::Unknown => {
+            WebhookOutcome::Unknown => {
                 let gone = |answer: &Answer| *answer == Answer::Gone(id.clone());
                 entry.is_none() && since.iter().any(|(.., answer)| gone(answer))
             }
-            Verdict::Unavailable { .. } | Verdict::Busy => true,
-            Verdict::Pending(_) | Verdict::Skipped(_) | Verdict::PendingAt(_) => false,
+            WebhookOutcome::Unavailable { .. } | WebhookOutcome::Busy => true,
+            WebhookOutcome::Pending(_)
+            | WebhookOutcome::Skipped(_)
+            | WebhookOutcome::PendingAt(_) => false,
         };
         must(kept, now, "a 200 is given for what is on disk", || {
-            format!("{verdict:?} for {id} to waiter {waiter}, on disk {entry:?}")
+            format!("{outcome:?} for {id} to waiter {waiter}, on disk {entry:?}")
         })
     }
 
@@ -205,7 +207,7 @@ impl Promises {
         }
     }
 
-    /// The machine is about to be stepped at `wall` by its own clock.
+    /// The coordinator is about to be stepped at `wall` by its own clock.
     pub(super) fn stepping(&mut self, wall: DateTime<Utc>) {
         self.latest_wall = self.latest_wall.max(wall);
     }

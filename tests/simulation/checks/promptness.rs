@@ -121,7 +121,7 @@ impl Promptness {
         let present = self.sinks.iter_mut().enumerate();
         for (_, sink) in present.filter(|(sink, _)| Some(*sink) != absent) {
             for event in events {
-                let subject = event.lane();
+                let subject = event.subject_key();
                 let busy = sink.is_under_way(&subject);
                 if event.family() == "site" {
                     if !busy {
@@ -143,10 +143,10 @@ impl Promptness {
             return;
         };
         for event in &start.events {
-            sink.due.remove(&event.lane());
-            sink.maybe_paused.remove(&event.lane());
+            sink.due.remove(&event.subject_key());
+            sink.maybe_paused.remove(&event.subject_key());
             if event.family() == "site" {
-                sink.owed.insert(event.lane());
+                sink.owed.insert(event.subject_key());
             }
         }
         sink.newest_attempt = start.attempt;
@@ -183,7 +183,7 @@ impl Promptness {
             _ => {}
         }
         for event in &events {
-            let subject = event.lane();
+            let subject = event.subject_key();
             let batch = events.len() > 1;
             match result {
                 Some(Attempt::Delivered) => sink.delivered(event, durable, now),
@@ -205,7 +205,7 @@ impl Promptness {
         }
     }
 
-    /// The machine has been stepped.
+    /// The coordinator has been stepped.
     pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
         let now = end.now;
         let disk = end.writing || end.view.health.store_error.is_some();
@@ -234,7 +234,7 @@ impl Promptness {
 impl Sink {
     fn is_under_way(&self, subject: &str) -> bool {
         let mut events = self.under_way.values().flatten();
-        events.any(|event| *event.lane() == *subject)
+        events.any(|event| *event.subject_key() == *subject)
     }
 
     /// The position of the next event of a subject that is no site.
@@ -249,7 +249,7 @@ impl Sink {
 
     /// A site's newest command may go.
     fn command(&mut self, newest: &Event, now: Duration) {
-        let subject = newest.lane();
+        let subject = newest.subject_key();
         let release = &*newest.event_type == "site.release";
         if release && !newest.unconditional && !self.owed.contains(&subject) {
             self.due.remove(&subject);
@@ -262,7 +262,7 @@ impl Sink {
     }
 
     fn delivered(&mut self, event: &Event, durable: &Durable, now: Duration) {
-        let subject = event.lane();
+        let subject = event.subject_key();
         self.failing.remove(&subject);
         if event.family() != "site" {
             let acknowledged = self.acknowledged.entry(Arc::clone(&subject)).or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::scenario::Knobs;
 use crate::violation::{Checked, must};
-use dispatchd::voltus::{ApiError, Question, Told};
+use dispatchd::voltus::{ApiError, ApiResponse, Question};
 
 /// A minute, less what a limiter may lose by counting whole nanoseconds.
 const MINUTE: Duration = Duration::from_millis(59_999);
@@ -136,7 +136,12 @@ impl Requests {
         )
     }
 
-    pub fn told(&mut self, question: &Question, result: &Result<Told, ApiError>, now: Duration) {
+    pub fn told(
+        &mut self,
+        question: &Question,
+        result: &Result<ApiResponse, ApiError>,
+        now: Duration,
+    ) {
         let Err(error) = result else {
             self.out_since = None;
             return;

@@ -9,7 +9,7 @@ use crate::scenario::DiskFault;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::store::{Batch, StoreReader};
-use dispatchd::sync::{Effect, Verdict};
+use dispatchd::sync::{Effect, WebhookOutcome};
 
 impl World {
     pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {
@@ -35,7 +35,7 @@ impl World {
                 Ok(())
             }
             Effect::Commit(batch) => self.commit(term, batch),
-            Effect::Reply { waiter, verdict } => self.reply(waiter, &verdict),
+            Effect::Reply { waiter, outcome } => self.reply(waiter, &outcome),
             Effect::Show(events) => self.checks.shown(&events, self.now),
             Effect::Attempt { sink, start } => {
                 let sinks = self.daemon.as_ref().map(|daemon| &daemon.sinks);
@@ -92,7 +92,7 @@ impl World {
         )?;
         let daemon = self.daemon.iter();
         let put_off: Vec<_> = daemon
-            .flat_map(|daemon| daemon.machine().put_off())
+            .flat_map(|daemon| daemon.coordinator().put_off())
             .collect();
         self.checks.commit_begun(&batch, &put_off, self.now)?;
         self.batch = Some(batch);
@@ -139,13 +139,13 @@ impl World {
         });
     }
 
-    pub(super) fn reply(&mut self, waiter: u64, verdict: &Verdict) -> Checked {
+    pub(super) fn reply(&mut self, waiter: u64, outcome: &WebhookOutcome) -> Checked {
         self.trace
-            .line(self.now, || format!("  replies to {waiter}: {verdict:?}"));
+            .line(self.now, || format!("  replies to {waiter}: {outcome:?}"));
         let wall = self.wall();
-        self.checks.replied(waiter, verdict, wall, self.now)?;
+        self.checks.replied(waiter, outcome, wall, self.now)?;
         if let Some((id, number, attempt)) = self.waiting.remove(&waiter)
-            && *verdict != Verdict::Settled
+            && *outcome != WebhookOutcome::Applied
         {
             self.resend(id, number, attempt);
         }
@@ -180,19 +180,19 @@ impl World {
             return Ok(());
         }
         self.checks.starts(sink, receiver, &start, self.now)?;
-        let fate = receiver.fate(&start.events, self.now, self.dice);
-        let fate = self.tamperer.fate(&start, fate);
-        if let Some(after) = fate.acts_after {
+        let handling = receiver.handling(&start.events, self.now, self.dice);
+        let handling = self.tamperer.handling(&start, handling);
+        if let Some(after) = handling.acts_after {
             let events = start.events;
             self.enter(self.now + after, Coming::Acts { sink, events });
         }
         self.enter(
-            self.now + fate.ends_after,
+            self.now + handling.ends_after,
             Coming::Attempted {
                 term,
                 sink,
                 attempt,
-                result: fate.result,
+                result: handling.result,
             },
         );
         Ok(())

@@ -9,7 +9,7 @@ use crate::violation::Checked;
 use dispatchd::model::{Answer, Asked, Event, Reading};
 use dispatchd::store::{Batch, Store, StoreError};
 use dispatchd::sync::Input;
-use dispatchd::voltus::{ApiError, Told};
+use dispatchd::voltus::{ApiError, ApiResponse};
 
 impl World {
     /// Puts a batch on the disk.
@@ -78,7 +78,7 @@ impl World {
             // The API's clock is right.
             told.stamp.clock_skew = Some(self.wall_at(self.now) - self.wall());
         }
-        if let Ok(Told {
+        if let Ok(ApiResponse {
             answer: Answer::List(list),
             ..
         }) = &result
@@ -92,7 +92,7 @@ impl World {
         };
         self.checks.told(asked, &question, &result, self.now);
         let result = self.tamperer.told(&question, result);
-        self.tell(Input::Told { asked, result });
+        self.tell(Input::Response { asked, result });
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl World {
 }
 
 /// An answer in a line.
-fn brief(result: &Result<Told, ApiError>) -> String {
+fn brief(result: &Result<ApiResponse, ApiError>) -> String {
     let reading = |reading: &Reading| match reading {
         Reading::Dispatch(dispatch) | Reading::InPart { dispatch, .. } => format!(
             "{}#{} {}..{}{}{}",

@@ -130,12 +130,12 @@ impl World {
         let Some(daemon) = &self.daemon else {
             return Ok(());
         };
-        let view = daemon.machine().view();
+        let view = daemon.coordinator().view();
         self.checks.stepped(&StepEnd {
             now: self.now,
             wall,
             mono: daemon.mono(self.now),
-            wake: daemon.machine().next_wake(),
+            wake: daemon.coordinator().next_wake(),
             writing: daemon.writing,
             stopping: daemon.is_stopping(),
             view: &view,
@@ -157,7 +157,7 @@ impl World {
         must(
             self.idle_steps.1 <= STEPS_A_SECOND,
             self.now,
-            "the machine sleeps while there is nothing to do",
+            "the coordinator sleeps while there is nothing to do",
             || format!("{STEPS_A_SECOND} steps without input in one second"),
         )
     }

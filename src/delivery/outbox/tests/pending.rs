@@ -69,7 +69,7 @@ fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped() {
     assert_eq!(health.condition, SinkCondition::Ok);
     assert!(world.outbox.must_write(world.now.mono));
     world.commit();
-    assert_eq!(world.stored.settled, 1);
+    assert_eq!(world.stored.done, 1);
     world.sends_one("dispatch.started a 2", &Attempt::Delivered);
     assert_eq!(world.outbox.skip(&id, world.now), None);
 }

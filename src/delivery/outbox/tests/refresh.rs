@@ -72,7 +72,7 @@ fn every_site_goes_once_more_after_each_connection_and_nothing_is_written() {
         world.sends_nothing();
         assert!(!world.outbox.has_news());
         world.commit();
-        assert_eq!(world.stored.told, stored.told);
+        assert_eq!(world.stored.attempted, stored.attempted);
     }
     // What happens next is the difference to what was attempted, as ever.
     let position = world.happens(ADJUST, "on");

@@ -71,8 +71,8 @@ fn an_unconditional_release_does_not_go_after_what_was_attempted_since() {
     assert!(world.outbox.start(world.now).is_empty());
     // Written down as attempted, and nothing else of it.
     let record = world.outbox.take_record(world.now.mono, false).unwrap();
-    let told = record.told["s"].unwrap();
-    world.stored.told.insert("s".into(), told);
+    let told = record.attempted["s"].unwrap();
+    world.stored.attempted.insert("s".into(), told);
     world.restart();
     world.happens(RELEASE, "s");
     world.sends_one("site.release s 3", &Attempt::Delivered);

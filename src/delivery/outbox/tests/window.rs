@@ -46,8 +46,8 @@ fn a_long_backlog_is_read_as_it_drains_and_drains_in_order() {
     assert_eq!(world.outbox.health().pending, 0);
     assert!(world.reads < 200, "{} reads", world.reads);
     world.commit();
-    assert_eq!(world.stored.settled, 30_000);
-    assert!(world.stored.settled_beyond.is_empty());
+    assert_eq!(world.stored.done, 30_000);
+    assert!(world.stored.done_beyond.is_empty());
 }
 
 #[test]
@@ -75,12 +75,12 @@ fn one_event_that_is_refused_for_ever_holds_up_only_its_subject_and_costs_nothin
     assert_eq!(world.outbox.health().pending, 2001);
     assert!(world.outbox.window.held_after(0).count() <= 64);
     world.commit();
-    assert_eq!(world.stored.settled, 0);
+    assert_eq!(world.stored.done, 0);
     world.wait();
     assert_eq!(drain(&mut world).len(), 2001);
     world.commit();
-    assert_eq!(world.stored.settled, 20_001);
-    assert!(world.stored.settled_beyond.is_empty());
+    assert_eq!(world.stored.done, 20_001);
+    assert!(world.stored.done_beyond.is_empty());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn nothing_is_lost_and_nothing_overtakes_whatever_fails() {
             assert_eq!(newest.unwrap().position, *last, "seed {seed}, {subject}");
         }
         world.commit();
-        assert!(world.stored.settled_beyond.is_empty(), "seed {seed}");
+        assert!(world.stored.done_beyond.is_empty(), "seed {seed}");
     }
 }
 

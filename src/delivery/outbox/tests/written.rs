@@ -9,7 +9,7 @@ fn a_command_is_written_down_before_it_is_attempted() {
     assert!(world.outbox.start(world.now).is_empty());
     assert!(world.outbox.must_write(world.now.mono));
     world.commit();
-    assert!(world.stored.told["s"].curtailed);
+    assert!(world.stored.attempted["s"].curtailed);
     assert_eq!(world.outbox.start(world.now).len(), 1);
 }
 
@@ -33,7 +33,7 @@ fn a_command_superseded_before_it_was_attempted_is_taken_back() {
     world.happens(RELEASE, "s");
     world.sends_nothing();
     world.commit();
-    assert!(world.stored.told.is_empty());
+    assert!(world.stored.attempted.is_empty());
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_release_that_need_not_be_told_is_not_written_down_as_attempted() {
     assert!(world.outbox.start(world.now).is_empty());
     world.happens_unwritten(RELEASE, "s");
     world.commit();
-    assert!(world.stored.told.is_empty());
+    assert!(world.stored.attempted.is_empty());
     world.sends_nothing();
     // Nor is the next one, whose curtailment is never attempted either.
     world.happens(CURTAIL, "s");
@@ -64,19 +64,19 @@ fn what_was_delivered_is_written_down_after_a_quarter_of_a_second_and_before_an_
     assert!(world.outbox.take_record(soon, false).is_none());
     let later = world.now.mono + super::super::recording::WRITE_WITHIN;
     assert!(world.outbox.must_write(later));
-    assert_eq!(world.outbox.take_record(later, false).unwrap().settled, 1);
+    assert_eq!(world.outbox.take_record(later, false).unwrap().done, 1);
 
     world.happens("dispatch.created", "b");
     world.sends_one("dispatch.created b 2", &Attempt::Delivered);
     let record = world.outbox.take_record(world.now.mono, true);
-    assert_eq!(record.unwrap().settled, 2);
+    assert_eq!(record.unwrap().done, 2);
 }
 
 #[test]
 fn a_new_sink_is_written_down_with_the_next_commit() {
     let mut outbox = Outbox::new(&World::new(1).sink, None, 5, 0, at(0));
     let record = outbox.take_record(at(0).mono, false).unwrap();
-    assert_eq!(record.settled, 5);
+    assert_eq!(record.done, 5);
     assert!(outbox.take_record(at(0).mono, false).is_none());
 }
 
@@ -90,13 +90,13 @@ fn what_is_settled_out_of_its_turn_waits_while_commands_are_written_down() {
     world.happens_unwritten(CURTAIL, "s");
     assert!(world.outbox.start(world.now).is_empty());
     let record = world.outbox.take_record(world.now.mono, false).unwrap();
-    assert!(record.told["s"].is_some());
-    assert_eq!((record.settled, record.settled_beyond.len()), (0, 0));
+    assert!(record.attempted["s"].is_some());
+    assert_eq!((record.done, record.done_beyond.len()), (0, 0));
     world.outbox.recorded();
 
     world.ends(sent[0].0, &Attempt::Delivered);
     let record = world.outbox.take_record(world.now.mono, true).unwrap();
-    assert_eq!((record.settled, record.settled_beyond.len()), (3, 0));
+    assert_eq!((record.done, record.done_beyond.len()), (3, 0));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn what_stays_out_of_its_turn_is_written_down_in_the_end() {
     let later = world.now.mono + super::super::recording::WRITE_WITHIN;
     let record = world.outbox.take_record(later, false).unwrap();
     assert_eq!(
-        (record.settled, record.settled_beyond),
+        (record.done, record.done_beyond),
         (0, [(2, Some(2))].into())
     );
 }

@@ -27,7 +27,7 @@ fn sites_of_a_dispatch_that_is_over_at_first_sight_are_released_once() {
         assert_eq!(change.source, Source::Poll);
         assert!(!change.site.is_curtailed());
         assert_eq!(world.list(11, [over.clone()]), NOTHING);
-        assert_eq!(world.see(12, over.clone()), NOTHING);
+        assert_eq!(world.upsert(12, over.clone()), NOTHING);
         assert_eq!(world.restart(13), NOTHING);
         let noted = over.but(|it| it.metadata = serde_json::json!({"note": 1}));
         assert_eq!(world.list(14, [noted]), NOTHING);
@@ -59,10 +59,10 @@ fn what_held_no_site_in_any_life_releases_none() {
 fn a_lead_may_have_begun_in_an_earlier_life() {
     let mut world = World::new(lead(5));
     assert_eq!(
-        world.see(10, off(dispatch("a", 15, 50))),
+        world.upsert(10, off(dispatch("a", 15, 50))),
         ["release s by a"]
     );
-    assert_eq!(world.see(10, off(dispatch("b", 16, 50))), NOTHING);
+    assert_eq!(world.upsert(10, off(dispatch("b", 16, 50))), NOTHING);
 }
 
 #[test]
@@ -72,26 +72,26 @@ fn a_site_that_something_holds_is_not_released() {
     let told = world.list(10, [over, dispatch("b", 0, 50)]);
     assert_eq!(told, ["curtail s by b", "release t by a"]);
     // A second one that was over is no reason either.
-    assert_eq!(world.see(11, dispatch("c", 0, 5)), NOTHING);
+    assert_eq!(world.upsert(11, dispatch("c", 0, 5)), NOTHING);
     assert_eq!(world.clock(50), ["release s by b"]);
     assert!(!world.planned.changes[0].unconditional);
 }
 
 #[test]
 fn a_site_whose_lead_begins_in_the_same_step_is_not_released() {
-    // More has come due than one stride may take.
+    // More has come due than one chunk may take.
     let rules = Rules {
-        stride: 1,
+        chunk: 1,
         ..lead(5)
     };
     let mut world = World::new(rules);
     for name in ["b", "c", "d"] {
         let later = dispatch(name, 15, 50).but(|it| it.sites = vec![site(name, 1.0)]);
-        world.see(0, later);
+        world.upsert(0, later);
     }
-    world.see(0, dispatch("e", 15, 50));
+    world.upsert(0, dispatch("e", 15, 50));
     let over = dispatch("a", 0, 5);
-    let told = world.see(10, over);
+    let told = world.upsert(10, over);
     assert_eq!(
         told,
         [
@@ -120,8 +120,8 @@ fn a_site_that_was_told_is_remembered_like_any_other() {
 #[test]
 fn what_ends_while_it_is_known_releases_as_ever() {
     let mut world = World::new(lead(0));
-    world.see(0, dispatch("a", 0, 50));
-    assert_eq!(world.see(10, dispatch("a", 0, 5)), ["release s by a"]);
+    world.upsert(0, dispatch("a", 0, 50));
+    assert_eq!(world.upsert(10, dispatch("a", 0, 5)), ["release s by a"]);
     assert!(!world.planned.changes[0].unconditional);
     assert_eq!(world.site("s").since, at(10));
 }
@@ -131,16 +131,16 @@ fn what_ends_while_it_is_known_releases_as_ever() {
 #[test]
 fn what_began_before_this_life_is_released_whatever_was_attempted() {
     let mut world = World::new(lead(5));
-    world.see(0, dispatch("a", 15, 50));
+    world.upsert(0, dispatch("a", 15, 50));
     assert_eq!(world.restart(12), ["curtail s by a"]);
     assert_eq!(
-        world.see(13, off(dispatch("a", 15, 50))),
+        world.upsert(13, off(dispatch("a", 15, 50))),
         ["release s by a"]
     );
     assert!(world.planned.changes[0].unconditional);
 
     // First seen by this life, but not too late for an earlier one.
-    assert_eq!(world.see(14, dispatch("b", 16, 50)), ["curtail s by b"]);
+    assert_eq!(world.upsert(14, dispatch("b", 16, 50)), ["curtail s by b"]);
     assert_eq!(world.clock(50), ["release s by b"]);
     assert!(world.planned.changes[0].unconditional);
 }
@@ -149,9 +149,9 @@ fn what_began_before_this_life_is_released_whatever_was_attempted() {
 fn what_only_this_life_can_have_begun_is_released_where_it_was_attempted() {
     let mut world = World::new(lead(5));
     world.restart(12);
-    assert_eq!(world.see(13, dispatch("a", 18, 50)), ["curtail s by a"]);
+    assert_eq!(world.upsert(13, dispatch("a", 18, 50)), ["curtail s by a"]);
     assert_eq!(
-        world.see(14, off(dispatch("a", 18, 50))),
+        world.upsert(14, off(dispatch("a", 18, 50))),
         ["release s by a"]
     );
     assert!(!world.planned.changes[0].unconditional);

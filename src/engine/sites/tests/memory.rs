@@ -12,23 +12,23 @@ const NOTHING: [&str; 0] = [];
 #[test]
 fn a_clock_that_falls_back_undoes_no_lead() {
     let mut world = World::new(lead(5));
-    world.see(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("a", 10, 20));
     world.clock(6);
     assert_eq!(world.clock(0), NOTHING);
     assert_eq!(world.next_due(), Some(10));
     // Not even when told something else of it, or that it starts earlier.
     let other = dispatch("a", 10, 20).but(|a| a.metadata = serde_json::json!({"note": 1}));
-    assert_eq!(world.see(1, other), NOTHING);
-    assert_eq!(world.see(2, dispatch("a", 9, 20)), NOTHING);
+    assert_eq!(world.upsert(1, other), NOTHING);
+    assert_eq!(world.upsert(2, dispatch("a", 9, 20)), NOTHING);
     assert!(world.site("s").is_curtailed());
     // A later start is the upstream's word, not the clock's.
-    assert_eq!(world.see(3, dispatch("a", 11, 20)), ["release s by a"]);
+    assert_eq!(world.upsert(3, dispatch("a", 11, 20)), ["release s by a"]);
 }
 
 #[test]
 fn a_clock_that_falls_back_undoes_no_start_and_no_end() {
     let mut world = World::new(lead(0));
-    world.see(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("a", 10, 20));
     world.clock(10);
     assert_eq!(world.clock(0), NOTHING);
     assert!(world.site("s").is_curtailed());
@@ -40,12 +40,15 @@ fn a_clock_that_falls_back_undoes_no_start_and_no_end() {
 #[test]
 fn an_answer_undoes_a_lead_that_a_clock_that_was_ahead_has_begun() {
     let mut world = World::new(lead(600));
-    world.see(0, dispatch("a", 7200, 9000));
-    world.see(0, dispatch("b", 7200, 9000));
+    world.upsert(0, dispatch("a", 7200, 9000));
+    world.upsert(0, dispatch("b", 7200, 9000));
     assert_eq!(world.clock(6900), ["curtail s by a"]);
     assert_eq!(world.clock(3), NOTHING);
     // An answer about the one says nothing of the other.
-    assert_eq!(world.see(4, dispatch("a", 7200, 9000)), ["adjust s by a"]);
+    assert_eq!(
+        world.upsert(4, dispatch("a", 7200, 9000)),
+        ["adjust s by a"]
+    );
     let both = [dispatch("a", 7200, 9000), dispatch("b", 7200, 9000)];
     assert_eq!(world.list(5, both.clone()), ["release s by b"]);
     assert_eq!(world.next_due(), Some(6600));
@@ -66,7 +69,7 @@ fn a_site_is_curtailed_again_once_the_clock_is_right() {
 #[test]
 fn nothing_due_touches_nothing() {
     let mut world = World::new(lead(5));
-    world.see(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("a", 10, 20));
     let before = Arc::clone(world.plan.get(&site_id("s")).unwrap());
     world.clock(4);
     assert!(Arc::ptr_eq(&before, world.plan.get(&site_id("s")).unwrap()));
@@ -75,8 +78,8 @@ fn nothing_due_touches_nothing() {
 #[test]
 fn a_restart_tells_what_passed_meanwhile() {
     let mut world = World::new(lead(0));
-    world.see(10, dispatch("a", 10, 20));
-    world.see(
+    world.upsert(10, dispatch("a", 10, 20));
+    world.upsert(
         10,
         dispatch("b", 40, 50).but(|b| b.sites = vec![site("t", 1.0)]),
     );
@@ -87,8 +90,8 @@ fn a_restart_tells_what_passed_meanwhile() {
 #[test]
 fn a_restart_tells_nothing_anew() {
     let mut world = World::new(lead(5));
-    world.see(0, dispatch("a", 10, 20));
-    world.see(0, dispatch("b", 10, 30));
+    world.upsert(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("b", 10, 30));
     world.clock(6);
     assert_eq!(world.restart(7), NOTHING);
     assert_eq!(world.site("s").since, at(6));
@@ -100,7 +103,7 @@ fn a_restart_tells_nothing_anew() {
 #[test]
 fn a_restart_is_due_at_once_where_a_site_may_have_been_told_something() {
     let mut world = World::new(lead(0));
-    world.see(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("a", 10, 20));
     let restored = |world: &World, states: Vec<SiteState>| {
         let plan = SitePlan::restore(&world.schedule, states, at(0), &world.rules);
         plan.next_due()
@@ -119,8 +122,8 @@ fn a_restart_under_other_rules_tells_what_they_change() {
         ..lead(0)
     };
     let mut world = World::new(tests_count);
-    world.see(10, dispatch("a", 10, 20).but(|a| a.test = true));
-    world.see(
+    world.upsert(10, dispatch("a", 10, 20).but(|a| a.test = true));
+    world.upsert(
         10,
         dispatch("b", 25, 30).but(|b| b.sites = vec![site("t", 1.0)]),
     );
@@ -130,7 +133,7 @@ fn a_restart_under_other_rules_tells_what_they_change() {
     world.rules = lead(0);
     assert_eq!(world.restart(12), NOTHING);
     // The chain is longer or shorter with the lead.
-    world.see(
+    world.upsert(
         13,
         dispatch("c", 35, 40).but(|c| c.sites = vec![site("t", 1.0)]),
     );
@@ -142,9 +145,9 @@ fn a_restart_under_other_rules_tells_what_they_change() {
 #[test]
 fn a_restart_keeps_a_released_site_that_nothing_names() {
     let mut world = World::new(lead(0));
-    world.see(10, dispatch("a", 10, None));
+    world.upsert(10, dispatch("a", 10, None));
     let other = dispatch("a", 10, None).but(|a| a.sites = vec![site("t", 5.0)]);
-    world.see(11, other);
+    world.upsert(11, other);
     assert_eq!(world.restart(12), NOTHING);
     assert!(!world.site("s").is_curtailed());
     world.restart(1011);
@@ -154,7 +157,7 @@ fn a_restart_keeps_a_released_site_that_nothing_names() {
 #[test]
 fn a_stored_curtailment_that_nothing_knows_is_released() {
     let mut world = World::new(lead(0));
-    world.see(10, dispatch("a", 10, None));
+    world.upsert(10, dispatch("a", 10, None));
     world.schedule = crate::engine::Schedule::default();
     assert_eq!(world.restart(12), ["release s by a"]);
 }
@@ -166,28 +169,28 @@ fn the_source_is_what_moved_the_site() {
         changes.map(|change| change.source).collect()
     };
     let mut world = World::new(lead(5));
-    world.see(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("a", 10, 20));
     world.clock(5);
     assert_eq!(sources(&world), [Source::Timer]);
-    world.see(11, dispatch("a", 10, 30));
+    world.upsert(11, dispatch("a", 10, 30));
     assert_eq!(sources(&world), [Source::Poll]);
     // It was the clock that ended it, though a poll tells of it as well.
     let noted = dispatch("a", 10, 30).but(|a| a.metadata = serde_json::json!({"note": 1}));
-    assert_eq!(world.see(31, noted), ["release s by a"]);
+    assert_eq!(world.upsert(31, noted), ["release s by a"]);
     assert_eq!(sources(&world), [Source::Timer]);
     // It was the poll that cancelled it, though the clock had started it.
-    world.see(32, dispatch("b", 40, 50));
+    world.upsert(32, dispatch("b", 40, 50));
     world.clock(36);
     let cancelled = dispatch("b", 40, 50).but(|b| b.authorized = false);
-    assert_eq!(world.see(41, cancelled), ["release s by b"]);
+    assert_eq!(world.upsert(41, cancelled), ["release s by b"]);
     assert_eq!(sources(&world), [Source::Poll]);
 }
 
 #[test]
 fn the_cause_of_a_longer_chain_is_the_link_that_made_it_longer() {
     let mut world = World::new(lead(0));
-    world.see(0, dispatch("a", 10, 20));
-    world.see(0, dispatch("b", 20, 30));
+    world.upsert(0, dispatch("a", 10, 20));
+    world.upsert(0, dispatch("b", 20, 30));
     world.clock(10);
     let noted = dispatch("a", 10, 20).but(|a| a.metadata = serde_json::json!({"note": 1}));
     let told = world.list(11, [noted.clone(), dispatch("b", 20, 40)]);
@@ -203,8 +206,8 @@ fn the_cause_of_a_longer_chain_is_the_link_that_made_it_longer() {
 #[test]
 fn a_site_is_written_as_the_interface_says() {
     let mut world = World::new(lead(0));
-    world.see(10, dispatch("a", 10, None));
-    world.see(10, dispatch("b", 30, 40));
+    world.upsert(10, dispatch("a", 10, None));
+    world.upsert(10, dispatch("b", 30, 40));
     let change = world.planned.changes.first();
     assert!(change.is_none(), "an open end is not made longer by a link");
     let site = Arc::clone(world.plan.get(&site_id("s")).unwrap());

@@ -108,7 +108,7 @@ fn live(world: &mut World, history: &[Step], check: impl Fn(&World, i64)) -> i64
         match &step.act {
             Act::Nothing => {}
             Act::See(shown) => {
-                world.see(now, shown.at(now));
+                world.upsert(now, shown.at(now));
             }
             Act::ListWithout(hidden) => {
                 let hidden = |id: &DispatchId| {
@@ -331,25 +331,25 @@ proptest! {
     }
 
     #[test]
-    fn in_strides_each_site_is_told_what_it_is_told_at_once(
+    fn in_chunks_each_site_is_told_what_it_is_told_at_once(
         rules in rules(),
-        stride in 1..9usize,
+        chunk in 1..9usize,
         history in history(),
     ) {
         let mut at_once = World::new(rules);
-        let mut in_strides = World::new(Rules { stride, ..rules });
+        let mut in_chunks = World::new(Rules { chunk, ..rules });
         let mut now = 0;
         for step in &history {
             // Time enough for much to come due together.
             now += 2 * step.after;
-            let told = (at_once.clock(now), catch_up(&mut in_strides, now));
+            let told = (at_once.clock(now), catch_up(&mut in_chunks, now));
             assert_same_words(&told.0, &told.1);
             let Act::See(shown) = &step.act else { continue };
-            let told = at_once.see(now, shown.at(now));
-            let mut pieces = in_strides.see(now, shown.at(now));
-            pieces.extend(catch_up(&mut in_strides, now));
+            let told = at_once.upsert(now, shown.at(now));
+            let mut pieces = in_chunks.upsert(now, shown.at(now));
+            pieces.extend(catch_up(&mut in_chunks, now));
             assert_same_words(&told, &pieces);
-            agrees_with_the_oracle(&in_strides, now);
+            agrees_with_the_oracle(&in_chunks, now);
         }
     }
 

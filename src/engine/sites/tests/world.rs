@@ -19,7 +19,7 @@ pub(super) fn lead(seconds: u64) -> Rules {
         retain: Duration::from_secs(1000),
         pre_curtail: Duration::from_secs(seconds),
         curtail_on_test: false,
-        stride: usize::MAX,
+        chunk: usize::MAX,
     }
 }
 
@@ -177,7 +177,7 @@ impl World {
         due.cloned().collect()
     }
 
-    pub fn see(&mut self, now: i64, dispatch: Dispatch) -> Vec<String> {
+    pub fn upsert(&mut self, now: i64, dispatch: Dispatch) -> Vec<String> {
         let reading = Reading::Dispatch(Arc::new(dispatch));
         self.answer(now, Answer::Found(reading))
     }

@@ -73,7 +73,7 @@ struct OneDispatch {
 }
 
 impl Api for OneDispatch {
-    async fn ask(&self, _: Question) -> Result<Told, ApiError> {
+    async fn ask(&self, _: Question) -> Result<ApiResponse, ApiError> {
         if self.down.load(Ordering::SeqCst) {
             return Err(ApiError::Unreachable("the network is down".into()));
         }
@@ -93,7 +93,7 @@ impl Api for OneDispatch {
             ..Dispatch::clone(&dispatch)
         };
         let list = List::new(vec![Reading::Dispatch(Arc::new(dispatch))], 0);
-        Ok(Told {
+        Ok(ApiResponse {
             answer: Answer::List(Arc::new(list)),
             problems: Problems::default(),
             stamp: Stamp {
@@ -131,9 +131,9 @@ impl World {
         };
         let store = MemoryStore::new("test", clock.now().wall);
         let stored = store.clone().load().unwrap();
-        let machine = Machine::new(settings, stored, Vec::new(), clock.now(), 7);
+        let coordinator = Coordinator::new(settings, stored, Vec::new(), clock.now(), 7);
         let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
-        let driver = Driver::new(machine, api, handle, Vec::new(), clock.clone());
+        let driver = Driver::new(coordinator, api, handle, Vec::new(), clock.clone());
         let stop = CancellationToken::new();
         let (view, events) = (driver.view(), driver.events().subscribe());
         TaskTracker::new().spawn(driver.run(stop.clone()));

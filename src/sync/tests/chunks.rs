@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// A machine that takes one start at a time, and knows of these at second 1.
+/// A coordinator that takes one start at a time, and knows of these at second 1.
 fn with_starts(ids: &[&str]) -> World {
     let mut world = with_rules(&MemoryStore::new("test", DateTime::UNIX_EPOCH), |rules| {
-        rules.stride = 1
+        rules.chunk = 1
     });
     world.step([]);
     world.list(ids.iter().map(|id| dispatch(id, 1)).collect());
@@ -23,12 +23,12 @@ impl World {
     }
 
     fn wants_a_step_now(&self) -> bool {
-        self.machine.next_wake() == at(self.now).mono
+        self.coordinator.next_wake() == at(self.now).mono
     }
 }
 
 #[test]
-fn a_stride_is_prepared_while_the_one_before_is_written() {
+fn a_chunk_is_prepared_while_the_one_before_is_written() {
     let mut world = with_starts(&["a", "b", "c"]);
     for id in ["a", "b"] {
         assert_eq!(world.writing(), [id]);
@@ -55,18 +55,18 @@ fn an_answer_is_compared_once_time_is_caught_up_with() {
         world.commit();
         world.step([]);
     }
-    assert!(world.verdicts().is_empty());
+    assert!(world.outcomes().is_empty());
     assert_eq!(
         world.writing(),
         ["c", "d"],
         "it shares the last one's commit"
     );
     world.commit();
-    assert_eq!(world.verdicts(), [("w", "settled")]);
+    assert_eq!(world.outcomes(), [("w", "settled")]);
 }
 
 #[test]
-fn a_stride_that_is_not_written_is_decided_anew() {
+fn a_chunk_that_is_not_written_is_decided_anew() {
     let mut world = with_starts(&["a", "b"]);
     world.step([]);
     world.commit_fails();

@@ -52,9 +52,9 @@ fn standing(known: &Entry, seen: &Dispatch, request: &Request) -> Standing {
 
 impl Step<'_> {
     /// The API showed `dispatch`.
-    pub(super) fn see(&mut self, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
+    pub(super) fn upsert(&mut self, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
         let Some(known) = self.schedule.get(&dispatch.id) else {
-            return self.first_sight(dispatch, request.asked, request.source);
+            return self.add(dispatch, request.asked, request.source);
         };
         match standing(&known, dispatch, request) {
             Standing::Newer => self.accept(&known, dispatch, request, shape),
@@ -73,7 +73,7 @@ impl Step<'_> {
         }
     }
 
-    fn first_sight(&mut self, dispatch: &Arc<Dispatch>, asked: Asked, source: Source) {
+    fn add(&mut self, dispatch: &Arc<Dispatch>, asked: Asked, source: Source) {
         let passed = Passed::at(dispatch, self.now);
         let (phase, cancel_reason) = phase(dispatch, passed);
         let over_since = phase

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Effect, Machine, Verdict};
+use super::{Coordinator, Effect, WebhookOutcome};
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
-use crate::sync::writer::{Aftermath, Fate, Gathering, UnderWay};
+use crate::sync::writer::{Aftermath, BatchBuilder, UnderWay, WaiterOutcome};
 
 /// How long the disk is left alone after it failed.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -20,32 +20,32 @@ const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// How often old events of sites and of the daemon are let go.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
-impl<W> Machine<W> {
+impl<W> Coordinator<W> {
     /// Takes in what time brought and what the API told. While a commit is under
     /// way, that is built on what it writes: then the next one is ready when it
     /// ends.
-    fn gather(&mut self, now: Now) {
+    fn build_batch(&mut self, now: Now) {
         let due = self.is_due(now);
         if self.queue.is_empty() && !due {
             return;
         }
-        let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
-        gathering.set_clocks(self.clocks(now));
-        if due && !gathering.is_full() {
-            gathering.clock(now);
+        let mut building = self.building.take().unwrap_or_else(|| self.begin(now));
+        building.set_clocks(self.clocks(now));
+        if due && !building.is_full() {
+            building.clock(now);
         }
-        while !gathering.is_full()
+        while !building.is_full()
             && let Some(job) = self.queue.pop_front()
         {
-            gathering.job(job, now);
+            building.job(job, now);
         }
-        self.gathering = Some(gathering);
+        self.building = Some(building);
     }
 
     /// Whether time brings something that is not gathered yet, and may be.
     fn is_due(&self, now: Now) -> bool {
-        let due = match (&self.gathering, &self.writing) {
-            (Some(gathering), _) => gathering.next_due(),
+        let due = match (&self.building, &self.writing) {
+            (Some(building), _) => building.next_due(),
             (None, Some(under_way)) => under_way.next.next_due(),
             (None, None) => self.committed.next_due(),
         };
@@ -57,15 +57,15 @@ impl<W> Machine<W> {
         self.queue.iter().map(|job| job.asked)
     }
 
-    /// Whether there is a stride to prepare while a commit is under way.
-    pub(super) fn has_stride(&self) -> bool {
-        let full = self.gathering.as_ref().is_some_and(Gathering::is_full);
+    /// Whether there is a chunk to prepare while a commit is under way.
+    pub(super) fn has_chunk(&self) -> bool {
+        let full = self.building.as_ref().is_some_and(BatchBuilder::is_full);
         self.writing.is_some() && !full && self.is_due(self.last_now)
     }
 
-    fn begin(&self, now: Now) -> Gathering {
+    fn begin(&self, now: Now) -> BatchBuilder {
         let base = self.writing.as_ref().map(|under_way| &under_way.next);
-        Gathering::new(
+        BatchBuilder::new(
             base.unwrap_or(&self.committed),
             self.term,
             Arc::clone(&self.store_id),
@@ -77,14 +77,14 @@ impl<W> Machine<W> {
     /// Writes what was gathered and what else is to be written in one commit, if
     /// none is under way.
     pub(super) fn write(&mut self, now: Now) {
-        self.gather(now);
+        self.build_batch(now);
         if self.writing.is_some() {
             return;
         }
         let may_start = now.mono >= self.write_not_before;
         let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
         // A poll that waits to be written ends the blindness.
-        let polled = self.gathering.as_ref().is_some_and(Gathering::polled);
+        let polled = self.building.as_ref().is_some_and(BatchBuilder::polled);
         let blind = now.mono >= self.stale_at() && !polled;
         // While it stops, nothing is asked.
         let stale = blind && !self.committed.sync.stale && !self.stopping;
@@ -95,32 +95,32 @@ impl<W> Machine<W> {
             .iter()
             .any(|outbox| outbox.must_write(now.mono) || (self.stopping && outbox.has_news()));
         let by_itself = stale || forget || probe || delivered;
-        if self.gathering.is_none() && !(may_start && by_itself) {
+        if self.building.is_none() && !(may_start && by_itself) {
             if !due {
                 self.committed.as_of = now.wall;
             }
             return;
         }
-        let mut gathering = self.gathering.take().unwrap_or_else(|| self.begin(now));
-        gathering.set_clocks(self.clocks(now));
+        let mut building = self.building.take().unwrap_or_else(|| self.begin(now));
+        building.set_clocks(self.clocks(now));
         if stale {
-            gathering.stale(now);
+            building.stale(now);
         }
         if forget {
             self.forget_at = now.mono.saturating_add(FORGET_EVERY);
-            gathering.forget(now);
+            building.forget(now);
         }
         if probe {
-            gathering.probe();
+            building.probe();
         }
         let outboxes = self.outboxes.iter_mut();
         self.records = outboxes
             .map(|outbox| outbox.take_record(now.mono, self.stopping))
             .collect();
-        gathering.sinks(self.records.iter().flatten().cloned());
-        gathering.delivered(self.outboxes.iter().map(Outbox::done).min());
-        gathering.skips(self.skips.begin());
-        let (batch, under_way) = gathering.finish(now);
+        building.sinks(self.records.iter().flatten().cloned());
+        building.delivered(self.outboxes.iter().map(Outbox::done).min());
+        building.skips(self.skips.begin());
+        let (batch, under_way) = building.finish(now);
         if batch.is_empty() {
             self.settle(under_way, now);
         } else {
@@ -157,16 +157,16 @@ impl<W> Machine<W> {
         }
         self.store_error = Some(reason.clone());
         // What was built on it meanwhile as well: that is taken in anew.
-        if let Some(gathering) = self.gathering.take() {
+        if let Some(building) = self.building.take() {
             let later = std::mem::take(&mut self.queue);
-            self.queue = gathering.undo().into_iter().chain(later).collect();
+            self.queue = building.undo().into_iter().chain(later).collect();
         }
         self.write_not_before = now.mono.saturating_add(DISK_PAUSE);
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now.mono);
         }
         self.skips.failed();
-        for (ticket, ..) in failed.aftermath.fates {
+        for (ticket, ..) in failed.aftermath.waiter_outcomes {
             self.refuse(ticket, &reason);
         }
         for asked in failed.aftermath.polls {
@@ -179,7 +179,7 @@ impl<W> Machine<W> {
     fn settle(&mut self, done: UnderWay, now: Now) {
         if !done.changes.is_empty() || !done.site_changes.is_empty() {
             let rules = &self.settings.rules;
-            Arc::make_mut(&mut self.tally).commit(&done, &self.committed, rules, now.wall);
+            Arc::make_mut(&mut self.counters).commit(&done, &self.committed, rules, now.wall);
         }
         log::mass_absence(
             self.committed.schedule.mass_absence(),
@@ -197,7 +197,7 @@ impl<W> Machine<W> {
             self.effects.push(Effect::Show(done.events));
         }
         let Aftermath {
-            fates,
+            waiter_outcomes,
             doubts,
             heals,
             polls,
@@ -219,8 +219,8 @@ impl<W> Machine<W> {
                 self.look_again.caught_up(&change.id);
             }
         }
-        for (ticket, id, fate) in fates {
-            self.meet(ticket, &id, fate, now);
+        for (ticket, id, waiter_outcome) in waiter_outcomes {
+            self.meet(ticket, &id, waiter_outcome, now);
         }
         for correction in heals {
             self.heals.heal(correction, now.mono);
@@ -230,21 +230,21 @@ impl<W> Machine<W> {
         }
     }
 
-    fn meet(&mut self, ticket: Ticket, id: &DispatchId, fate: Fate, now: Now) {
-        match fate {
-            Fate::Changed => self.answer(ticket, Verdict::Settled),
-            Fate::NothingNew => {
+    fn meet(&mut self, ticket: Ticket, id: &DispatchId, waiter_outcome: WaiterOutcome, now: Now) {
+        match waiter_outcome {
+            WaiterOutcome::Changed => self.answer(ticket, WebhookOutcome::Applied),
+            WaiterOutcome::NothingNew => {
                 self.look_again.hint(id, now.mono);
-                self.answer(ticket, Verdict::Settled);
+                self.answer(ticket, WebhookOutcome::Applied);
             }
-            Fate::Unknown => {
+            WaiterOutcome::Unknown => {
                 self.look_again.hint(id, now.mono);
-                self.answer(ticket, Verdict::Unknown);
+                self.answer(ticket, WebhookOutcome::Unknown);
             }
-            Fate::Unusable if self.waiters.fetches_again(ticket) => {
+            WaiterOutcome::Unusable if self.waiters.fetches_again(ticket) => {
                 self.fetcher.want(id, ticket);
             }
-            Fate::Unusable | Fate::GoneButLive => {
+            WaiterOutcome::Unusable | WaiterOutcome::GoneButLive => {
                 self.look_again.hint(id, now.mono);
                 self.poller.soon(now.mono);
                 self.refuse(ticket, "the API's answer cannot be taken yet");
@@ -257,17 +257,17 @@ impl<W> Machine<W> {
             return;
         };
         for ticket in std::mem::take(&mut poll.tickets) {
-            self.answer(ticket, Verdict::Settled);
+            self.answer(ticket, WebhookOutcome::Applied);
         }
         let random = self.random.random();
         self.poller.succeeded(now, random);
-        self.tally_poll(true);
+        self.count_poll(true);
     }
 
     /// Counts the poll that has just ended.
-    pub(super) fn tally_poll(&mut self, succeeded: bool) {
+    pub(super) fn count_poll(&mut self, succeeded: bool) {
         if let Some(report) = &self.poller.last {
-            Arc::make_mut(&mut self.tally).poll(succeeded, report.duration);
+            Arc::make_mut(&mut self.counters).poll(succeeded, report.duration);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Machine, Verdict};
+use super::{Coordinator, Effect, WebhookOutcome};
 use crate::clock::Now;
 use crate::delivery::{Outbox, PendingEvent};
 use crate::sync::skips::{Skip, Waiting};
@@ -36,7 +36,7 @@ pub struct SkipRequest {
     pub sink: Option<String>,
 }
 
-impl<W> Machine<W> {
+impl<W> Coordinator<W> {
     /// Lists pending events, as they stand.
     pub(super) fn list_pending(&mut self, request: &PendingRequest, waiter: W, now: Now) {
         let of = request.sink.as_deref();
@@ -49,12 +49,12 @@ impl<W> Machine<W> {
                 events: outbox.pending(request.after, request.limit, now),
             })
             .collect();
-        let verdict = if pending.is_empty() && of.is_some() {
-            Verdict::Unknown
+        let outcome = if pending.is_empty() && of.is_some() {
+            WebhookOutcome::Unknown
         } else {
-            Verdict::Pending(pending)
+            WebhookOutcome::Pending(pending)
         };
-        self.reply(waiter, verdict);
+        self.reply(waiter, outcome);
     }
 
     /// Gives up an event. Whoever asked is answered once that is on disk.
@@ -67,7 +67,7 @@ impl<W> Machine<W> {
             .map(|outbox| outbox.name().into())
             .collect();
         if pending_at.len() > 1 {
-            self.reply(waiter, Verdict::PendingAt(pending_at));
+            self.reply(waiter, WebhookOutcome::PendingAt(pending_at));
             return;
         }
         let skip = |outbox: &mut Outbox| {
@@ -77,7 +77,7 @@ impl<W> Machine<W> {
         };
         let skips: Vec<Skip> = self.outboxes.iter_mut().filter_map(skip).collect();
         if skips.is_empty() {
-            self.reply(waiter, Verdict::Unknown);
+            self.reply(waiter, WebhookOutcome::Unknown);
         } else {
             self.skips.waiting.push(Waiting { waiter, skips });
         }
@@ -87,8 +87,8 @@ impl<W> Machine<W> {
     pub(super) fn skips_written(&mut self) {
         for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
             let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();
-            let verdict = Verdict::Skipped(sinks);
-            self.effects.push(Effect::Reply { waiter, verdict });
+            let outcome = WebhookOutcome::Skipped(sinks);
+            self.effects.push(Effect::Reply { waiter, outcome });
         }
     }
 }

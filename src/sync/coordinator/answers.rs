@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Call, Machine};
+use super::{Call, Coordinator};
 use crate::clock::{Mono, Now};
 use crate::engine::{Observation, Request};
 use crate::model::{Answer, Asked, DispatchId, Source};
@@ -12,10 +12,15 @@ use crate::sync::fetcher::Why;
 use crate::sync::slowdown::Resource;
 use crate::sync::waiters::Ticket;
 use crate::sync::writer::Job;
-use crate::voltus::{ApiError, Stamp, Told};
+use crate::voltus::{ApiError, ApiResponse, Stamp};
 
-impl<W> Machine<W> {
-    pub(super) fn told(&mut self, asked: Asked, result: Result<Told, ApiError>, now: Now) {
+impl<W> Coordinator<W> {
+    pub(super) fn take_response(
+        &mut self,
+        asked: Asked,
+        result: Result<ApiResponse, ApiError>,
+        now: Now,
+    ) {
         let Some((call, issued)) = self.calls.remove(&asked) else {
             return;
         };
@@ -31,7 +36,7 @@ impl<W> Machine<W> {
         }
         let request = self.request(asked, issued, &stamp, now);
         match call {
-            Call::Poll => self.told_list(asked, request(Source::Poll), result, now),
+            Call::Poll => self.take_list(asked, request(Source::Poll), result, now),
             Call::Dispatch(id) => {
                 let Some(look_up) = self.fetcher.ended(&id) else {
                     return;
@@ -40,7 +45,7 @@ impl<W> Machine<W> {
                     Why::Webhook | Why::LookAgain => Source::Webhook,
                     Why::Check => Source::Poll,
                 };
-                self.told_dispatch(asked, request(source), &id, look_up.tickets, result, now);
+                self.take_dispatch(asked, request(source), &id, look_up.tickets, result, now);
             }
         }
     }
@@ -100,11 +105,11 @@ impl<W> Machine<W> {
         }
     }
 
-    fn told_list(
+    fn take_list(
         &mut self,
         asked: Asked,
         request: Request,
-        result: Result<Told, ApiError>,
+        result: Result<ApiResponse, ApiError>,
         now: Now,
     ) {
         let Some(poll) = self.poller.under_way(asked) else {
@@ -151,13 +156,13 @@ impl<W> Machine<W> {
         }
     }
 
-    fn told_dispatch(
+    fn take_dispatch(
         &mut self,
         asked: Asked,
         request: Request,
         id: &DispatchId,
         tickets: Vec<Ticket>,
-        result: Result<Told, ApiError>,
+        result: Result<ApiResponse, ApiError>,
         now: Now,
     ) {
         match result {
@@ -205,6 +210,6 @@ impl<W> Machine<W> {
         }
         let random = self.random.random();
         self.poller.failed(now, random, error, told_to_wait);
-        self.tally_poll(false);
+        self.count_poll(false);
     }
 }

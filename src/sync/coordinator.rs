@@ -16,6 +16,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::budget::Budget;
+use super::counters::Counters;
 use super::fetcher::Fetcher;
 use super::heals::Heals;
 use super::health::{Health, SlowedDown, View};
@@ -26,9 +27,8 @@ use super::poller::Poller;
 use super::request_log::RequestLog;
 use super::skips::Skips;
 use super::slowdown::{Resource, Slowdown};
-use super::tally::Tally;
 use super::waiters::{Ticket, Waiters};
-use super::writer::{Committed, Gathering, Job, UnderWay};
+use super::writer::{BatchBuilder, Committed, Job, UnderWay};
 use crate::clock::{Mono, Now, wall_after};
 use crate::delivery::Outbox;
 use crate::engine::{Rules, Schedule, SitePlan};
@@ -36,7 +36,7 @@ use crate::model::{Asked, DispatchId};
 use crate::seldom::Seldom;
 use crate::store::{SinkRecord, Stored};
 
-pub use messages::{Effect, Input, Verdict};
+pub use messages::{Effect, Input, WebhookOutcome};
 pub use outboxes::{PendingRequest, SinkPending, SkipRequest};
 
 /// How many may wait at once. More are told to come back.
@@ -59,7 +59,7 @@ const FIRST_FORGET: Duration = Duration::from_secs(300);
 /// A jump of the wall clock by more than this is worth a line in the log.
 const CLOCK_JUMP: TimeDelta = TimeDelta::seconds(5);
 
-/// What the operator decides about the machine.
+/// What the operator decides about the coordinator.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The time between two polls.
@@ -86,14 +86,14 @@ struct Counts {
 
 /// The state machine around the engine. It does no I/O.
 #[derive(Debug)]
-pub struct Machine<W> {
+pub struct Coordinator<W> {
     settings: Settings,
     store_id: Arc<str>,
     term: u64,
     committed: Committed,
     writing: Option<UnderWay>,
     /// What is to be written next, on top of that.
-    gathering: Option<Gathering>,
+    building: Option<BatchBuilder>,
     queue: VecDeque<Job>,
     outboxes: Vec<Outbox>,
     skips: Skips<W>,
@@ -101,7 +101,7 @@ pub struct Machine<W> {
     records: Vec<Option<SinkRecord>>,
     waiters: Waiters<W>,
     /// Those who wait for leave to ask the API something else.
-    leave: VecDeque<W>,
+    token_waiters: VecDeque<W>,
     /// Those who wait for leave to follow a redirect of the API.
     redirects: VecDeque<W>,
     poller: Poller,
@@ -126,7 +126,7 @@ pub struct Machine<W> {
     forget_at: Mono,
     counts: Counts,
     /// Shared with the readers' views, and copied only while one is held.
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     legibility: Legibility,
     /// Lower numbers that were shown: a lagging replica shows them at every poll.
     lower_numbers: Seldom,
@@ -138,7 +138,7 @@ pub struct Machine<W> {
     effects: Vec<Effect<W>>,
 }
 
-impl<W> Machine<W> {
+impl<W> Coordinator<W> {
     /// Goes on from what was stored. The first poll is due at once.
     pub fn new(
         settings: Settings,
@@ -161,13 +161,13 @@ impl<W> Machine<W> {
             term: stored.term,
             committed,
             writing: None,
-            gathering: None,
+            building: None,
             queue: VecDeque::new(),
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
             skips: Skips::default(),
             waiters: Waiters::new(),
-            leave: VecDeque::new(),
+            token_waiters: VecDeque::new(),
             redirects: VecDeque::new(),
             poller: Poller::new(settings.poll_interval, budget.period(), now.mono),
             fetcher: Fetcher::default(),
@@ -186,7 +186,7 @@ impl<W> Machine<W> {
             write_not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
             counts: Counts::default(),
-            tally: Arc::default(),
+            counters: Arc::default(),
             legibility: Legibility::default(),
             lower_numbers: Seldom::default(),
             last_now: now,
@@ -221,11 +221,11 @@ impl<W> Machine<W> {
     }
 
     /// When to step again if nothing happens before. Later than the last step,
-    /// unless there is a stride to prepare: what else is overdue waits for
+    /// unless there is a chunk to prepare: what else is overdue waits for
     /// something that is considered by itself, a token or the end of a commit.
     pub fn next_wake(&self) -> Mono {
         let now = self.last_now;
-        if self.has_stride() {
+        if self.has_chunk() {
             return now.mono;
         }
         let mut wake = now.mono.saturating_add(LOOK_AT_CLOCK);
@@ -288,7 +288,7 @@ impl<W> Machine<W> {
                 rewinds: self.counts.rewinds,
                 look_again_dropped: self.look_again.dropped,
                 store_error: self.store_error.clone(),
-                tally: Arc::clone(&self.tally),
+                counters: Arc::clone(&self.counters),
             }),
         }
     }
@@ -317,7 +317,7 @@ impl<W> Machine<W> {
     pub fn is_at_rest(&self) -> bool {
         self.waiters.is_empty()
             && self.writing.is_none()
-            && self.gathering.is_none()
+            && self.building.is_none()
             && self.queue.is_empty()
             && self.outboxes.iter().all(Outbox::is_at_rest)
     }
@@ -376,9 +376,9 @@ impl<W> Machine<W> {
         match input {
             Input::Webhook { id, waiter } => self.webhook(&id, waiter, now),
             Input::Poll { waiter } => self.poll_by_hand(waiter, now),
-            Input::Leave { waiter } => self.leave.push_back(waiter),
+            Input::Token { waiter } => self.token_waiters.push_back(waiter),
             Input::Redirect { waiter } => self.redirects.push_back(waiter),
-            Input::Told { asked, result } => self.told(asked, result, now),
+            Input::Response { asked, result } => self.take_response(asked, result, now),
             Input::Registered { issued, result } => {
                 self.note_pace(Resource::Registration, issued, result.as_ref().err(), now);
             }
@@ -417,7 +417,7 @@ impl<W> Machine<W> {
         self.heals.webhook(id, now.mono);
         let deadline = now.mono.saturating_add(self.settings.webhook_deadline);
         if self.waiters.len() >= MOST_WAITING {
-            self.reply(waiter, Verdict::Busy);
+            self.reply(waiter, WebhookOutcome::Busy);
         } else if self.slowdown.next() >= deadline {
             self.poller.soon(now.mono);
             self.reply(waiter, self.slowed_down(now));
@@ -429,7 +429,7 @@ impl<W> Machine<W> {
 
     fn poll_by_hand(&mut self, waiter: W, now: Now) {
         if self.waiters.len() >= MOST_WAITING {
-            self.reply(waiter, Verdict::Busy);
+            self.reply(waiter, WebhookOutcome::Busy);
         } else if self.slowdown.silent_until() > now.mono {
             self.reply(waiter, self.slowed_down(now));
         } else {
@@ -440,14 +440,14 @@ impl<W> Machine<W> {
     }
 
     /// The answer to those whose look-up cannot be sent in time.
-    fn slowed_down(&self, now: Now) -> Verdict {
+    fn slowed_down(&self, now: Now) -> WebhookOutcome {
         let wait = self.slowdown.next().saturating_sub(now.mono);
         let reason = if self.slowdown.silent_until() > now.mono {
             "the API asked to be left alone for a while"
         } else {
             "the API fails, so it is asked less often"
         };
-        Verdict::Unavailable {
+        WebhookOutcome::Unavailable {
             reason: reason.into(),
             retry_after: wait.max(RESEND_AFTER),
         }
@@ -460,12 +460,12 @@ impl<W> Machine<W> {
             self.poller.soon(now.mono);
         }
         for waiter in late {
-            let verdict = if self.slowdown.next() > now.mono {
+            let outcome = if self.slowdown.next() > now.mono {
                 self.slowed_down(now)
             } else {
                 unavailable("it took too long")
             };
-            self.reply(waiter, verdict);
+            self.reply(waiter, outcome);
         }
     }
 
@@ -496,7 +496,7 @@ impl<W> Machine<W> {
         while let Some(waiter) = self
             .redirects
             .pop_front()
-            .or_else(|| self.leave.pop_front())
+            .or_else(|| self.token_waiters.pop_front())
         {
             self.reply(waiter, unavailable(REASON));
         }
@@ -506,22 +506,22 @@ impl<W> Machine<W> {
         self.answer(ticket, unavailable(reason));
     }
 
-    fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
+    fn answer(&mut self, ticket: Ticket, outcome: WebhookOutcome) {
         if let Some(waiter) = self.waiters.take(ticket) {
-            self.reply(waiter, verdict);
+            self.reply(waiter, outcome);
         }
     }
 
-    fn reply(&mut self, waiter: W, verdict: Verdict) {
-        self.effects.push(Effect::Reply { waiter, verdict });
+    fn reply(&mut self, waiter: W, outcome: WebhookOutcome) {
+        self.effects.push(Effect::Reply { waiter, outcome });
     }
 }
 
 /// Voltus resends by itself; a second is what its first resend waits.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 
-fn unavailable(reason: &str) -> Verdict {
-    Verdict::Unavailable {
+fn unavailable(reason: &str) -> WebhookOutcome {
+    WebhookOutcome::Unavailable {
         reason: reason.to_owned(),
         retry_after: RESEND_AFTER,
     }

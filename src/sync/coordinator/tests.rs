@@ -8,7 +8,7 @@ use super::*;
 use crate::delivery::{Attempt, Sink};
 use crate::model::{Answer, Dispatch, Event, List, Program, Reading};
 use crate::store::{Batch, MemoryStore, Store};
-use crate::voltus::{ApiError, Problems, Question, Stamp, Told};
+use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -25,9 +25,9 @@ impl Sink for Named {
     }
 }
 
-/// A machine on an empty store, and what it wants done.
+/// A coordinator on an empty store, and what it wants done.
 struct Shell {
-    machine: Machine<u64>,
+    coordinator: Coordinator<u64>,
     now: Now,
     effects: Vec<Effect<u64>>,
 }
@@ -57,11 +57,11 @@ impl Shell {
                 retain: Duration::from_secs(86_400),
                 pre_curtail: Duration::ZERO,
                 curtail_on_test: false,
-                stride: usize::MAX,
+                chunk: usize::MAX,
             },
         };
         let mut shell = Self {
-            machine: Machine::new(settings, stored, outboxes, now, 7),
+            coordinator: Coordinator::new(settings, stored, outboxes, now, 7),
             now,
             effects: Vec::new(),
         };
@@ -74,7 +74,7 @@ impl Shell {
         let passed = Duration::from_millis(millis);
         self.now.mono += passed;
         self.now.wall += passed;
-        self.effects = self.machine.step(self.now, inputs);
+        self.effects = self.coordinator.step(self.now, inputs);
     }
 
     /// Begins a commit that has nothing to do with the rest.
@@ -120,14 +120,14 @@ impl Shell {
     }
 
     fn sleeps_for(&self) -> Duration {
-        self.machine.next_wake() - self.now.mono
+        self.coordinator.next_wake() - self.now.mono
     }
 }
 
 fn told(asked: Asked, answer: Answer) -> Input<u64> {
-    Input::Told {
+    Input::Response {
         asked,
-        result: Ok(Told {
+        result: Ok(ApiResponse {
             answer,
             problems: Problems::default(),
             stamp: Stamp::default(),
@@ -181,7 +181,7 @@ fn a_slow_commit_is_waited_for_asleep() {
     };
     shell.step(10, [delivered]);
     shell.step(400, []);
-    assert!(shell.machine.writing.is_some());
+    assert!(shell.coordinator.writing.is_some());
     assert!(shell.sleeps_for() >= Duration::from_millis(100));
 }
 
@@ -221,12 +221,12 @@ fn who_asks_for_what_the_same_commit_brings_is_not_told_that_it_is_unknown() {
     shell.step(10, [told(second, Answer::Found(found)), list(poll, &[])]);
     shell.committed(10);
     shell.committed(10);
-    let verdicts = shell.effects.iter().filter_map(|effect| match effect {
-        Effect::Reply { waiter, verdict } => Some((*waiter, verdict)),
+    let outcomes = shell.effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { waiter, outcome } => Some((*waiter, outcome)),
         _ => None,
     });
-    let unknown: Vec<_> = verdicts
-        .filter(|(_, verdict)| **verdict == Verdict::Unknown)
+    let unknown: Vec<_> = outcomes
+        .filter(|(_, outcome)| **outcome == WebhookOutcome::Unknown)
         .collect();
     assert_eq!(unknown, []);
 }
@@ -275,7 +275,7 @@ fn a_429_that_names_no_time_puts_polls_off_no_longer_than_any_failure() {
     for _ in 0..20 {
         let retry_after = None;
         let result = Err(ApiError::TooFast { retry_after });
-        shell.step(0, [Input::Told { asked, result }]);
+        shell.step(0, [Input::Response { asked, result }]);
         let failed = shell.now.mono;
         while !shell
             .effects

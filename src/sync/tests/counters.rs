@@ -1,16 +1,16 @@
-//! What the machine counts.
+//! What the coordinator counts.
 
 use super::*;
 use crate::histogram::Histogram;
 
 impl World {
-    fn tally(&self) -> Arc<Tally> {
-        Arc::clone(&self.health().tally)
+    fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.health().counters)
     }
 
     /// How often, and by how many seconds in all.
     fn late(&self, kind: &str) -> (u64, f64) {
-        sum_of(&self.tally().lateness[kind])
+        sum_of(&self.counters().lateness[kind])
     }
 }
 
@@ -23,7 +23,7 @@ fn changes_are_counted_once_committed_by_type_and_by_what_brought_them() {
     let mut world = World::polled();
     world.webhook("w", "a");
     world.found(with_site(dispatch("a", 0)));
-    assert_eq!(world.tally().changes[&("created", "webhook")], 0);
+    assert_eq!(world.counters().changes[&("created", "webhook")], 0);
     world.commit();
     world.step([Input::Poll { waiter: "hand" }]);
     world.list(vec![
@@ -34,8 +34,8 @@ fn changes_are_counted_once_committed_by_type_and_by_what_brought_them() {
         },
     ]);
     world.commit();
-    let tally = world.tally();
-    let counted: Vec<_> = tally.changes.iter().filter(|(_, n)| **n > 0).collect();
+    let counters = world.counters();
+    let counted: Vec<_> = counters.changes.iter().filter(|(_, n)| **n > 0).collect();
     assert_eq!(
         counted,
         [
@@ -44,26 +44,26 @@ fn changes_are_counted_once_committed_by_type_and_by_what_brought_them() {
             (&("started", "webhook"), &1),
         ]
     );
-    assert_eq!(tally.commands[&("curtail", "webhook")], 1);
-    assert_eq!(sum_of(&tally.polls["succeeded"]).0, 2);
+    assert_eq!(counters.commands[&("curtail", "webhook")], 1);
+    assert_eq!(sum_of(&counters.polls["succeeded"]).0, 2);
     // Nobody was late: it had begun before anybody could know.
-    assert!(tally.lateness.values().all(|late| late.count() == 0));
+    assert!(counters.lateness.values().all(|late| late.count() == 0));
 }
 
 #[test]
 fn a_failed_commit_counts_nothing_and_a_failed_poll_counts_as_such() {
     let mut world = World::polled();
-    let before = world.tally();
+    let before = world.counters();
     world.webhook("w", "a");
     world.found(dispatch("a", 100));
     world.commit_fails();
-    assert_eq!(world.tally(), before);
+    assert_eq!(world.counters(), before);
     world.now = 5000;
     world.step([]);
     let (asked, _) = world.question();
     world.now = 5500;
     world.answer(asked, Err(down()));
-    assert_eq!(sum_of(&world.tally().polls["failed"]), (1, 0.5));
+    assert_eq!(sum_of(&world.counters().polls["failed"]), (1, 0.5));
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn lateness_is_counted_from_the_start_less_the_lead_and_from_the_end() {
     }
     assert_eq!(world.late("ended"), (1, 0.25));
     assert_eq!(world.late("adjust"), (0, 0.0));
-    assert_eq!(world.tally().commands[&("curtail", "timer")], 1);
-    assert_eq!(world.tally().changes[&("ended", "timer")], 1);
+    assert_eq!(world.counters().commands[&("curtail", "timer")], 1);
+    assert_eq!(world.counters().changes[&("ended", "timer")], 1);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_command_that_follows_from_other_rules_was_never_due() {
     let mut world = with_rules(&world.store, |rules| rules.curtail_on_test = true);
     world.step([]);
     world.commit();
-    assert_eq!(world.tally().commands[&("curtail", "timer")], 1);
+    assert_eq!(world.counters().commands[&("curtail", "timer")], 1);
     assert_eq!(world.late("curtail"), (0, 0.0));
 }
 
@@ -137,7 +137,7 @@ fn a_heal_is_as_old_as_the_last_answer_that_did_not_show_it() {
         world.commit();
     };
     assert_eq!(
-        world.tally().unseen.count(),
+        world.counters().unseen.count(),
         0,
         "the first poll heals nothing"
     );
@@ -145,7 +145,7 @@ fn a_heal_is_as_old_as_the_last_answer_that_did_not_show_it() {
     // New since the list of second 10.
     let both = vec![dispatch("known", 1000), dispatch("new", 1000)];
     poll(&mut world, 25_000, both);
-    assert_eq!(sum_of(&world.tally().unseen), (1, 15.0));
+    assert_eq!(sum_of(&world.counters().unseen), (1, 15.0));
     // A webhook confirms what is known at second 30; then it changes.
     world.until(30_000);
     world.asked.clear();
@@ -153,5 +153,5 @@ fn a_heal_is_as_old_as_the_last_answer_that_did_not_show_it() {
     world.found(dispatch("known", 1000));
     let moved = vec![dispatch("known", 2000), dispatch("new", 1000)];
     poll(&mut world, 31_000, moved);
-    assert_eq!(sum_of(&world.tally().unseen), (2, 16.0));
+    assert_eq!(sum_of(&world.counters().unseen), (2, 16.0));
 }

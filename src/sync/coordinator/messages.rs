@@ -1,4 +1,4 @@
-//! What the machine is told, and what it wants done.
+//! What the coordinator is told, and what it wants done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::clock::Mono;
 use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
 use crate::model::{Asked, DispatchId, Event};
 use crate::store::{Batch, StoreError};
-use crate::voltus::{ApiError, Question, Told};
+use crate::voltus::{ApiError, ApiResponse, Question};
 
 /// Something that happened. `W` is how whoever waits is answered.
 #[derive(Debug)]
@@ -27,16 +27,16 @@ pub enum Input<W> {
     },
     /// Somebody will ask the API something else, and waits for the budget's
     /// leave.
-    Leave {
+    Token {
         /// Who waits.
         waiter: W,
     },
     /// A question was answered, or not.
-    Told {
+    Response {
         /// The question's place in the order.
         asked: Asked,
         /// The answer.
-        result: Result<Told, ApiError>,
+        result: Result<ApiResponse, ApiError>,
     },
     /// A request that keeps the webhook registered was answered, or not.
     Registered {
@@ -76,7 +76,7 @@ pub enum Input<W> {
         result: Result<RefreshPage, StoreError>,
     },
     /// An operator asks which events are pending. The answer is
-    /// [`Verdict::Pending`], or [`Verdict::Unknown`] if no sink has that name.
+    /// [`WebhookOutcome::Pending`], or [`WebhookOutcome::Unknown`] if no sink has that name.
     ListPending {
         /// Which.
         request: PendingRequest,
@@ -85,15 +85,15 @@ pub enum Input<W> {
     },
     /// The API answered a request with a redirect, and somebody waits until the
     /// budget allows the request that follows it. The answer is
-    /// [`Verdict::Settled`] then. It does not wait for the pauses of a slowdown: it
+    /// [`WebhookOutcome::Applied`] then. It does not wait for the pauses of a slowdown: it
     /// is part of a request that has waited for them.
     Redirect {
         /// Who is to be answered.
         waiter: W,
     },
-    /// An operator gives an event up. The answer is [`Verdict::Skipped`] once that
-    /// is on disk, [`Verdict::Unknown`] if no such event is pending, or
-    /// [`Verdict::PendingAt`] if a sink must be named.
+    /// An operator gives an event up. The answer is [`WebhookOutcome::Skipped`] once that
+    /// is on disk, [`WebhookOutcome::Unknown`] if no such event is pending, or
+    /// [`WebhookOutcome::PendingAt`] if a sink must be named.
     Skip {
         /// Which.
         request: SkipRequest,
@@ -119,7 +119,7 @@ pub enum Effect<W> {
         /// Who.
         waiter: W,
         /// The answer.
-        verdict: Verdict,
+        outcome: WebhookOutcome,
     },
     /// Show these to those who listen: they are on disk.
     Show(Vec<Event>),
@@ -159,9 +159,9 @@ pub enum Effect<W> {
 
 /// The answer to somebody who waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WebhookOutcome {
     /// What was asked for is on disk.
-    Settled,
+    Applied,
     /// Neither the API nor the schedule knows the dispatch.
     Unknown,
     /// It could not be done now.

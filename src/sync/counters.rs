@@ -1,8 +1,8 @@
-//! What the machine has done since the start, in numbers.
+//! What the coordinator has done since the start, in numbers.
 //!
-//! They are counted as changes are committed, from the machine's own inputs
+//! They are counted as changes are committed, from the coordinator's own inputs
 //! alone, and published with its health: whoever shows them as metrics reads
-//! them there. So the machine stays as deterministic as it was, and a
+//! them there. So the coordinator stays as deterministic as it was, and a
 //! simulation can hold it to them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,10 +43,10 @@ const COMMANDS: [&str; 3] = ["curtail", "adjust", "release"];
 /// Counts by what happened and what brought it.
 pub type ByTypeAndSource = BTreeMap<(&'static str, &'static str), u64>;
 
-/// What the machine has done since the start. All that can be counted is there
+/// What the coordinator has done since the start. All that can be counted is there
 /// from the beginning, as 0.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tally {
+pub struct Counters {
     /// Changes of dispatches that were committed.
     pub changes: ByTypeAndSource,
     /// Commands to sites that were committed.
@@ -63,7 +63,7 @@ pub struct Tally {
     pub polls: BTreeMap<&'static str, Histogram>,
 }
 
-impl Default for Tally {
+impl Default for Counters {
     fn default() -> Self {
         let by_api = [Source::Webhook, Source::Poll];
         let brought = |sources: &[Source], types: &[&'static str]| {
@@ -91,7 +91,7 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl Counters {
     /// A poll ended after `took`.
     pub(super) fn poll(&mut self, succeeded: bool, took: Duration) {
         let outcome = if succeeded { "succeeded" } else { "failed" };

@@ -1,12 +1,12 @@
 //! Which question goes to the API next.
 
-use super::{Call, Effect, Machine, Verdict};
+use super::{Call, Coordinator, Effect, WebhookOutcome};
 use crate::clock::Now;
 use crate::model::{Asked, DispatchId};
 use crate::sync::fetcher::Why;
 use crate::voltus::Question;
 
-impl<W> Machine<W> {
+impl<W> Coordinator<W> {
     /// Issues what is due, wanted, and within the budget: polls first, then
     /// redirects, requests for the registration, and look-ups.
     pub(super) fn ask(&mut self, now: Now) {
@@ -18,13 +18,14 @@ impl<W> Machine<W> {
         while !self.redirects.is_empty() && self.budget.take() {
             if let Some(waiter) = self.redirects.pop_front() {
                 self.slowdown.issued(now.mono);
-                self.reply(waiter, Verdict::Settled);
+                self.reply(waiter, WebhookOutcome::Applied);
             }
         }
-        while !self.leave.is_empty() && self.slowdown.allows(now.mono) && self.budget.take() {
-            if let Some(waiter) = self.leave.pop_front() {
+        while !self.token_waiters.is_empty() && self.slowdown.allows(now.mono) && self.budget.take()
+        {
+            if let Some(waiter) = self.token_waiters.pop_front() {
                 self.slowdown.issued(now.mono);
-                self.reply(waiter, Verdict::Settled);
+                self.reply(waiter, WebhookOutcome::Applied);
             }
         }
         while self.slowdown.allows(now.mono)
@@ -68,8 +69,8 @@ impl<W> Machine<W> {
         if !self.queue.is_empty() {
             return None;
         }
-        let newest = match (&self.gathering, &self.writing) {
-            (Some(gathering), _) => gathering.schedule(),
+        let newest = match (&self.building, &self.writing) {
+            (Some(building), _) => building.schedule(),
             (None, Some(under_way)) => &under_way.next.schedule,
             (None, None) => &self.committed.schedule,
         };

@@ -2,7 +2,7 @@
 //!
 //! Most polls say what the one before said. An entry that is just as the list
 //! has it is not touched for that: that it was confirmed, when, and by which
-//! question, is written on the roll alone.
+//! question, is written on the last list alone.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::model::{Asked, DispatchId, Entry, List, Reading};
 
 /// The last list that was taken in.
 #[derive(Debug, Clone)]
-pub(super) struct Roll {
+pub(super) struct LastList {
     list: Arc<List>,
     /// The question that it answers.
     pub asked: Asked,
@@ -25,7 +25,7 @@ pub(super) struct Roll {
     apart: OrdSet<DispatchId>,
 }
 
-impl Roll {
+impl LastList {
     pub fn new(
         list: Arc<List>,
         asked: Asked,
@@ -79,7 +79,7 @@ impl<'l> Open<'l> {
 /// Whether a list that was asked for at `asked` has `entry` just as it is, so
 /// that the same list would change nothing but when it was confirmed. `reading`
 /// is what the list says of it.
-pub(super) fn settles(
+pub(super) fn confirms_wholly(
     reading: Option<&Reading>,
     asked: Asked,
     entry: &Entry,
