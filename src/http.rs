@@ -8,11 +8,13 @@ mod places;
 mod reply;
 mod serve;
 
-pub use client::{BodyError, bounded_client, describe, is_loopback, read_body};
+pub use client::{
+    BodyError, bounded_client, causes, client_builder, client_for, describe, is_loopback, read_body,
+};
 pub use connection::RequestBody;
 pub use pieces::{Pieces, long_json_reply};
 pub use places::{Bounds, Cut, Places, peer_of};
 pub use reply::{
     json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
 };
-pub use serve::{Hangup, Peer, listen, serve, serve_at};
+pub use serve::{Hangup, Peer, allow_open_files, listen, serve, serve_at};

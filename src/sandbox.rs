@@ -191,9 +191,7 @@ impl Sandbox {
             addr: listener.local_addr().map_err(StartError::Listener)?,
             api_key: options.api_key,
             clock,
-            http: reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
+            http: http::client_builder()
                 .no_proxy()
                 .timeout(DELIVERY_TIMEOUT)
                 .build()

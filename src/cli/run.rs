@@ -138,7 +138,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
 
 /// Many peers may be connected at once; the usual limit is too low for that.
 fn raise_file_limit() {
-    if let Err(error) = rlimit::increase_nofile_limit(65_536) {
+    if let Err(error) = crate::http::allow_open_files(65_536) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }

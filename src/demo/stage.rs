@@ -91,7 +91,7 @@ impl Stage {
             running.await
         });
 
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let http = crate::http::client_builder().no_proxy().build()?;
         let (sender, mut heard) = watch::channel(None);
         let listening = feed::listen(
             http.clone(),

@@ -10,31 +10,51 @@ use url::Url;
 /// The longest that a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for the host of `base`. It follows no redirect, tells nobody where
-/// it comes from, and takes no proxy to reach this machine. `pause` is the
-/// longest silence within an answer.
+/// Where every HTTP client begins: TLS by `ring`, no redirect followed, no
+/// referer sent. reqwest's own `Client::new` and `Client::builder` panic, as
+/// reqwest is built without a TLS provider.
+pub fn client_builder() -> ClientBuilder {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    ClientBuilder::new()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+}
+
+/// A client for the host of `base`, with what `limits` adds. It gives up a
+/// connection that takes 5 s to make, and takes no proxy to reach this machine.
 ///
 /// # Errors
-/// When the system has no CA certificates and `base` needs them.
-pub fn bounded_client(base: &Url, pause: Duration) -> Result<reqwest::Client, reqwest::Error> {
+/// When the system has no CA certificates and `base` needs them, or a proxy
+/// that the environment names is no URL.
+pub fn client_for(
+    base: &Url,
+    limits: impl Fn(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, reqwest::Error> {
     let builder = || {
-        let builder = ClientBuilder::new()
-            .redirect(redirect::Policy::none())
-            .referer(false)
+        let builder = client_builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(pause)
             .user_agent(concat!("dispatchd/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(base) {
-            builder.no_proxy()
-        } else {
-            builder
-        }
+        let builder = match is_loopback(base) {
+            true => builder.no_proxy(),
+            false => builder,
+        };
+        limits(builder)
     };
     match builder().build() {
         // One that never speaks TLS needs no certificates.
         Err(_) if base.scheme() == "http" => builder().tls_certs_only([]).build(),
         built => built,
     }
+}
+
+/// [`client_for`] `base`, whose answers may be silent for `pause` at most.
+///
+/// # Errors
+/// As [`client_for`].
+pub fn bounded_client(base: &Url, pause: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    client_for(base, |builder| builder.read_timeout(pause))
 }
 
 /// Why a body was not read to its end.
@@ -88,21 +108,59 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// Whether a URL's host is this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         None => false,
     }
 }
 
 /// The error with its causes, without the URL, which may hold a secret.
 pub fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
+    causes(&error.without_url())
+}
+
+/// An error with its causes on one line. Many errors say at the top only that
+/// something failed.
+pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_on_this_machine_are_told_from_others() {
+        for url in [
+            "http://localhost/",
+            "http://a.localhost:8080/",
+            "http://127.9.9.9/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
+        }
+        for url in [
+            "http://localhost.example/",
+            "http://10.0.0.1/",
+            "http://[::2]/",
+        ] {
+            assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -82,6 +83,21 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Raises this process's limit of open files to `count`, or to as many as the
+/// system allows it. A connection is one, and the usual limit is 1,024.
+///
+/// # Errors
+/// When the system refuses.
+pub fn allow_open_files(count: u64) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = count.min(limit.maximum.unwrap_or(u64::MAX));
+    if limit.current.is_some_and(|current| current < raised) {
+        let current = Some(raised);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
+    }
+    Ok(())
 }
 
 /// How many connections that were turned away wait at once for their peers to

@@ -52,7 +52,7 @@ impl Rig {
     /// Registers `url` with these events by hand.
     async fn register(&self, url: &str, events: &[&str]) {
         let events: Value = events.iter().map(|name| json!({"name": name})).collect();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = crate::http::client_builder().no_proxy().build().unwrap();
         let answer = client
             .post(format!("{}/2022-04-15/webhooks", self.sandbox.url()))
             .header("x-voltus-api-key", "secret")
@@ -122,7 +122,7 @@ async fn it_is_registered_once_and_again_when_it_is_gone() {
     let first = rig.sandbox.webhooks();
     rig.looks(3).await;
     assert_eq!(rig.sandbox.webhooks(), first, "it is never doubled");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::http::client_builder().no_proxy().build().unwrap();
     let path = format!("{}/2022-04-15/webhooks/{}", rig.sandbox.url(), first[0].id);
     let deleting = client.delete(path).header("x-voltus-api-key", "secret");
     assert_eq!(deleting.send().await.unwrap().status(), 200);

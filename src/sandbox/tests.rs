@@ -53,7 +53,7 @@ impl Rig {
     async fn with(options: Options) -> Self {
         let stop = CancellationToken::new();
         let sandbox = Sandbox::start(options, listener().await, stop).unwrap();
-        let client = reqwest::Client::builder()
+        let client = crate::http::client_builder()
             .no_proxy()
             .timeout(PATIENCE)
             .build()

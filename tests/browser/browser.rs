@@ -41,7 +41,10 @@ impl Browser {
         let mut browser = Self {
             driver,
             session: String::new(),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: dispatchd::http::client_builder()
+                .no_proxy()
+                .build()
+                .unwrap(),
             _profile: profile,
         };
         let base = format!("http://127.0.0.1:{}/session", port.unwrap());

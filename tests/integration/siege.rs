@@ -19,7 +19,7 @@ fn own(last: u8) -> IpAddr {
 /// lets each say `words`.
 async fn besiege(daemon: &Daemon, from: impl Fn(usize) -> u8, words: &str) -> Vec<Raw> {
     // Each costs this process a file, and other tests run beside.
-    rlimit::increase_nofile_limit(16_384).unwrap();
+    dispatchd::http::allow_open_files(16_384).unwrap();
     let mut peers = Vec::new();
     // No more at once than the system's backlog holds.
     for first in (0..MANY).step_by(100) {
@@ -38,7 +38,7 @@ async fn besiege(daemon: &Daemon, from: impl Fn(usize) -> u8, words: &str) -> Ve
 async fn assert_answered(world: &World, daemon: &Daemon, last: u8) {
     world.put(dispatch("d", 1, in_ms(60_000), None));
     for number in 0..10 {
-        let http = reqwest::Client::builder()
+        let http = dispatchd::http::client_builder()
             .no_proxy()
             .local_address(own(last))
             .build()
@@ -145,7 +145,7 @@ async fn a_peer_that_does_not_read_its_answers_is_closed() {
 
 #[apply(test)]
 async fn when_all_places_of_a_peer_are_busy_it_is_told_to_come_again_and_others_are_served() {
-    rlimit::increase_nofile_limit(16_384).unwrap();
+    dispatchd::http::allow_open_files(16_384).unwrap();
     let world = World::new().await;
     let setup = world.setup().with("--webhook-deadline", "30s");
     let daemon = setup.with("--peer-rate", 0).ready().await;
@@ -175,7 +175,7 @@ async fn when_all_places_of_a_peer_are_busy_it_is_told_to_come_again_and_others_
     .await;
     assert!(turned_away.contains("retry-after: 1\r\n"), "{turned_away}");
     let handshake = json!({"event": {"name": ""}, "resource": ""}).to_string();
-    let http = reqwest::Client::builder().no_proxy();
+    let http = dispatchd::http::client_builder().no_proxy();
     let http = http.local_address(own(2)).build().unwrap();
     let asked = ask(http.post(daemon.webhook_url()).body(handshake));
     let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;

@@ -413,7 +413,10 @@ async fn no_webhook_is_answered_before_both_listeners_are_bound() {
     let setup = world.setup().with("--listen", listen);
     let setup = setup.with("--status-listen", taken.local_addr().unwrap());
     let mut process = setup.spawn();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = dispatchd::http::client_builder()
+        .no_proxy()
+        .build()
+        .unwrap();
     while process.ended().is_none() {
         let url = format!("http://{listen}/dispatch-listener");
         let answer = http.post(url).body("{}").send().await;
@@ -436,7 +439,10 @@ async fn the_sandbox_runs_by_itself_and_takes_faults() {
         Some(line.rsplit_once(' ')?.1.to_owned())
     })
     .await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = dispatchd::http::client_builder()
+        .no_proxy()
+        .build()
+        .unwrap();
     let faults = http.put(format!("{url}/control/faults"));
     let faults = ask(faults.json(&json!({"api_delay_ms": 1}))).await.json;
     assert_eq!(

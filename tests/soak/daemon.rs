@@ -79,7 +79,7 @@ impl Setup {
         Ok(Life {
             child,
             status: self.status,
-            http: reqwest::Client::builder()
+            http: dispatchd::http::client_builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(10))
                 .build()?,

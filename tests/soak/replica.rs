@@ -69,7 +69,7 @@ impl Replica {
         let replica = Arc::new(Self {
             upstream,
             sandbox,
-            http: reqwest::Client::builder().no_proxy().build()?,
+            http: dispatchd::http::client_builder().no_proxy().build()?,
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
             well,
             lagged: Mutex::default(),

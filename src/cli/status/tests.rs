@@ -145,7 +145,7 @@ async fn a_running_daemon_is_shown() {
     let order = acceptance(Acceptance::Basic, now, now + hour, hour, &[site]);
     let id = sandbox.scenario(order).unwrap()["Dispatch"].clone();
     let client = daemon.client();
-    reqwest::Client::builder()
+    crate::http::client_builder()
         .no_proxy()
         .build()
         .unwrap()

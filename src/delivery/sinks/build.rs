@@ -61,7 +61,7 @@ pub enum SinkBuildError {
         /// The sink's name.
         name: String,
         /// What the library said.
-        source: rumqttc::tokio_rustls::rustls::Error,
+        source: rustls::Error,
     },
     /// Standard output cannot be had.
     #[error("sink `stdout`: standard output cannot be written: is it closed?")]

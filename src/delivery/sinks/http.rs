@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use super::build::{SinkBuildError, WallClock};
 use super::secrets::{Credentials, SigningKey};
 use super::spec::HttpTarget;
-use super::{Attempt, causes, failed, spoken};
+use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
+use crate::http::{client_for, describe};
 use crate::model::Event;
 use crate::retry::retry_after;
 
@@ -86,7 +87,15 @@ impl HttpSink {
         let Ok(url) = Url::parse(target.url.expose_secret()) else {
             return Err(SinkBuildError::Address { name });
         };
-        let client = match client(&url, limits) {
+        let bounded = client_for(&url, |builder| {
+            builder
+                // Requests that hang on one HTTP/2 connection use up the number of
+                // requests that it takes, and hold up the others.
+                .http1_only()
+                .connect_timeout(limits.connect)
+                .timeout(limits.total)
+        });
+        let client = match bounded {
             Ok(client) => client,
             Err(source) => return Err(SinkBuildError::Http { name, source }),
         };
@@ -174,8 +183,6 @@ impl HttpSink {
     /// There was no answer. `answered` tells whether the receiver answered another
     /// attempt meanwhile.
     fn broken(&self, error: reqwest::Error, answered: bool) -> Attempt {
-        // The address may hold secrets.
-        let error = error.without_url();
         if error.is_connect() && error.is_timeout() {
             let reason = format!("no connection within {}", spoken(self.limits.connect));
             if answered {
@@ -186,48 +193,12 @@ impl HttpSink {
                 Attempt::unreachable(reason)
             }
         } else if error.is_connect() {
-            Attempt::unreachable(causes(&error))
+            Attempt::unreachable(describe(error))
         } else if error.is_timeout() {
             failed(format!("no answer within {}", spoken(self.limits.total)))
         } else {
-            failed(causes(&error))
+            failed(describe(error))
         }
-    }
-}
-
-fn client(url: &Url, limits: Limits) -> Result<Client, reqwest::Error> {
-    let builder = || {
-        let mut builder = ClientBuilder::new()
-            .user_agent(concat!("dispatchd/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            // Requests that hang on one HTTP/2 connection use up the number of
-            // requests that it takes, and hold up the others.
-            .http1_only()
-            .connect_timeout(limits.connect)
-            .timeout(limits.total);
-        if is_loopback(url) {
-            builder = builder.no_proxy();
-        }
-        builder
-    };
-    match builder().build() {
-        // Without the system's certificates no client can be made, but one that
-        // never speaks TLS needs none.
-        Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
-        built => built,
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        None => false,
     }
 }
 

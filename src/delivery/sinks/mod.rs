@@ -25,27 +25,11 @@ pub use spec::{SinkSpec, SinkSpecError};
 pub use stdout::StdoutSink;
 
 use super::Attempt;
+use crate::http::causes;
 
 /// A failed attempt, to be tried again whenever the worker sees fit.
 fn failed(reason: impl Into<String>) -> Attempt {
     Attempt::failed(reason)
-}
-
-/// An error with its causes on one line. Most of ours say at the top only that
-/// something failed.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// A duration as an operator reads it.

@@ -78,7 +78,7 @@ async fn when_the_name_moves_and_the_old_address_answers_503_the_new_one_is_aske
     let new = Server::start((ELSEWHERE, port), |_| empty_list()).await;
     let resolver = Arc::new(Moving(Arc::clone(&moved)));
     let build = move || {
-        reqwest::Client::builder()
+        crate::http::client_builder()
             .no_proxy()
             .tls_certs_only([])
             .dns_resolver(Arc::clone(&resolver))

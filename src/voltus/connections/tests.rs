@@ -5,7 +5,7 @@ use super::*;
 use crate::voltus::testing::{Server, empty_list};
 
 fn build() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+    crate::http::client_builder()
         .no_proxy()
         .tls_certs_only([])
         .build()
@@ -79,7 +79,7 @@ async fn where_no_new_connection_can_be_prepared_the_old_one_is_used_on() {
         if working.load(Ordering::SeqCst) {
             build()
         } else {
-            reqwest::Client::builder().user_agent("\n").build()
+            crate::http::client_builder().user_agent("\n").build()
         }
     };
     let connections = Connections::new(builds, Duration::ZERO).unwrap();

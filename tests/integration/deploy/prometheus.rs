@@ -49,7 +49,10 @@ impl Prometheus {
             .current_dir(world.folder());
         let prometheus = Self {
             port,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: dispatchd::http::client_builder()
+                .no_proxy()
+                .build()
+                .unwrap(),
             _server: Server::start(&mut command, world.path("prometheus.log")),
         };
         wait_until("Prometheus answers", async || {

@@ -50,7 +50,7 @@ impl Front {
         let mut command = start(&world, &daemon, port);
         let proxy = Server::start(&mut command, world.path("proxy.log"));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let client = Client::builder()
+        let client = dispatchd::http::client_builder()
             .no_proxy()
             .tls_certs_only([certificate])
             .resolve(NAME, address)

@@ -61,7 +61,10 @@ impl Daemon {
             process,
             listener,
             status,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: dispatchd::http::client_builder()
+                .no_proxy()
+                .build()
+                .unwrap(),
         }
     }
 

@@ -33,7 +33,10 @@ impl StandIn {
         Self {
             _process: process,
             url,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: dispatchd::http::client_builder()
+                .no_proxy()
+                .build()
+                .unwrap(),
         }
     }
 

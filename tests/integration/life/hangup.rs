@@ -61,7 +61,10 @@ impl InTerminal {
     }
 
     async fn is_ready(&self) -> bool {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = dispatchd::http::client_builder()
+            .no_proxy()
+            .build()
+            .unwrap();
         let answer = http.get(format!("{}/readyz", self.status())).send().await;
         answer.is_ok_and(|answer| answer.status() == 200)
     }

@@ -110,7 +110,10 @@ impl Place {
             broker: free_port(),
             running: Vec::new(),
             rounds: 0,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: dispatchd::http::client_builder()
+                .no_proxy()
+                .build()
+                .unwrap(),
             world,
         }
     }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rumqttc::tokio_rustls::rustls::crypto::aws_lc_rs;
-use rumqttc::tokio_rustls::rustls::{self, ClientConfig};
 use rumqttc::{
     AsyncClient, ConnAck, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event,
     Incoming, LastWill, MqttOptions, PublishOptions, QoS, StateError, Transport,
 };
+use rustls::ClientConfig;
+use rustls::crypto::ring;
 use rustls_platform_verifier::BuilderVerifierExt;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -157,7 +157,7 @@ pub(super) fn options(target: &MqttTarget) -> Result<MqttOptions, rustls::Error>
 /// default gives up over one certificate of the system that it cannot read.
 fn tls() -> Result<ClientConfig, rustls::Error> {
     Ok(
-        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_platform_verifier()?
             .with_no_client_auth(),
