@@ -29,6 +29,7 @@ pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> 
     parse(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
+/// By hand: `headers::RetryAfter` does not tell what it read.
 fn parse(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

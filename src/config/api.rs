@@ -8,9 +8,10 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::options::API;
-use super::secrets::{API_KEY, Given, choose};
+use super::secrets::{API_KEY, Given, choose, read};
 use super::{ConfigError, Problem, Problems};
 use crate::http::is_loopback;
+use crate::secret::Secret;
 use crate::voltus::ApiKey;
 
 /// The host whose key is public.
@@ -124,13 +125,9 @@ pub(super) fn http_url(option: &'static str, text: &str, example: &str) -> Resul
 }
 
 fn api_key(given: Option<Given>, url: &Url) -> Result<ApiKey, Problem> {
-    let key = match given {
-        Some(Given::Text(key)) => ApiKey::fixed(&key),
-        Some(Given::File(path)) => {
-            return ApiKey::from_file(&path)
-                .map_err(|error| Problem::new("--api-key-file", error.to_string()));
-        }
-        None if Api::is_sandbox(url) => ApiKey::fixed(&SANDBOX_KEY.to_owned().into()),
+    let secret = match read(&API_KEY, given)? {
+        Some(secret) => secret,
+        None if Api::is_sandbox(url) => Secret::fixed(SANDBOX_KEY.into()),
         None => {
             let problem = format!(
                 "{} needs a key; give --api-key or --api-key-file",
@@ -139,7 +136,7 @@ fn api_key(given: Option<Given>, url: &Url) -> Result<ApiKey, Problem> {
             return Err(Problem::new("--api-key", problem));
         }
     };
-    key.map_err(|error| Problem::new("--api-key", error.to_string()))
+    ApiKey::new(secret.clone()).map_err(|error| API_KEY.problem(&secret, error.to_string()))
 }
 
 fn version_fits(version: &str, problems: &mut Problems) {

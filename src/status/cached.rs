@@ -1,29 +1,29 @@
 //! Answers that a client may have already.
 
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use headers::{ETag, HeaderMapExt, IfNoneMatch};
+use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 /// What a client said it has.
 #[derive(Debug, Clone)]
-pub(super) struct Known(Vec<String>);
+pub(super) struct Known(Option<IfNoneMatch>);
 
 impl Known {
     /// Reads `If-None-Match`.
     pub fn read(headers: &HeaderMap) -> Self {
-        let tags = headers
-            .get_all(IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(|tag| tag.trim().trim_start_matches("W/").to_owned());
-        Self(tags.collect())
+        Self(headers.typed_get())
     }
 
     /// The answer under `etag`: 304 if the client has it, else what `write`
     /// makes.
     pub fn answer(&self, etag: &str, write: impl FnOnce() -> Response) -> Response {
-        let mut reply = if self.0.iter().any(|tag| tag == etag || tag == "*") {
+        let has = |tag: ETag| {
+            self.0
+                .as_ref()
+                .is_some_and(|known| !known.precondition_passes(&tag))
+        };
+        let mut reply = if etag.parse().is_ok_and(has) {
             let mut reply = Response::default();
             *reply.status_mut() = StatusCode::NOT_MODIFIED;
             reply
@@ -44,6 +44,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use http::header::IF_NONE_MATCH;
+
     use super::*;
     use crate::http::{json_reply, refusal};
 

@@ -1,33 +1,23 @@
-//! The API key, and where it is read from.
+//! The API key, as the header that it travels in.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::secret::{Secret, SecretError};
+
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read.
-    #[error("{path} cannot be read: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// Its file has no key in it.
+    #[error(transparent)]
+    File(#[from] SecretError),
     /// It is empty.
     #[error("the API key is empty")]
     Empty,
-    /// The file is empty.
-    #[error("{path} is empty; write the key into it")]
-    EmptyFile {
-        /// The file.
-        path: PathBuf,
-    },
     /// It cannot stand in a header.
     #[error("the API key has a character that cannot stand in an HTTP header")]
     Unusable,
@@ -36,31 +26,26 @@ pub enum KeyError {
 /// The key to the API. One that came from a file is read again when the API
 /// refuses it, so that a rotated key needs no restart.
 pub struct ApiKey {
-    file: Option<PathBuf>,
+    secret: Secret,
     header: ArcSwap<HeaderValue>,
 }
 
 impl ApiKey {
+    /// The key that is `secret`. White space around it does not count.
+    ///
+    /// # Errors
+    /// When it cannot be used as a header.
+    pub fn new(secret: Secret) -> Result<Self, KeyError> {
+        let header = ArcSwap::from_pointee(header(&secret.get())?);
+        Ok(Self { secret, header })
+    }
+
     /// A key that was given as such.
     ///
     /// # Errors
     /// When it cannot be used as a header.
     pub fn fixed(key: &SecretString) -> Result<Self, KeyError> {
-        Ok(Self {
-            file: None,
-            header: ArcSwap::from_pointee(header(key.expose_secret())?),
-        })
-    }
-
-    /// A key from a file. White space around it does not count.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or what it holds cannot be used.
-    pub fn from_file(path: &Path) -> Result<Self, KeyError> {
-        Ok(Self {
-            file: Some(path.to_owned()),
-            header: ArcSwap::from_pointee(read(path)?),
-        })
+        Self::new(Secret::fixed(key.clone()))
     }
 
     /// The key as a header's value, marked so that nothing logs it.
@@ -70,52 +55,35 @@ impl ApiKey {
 
     /// The file that it came from.
     pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+        self.secret.file()
     }
 
     /// Reads the file again, if there is one. Tells whether the key is another
     /// now.
     ///
     /// # Errors
-    /// When the file cannot be read; the key stays as it was.
+    /// When the file cannot be read, or what it holds cannot be used; the key
+    /// stays as it was.
     pub fn reload(&self) -> Result<bool, KeyError> {
-        let Some(path) = &self.file else {
+        let Some(fresh) = self.secret.read_again()? else {
             return Ok(false);
         };
-        let fresh = read(path)?;
-        let changed = *self.header.load_full() != fresh;
-        if changed {
-            self.header.store(fresh.into());
-        }
-        Ok(changed)
+        self.header.store(header(&fresh)?.into());
+        self.secret.set(fresh);
+        Ok(true)
     }
 }
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiKey")
-            .field("file", &self.file)
+            .field("file", &self.file())
             .finish_non_exhaustive()
     }
 }
 
-fn read(path: &Path) -> Result<HeaderValue, KeyError> {
-    let text: SecretString = std::fs::read_to_string(path)
-        .map_err(|source| KeyError::Read {
-            path: path.to_owned(),
-            source,
-        })?
-        .into();
-    header(text.expose_secret()).map_err(|error| match error {
-        KeyError::Empty => KeyError::EmptyFile {
-            path: path.to_owned(),
-        },
-        other => other,
-    })
-}
-
-fn header(key: &str) -> Result<HeaderValue, KeyError> {
-    let key = key.trim();
+fn header(key: &SecretString) -> Result<HeaderValue, KeyError> {
+    let key = key.expose_secret().trim();
     if key.is_empty() {
         return Err(KeyError::Empty);
     }
@@ -133,14 +101,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(&path, "first\n").unwrap();
-        let key = ApiKey::from_file(&path).unwrap();
+        let key = ApiKey::new(Secret::from_file(path.clone()).unwrap()).unwrap();
         assert_eq!(key.header(), "first");
         assert!(!key.reload().unwrap());
         std::fs::write(&path, "  second\n").unwrap();
         assert!(key.reload().unwrap());
         assert_eq!(key.header(), "second");
-        std::fs::write(&path, "\n").unwrap();
-        assert!(key.reload().is_err());
+        for unusable in ["\n", "a\nb"] {
+            std::fs::write(&path, unusable).unwrap();
+            assert!(key.reload().is_err());
+        }
         assert_eq!(key.header(), "second", "an unusable file changes nothing");
     }
 

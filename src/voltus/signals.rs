@@ -30,7 +30,8 @@ pub struct Stamp {
 impl Stamp {
     /// Reads the headers of an answer that came at `now`.
     pub(super) fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
-        // Caches one behind the other may each have added a header.
+        // Caches one behind the other may each have added a header, of which
+        // `headers::Age` reads none.
         let ages = headers.get_all(AGE).iter();
         let age = ages.filter_map(|age| seconds(age.to_str().ok()?)).max();
         let age = age.unwrap_or_default();

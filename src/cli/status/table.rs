@@ -281,7 +281,8 @@ impl Page {
     }
 
     /// A table whose columns are as wide as they must, and no wider than given.
-    /// The first cell of a row is in its colour.
+    /// The first cell of a row is in its colour. comfy-table would break a long
+    /// cell between words before it cuts it.
     fn table(&mut self, columns: &[(&str, usize)], rows: Vec<(Colour, Vec<String>)>) {
         let hidden = rows.len().saturating_sub(ROWS);
         let rows: Vec<(Colour, Vec<String>)> = rows

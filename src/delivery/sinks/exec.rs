@@ -166,7 +166,8 @@ fn judged(status: ExitStatus) -> Attempt {
 }
 
 /// The processes that an attempt started. They die with it, also when it is
-/// dropped in the middle.
+/// dropped in the middle. process-wrap would kill the first process alone then,
+/// and would wait for processes that the program leaves behind.
 struct Group(Option<Pid>);
 
 impl Group {

@@ -4,6 +4,10 @@
 pub(super) const APPLICATION_ID: i32 = 0x6473_7064;
 
 /// One step a version. A step that was released is never edited.
+///
+/// rusqlite_migration commits each step by itself. Here one transaction holds
+/// them all, the file's mark and its first row, so that none is there without
+/// the others.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE daemon (

@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::sinks::causes;
 use crate::delivery::sinks::spec::MqttTarget;
+use crate::http::causes;
+use crate::retry::backoff;
 
 /// How long a quiet broker is trusted to be there, in seconds.
 const KEEP_ALIVE: u16 = 20;
@@ -41,6 +42,9 @@ const LARGEST: usize = 268_435_455;
 
 /// The most events that one connection leaves without a confirmation.
 const MOST_UNANSWERED: u64 = 1024;
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest pause after no connection could be made. A try costs little, and a
 /// site's new command waits no longer than this for the broker.
@@ -364,9 +368,8 @@ fn pause(failures: u32, made: bool) -> Duration {
         true => LONGEST_PAUSE_AFTER_LOSS,
         false => LONGEST_PAUSE,
     };
-    Duration::from_millis(250)
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(longest)
+    // No chance in it: these are the tries of one daemon.
+    backoff(failures.saturating_add(1), 1.0, FIRST_PAUSE, longest)
 }
 
 #[cfg(test)]
