@@ -24,12 +24,13 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
-use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
-use crate::http::{Hangup, Places, json_reply, not_served, set_retry_after, wrong_method};
+use crate::http::{
+    Hangup, Places, Route, first_of, json_reply, not_served, set_retry_after, wrong_method,
+};
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Timings, View, WebhookOutcome};
@@ -70,7 +71,7 @@ pub struct Status<C> {
 
 impl<C: Clock + Clone> Status<C> {
     /// The routes of the status listener, behind `guard`.
-    pub fn routes(self, guard: Guard) -> BoxedFilter<(Response,)> {
+    pub fn routes(self, guard: Guard) -> Route {
         let status = Arc::new(self);
         let with = {
             let status = Arc::clone(&status);
@@ -82,22 +83,27 @@ impl<C: Clock + Clone> Status<C> {
             .and(guard.clone().page_filter())
             .and(warp::get())
             .and(warp::header::headers_cloned())
-            .map(move |headers: HeaderMap| page.show(&headers));
+            .map(move |headers: HeaderMap| page.show(&headers))
+            .boxed();
         let interface = warp::path!("openapi.json")
             .and(warp::get())
             .and(warp::header::headers_cloned())
-            .map(|headers: HeaderMap| openapi::show(&headers));
+            .map(|headers: HeaderMap| openapi::show(&headers))
+            .boxed();
         let healthz = warp::path!("healthz")
             .and(warp::get())
-            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})));
+            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})))
+            .boxed();
         let readyz = warp::path!("readyz")
             .and(warp::get())
             .and(with.clone())
-            .map(|status: Arc<Self>| status.readiness());
+            .map(|status: Arc<Self>| status.readiness())
+            .boxed();
         let health = warp::path!("status")
             .and(warp::get())
             .and(with.clone())
-            .map(|status: Arc<Self>| status.health());
+            .map(|status: Arc<Self>| status.health())
+            .boxed();
         let schedule = warp::path!("schedule")
             .and(warp::get())
             .and(query::raw())
@@ -108,13 +114,15 @@ impl<C: Clock + Clone> Status<C> {
                     let view = status.view.borrow().clone();
                     schedule::list(view, &status.long, &query, &headers).await
                 },
-            );
+            )
+            .boxed();
         let entry = warp::path!("schedule" / String)
             .and(warp::get())
             .and(with.clone())
             .then(|id: String, status: Arc<Self>| async move {
                 schedule::one(&status.view, &status.store, &status.long, &id).await
-            });
+            })
+            .boxed();
         let sites = warp::path!("sites")
             .and(warp::get())
             .and(query::raw())
@@ -125,7 +133,8 @@ impl<C: Clock + Clone> Status<C> {
                     let view = status.view.borrow().clone();
                     sites::list(view, &status.long, &query, &headers).await
                 },
-            );
+            )
+            .boxed();
         let site = warp::path!("sites" / String)
             .and(warp::get())
             .and(warp::header::headers_cloned())
@@ -133,7 +142,8 @@ impl<C: Clock + Clone> Status<C> {
             .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
                 let view = status.view.borrow().clone();
                 sites::one(&view, &id, &headers)
-            });
+            })
+            .boxed();
         let events = warp::path!("events")
             .and(warp::get())
             .and(query::raw())
@@ -144,7 +154,8 @@ impl<C: Clock + Clone> Status<C> {
                 |query: String, headers: HeaderMap, hangup, status: Arc<Self>| {
                     status.events.open(&query, &headers, hangup)
                 },
-            );
+            )
+            .boxed();
         let metrics =
             warp::path!("metrics")
                 .and(warp::get())
@@ -152,14 +163,16 @@ impl<C: Clock + Clone> Status<C> {
                 .and(with.clone())
                 .then(|headers: HeaderMap, status: Arc<Self>| async move {
                     status.metrics(&headers).await
-                });
+                })
+                .boxed();
         let outbox = warp::path!("outbox")
             .and(warp::get())
             .and(query::raw())
             .and(with.clone())
             .then(|query: String, status: Arc<Self>| async move {
                 outbox::list(&status.inbox, &status.view, &query).await
-            });
+            })
+            .boxed();
         let skip = warp::path!("outbox" / String / "skip")
             .and(warp::method())
             .and(query::raw())
@@ -172,45 +185,28 @@ impl<C: Clock + Clone> Status<C> {
                         wrong_method("POST")
                     }
                 },
-            );
-        let poll = warp::path!("poll").and(warp::method()).and(with).then(
-            |method: Method, status: Arc<Self>| async move {
+            )
+            .boxed();
+        let poll = warp::path!("poll")
+            .and(warp::method())
+            .and(with)
+            .then(|method: Method, status: Arc<Self>| async move {
                 if method == Method::POST {
                     status.poll().await
                 } else {
                     wrong_method("POST")
                 }
-            },
-        );
+            })
+            .boxed();
 
-        let open = healthz.or(readyz).unify();
-        let guarded = guard.filter().and(
-            health
-                .or(schedule)
-                .unify()
-                .or(entry)
-                .unify()
-                .or(sites)
-                .unify()
-                .or(site)
-                .unify()
-                .or(events)
-                .unify()
-                .or(interface)
-                .unify()
-                .or(metrics)
-                .unify()
-                .or(outbox)
-                .unify()
-                .or(skip)
-                .unify()
-                .or(poll)
-                .unify(),
+        let guarded = first_of(
+            health,
+            [
+                schedule, entry, sites, site, events, interface, metrics, outbox, skip, poll,
+            ],
         );
-        open.or(page)
-            .unify()
-            .or(guarded)
-            .unify()
+        let guarded = guard.filter().and(guarded).boxed();
+        first_of(healthz, [readyz, page, guarded])
             .recover(recover)
             .unify()
             .boxed()

@@ -27,12 +27,24 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower_http::body::UnsyncBoxBody;
 use tower_http::catch_panic::CatchPanicLayer;
+use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::connection::{AnswerBody, RequestBody, Watched};
 use super::places::{Admission, Bounds, Cut, Place, Places, peer_of};
 use crate::clock::{Clock, SystemClock};
 use crate::seldom::Seldom;
+
+/// Answers a request, or leaves it to the next route.
+pub type Route = BoxedFilter<(Response,)>;
+
+/// The first of these routes that takes a request. Each is boxed: the type of a
+/// long chain of filters takes the compiler a minute.
+pub fn first_of<const N: usize>(first: Route, others: [Route; N]) -> Route {
+    let or = |all: Route, next| all.or(next).unify().boxed();
+    others.into_iter().fold(first, or)
+}
 
 /// The address of the peer, as a request extension. warp's own
 /// `addr::remote()` knows none under an accept loop of one's own.
@@ -315,7 +327,6 @@ mod tests {
     use super::*;
     use futures_util::future::join_all;
     use tokio::io::AsyncReadExt;
-    use warp::Filter;
 
     #[tokio::test]
     async fn a_burst_of_connections_is_kept_until_each_is_accepted() {

@@ -10,7 +10,6 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use warp::filters::BoxedFilter;
 use warp::reject::{MethodNotAllowed, Rejection};
 use warp::reply::{Reply, Response};
 use warp::{Filter, path};
@@ -19,6 +18,7 @@ use super::answer::{Refusal, json_answer};
 use super::state::State;
 use super::{Inner, PutError, Sandbox, scenarios, telemetry, test_dispatch, webhooks};
 use crate::clock::Clock;
+use crate::http::{Route, first_of};
 
 /// A version of the API as it stands in a path: a date.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,30 +50,28 @@ fn yes() -> bool {
 }
 
 /// Everything that the sandbox answers.
-pub(super) fn all(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
-    dispatches(inner)
-        .or(webhooks(inner))
-        .unify()
-        .or(control(inner))
-        .unify()
+pub(super) fn all(inner: &Arc<Inner>) -> Route {
+    first_of(dispatches(inner), [webhooks(inner), control(inner)])
         .recover(explain)
         .unify()
         .boxed()
 }
 
-fn dispatches(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
+fn dispatches(inner: &Arc<Inner>) -> Route {
     let at = |word| path::param::<Version>().and(path(word));
     let list = at("dispatches")
         .and(path::end())
         .and(warp::get())
         .and(with(inner))
-        .map(|_, inner: Arc<Inner>| list(&inner));
+        .map(|_, inner: Arc<Inner>| list(&inner))
+        .boxed();
     let by_id = at("dispatches")
         .and(path::param::<String>())
         .and(path::end())
         .and(warp::get())
         .and(with(inner))
-        .map(|_, id: String, inner: Arc<Inner>| settle(by_id(&inner, &id)));
+        .map(|_, id: String, inner: Arc<Inner>| settle(by_id(&inner, &id)))
+        .boxed();
     let test = at("dispatches")
         .and(path::end())
         .and(warp::post())
@@ -81,19 +79,22 @@ fn dispatches(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
         .and(with(inner))
         .map(|_, body: Bytes, inner: Arc<Inner>| {
             settle(parse(&body).and_then(|request| test_dispatch::make(&inner, &request)))
-        });
+        })
+        .boxed();
     let sites = at("sites")
         .and(path::end())
         .and(warp::get())
         .and(with(inner))
-        .map(|_, inner: Arc<Inner>| sites(&inner));
+        .map(|_, inner: Arc<Inner>| sites(&inner))
+        .boxed();
     let telemetry = at("telemetry")
         .and(path("kw"))
         .and(path::end())
         .and(warp::get())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(with(inner))
-        .map(|_, query: String, inner: Arc<Inner>| settle(telemetry::kw(&inner, &query)));
+        .map(|_, query: String, inner: Arc<Inner>| settle(telemetry::kw(&inner, &query)))
+        .boxed();
     let scenario = at("scenarios")
         .and(path::end())
         .and(warp::post())
@@ -101,27 +102,19 @@ fn dispatches(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
         .and(with(inner))
         .map(|_, body: Bytes, inner: Arc<Inner>| {
             settle(parse(&body).and_then(|scenario| scenarios::answer(&inner, scenario)))
-        });
-    list.or(by_id)
-        .unify()
-        .or(test)
-        .unify()
-        .or(sites)
-        .unify()
-        .or(telemetry)
-        .unify()
-        .or(scenario)
-        .unify()
-        .boxed()
+        })
+        .boxed();
+    first_of(list, [by_id, test, sites, telemetry, scenario])
 }
 
-fn webhooks(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
+fn webhooks(inner: &Arc<Inner>) -> Route {
     let at = || path::param::<Version>().and(path("webhooks"));
     let list = at()
         .and(path::end())
         .and(warp::get())
         .and(with(inner))
-        .map(|_, inner: Arc<Inner>| webhooks::list(&inner));
+        .map(|_, inner: Arc<Inner>| webhooks::list(&inner))
+        .boxed();
     let register = at()
         .and(path::end())
         .and(warp::post())
@@ -135,24 +128,27 @@ fn webhooks(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
                 };
                 settle(registered)
             },
-        );
+        )
+        .boxed();
     let delete = at()
         .and(path::param::<String>())
         .and(path::end())
         .and(warp::delete())
         .and(with(inner))
-        .map(|_, id: String, inner: Arc<Inner>| settle(webhooks::delete(&inner, &id)));
-    list.or(register).unify().or(delete).unify().boxed()
+        .map(|_, id: String, inner: Arc<Inner>| settle(webhooks::delete(&inner, &id)))
+        .boxed();
+    first_of(list, [register, delete])
 }
 
-fn control(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
+fn control(inner: &Arc<Inner>) -> Route {
     let at = |word| path("control").and(path(word));
     let sandbox = || with(inner).map(Sandbox);
     let faults = at("faults")
         .and(path::end())
         .and(warp::get())
         .and(sandbox())
-        .map(|sandbox: Sandbox| json_answer(StatusCode::OK, &sandbox.faults()));
+        .map(|sandbox: Sandbox| json_answer(StatusCode::OK, &sandbox.faults()))
+        .boxed();
     let set_faults = at("faults")
         .and(path::end())
         .and(warp::put())
@@ -164,12 +160,14 @@ fn control(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
                 let faults = faults.map_err(|error| Refusal::bad_request(error.to_string()))?;
                 Ok(json_answer(StatusCode::OK, &faults))
             }))
-        });
+        })
+        .boxed();
     let log = at("log")
         .and(path::end())
         .and(warp::get())
         .and(sandbox())
-        .map(|sandbox: Sandbox| json_answer(StatusCode::OK, &sandbox.log()));
+        .map(|sandbox: Sandbox| json_answer(StatusCode::OK, &sandbox.log()))
+        .boxed();
     let put = at("dispatches")
         .and(path::end())
         .and(warp::post())
@@ -188,7 +186,8 @@ fn control(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
                     .map_err(|error: PutError| Refusal::bad_request(error.to_string()))?;
                 Ok(json_answer(StatusCode::OK, &dispatch))
             }))
-        });
+        })
+        .boxed();
     let remove = at("dispatches")
         .and(path::param::<String>())
         .and(path::end())
@@ -200,17 +199,9 @@ fn control(inner: &Arc<Inner>) -> BoxedFilter<(Response,)> {
             } else {
                 Refusal::not_found("there is no such dispatch").into_response()
             }
-        });
-    faults
-        .or(set_faults)
-        .unify()
-        .or(log)
-        .unify()
-        .or(put)
-        .unify()
-        .or(remove)
-        .unify()
-        .boxed()
+        })
+        .boxed();
+    first_of(faults, [set_faults, log, put, remove])
 }
 
 /// `{"dispatches": [...], "page": 0, "perPage": 0}`.
