@@ -5,6 +5,7 @@
 //! sockets and a real disk; a simulation can do it from a seed.
 
 mod announce;
+mod batch_builder;
 mod budget;
 mod coordinator;
 mod counters;
@@ -22,7 +23,6 @@ mod skips;
 mod slowdown;
 mod timings;
 mod waiters;
-mod writer;
 
 pub use coordinator::{
     Coordinator, Effect, Input, PendingRequest, Settings, SinkPending, SkipRequest, WebhookOutcome,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::writer::{Committed, UnderWay};
+use super::batch_builder::{Committed, UnderWay};
 use crate::engine::{Rules, SiteChange, SiteChangeKind};
 use crate::histogram::Histogram;
 use crate::model::{Change, ChangeKind, DispatchId, Phase, Source};

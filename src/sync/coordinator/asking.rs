@@ -1,38 +1,151 @@
-//! Which question goes to the API next.
+//! Asks the API: which request goes next, and what its response means.
 
-use super::{Call, Coordinator, Effect, WebhookOutcome};
-use crate::clock::Now;
-use crate::model::{Asked, DispatchId};
-use crate::sync::fetcher::Why;
-use crate::voltus::Question;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-impl<W> Coordinator<W> {
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::answering::{Answering, RESEND_AFTER, unavailable};
+use super::{Effect, Settings, WebhookOutcome};
+use crate::clock::{Mono, Now};
+use crate::engine::{Observation, Request, Schedule};
+use crate::model::{Answer, Asked, DispatchId, Source};
+use crate::sync::batch_builder::Job;
+use crate::sync::budget::Budget;
+use crate::sync::fetcher::{Fetcher, Why};
+use crate::sync::legibility::Legibility;
+use crate::sync::look_again::LookAgain;
+use crate::sync::numbering::Clocks;
+use crate::sync::poller::Poller;
+use crate::sync::request_log::RequestLog;
+use crate::sync::slowdown::{Resource, Slowdown};
+use crate::sync::waiters::Ticket;
+use crate::voltus::{ApiError, ApiResponse, Question, Stamp};
+
+/// A request that is under way.
+#[derive(Debug)]
+enum Call {
+    Poll,
+    Dispatch(DispatchId),
+}
+
+/// What a response of the API leads to.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// An observation to be taken into the schedule.
+    pub job: Option<Job>,
+    /// A poll failed with it.
+    pub poll_failed: bool,
+}
+
+/// The requests to the API: what is due, what is under way, how fast they may go.
+#[derive(Debug)]
+pub(super) struct Asking<W> {
+    term: u64,
+    /// How old a list may be that a cache has kept.
+    trusted_age: Duration,
+    pub poller: Poller,
+    pub fetcher: Fetcher,
+    pub look_again: LookAgain,
+    /// Of a doubt and a look-up that follows a webhook, the doubt is next.
+    doubt_is_next: bool,
+    pub budget: Budget,
+    pub slowdown: Slowdown,
+    /// Since when requests are slowed down, UTC. `None` at full speed.
+    pub slowed_since: Option<DateTime<Utc>>,
+    /// The requests under way, and when each was issued.
+    calls: BTreeMap<Asked, (Call, Mono)>,
+    asked: u64,
+    request_log: RequestLog,
+    /// The time that the API's last response showed, UTC, and when it came.
+    api_clock: Option<(DateTime<Utc>, Mono)>,
+    pub legibility: Legibility,
+    /// Those who wait for a token to ask the API something else.
+    pub token_waiters: VecDeque<W>,
+    /// Those who wait for a token to follow a redirect of the API.
+    pub redirects: VecDeque<W>,
+}
+
+impl<W> Asking<W> {
+    /// The first poll is due at once.
+    pub fn new(settings: &Settings, term: u64, now: Mono) -> Self {
+        let budget = Budget::new(settings.api_rate);
+        Self {
+            term,
+            trusted_age: settings.poll_interval.saturating_mul(3),
+            poller: Poller::new(settings.poll_interval, budget.period(), now),
+            fetcher: Fetcher::default(),
+            look_again: LookAgain::new(settings.api_rate),
+            doubt_is_next: true,
+            budget,
+            slowdown: Slowdown::new(settings.poll_interval),
+            slowed_since: None,
+            calls: BTreeMap::new(),
+            asked: 0,
+            request_log: RequestLog::default(),
+            api_clock: None,
+            legibility: Legibility::default(),
+            token_waiters: VecDeque::new(),
+            redirects: VecDeque::new(),
+        }
+    }
+
+    /// The wall clock at `now`, and the API's as far as it is known.
+    pub fn clocks(&self, now: Now) -> Clocks {
+        let api = self.api_clock.and_then(|(date, came)| {
+            let since = TimeDelta::from_std(now.mono.saturating_sub(came)).ok()?;
+            date.checked_add_signed(since)
+        });
+        Clocks {
+            wall: now.wall,
+            api,
+        }
+    }
+
+    /// The answer to those whose look-up cannot be sent in time.
+    pub fn slowed_down(&self, now: Mono) -> WebhookOutcome {
+        let wait = self.slowdown.next().saturating_sub(now);
+        let reason = if self.slowdown.silent_until() > now {
+            "the API asked to be left alone for a while"
+        } else {
+            "the API fails, so it is asked less often"
+        };
+        WebhookOutcome::Unavailable {
+            reason: reason.into(),
+            retry_after: wait.max(RESEND_AFTER),
+        }
+    }
+
     /// Issues what is due, wanted, and within the budget: polls first, then
-    /// redirects, requests for the registration, and look-ups.
-    pub(super) fn ask(&mut self, now: Now) {
+    /// redirects, requests for the registration, and look-ups. `newest` is the
+    /// newest schedule, `None` while an observation is still to be taken in: that
+    /// may settle what would be checked.
+    pub fn issue_due(&mut self, newest: Option<&Schedule>, answering: &mut Answering<W>, now: Now) {
         if now.mono < self.slowdown.silent_until() {
             return;
         }
-        self.ask_for_list(now);
+        self.issue_poll(answering, now);
         // What is under way ends before anything new begins.
         while !self.redirects.is_empty() && self.budget.take() {
             if let Some(waiter) = self.redirects.pop_front() {
                 self.slowdown.issued(now.mono);
-                self.reply(waiter, WebhookOutcome::Applied);
+                answering.reply(waiter, WebhookOutcome::Applied);
             }
         }
         while !self.token_waiters.is_empty() && self.slowdown.allows(now.mono) && self.budget.take()
         {
             if let Some(waiter) = self.token_waiters.pop_front() {
                 self.slowdown.issued(now.mono);
-                self.reply(waiter, WebhookOutcome::Applied);
+                answering.reply(waiter, WebhookOutcome::Applied);
             }
         }
         while self.slowdown.allows(now.mono)
-            && let Some((id, why)) = self.next_look_up(now)
+            && let Some((id, why)) = self.next_look_up(newest, answering, now.mono)
         {
             if !self.budget.take() {
-                self.share_a_list(&id, now);
+                self.share_a_list(&id, answering, now);
                 break;
             }
             if why == Why::LookAgain {
@@ -40,43 +153,40 @@ impl<W> Coordinator<W> {
             }
             self.fetcher.issue(&id, why);
             let question = Question::Dispatch(id.clone());
-            self.issue(Call::Dispatch(id), question, now);
+            self.issue(Call::Dispatch(id), question, answering, now.mono);
         }
     }
 
     /// The dispatch to look up next, if there is one: webhooks that wait go first,
     /// but for one look-up in four (rule R9).
-    fn next_look_up(&mut self, now: Now) -> Option<(DispatchId, Why)> {
+    fn next_look_up(
+        &mut self,
+        newest: Option<&Schedule>,
+        answering: &Answering<W>,
+        now: Mono,
+    ) -> Option<(DispatchId, Why)> {
         if !self.fetcher.has_room() {
             return None;
         }
         if self.fetcher.is_turn_of_checks()
-            && let Some(check) = self.next_check(now)
+            && let Some(check) = self.next_check(newest, now)
         {
             return Some(check);
         }
-        let waits = |ticket| self.waiters.waits(ticket);
+        let waits = |ticket| answering.waiters.waits(ticket);
         match self.fetcher.next_webhook(waits) {
             Some(id) => Some((id, Why::Webhook)),
-            None => self.next_check(now),
+            None => self.next_check(newest, now),
         }
     }
 
     /// The next look-up for which no webhook waits: of the engine's doubts and of
     /// what is looked up again, in turn.
-    fn next_check(&mut self, now: Now) -> Option<(DispatchId, Why)> {
-        // An answer that is not taken in yet may settle what would be checked.
-        if !self.queue.is_empty() {
-            return None;
-        }
-        let newest = match (&self.building, &self.writing) {
-            (Some(building), _) => building.schedule(),
-            (None, Some(under_way)) => &under_way.next.schedule,
-            (None, None) => &self.committed.schedule,
-        };
-        let may = |id: &DispatchId| self.fetcher.may_check(id, now.mono);
-        let mut doubts = newest.checks_due(now.mono).filter(|id| may(id));
-        let again = self.look_again.next(now.mono, may);
+    fn next_check(&mut self, newest: Option<&Schedule>, now: Mono) -> Option<(DispatchId, Why)> {
+        let newest = newest?;
+        let may = |id: &DispatchId| self.fetcher.may_check(id, now);
+        let mut doubts = newest.checks_due(now).filter(|id| may(id));
+        let again = self.look_again.next(now, may);
         match (doubts.next(), again) {
             (Some(id), again) if again.is_none() || self.doubt_is_next => {
                 self.doubt_is_next = false;
@@ -93,36 +203,279 @@ impl<W> Coordinator<W> {
     /// answer all who came after the last one was issued. Whom it does not answer
     /// waits for a look-up, and not for the next list, so lists leave tokens to
     /// the look-ups once one of those who wait needs one.
-    fn share_a_list(&mut self, first: &DispatchId, now: Now) {
+    fn share_a_list(&mut self, first: &DispatchId, answering: &mut Answering<W>, now: Now) {
         let first = self.fetcher.awaited_by(first);
         if first.is_some_and(|first| self.poller.may_answer(first)) {
             self.poller.at_once(now.mono);
         } else if self.poller.may_answer(self.fetcher.newest()) {
             self.poller.for_news(now.mono);
         }
-        self.ask_for_list(now);
+        self.issue_poll(answering, now);
     }
 
-    fn ask_for_list(&mut self, now: Now) {
+    fn issue_poll(&mut self, answering: &mut Answering<W>, now: Now) {
         let due = self.poller.due().is_some_and(|due| due <= now.mono);
         if due && self.budget.take_for_poll() {
-            let before = self.waiters.next_ticket();
-            let asked = self.issue(Call::Poll, Question::List, now);
+            let before = answering.waiters.next_ticket();
+            let asked = self.issue(Call::Poll, Question::List, answering, now.mono);
             self.poller.issue(asked, now, before);
         }
     }
 
-    fn issue(&mut self, call: Call, question: Question, now: Now) -> Asked {
+    fn issue(
+        &mut self,
+        call: Call,
+        question: Question,
+        answering: &mut Answering<W>,
+        now: Mono,
+    ) -> Asked {
         // The place behind it is for an answer that a cache made after it.
         self.asked += 2;
         let asked = Asked {
             term: self.term,
             count: self.asked,
         };
-        self.calls.insert(asked, (call, now.mono));
-        self.request_log.issued(asked, now.mono);
-        self.slowdown.issued(now.mono);
-        self.effects.push(Effect::Ask { asked, question });
+        self.calls.insert(asked, (call, now));
+        self.request_log.issued(asked, now);
+        self.slowdown.issued(now);
+        answering.effects.push(Effect::Ask { asked, question });
         asked
+    }
+
+    /// Takes the response to the request `asked`, and tells what it leads to.
+    /// Those whose look-up or poll failed with it are refused.
+    pub fn take_response(
+        &mut self,
+        asked: Asked,
+        result: Result<ApiResponse, ApiError>,
+        answering: &mut Answering<W>,
+        random: &mut SmallRng,
+        now: Now,
+    ) -> Taken {
+        let Some((call, issued)) = self.calls.remove(&asked) else {
+            return Taken::default();
+        };
+        let resource = match &call {
+            Call::Poll => Resource::List,
+            Call::Dispatch(id) => Resource::Dispatch(id.clone()),
+        };
+        self.adjust_pace(resource, issued, result.as_ref().err(), random, now);
+        let stamp = result.as_ref().map(|got| got.stamp).unwrap_or_default();
+        if let Some(skew) = stamp.clock_skew {
+            let there = now.wall.checked_add_signed(skew);
+            self.api_clock = there.map(|there| (there, now.mono));
+        }
+        let request = self.request(asked, issued, &stamp, now.mono);
+        match call {
+            Call::Poll => {
+                self.take_list(asked, request(Source::Poll), result, answering, random, now)
+            }
+            Call::Dispatch(id) => {
+                let Some(look_up) = self.fetcher.ended(&id) else {
+                    return Taken::default();
+                };
+                let source = match look_up.why {
+                    Why::Webhook | Why::LookAgain => Source::Webhook,
+                    Why::Check => Source::Poll,
+                };
+                let tickets = look_up.tickets;
+                let job = self.take_dispatch(&id, result, &tickets, source, answering, now.mono);
+                Taken {
+                    job: job.map(|answer| Job {
+                        asked,
+                        observation: Observation::Api {
+                            request: request(source),
+                            answer,
+                        },
+                        tickets: tickets
+                            .into_iter()
+                            .map(|ticket| (ticket, id.clone()))
+                            .collect(),
+                        poll: None,
+                    }),
+                    poll_failed: false,
+                }
+            }
+        }
+    }
+
+    /// Slows requests down after `error`, or lets them go at full speed again (rule
+    /// R9).
+    pub fn adjust_pace(
+        &mut self,
+        resource: Resource,
+        issued: Mono,
+        error: Option<&ApiError>,
+        random: &mut SmallRng,
+        now: Now,
+    ) {
+        let was_slow = self.slowdown.is_slow();
+        match error {
+            None => self.slowdown.succeeded(issued, now.mono),
+            Some(error) => {
+                self.slowdown
+                    .failed(resource, error, issued, now.mono, random.random());
+            }
+        }
+        match (was_slow, error) {
+            (false, Some(error)) if self.slowdown.is_slow() => {
+                tracing::warn!(%error, "the API fails: all requests to it are slowed down");
+                self.slowed_since = Some(now.wall);
+            }
+            (true, _) if !self.slowdown.is_slow() => {
+                tracing::info!("the API answers again: requests go at full speed");
+                self.slowed_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// The request that an answer counts as an answer to. What a cache has kept
+    /// answers no question that was asked after it was made (rule R2).
+    fn request(
+        &self,
+        asked: Asked,
+        issued: Mono,
+        stamp: &Stamp,
+        now: Mono,
+    ) -> impl Fn(Source) -> Request + use<W> {
+        let made = issued.checked_sub(stamp.age);
+        let order = match made {
+            Some(_) if stamp.age.is_zero() => asked,
+            Some(made) => self.request_log.order_at(made),
+            None => Asked::default(),
+        };
+        let clock_agrees = stamp.clock_agrees();
+        move |source| Request {
+            source,
+            asked: order,
+            issued: made.unwrap_or(Mono::ZERO),
+            answered: now,
+            clock_agrees,
+        }
+    }
+
+    fn take_list(
+        &mut self,
+        asked: Asked,
+        request: Request,
+        result: Result<ApiResponse, ApiError>,
+        answering: &mut Answering<W>,
+        random: &mut SmallRng,
+        now: Now,
+    ) -> Taken {
+        let Some(poll) = self.poller.under_way(asked) else {
+            return Taken::default();
+        };
+        let (before, first) = (poll.before, poll.first);
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::warn!(%error, "a poll failed");
+                let (reason, wait) = (error.to_string(), error.retry_after());
+                self.poll_failed(asked, reason, wait, answering, random, now);
+                return Taken {
+                    job: None,
+                    poll_failed: true,
+                };
+            }
+        };
+        self.legibility.list(&response.problems);
+        let age = response.stamp.age;
+        let too_old = age > self.trusted_age;
+        let tickets = match &response.answer {
+            // A list from a cache is older than whoever waits for it.
+            Answer::List(list) if request.asked == asked => {
+                self.fetcher.answered_by_list(before, |id| {
+                    list.get(id).is_some_and(|reading| !reading.leaves_open())
+                })
+            }
+            Answer::List(_) | Answer::Found(_) | Answer::Gone(_) => Vec::new(),
+        };
+        if too_old {
+            let error = format!(
+                "a cache answered with a list that is {} old, more than three poll intervals",
+                humantime::format_duration(age)
+            );
+            tracing::warn!(error, "a poll failed");
+            self.poll_failed(asked, error, None, answering, random, now);
+        }
+        // What an old list shows may be news all the same.
+        Taken {
+            job: Some(Job {
+                asked,
+                observation: Observation::Api {
+                    request,
+                    answer: response.answer,
+                },
+                tickets,
+                poll: (!too_old).then_some((asked, first)),
+            }),
+            poll_failed: too_old,
+        }
+    }
+
+    fn take_dispatch(
+        &mut self,
+        id: &DispatchId,
+        result: Result<ApiResponse, ApiError>,
+        tickets: &[Ticket],
+        source: Source,
+        answering: &mut Answering<W>,
+        now: Mono,
+    ) -> Option<Answer> {
+        match result {
+            Ok(response) => {
+                self.legibility.look_up(&response.problems);
+                Some(response.answer)
+            }
+            Err(error) => {
+                tracing::warn!(dispatch = %id, source = source.name(), %error, "a look-up failed");
+                self.fetcher.check_failed(id, now);
+                if !tickets.is_empty() {
+                    self.poller.soon(now);
+                }
+                let reason = error.to_string();
+                for ticket in tickets {
+                    answering.refuse(*ticket, &reason);
+                }
+                None
+            }
+        }
+    }
+
+    /// The poll `asked` failed, unless it has ended already, which `false` tells.
+    /// `told_to_wait` is what the API asked for.
+    pub fn poll_failed(
+        &mut self,
+        asked: Asked,
+        error: String,
+        told_to_wait: Option<Duration>,
+        answering: &mut Answering<W>,
+        random: &mut SmallRng,
+        now: Now,
+    ) -> bool {
+        let Some(poll) = self.poller.under_way(asked) else {
+            return false;
+        };
+        for ticket in std::mem::take(&mut poll.tickets) {
+            answering.refuse(ticket, &error);
+        }
+        self.poller
+            .failed(now, random.random(), error, told_to_wait);
+        true
+    }
+
+    /// Tells those to come back whose request to the API is not sent any more.
+    pub fn turn_away(&mut self, answering: &mut Answering<W>) {
+        const REASON: &str = "dispatchd is stopping";
+        let look_ups = self.fetcher.give_up();
+        for ticket in look_ups.into_iter().chain(self.poller.give_up()) {
+            answering.refuse(ticket, REASON);
+        }
+        let waiters = self.redirects.drain(..).chain(self.token_waiters.drain(..));
+        for waiter in waiters {
+            answering.reply(waiter, unavailable(REASON));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outboxes::{PendingRequest, SinkPending, SkipRequest};
+use super::delivering::{PendingRequest, SinkPending, SkipRequest};
 use crate::clock::Mono;
 use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
 use crate::model::{Asked, DispatchId, Event};

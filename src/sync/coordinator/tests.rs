@@ -181,7 +181,7 @@ fn a_slow_commit_is_waited_for_asleep() {
     };
     shell.step(10, [delivered]);
     shell.step(400, []);
-    assert!(shell.coordinator.writing.is_some());
+    assert!(shell.coordinator.writing.is_under_way());
     assert!(shell.sleeps_for() >= Duration::from_millis(100));
 }
 

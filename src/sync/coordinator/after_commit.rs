@@ -1,0 +1,144 @@
+//! What follows once a commit is on disk, or has failed.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use super::writing::Ended;
+use super::{Coordinator, Effect, WebhookOutcome};
+use crate::clock::Now;
+use crate::model::{Asked, DispatchId, Source};
+use crate::store::StoreError;
+use crate::sync::batch_builder::{Aftermath, UnderWay, WaiterOutcome};
+use crate::sync::log;
+use crate::sync::waiters::Ticket;
+
+impl<W> Coordinator<W> {
+    pub(super) fn commit_ended(&mut self, result: Result<(), StoreError>, now: Now) {
+        match self.writing.ended(result, now.mono) {
+            Some(Ended::Written(done)) => self.commit_written(*done, now),
+            Some(Ended::Failed(failed, reason)) => self.commit_failed(*failed, &reason, now),
+            Some(Ended::End(error)) => self.answering.effects.push(Effect::End(error)),
+            None => {}
+        }
+    }
+
+    /// Nothing of what was built on the commit is kept (rule R5).
+    fn commit_failed(&mut self, failed: UnderWay, reason: &str, now: Now) {
+        self.delivering.not_written(now.mono);
+        for (ticket, ..) in failed.aftermath.waiter_outcomes {
+            self.answering.refuse(ticket, reason);
+        }
+        for asked in failed.aftermath.polls {
+            let ended = self.asking.poll_failed(
+                asked,
+                reason.to_owned(),
+                None,
+                &mut self.answering,
+                &mut self.random,
+                now,
+            );
+            if ended {
+                self.count_poll(false);
+            }
+        }
+        self.asking.poller.soon(now.mono);
+    }
+
+    /// All that a batch was built for has come true.
+    pub(super) fn commit_written(&mut self, done: UnderWay, now: Now) {
+        let committed = &mut self.writing.committed;
+        if !done.changes.is_empty() || !done.site_changes.is_empty() {
+            let rules = &self.settings.rules;
+            Arc::make_mut(&mut self.counters).commit(&done, committed, rules, now.wall);
+        }
+        log::mass_absence(
+            committed.schedule.mass_absence(),
+            done.next.schedule.mass_absence(),
+        );
+        *committed = done.next;
+        let mass_absence = committed.schedule.mass_absence().is_some();
+        log::changes(&done.changes);
+        log::sites(&done.site_changes);
+        self.delivering
+            .written(&done.events, &mut self.answering, now);
+        if !done.events.is_empty() {
+            self.answering.effects.push(Effect::Show(done.events));
+        }
+        let Aftermath {
+            waiter_outcomes,
+            doubts,
+            heals,
+            polls,
+            outdated,
+            rewinds,
+        } = done.aftermath;
+        self.outdated += outdated;
+        self.rewinds += rewinds;
+        if rewinds > 0 {
+            tracing::warn!(
+                dispatches = rewinds,
+                "the API's numbers went back, as after a restore from a backup; taken over"
+            );
+        }
+        log::doubts(&doubts, mass_absence, &self.lower_numbers, now.mono);
+        for change in &done.changes {
+            if change.source != Source::Timer {
+                self.asking.look_again.caught_up(&change.id);
+            }
+        }
+        for (ticket, id, outcome) in waiter_outcomes {
+            self.answer_waiter(ticket, &id, outcome, now);
+        }
+        for correction in heals {
+            self.heals.heal(correction, now.mono);
+        }
+        for asked in polls {
+            self.poll_succeeded(asked, now);
+        }
+    }
+
+    /// Answers a webhook by what came of its look-up, or has its dispatch looked up
+    /// once more.
+    fn answer_waiter(&mut self, ticket: Ticket, id: &DispatchId, outcome: WaiterOutcome, now: Now) {
+        let answering = &mut self.answering;
+        let asking = &mut self.asking;
+        match outcome {
+            WaiterOutcome::Changed => answering.answer(ticket, WebhookOutcome::Applied),
+            WaiterOutcome::NothingNew => {
+                asking.look_again.hint(id, now.mono);
+                answering.answer(ticket, WebhookOutcome::Applied);
+            }
+            WaiterOutcome::Unknown => {
+                asking.look_again.hint(id, now.mono);
+                answering.answer(ticket, WebhookOutcome::Unknown);
+            }
+            WaiterOutcome::Unusable if answering.waiters.fetches_again(ticket) => {
+                asking.fetcher.want(id, ticket);
+            }
+            WaiterOutcome::Unusable | WaiterOutcome::GoneButLive => {
+                asking.look_again.hint(id, now.mono);
+                asking.poller.soon(now.mono);
+                answering.refuse(ticket, "the API's answer cannot be taken yet");
+            }
+        }
+    }
+
+    fn poll_succeeded(&mut self, asked: Asked, now: Now) {
+        let Some(poll) = self.asking.poller.under_way(asked) else {
+            return;
+        };
+        for ticket in std::mem::take(&mut poll.tickets) {
+            self.answering.answer(ticket, WebhookOutcome::Applied);
+        }
+        self.asking.poller.succeeded(now, self.random.random());
+        self.count_poll(true);
+    }
+
+    /// Counts the poll that has just ended.
+    pub(super) fn count_poll(&mut self, succeeded: bool) {
+        if let Some(report) = &self.asking.poller.last {
+            Arc::make_mut(&mut self.counters).poll(succeeded, report.duration);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Delivers: what each sink is sent next, and what operators ask of the outboxes.
+
+use std::sync::Arc;
+
+use super::answering::Answering;
+use super::{Effect, WebhookOutcome};
+use crate::clock::{Mono, Now};
+use crate::delivery::{Outbox, PendingEvent};
+use crate::model::Event;
+use crate::store::SinkRecord;
+use crate::sync::batch_builder::BatchBuilder;
+use crate::sync::skips::{Skip, Skips, Waiting};
+
+/// Which pending events to list.
+#[derive(Debug, Clone, Default)]
+pub struct PendingRequest {
+    /// Of this sink alone.
+    pub sink: Option<String>,
+    /// Behind this position.
+    pub after: u64,
+    /// The most events of each sink.
+    pub limit: usize,
+}
+
+/// The pending events of one sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkPending {
+    /// The sink's name.
+    pub sink: Arc<str>,
+    /// The events, oldest first.
+    pub events: Vec<PendingEvent>,
+}
+
+/// An event to be given up.
+#[derive(Debug, Clone)]
+pub struct SkipRequest {
+    /// The event's id.
+    pub event: String,
+    /// At this sink. It need not be named if the event is pending at one sink only.
+    pub sink: Option<String>,
+}
+
+/// The outboxes of all sinks.
+#[derive(Debug)]
+pub(super) struct Delivering<W> {
+    pub outboxes: Vec<Outbox>,
+    skips: Skips<W>,
+    /// What the commit under way writes down of each outbox.
+    records: Vec<Option<SinkRecord>>,
+    /// Whether all that has come due since the start, or since the daemon last stood
+    /// still, is taken in. Until then no command goes to a site: it may be over.
+    pub caught_up: bool,
+}
+
+impl<W> Delivering<W> {
+    pub fn new(outboxes: Vec<Outbox>) -> Self {
+        Self {
+            records: outboxes.iter().map(|_| None).collect(),
+            outboxes,
+            skips: Skips::default(),
+            caught_up: false,
+        }
+    }
+
+    /// Starts what may be delivered now, unless the daemon is `stopping`.
+    pub fn start(&mut self, effects: &mut Vec<Effect<W>>, stopping: bool, now: Now) {
+        for (sink, outbox) in self.outboxes.iter_mut().enumerate() {
+            outbox.advance(now);
+            if stopping {
+                continue;
+            }
+            outbox.hold_commands(!self.caught_up);
+            let starts = outbox.start(now).into_iter();
+            let abandoned = outbox.take_abandoned().into_iter();
+            let read = outbox.read(now).into_iter();
+            let refresh = outbox.refresh_read(now).into_iter();
+            effects.extend(abandoned.map(|attempt| Effect::Abandon { sink, attempt }));
+            effects.extend(starts.map(|start| Effect::Attempt { sink, start }));
+            effects.extend(read.map(|read| Effect::ReadPending { sink, read }));
+            effects.extend(refresh.map(|read| Effect::ReadRefresh { sink, read }));
+        }
+    }
+
+    /// Whether deliveries alone are worth a commit.
+    pub fn must_write(&self, now: Mono, stopping: bool) -> bool {
+        let mut outboxes = self.outboxes.iter();
+        outboxes.any(|outbox| outbox.must_write(now) || (stopping && outbox.has_news()))
+    }
+
+    /// Writes down with `batch` what came of deliveries.
+    pub fn write_down(&mut self, batch: &mut BatchBuilder, stopping: bool, now: Mono) {
+        let outboxes = self.outboxes.iter_mut();
+        self.records = outboxes
+            .map(|outbox| outbox.take_record(now, stopping))
+            .collect();
+        batch.sinks(self.records.iter().flatten().cloned());
+        batch.delivered(self.outboxes.iter().map(Outbox::done).min());
+        batch.skips(self.skips.begin());
+    }
+
+    /// The commit under way is on disk, and `events` with it.
+    pub fn written(&mut self, events: &[Event], answering: &mut Answering<W>, now: Now) {
+        for outbox in &mut self.outboxes {
+            outbox.recorded();
+            outbox.offer(events, now);
+        }
+        for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
+            let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();
+            answering.reply(waiter, WebhookOutcome::Skipped(sinks));
+        }
+    }
+
+    /// The commit under way has failed.
+    pub fn not_written(&mut self, now: Mono) {
+        for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
+            outbox.not_recorded(record.take(), now);
+        }
+        self.skips.failed();
+    }
+
+    /// Lists pending events, as they stand.
+    pub fn list_pending(&self, request: &PendingRequest, now: Now) -> WebhookOutcome {
+        let of = request.sink.as_deref();
+        let pending: Vec<SinkPending> = self
+            .outboxes
+            .iter()
+            .filter(|outbox| of.is_none_or(|sink| sink == outbox.name()))
+            .map(|outbox| SinkPending {
+                sink: outbox.name().into(),
+                events: outbox.pending(request.after, request.limit, now),
+            })
+            .collect();
+        if pending.is_empty() && of.is_some() {
+            WebhookOutcome::Unknown
+        } else {
+            WebhookOutcome::Pending(pending)
+        }
+    }
+
+    /// Gives up an event. Whoever asked is answered once that is on disk.
+    pub fn skip(
+        &mut self,
+        request: &SkipRequest,
+        waiter: W,
+        answering: &mut Answering<W>,
+        now: Now,
+    ) {
+        let of = request.sink.as_deref();
+        let pending_at: Vec<Arc<str>> = self
+            .outboxes
+            .iter()
+            .filter(|outbox| of.is_none() && outbox.has_pending(&request.event))
+            .map(|outbox| outbox.name().into())
+            .collect();
+        if pending_at.len() > 1 {
+            answering.reply(waiter, WebhookOutcome::PendingAt(pending_at));
+            return;
+        }
+        let skip = |outbox: &mut Outbox| {
+            let asked = of.is_none_or(|sink| sink == outbox.name());
+            let skipped = asked.then(|| outbox.skip(&request.event, now))??;
+            Some(Skip::new(skipped, outbox.name().into(), now.wall))
+        };
+        let skips: Vec<Skip> = self.outboxes.iter_mut().filter_map(skip).collect();
+        if skips.is_empty() {
+            answering.reply(waiter, WebhookOutcome::Unknown);
+        } else {
+            self.skips.waiting.push(Waiting { waiter, skips });
+        }
+    }
+}

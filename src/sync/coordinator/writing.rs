@@ -1,0 +1,257 @@
+//! Writes: what a commit holds, when it begins, and what is kept if it fails.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::delivering::Delivering;
+use crate::clock::{Mono, Now};
+use crate::engine::{Rules, Schedule, SitePlan};
+use crate::model::Asked;
+use crate::store::{Batch, StoreError, Stored};
+use crate::sync::batch_builder::{BatchBuilder, Committed, Job, UnderWay};
+use crate::sync::numbering::{Clocks, Numbering};
+
+/// How long the disk is left alone after it failed.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+
+/// When old events of sites and of the daemon are deleted first: not while the
+/// start has better things to write.
+const FIRST_FORGET: Duration = Duration::from_secs(300);
+
+/// How often old events of sites and of the daemon are deleted.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// What is committed, what is being written, and what is to be written next.
+#[derive(Debug)]
+pub(super) struct Writing {
+    store_id: Arc<str>,
+    term: u64,
+    rules: Rules,
+    pub committed: Committed,
+    under_way: Option<UnderWay>,
+    /// What is to be written next, on top of that.
+    next: Option<BatchBuilder>,
+    /// Observations that are not taken in yet.
+    jobs: VecDeque<Job>,
+    /// Why the last commit failed. `None` while the store takes commits.
+    pub store_error: Option<String>,
+    not_before: Mono,
+    forget_at: Mono,
+}
+
+/// What a step writes.
+pub(super) enum Begun {
+    /// Nothing: nothing is to be written, or a commit is under way.
+    Nothing,
+    /// This. There is one commit at a time.
+    Commit(Box<Batch>),
+    /// What was taken in changes nothing on disk.
+    Empty(Box<UnderWay>),
+}
+
+/// How a commit ended.
+pub(super) enum Ended {
+    /// It is on disk.
+    Written(Box<UnderWay>),
+    /// It is not, for this reason.
+    Failed(Box<UnderWay>, String),
+    /// The store takes no commit of this daemon any more.
+    End(StoreError),
+}
+
+impl Writing {
+    /// Goes on from what was stored.
+    pub fn new(stored: Stored, rules: Rules, now: Now) -> Self {
+        let schedule = Schedule::restore(stored.entries, stored.revision);
+        Self {
+            store_id: stored.id,
+            term: stored.term,
+            rules,
+            committed: Committed {
+                plan: SitePlan::restore(&schedule, stored.sites, now.wall, &rules),
+                schedule,
+                numbering: Numbering::new(stored.term, stored.position),
+                sync: stored.sync,
+                as_of: now.wall,
+            },
+            under_way: None,
+            next: None,
+            jobs: VecDeque::new(),
+            store_error: None,
+            not_before: Mono::ZERO,
+            forget_at: now.mono.saturating_add(FIRST_FORGET),
+        }
+    }
+
+    /// An observation is to be taken in.
+    pub fn push(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
+    /// The requests whose responses wait until time is caught up with.
+    pub fn put_off(&self) -> impl Iterator<Item = Asked> {
+        self.jobs.iter().map(|job| job.asked)
+    }
+
+    /// The schedule with all that was taken in. `None` while an observation is
+    /// still to be taken in.
+    pub fn newest_schedule(&self) -> Option<&Schedule> {
+        if !self.jobs.is_empty() {
+            return None;
+        }
+        Some(match (&self.next, &self.under_way) {
+            (Some(next), _) => next.schedule(),
+            (None, Some(under_way)) => &under_way.next.schedule,
+            (None, None) => &self.committed.schedule,
+        })
+    }
+
+    /// Whether a commit is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Whether nothing is under way, and nothing waits to be written.
+    pub fn is_at_rest(&self) -> bool {
+        self.under_way.is_none() && self.next.is_none() && self.jobs.is_empty()
+    }
+
+    /// Whether nothing that has come due waits to be taken in, or cannot be now: what
+    /// was delivered before goes on while the store fails.
+    pub fn is_caught_up(&self, now: Now) -> bool {
+        let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
+        !due || self.store_error.is_some()
+    }
+
+    /// Whether there is a chunk to prepare while a commit is under way.
+    pub fn has_chunk(&self, now: Now) -> bool {
+        let full = self.next.as_ref().is_some_and(BatchBuilder::is_full);
+        self.under_way.is_some() && !full && self.is_due(now)
+    }
+
+    /// No commit begins before `at`, or before the disk is tried again.
+    pub fn not_before(&self, at: Mono) -> Mono {
+        at.max(self.not_before)
+    }
+
+    /// Takes in what time brought and what the API said. While a commit is under
+    /// way, that is built on what it writes: then the next one is ready when it
+    /// ends.
+    fn build_batch(&mut self, clocks: Clocks, now: Now) {
+        let due = self.is_due(now);
+        if self.jobs.is_empty() && !due {
+            return;
+        }
+        let mut next = self.next.take().unwrap_or_else(|| self.builder(now));
+        next.set_clocks(clocks);
+        if due && !next.is_full() {
+            next.clock(now);
+        }
+        while !next.is_full()
+            && let Some(job) = self.jobs.pop_front()
+        {
+            next.job(job, now);
+        }
+        self.next = Some(next);
+    }
+
+    /// Whether time brings something that is not taken in yet, and may be.
+    fn is_due(&self, now: Now) -> bool {
+        let due = match (&self.next, &self.under_way) {
+            (Some(next), _) => next.next_due(),
+            (None, Some(under_way)) => under_way.next.next_due(),
+            (None, None) => self.committed.next_due(),
+        };
+        now.mono >= self.not_before && due.is_some_and(|due| due <= now.wall)
+    }
+
+    fn builder(&self, now: Now) -> BatchBuilder {
+        let base = self.under_way.as_ref().map(|under_way| &under_way.next);
+        BatchBuilder::new(
+            base.unwrap_or(&self.committed),
+            self.term,
+            Arc::clone(&self.store_id),
+            self.rules,
+            now,
+        )
+    }
+
+    /// Begins a commit of all that is to be written, if none is under way. `blind`
+    /// says that no poll has succeeded for too long; while the daemon is `stopping`,
+    /// every delivery is written down at once.
+    pub fn begin<W>(
+        &mut self,
+        delivering: &mut Delivering<W>,
+        blind: bool,
+        stopping: bool,
+        clocks: Clocks,
+        now: Now,
+    ) -> Begun {
+        self.build_batch(clocks, now);
+        if self.under_way.is_some() {
+            return Begun::Nothing;
+        }
+        // A poll that waits to be written ends the blindness.
+        let polled = self.next.as_ref().is_some_and(BatchBuilder::polled);
+        let stale = blind && !polled && !self.committed.sync.stale;
+        let forget = now.mono >= self.forget_at;
+        let probe = self.store_error.is_some();
+        let by_itself = stale || forget || probe || delivering.must_write(now.mono, stopping);
+        if self.next.is_none() && !(now.mono >= self.not_before && by_itself) {
+            let due = self.committed.next_due().is_some_and(|due| due <= now.wall);
+            if !due {
+                self.committed.as_of = now.wall;
+            }
+            return Begun::Nothing;
+        }
+        let mut next = self.next.take().unwrap_or_else(|| self.builder(now));
+        next.set_clocks(clocks);
+        if stale {
+            next.stale(now);
+        }
+        if forget {
+            self.forget_at = now.mono.saturating_add(FORGET_EVERY);
+            next.forget(now);
+        }
+        if probe {
+            next.probe();
+        }
+        delivering.write_down(&mut next, stopping, now.mono);
+        let (batch, under_way) = next.finish(now);
+        if batch.is_empty() {
+            return Begun::Empty(Box::new(under_way));
+        }
+        self.under_way = Some(under_way);
+        Begun::Commit(Box::new(batch))
+    }
+
+    /// The commit under way has ended. `None` if there is none.
+    pub fn ended(&mut self, result: Result<(), StoreError>, now: Mono) -> Option<Ended> {
+        let under_way = Box::new(self.under_way.take()?);
+        Some(match result {
+            Ok(()) => {
+                if self.store_error.take().is_some() {
+                    tracing::info!("the state file takes writes again");
+                }
+                self.not_before = Mono::ZERO;
+                Ended::Written(under_way)
+            }
+            Err(error @ (StoreError::Fenced | StoreError::Closed)) => Ended::End(error),
+            Err(error) => {
+                let reason = error.to_string();
+                if self.store_error.as_ref() != Some(&reason) {
+                    tracing::error!(%error, "nothing can be written; webhooks are answered 503 until it can");
+                }
+                self.store_error = Some(reason.clone());
+                // What was built on the failed commit is taken in anew (rule R5).
+                if let Some(next) = self.next.take() {
+                    let later = std::mem::take(&mut self.jobs);
+                    self.jobs = next.undo().into_iter().chain(later).collect();
+                }
+                self.not_before = now.saturating_add(DISK_PAUSE);
+                Ended::Failed(under_way, reason)
+            }
+        })
+    }
+}
