@@ -1,4 +1,4 @@
-//! From what the operator wrote to a configuration that can work.
+//! Turns the options into a checked configuration.
 //!
 //! Everything that is wrong is told at once, each by the option at fault.
 

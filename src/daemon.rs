@@ -1,4 +1,4 @@
-//! The daemon: everything put together, and taken apart in order.
+//! Builds all parts of the daemon, runs them, and stops them in order.
 
 mod engine_thread;
 mod error;

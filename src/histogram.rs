@@ -1,4 +1,4 @@
-//! How often values fell where, as plain numbers.
+//! A histogram as plain numbers, for metrics.
 //!
 //! The machine counts in these, so it must neither share them nor read a clock
 //! for them; whoever shows them makes a copy.

@@ -2,37 +2,85 @@
 //! by webhooks, healed by polling.
 //!
 //! ```text
-//!  webhook (a hint: "look at this one") ─┐                                 ┌─ dispatch.* events
-//!  poller  (the whole list)             ─┼─> observation ─> engine ─> commit ┼─ site.* commands ─> sinks
-//!  clock   (a start or an end has come) ─┘                                 └─ schedule, for readers
+//!  webhook (a hint: "look at this one") ─┐                                    ┌─ dispatch.* events
+//!  poller  (the whole list)             ─┼─> observation ─> reconcile ─> plan ─┼─ site.* commands ─> outbox ─> sinks
+//!  clock   (a start or an end has come) ─┘                                    └─ schedule, for readers
 //! ```
 //!
-//! To follow one webhook from the socket to a sink, read in this order:
-//! [`listener`], [`sync`], [`engine`], [`store`], [`delivery`].
+//! # One webhook, from the socket to a sink
 //!
-//! | module | what it is |
+//! Read these eight files in this order. The [driver](sync::Driver) does the I/O in
+//! between: it sends the requests, writes the batches and makes the attempts that the
+//! coordinator asks for.
+//!
+//! | file | what happens in it |
+//! |---|---|
+//! | `listener.rs` | the webhook is read and checked; its sender waits for the outcome |
+//! | `sync/coordinator.rs` | the webhook becomes an input of the coordinator, which steps |
+//! | `sync/coordinator/asking.rs` | the dispatch is looked up; the response becomes an observation |
+//! | `sync/batch_builder.rs` | the observation is taken into the next commit |
+//! | `engine/reconcile.rs` | schedule + observation → new schedule, changes |
+//! | `engine/sites/step.rs` | changes → what each site must do |
+//! | `delivery/outbox.rs` | what is committed is pending; the outbox says which attempt is next |
+//! | `delivery/sinks/http.rs` | one attempt to deliver |
+//!
+//! # The modules
+//!
+//! A module knows only what stands below it in this table; `tests/structure.rs` holds
+//! them to that. `store` and `voltus` know the `model` alone.
+//!
+//! | module | what it is responsible for |
 //! |---|---|
 //! | [`cli`] | the commands, one file each |
-//! | [`config`] | from what the operator wrote to what can work |
-//! | [`daemon`] | everything put together, and taken apart in order |
-//! | [`model`] | the words of the field: dispatch, site, entry, change, event |
-//! | [`engine`] | pure: what an observation changes, and what each site must do |
-//! | [`sync`] | the machine around it: who asks when, who is told what |
-//! | [`voltus`] | the upstream: its answers, and how we ask |
-//! | [`store`] | what survives a restart |
-//! | [`delivery`] | from the outbox to those who act |
-//! | [`listener`] | the webhook endpoint |
-//! | [`status`] | what operators ask |
-//! | [`sandbox`] | a stand-in for the upstream, with faults |
-//! | [`registration`] | keeps the webhook registered at the API |
 //! | [`demo`] | sandbox and daemon in a story of lost webhooks |
-//! | [`http`] | what all listeners share, and how we ask others |
-//! | [`retry`] | when to try again |
-//! | [`secret`] | secrets that can be read again from their files |
-//! | [`seldom`] | lines of the log that come at most once a minute |
-//! | [`clock`] | the only reader of the system's clocks |
-//! | [`histogram`] | counts for metrics, as plain numbers |
+//! | [`daemon`] | builds all parts, runs them, and stops them in order |
+//! | [`sandbox`] | a stand-in for the upstream, with faults |
+//! | [`config`] | options and environment → a checked configuration |
+//! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |
+//! | [`registration`] | keeps the webhook registered at the API |
+//! | [`listener`] | the public webhook endpoint |
+//! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget |
+//! | [`delivery`] | the outbox of each sink, and the sinks |
+//! | [`voltus`] | the upstream: how it is asked, and how its answers are read |
+//! | [`store`] | what survives a restart: the store trait, SQLite, memory |
+//! | [`engine`] | pure: what an observation changes, and what each site must do |
+//! | [`http`] | what all listeners share, and the client that asks others |
+//! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |
+//! | [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the system's clocks |
 //! | [`fuzzing`] | what `tests/fuzz` reaches, and nobody else |
+//!
+//! # Where to add something
+//!
+//! | to add | go to |
+//! |---|---|
+//! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`, name it in `delivery/sinks/spec.rs` (how it is written) and `build.rs` (how it is made) |
+//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements |
+//! | a rule about absence or doubt | `engine/doubts.rs`, called from `engine/reconcile.rs`; state it in `engine/tests/absence.rs` |
+//! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told) |
+//! | a metric | `status/metrics`, in the file of its subject; what is counted while changes are committed goes to `sync/counters.rs` |
+//! | an option | `config/options.rs`, and a check in `config/checks.rs` |
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | schedule, entry | what we believe; one dispatch in it |
+//! | observation | what the API or the clock said, with its place in the order of requests |
+//! | reconcile, plan | the two pure steps: observation → changes of the schedule → commands of sites |
+//! | last list | the last good list of the API, kept so that an unchanged one costs nothing |
+//! | look-up, check, poll | GET of one dispatch; a look-up for a doubt; GET of the list |
+//! | doubt | the API seems to say that a dispatch is absent or has a lower number; two look-ups settle it |
+//! | coordinator, driver | the single-writer state machine without I/O; what does its I/O |
+//! | batch, chunk | what one commit holds; a bounded part of much due work |
+//! | outcome | what came of a webhook or of an observation |
+//! | term | the number of a start of the daemon; events carry it |
+//! | position, sequence | an event's place in the store; its number for receivers, which never goes back |
+//! | sink, receiver | where events are delivered; who takes them there |
+//! | subject, subject queue | the dispatch or site an event is about; what waits for it in a sink |
+//! | attempt, acknowledged, pending | one try to deliver; the receiver took it; it has not yet |
+//! | command | a `site.*` event: curtail, adjust or release |
+//! | heal | a change that the poller brought and no webhook (a poll correction) |
+//! | lead | the time before a start for which sites are curtailed already |
 
 pub mod cli;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! When to try again.
+//! Computes how long to wait before the next try.
 
 use std::time::Duration;
 

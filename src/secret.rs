@@ -1,4 +1,4 @@
-//! Secrets of the operator's, which can be read again from their files.
+//! Secrets of the operator, which can be read again from their files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What operators ask: is the schedule true, what is in it, poll now.
+//! The status listener, for operators.
 //!
 //! Every answer is made from one committed state (rule R13).
 

@@ -1,4 +1,4 @@
-//! The shell around the engine: who asks the API when, and who is told what.
+//! Decides when to ask the API, and what to write and to deliver.
 //!
 //! [`Coordinator`] is a state machine without I/O: it is told what happened and
 //! what time it is, and says what is to be done. [`Driver`] does that with real

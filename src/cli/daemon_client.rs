@@ -1,4 +1,4 @@
-//! Asks a running daemon.
+//! Asks a running daemon over its status listener.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Options and variables that are set and empty.
+//! Refuses options and variables that are set to an empty value.
 //!
 //! No option means anything by an empty value. A script whose variable is unset
 //! writes one, and what it was to protect or to name would be left at the default.

@@ -1,4 +1,4 @@
-//! Logs go to standard error.
+//! Sets up the log, which goes to standard error.
 
 use std::io::IsTerminal;
 

@@ -1,4 +1,4 @@
-//! Results, on standard output.
+//! Writes results to standard output.
 
 use std::io::{ErrorKind, Write};
 

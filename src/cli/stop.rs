@@ -1,4 +1,4 @@
-//! When the process is told to end, or to look again.
+//! Waits for the signals that end the process or make it read its files again.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! How the API is reached: the options that all commands share which ask it.
+//! The options of all commands that ask the API.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What must hold of each option.
+//! Checks the value of each option.
 
 use std::num::NonZeroU32;
 use std::path::Path;

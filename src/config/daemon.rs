@@ -1,4 +1,4 @@
-//! How a running daemon is asked: the options of the commands that do.
+//! The options of all commands that ask a running daemon.
 
 use std::path::PathBuf;
 

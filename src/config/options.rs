@@ -1,4 +1,4 @@
-//! The options of `dispatchd run`, as they are written.
+//! The options of `dispatchd run`, as the operator writes them.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

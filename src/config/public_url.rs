@@ -1,4 +1,4 @@
-//! Under which URL webhooks reach this daemon.
+//! The public URL under which webhooks reach this daemon.
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;

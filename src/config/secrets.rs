@@ -1,4 +1,4 @@
-//! Secrets that are given as such or in a file.
+//! Reads secrets that are given as a value or in a file.
 
 use std::path::PathBuf;
 

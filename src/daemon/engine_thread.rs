@@ -1,4 +1,4 @@
-//! The thread that decides.
+//! Runs the coordinator on a thread of its own.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Why the daemon does not start, or ends.
+//! The errors with which the daemon does not start, or ends.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The store of either kind.
+//! Opens the store: a file, or memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;

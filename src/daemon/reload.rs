@@ -1,4 +1,4 @@
-//! Key and secrets, read again while the daemon runs.
+//! Reads the API key and the secrets again while the daemon runs.
 
 use std::path::Path;
 use std::sync::Arc;

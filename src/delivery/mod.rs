@@ -1,4 +1,4 @@
-//! From the outbox to those who act on it (rule R6).
+//! Delivers events to those who act on them (rule R6).
 //!
 //! The [`Outbox`] of a sink decides what is delivered next; the [`Sink`] tries
 //! once. What has come of it is written down with everything else.

@@ -1,4 +1,4 @@
-//! What one sink is still to get, and what may go next (rule R6). Pure.
+//! Decides what one sink is sent next (rule R6). Pure.
 //!
 //! The [`Outbox`] holds a *subject queue* for each subject with something pending.
 //! Everything follows from the queue's place: idle, ready, recording, under way or

@@ -1,4 +1,4 @@
-//! Outboxes as the last start left them.
+//! Makes the outboxes as the last start left them.
 
 use std::collections::BTreeMap;
 

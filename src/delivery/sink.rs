@@ -1,4 +1,4 @@
-//! Where events go.
+//! The trait of all sinks: one attempt to deliver events.
 
 use std::future::Future;
 use std::pin::Pin;

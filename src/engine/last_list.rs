@@ -1,4 +1,4 @@
-//! The last list, as a standing confirmation of what it shows.
+//! Keeps the last list, so that a list that says the same costs nothing.
 //!
 //! Most polls say what the one before said. An entry that is just as the list
 //! has it is not touched for that: that it was confirmed, when, and by which

@@ -1,4 +1,4 @@
-//! The one place that decides. Pure: no I/O, no clock, no randomness.
+//! Decides what changes, and what each site must do. Pure: no I/O, no clock, no randomness.
 //!
 //! [`reconcile`] takes a schedule, one [`Observation`] and the time, and gives
 //! the schedule that follows and what changed (rule R1). Webhook, poll, clock

@@ -1,4 +1,4 @@
-//! Where a dispatch stands at a given time.
+//! Computes the phase of a dispatch at a given time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -1,4 +1,4 @@
-//! (schedule, observation, now) -> (schedule, what changed).
+//! Applies one observation: (schedule, observation, now) -> (schedule, what changed).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The schedule: every dispatch known, and when each is next due.
+//! The schedule: every dispatch known, and when the next one is due.
 
 use std::sync::Arc;
 

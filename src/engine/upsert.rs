@@ -1,4 +1,4 @@
-//! A dispatch that the API shows: new, newer, the same, or too late.
+//! Takes in a dispatch that the API shows: new, newer, the same, or outdated.
 
 use std::sync::Arc;
 

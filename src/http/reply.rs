@@ -1,4 +1,4 @@
-//! Answers in JSON.
+//! Makes responses in JSON.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a webhook hints at.
+//! Reads which dispatch a webhook is about.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What one peer may ask of the listener.
+//! Limits what one peer may ask of the listener.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

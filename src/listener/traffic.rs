@@ -1,4 +1,4 @@
-//! How many webhooks came, how they were answered, and how long that took.
+//! Counts webhooks, how they were answered, and how long that took.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

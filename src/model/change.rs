@@ -1,4 +1,4 @@
-//! What happened to a dispatch.
+//! A change of a dispatch.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A dispatch as the API tells it.
+//! A dispatch as the API shows it.
 
 use std::sync::Arc;
 

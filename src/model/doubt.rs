@@ -1,4 +1,4 @@
-//! What the API seems to say of a dispatch and is not believed yet.
+//! A doubt: what the API seems to say of a dispatch, and is not believed yet.
 
 use crate::clock::Mono;
 

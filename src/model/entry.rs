@@ -1,4 +1,4 @@
-//! A line of the schedule.
+//! An entry: one dispatch in the schedule.
 
 use std::sync::Arc;
 

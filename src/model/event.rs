@@ -1,4 +1,4 @@
-//! What leaves the daemon: CloudEvents 1.0.
+//! An event as it leaves the daemon: CloudEvents 1.0.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What happened to a dispatch, as it is kept and shown.
+//! The history of a dispatch, as it is kept and shown.
 
 use std::sync::Arc;
 

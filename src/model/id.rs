@@ -1,4 +1,4 @@
-//! Identifiers given by the upstream.
+//! The upstream's identifiers of dispatches and sites.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The order in which questions were asked.
+//! The order in which requests to the API were issued.
 
 use std::fmt;
 

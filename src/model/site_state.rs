@@ -1,4 +1,4 @@
-//! What one site is to do now.
+//! The state of a site: what it must do now.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

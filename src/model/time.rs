@@ -1,4 +1,4 @@
-//! How times are written.
+//! Writes times as RFC 3339, UTC.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! Answers that a client may have already.
+//! Answers 304 to clients that have the newest answer already.
 
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use http::header::{CACHE_CONTROL, ETAG};

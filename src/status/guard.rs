@@ -1,4 +1,4 @@
-//! Who may ask for the status.
+//! Checks the status token.
 //!
 //! It may hold customers' data, and `POST /poll` costs budget. A browser on the
 //! operator's machine can be made to ask by any page it shows, so names and

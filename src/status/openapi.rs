@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: this interface, described for programs.
+//! `GET /openapi.json`: the description of this interface.
 //!
 //! It is written by hand: what is promised to others is decided, not derived. A
 //! test holds it against what is served.

@@ -1,4 +1,4 @@
-//! What goes into the store together, and what comes out at a start.
+//! What one commit writes, and what a start loads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

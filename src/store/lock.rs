@@ -1,4 +1,4 @@
-//! One daemon a state file.
+//! Locks a state file, so that one daemon uses it at a time.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! How the write-ahead log of a state file stands.
+//! How large SQLite's log is, and whether it can be folded in.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

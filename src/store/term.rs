@@ -1,4 +1,4 @@
-//! Which term a start begins.
+//! Computes the term of a start.
 
 use chrono::{DateTime, Utc};
 

@@ -1,4 +1,4 @@
-//! The threads that wait for the disk, so that nobody else has to.
+//! The threads that wait for the disk.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};

@@ -1,4 +1,4 @@
-//! Changes become events.
+//! Turns changes into events.
 
 use std::sync::Arc;
 

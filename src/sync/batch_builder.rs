@@ -1,4 +1,4 @@
-//! From observations to one commit.
+//! Takes observations in, and builds the batch of one commit from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the coordinator has done since the start, in numbers.
+//! Counts what was committed since the start, for metrics.
 //!
 //! They are counted as changes are committed, from the coordinator's own inputs
 //! alone, and published with its health: whoever shows them as metrics reads

@@ -1,4 +1,4 @@
-//! Does what the coordinator says, with real sockets and a real disk.
+//! Does the I/O of the coordinator, with real sockets and a real disk.
 
 use std::collections::HashMap;
 use std::pin::Pin;

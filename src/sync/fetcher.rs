@@ -1,4 +1,4 @@
-//! Which dispatches are to be looked up, and for whom.
+//! Keeps which dispatches are to be looked up, and who waits for them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

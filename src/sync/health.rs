@@ -1,4 +1,4 @@
-//! What others may know about the coordinator.
+//! What readers may know of the coordinator.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What of the API's answers cannot be read, now and since the start (rule R11).
+//! Counts what of the API's answers cannot be read (rule R11).
 
 use std::sync::Arc;
 

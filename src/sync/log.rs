@@ -1,4 +1,4 @@
-//! Changes, told to the operator.
+//! Writes changes to the log.
 
 use crate::clock::Mono;
 use crate::engine::{DoubtChange, MassAbsence, SiteChange};

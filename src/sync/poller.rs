@@ -1,4 +1,4 @@
-//! When to ask for the whole list.
+//! Decides when to poll.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Events that operators gave up, until that is on disk.
+//! Keeps the events that operators gave up, until that is on disk.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Those who wait for an answer, and how long.
+//! Keeps who waits for an answer, and until when.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Why the API gave no answer.
+//! The errors of requests to the API.
 
 use std::time::Duration;
 

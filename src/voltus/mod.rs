@@ -1,4 +1,4 @@
-//! The upstream: what it says, and how we ask.
+//! The upstream: how it is asked, and how its answers are read.
 
 mod admin;
 mod client;

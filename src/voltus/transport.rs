@@ -1,4 +1,4 @@
-//! One request to the API, with the key, and what a failure of it means.
+//! Sends one request to the API with the key, and tells what a failure means.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Registered webhooks, and their URLs.
+//! Registered webhooks and their URLs.
 
 use std::fmt;
 

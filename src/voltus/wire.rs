@@ -1,4 +1,4 @@
-//! What the API's answers look like, and what we make of them.
+//! Reads the API's answers.
 //!
 //! Sources disagree on some forms (see the comments below); all are read. What
 //! says whether and when a dispatch holds its sites is read strictly, the rest as

@@ -250,10 +250,13 @@ pub fn print(world: &World) {
             ),
         );
     }
+    let lateness = || world.lateness.iter().map(|(_, lateness)| lateness);
     line(
-        "commands late",
+        "commands",
         format!(
-            "beyond faults, pauses and kills; at most {} s is right",
+            "{}, {} of them more than {} s late beyond faults, pauses and kills",
+            lateness().map(|of| of.late.len()).sum::<usize>(),
+            lateness().map(|of| of.violations.len()).sum::<usize>(),
             LATENESS_MAX.num_seconds()
         ),
     );

@@ -1,4 +1,4 @@
-//! The report for people: what matters first, in 80 columns.
+//! Prints the report for people: the most important first, in 80 columns.
 
 use chrono::{DateTime, Utc};
 use unicode_width::UnicodeWidthStr;

@@ -1,4 +1,4 @@
-//! Times and numbers in as few letters as will do.
+//! Writes times and numbers as short as they can be read.
 
 use chrono::{DateTime, Utc};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};

@@ -1,4 +1,4 @@
-//! The difference between what was last attempted at a site and what must be now.
+//! Decides which command a site is sent: the difference to what was last attempted.
 
 use crate::model::Event;
 use crate::store::Attempted;

@@ -1,4 +1,4 @@
-//! What follows from an attempt's result.
+//! Decides what follows from the result of an attempt.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How deliveries to a sink stand, for operators.
+//! Counts how deliveries to a sink stand, for operators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The order in which subject queues get their turn.
+//! Keeps the order in which subject queues get their turn.
 
 use std::collections::VecDeque;
 

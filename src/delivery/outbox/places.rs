@@ -1,4 +1,4 @@
-//! The attempts under way at one sink, and which of them gives way.
+//! Keeps the attempts under way at one sink, and decides which one gives way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which events are done with at one sink, and what of that is not on disk yet.
+//! Keeps which events are done with at one sink, and what of that is not on disk yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What waits for one subject at one sink.
+//! Holds what waits for one subject at one sink.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Whether connections to the receiver can be made.
+//! Decides whether the receiver is down, and when to probe it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Pending events come from the store as the window has room for them.
+//! Reads pending events from the store as the window has room for them.
 
 use std::collections::BTreeSet;
 

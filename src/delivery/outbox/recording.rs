@@ -1,4 +1,4 @@
-//! What is written down of deliveries, and when.
+//! Decides what is written down of deliveries, and when.
 
 use std::time::Duration;
 

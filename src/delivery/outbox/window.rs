@@ -1,4 +1,4 @@
-//! Which pending events are held in memory, and which lie in the store only.
+//! Decides which pending events are held in memory, and which only in the store.
 //!
 //! Of the events that are all to be delivered (`dispatch.*` and `sync.*`) a window
 //! is held in memory; the rest is read from the store as the window empties. Of

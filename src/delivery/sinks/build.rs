@@ -1,4 +1,4 @@
-//! From what was written to what works.
+//! Makes sinks from what the operator wrote.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A program of the operator's, run for each event.
+//! The `exec:` sink runs a program of the operator's for each event.
 
 mod environment;
 mod lines;

@@ -1,4 +1,4 @@
-//! A POST to whoever listens.
+//! The `http:` sink posts each event to a URL.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! The receivers of events, one file each.
+//! The sinks, one file each.
 //!
 //! [`SinkSpec`] reads what the operator wrote and builds the sink from it.
 

@@ -1,4 +1,4 @@
-//! Topics at a broker.
+//! The `mqtt:` sink publishes each event at a broker.
 
 mod link;
 mod topic;

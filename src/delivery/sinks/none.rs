@@ -1,4 +1,4 @@
-//! Nobody. For trials, and for those who only ask for the schedule.
+//! The `none` sink delivers nothing: for trials, and where only the schedule is asked for.
 
 use std::future::{Future, ready};
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What the sinks know and must not tell.
+//! Keeps the secrets of sinks out of logs and errors.
 
 use std::fmt;
 use std::sync::Arc;

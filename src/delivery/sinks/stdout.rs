@@ -1,4 +1,4 @@
-//! One JSON event a line, for whatever reads our standard output.
+//! The `stdout` sink prints one JSON event a line.
 
 use std::fs::File;
 use std::future::Future;

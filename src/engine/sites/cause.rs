@@ -1,4 +1,4 @@
-//! Why a site is told something.
+//! Finds the dispatch because of which a site is sent a command.
 
 use super::claim::Link;
 use super::plan::Record;

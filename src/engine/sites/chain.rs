@@ -1,4 +1,4 @@
-//! From the claims on a site to its state.
+//! Computes the state of a site from the claims on it.
 
 use chrono::{DateTime, Utc};
 

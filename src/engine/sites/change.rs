@@ -1,4 +1,4 @@
-//! A difference between two plans, as far as a site must act on it.
+//! A change of a site that its controller must act on.
 
 use std::sync::Arc;
 

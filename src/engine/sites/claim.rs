@@ -1,4 +1,4 @@
-//! What a dispatch claims of its sites.
+//! The claim of a dispatch on its sites.
 
 use std::sync::Arc;
 

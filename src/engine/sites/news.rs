@@ -1,4 +1,4 @@
-//! Which dispatches an outcome tells of.
+//! Lists the dispatches that an outcome changed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;

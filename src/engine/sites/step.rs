@@ -1,4 +1,4 @@
-//! (plan, schedule, what changed in it, now) -> (plan, what the sites are told).
+//! Follows the schedule: (plan, schedule, what changed, now) -> (plan, commands of sites).
 
 use std::sync::Arc;
 

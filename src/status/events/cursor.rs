@@ -1,4 +1,4 @@
-//! Where a listener left off.
+//! The place in the event stream from which a client goes on.
 
 use http::HeaderMap;
 

@@ -1,4 +1,4 @@
-//! What one listener is sent.
+//! Sends one client its events.
 
 use std::convert::Infallible;
 use std::sync::Arc;

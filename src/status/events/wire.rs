@@ -1,4 +1,4 @@
-//! How an event looks on the wire.
+//! Writes an event as a Server-Sent Event.
 
 use bytes::Bytes;
 

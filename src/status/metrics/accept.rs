@@ -1,4 +1,4 @@
-//! Which format is asked for.
+//! Decides which format of metrics a client asks for.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the schedule holds, and what was done about it.
+//! Metrics of the schedule and its changes.
 
 use std::fmt;
 

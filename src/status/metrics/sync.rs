@@ -1,4 +1,4 @@
-//! How the daemon hears of the world: webhooks, polls, requests, the disk.
+//! Metrics of webhooks, polls, requests to the API and the disk.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Converts values to and from columns.
 
 use std::error::Error;
 

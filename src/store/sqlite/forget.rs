@@ -1,4 +1,4 @@
-//! Lets old events go, a few at a time.
+//! Deletes old events, a few at a time.
 //!
 //! After a receiver was down for long, or after busy hours, a million events are
 //! old at once. To delete them in one transaction takes many seconds, and every

@@ -1,4 +1,4 @@
-//! Notices when the log cannot be folded in, from what attempts to do so came to.
+//! Notices when the log cannot be folded in for a minute.
 
 use std::time::Duration;
 

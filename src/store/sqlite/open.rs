@@ -1,4 +1,4 @@
-//! Opening a state file without touching one that is not ours to touch.
+//! Opens a state file, and leaves a file alone that is not a state file.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};

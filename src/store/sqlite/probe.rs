@@ -1,4 +1,4 @@
-//! A look at a state file that leaves no trace.
+//! Looks at a state file without changing it.
 
 use std::path::Path;
 

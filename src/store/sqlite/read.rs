@@ -1,4 +1,4 @@
-//! Reads.
+//! Reads from the state file.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;

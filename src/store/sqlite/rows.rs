@@ -1,4 +1,4 @@
-//! What stands in the rows of which there are many.
+//! Converts entries, sites and events to and from rows.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The tables, and how older files become newer ones.
+//! The tables, and the migrations of older files.
 
 /// Marks a file as ours: "dspd".
 pub(super) const APPLICATION_ID: i32 = 0x6473_7064;

@@ -1,4 +1,4 @@
-//! One transaction a batch.
+//! Writes a batch in one transaction.
 
 use std::collections::HashMap;
 

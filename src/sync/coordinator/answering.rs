@@ -1,4 +1,4 @@
-//! Those who wait for an answer, and what is to be done for them.
+//! Keeps those who wait for an answer, and the effects of a step.
 
 use std::time::Duration;
 

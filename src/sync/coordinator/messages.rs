@@ -1,4 +1,4 @@
-//! What the coordinator is told, and what it wants done.
+//! The inputs and effects of the coordinator.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What readers see of the coordinator.
+//! Makes what readers see of the coordinator.
 
 use std::sync::Arc;
 

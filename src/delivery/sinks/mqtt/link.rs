@@ -1,4 +1,4 @@
-//! The one connection to the broker.
+//! Keeps the one connection to the broker.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;

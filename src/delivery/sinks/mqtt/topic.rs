@@ -1,4 +1,4 @@
-//! Where an event belongs at the broker.
+//! The topic of an event.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 

@@ -1,4 +1,4 @@
-//! Why a sink cannot be understood.
+//! The errors in what the operator wrote after `--sink`.
 
 use thiserror::Error;
 

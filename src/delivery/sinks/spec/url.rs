@@ -1,4 +1,4 @@
-//! The sinks that are written as URLs.
+//! Reads the sinks that are written as URLs.
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
