@@ -14,7 +14,7 @@ use crate::config::{Config, RunOptions};
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum CheckOutcome {
     Ok,
     Failed,
     Skipped,
@@ -23,19 +23,19 @@ enum Verdict {
 /// One line of the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Check {
-    verdict: Verdict,
+    outcome: CheckOutcome,
     name: &'static str,
     detail: String,
 }
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Failed => "failed",
-            Verdict::Skipped => "skipped",
+        let outcome = match self.outcome {
+            CheckOutcome::Ok => "ok",
+            CheckOutcome::Failed => "failed",
+            CheckOutcome::Skipped => "skipped",
         };
-        write!(f, "{verdict} {}: {}", self.name, plain(&self.detail))
+        write!(f, "{outcome} {}: {}", self.name, plain(&self.detail))
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
     }
     let failed: Vec<&str> = checks
         .iter()
-        .filter(|check| check.verdict == Verdict::Failed)
+        .filter(|check| check.outcome == CheckOutcome::Failed)
         .map(|check| check.name)
         .collect();
     if failed.is_empty() {

@@ -28,11 +28,11 @@ pub(super) fn on_hangup(
     if !has_terminal() {
         return Ok(Some(hangups));
     }
-    let told = stop.clone();
+    let token = stop.clone();
     tasks.spawn(async move {
         hangups.recv().await;
         tracing::info!("SIGHUP received: the terminal was closed");
-        told.cancel();
+        token.cancel();
     });
     Ok(None)
 }
@@ -69,13 +69,13 @@ pub(super) fn on_signal(tasks: &TaskTracker) -> Result<CancellationToken, Failur
     let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let token = stop.clone();
     tasks.spawn(async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        told.cancel();
+        token.cancel();
         tracing::info!("{name} received");
     });
     Ok(stop)

@@ -74,20 +74,20 @@ impl ServiceManager {
             return std::future::pending().await;
         }
         let pace = self.watchdog.map_or(PACE, |given| PACE.min(given / 4));
-        let mut told = String::new();
+        let mut last = String::new();
         self.at_each_turn(view, pace, |view| {
             let status = describe(&view, self.clock.now().mono);
             let mut news = Vec::new();
             if self.watchdog.is_some() {
                 news.push(NotifyState::Watchdog);
             }
-            if status != told {
+            if status != last {
                 news.push(NotifyState::Status(&status));
             }
             if !news.is_empty() {
                 tell(&news);
             }
-            told = status;
+            last = status;
         })
         .await
     }

@@ -135,13 +135,13 @@ impl Done {
     }
 
     fn tell_since(&self, before: &Self, in_memory: bool) {
-        let fate = if in_memory {
+        let rest = if in_memory {
             "are lost, as nothing is kept"
         } else {
             "are left for the next start"
         };
         tracing::info!(
-            "finished while stopping: {} webhooks answered, {} events delivered; {} deliveries {fate}",
+            "finished while stopping: {} webhooks answered, {} events delivered; {} deliveries {rest}",
             self.webhooks - before.webhooks,
             self.delivered - before.delivered,
             self.pending,

@@ -130,9 +130,9 @@ impl Outbox {
             done: head,
             ..SinkState::default()
         });
-        let queue = |(site, told): (&Arc<str>, &_)| {
+        let queue = |(site, last): (&Arc<str>, &_)| {
             let key = SubjectQueue::key_of_site(site);
-            (key, SubjectQueue::of_site(*told))
+            (key, SubjectQueue::of_site(*last))
         };
         let progress = Progress::new(sink.name(), &state);
         let mut outbox = Self {
@@ -154,7 +154,7 @@ impl Outbox {
             attempted_before: state
                 .attempted
                 .iter()
-                .map(|(site, told)| (SubjectQueue::key_of_site(site), told.position))
+                .map(|(site, last)| (SubjectQueue::key_of_site(site), last.position))
                 .collect(),
         };
         for (key, retry) in state.retries {

@@ -12,7 +12,7 @@ use super::teller::Teller;
 pub(super) fn event(heard: &Heard, teller: &Teller) -> String {
     let data = &heard.data;
     let subject = &heard.subject;
-    let told = match heard.event_type.as_str() {
+    let what = match heard.event_type.as_str() {
         "dispatch.created" => format!("{subject}, brought by {}", source(data)),
         "dispatch.updated" => {
             let changed: Vec<&str> = items(&data["changed"]).collect();
@@ -48,7 +48,7 @@ pub(super) fn event(heard: &Heard, teller: &Teller) -> String {
         "sync.recovered" => "polls succeed again".to_owned(),
         _ => subject.clone(),
     };
-    format!("{:<18} {told}", heard.event_type)
+    format!("{:<18} {what}", heard.event_type)
 }
 
 /// A duration, as fine as it is short.

@@ -128,8 +128,8 @@ mod tests {
             let again = Pieces::json(&list).unwrap();
             assert_eq!(pieces.hash(), again.hash());
             let reply = pieces.between("<".into(), ">").reply();
-            let told = reply.headers()[header::CONTENT_LENGTH].to_str().unwrap();
-            assert_eq!(told, (text.len() + 2).to_string());
+            let length = reply.headers()[header::CONTENT_LENGTH].to_str().unwrap();
+            assert_eq!(length, (text.len() + 2).to_string());
             let body = reply.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, format!("<{text}>"));
         }

@@ -160,15 +160,15 @@ impl Store for MemoryStore {
                 };
             }
             sink.done_beyond.retain(|first, _| *first > record.done);
-            for (lane, retry) in &record.retries {
+            for (subject, retry) in &record.retries {
                 match retry {
-                    Some(retry) => sink.retries.insert(lane.clone(), *retry),
-                    None => sink.retries.remove(lane),
+                    Some(retry) => sink.retries.insert(subject.clone(), *retry),
+                    None => sink.retries.remove(subject),
                 };
             }
-            for (site, told) in &record.attempted {
-                match told {
-                    Some(told) => sink.attempted.insert(site.clone(), *told),
+            for (site, last) in &record.attempted {
+                match last {
+                    Some(last) => sink.attempted.insert(site.clone(), *last),
                     None => sink.attempted.remove(site),
                 };
             }

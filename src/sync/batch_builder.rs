@@ -175,9 +175,9 @@ impl BatchBuilder {
             BTreeSet::new()
         } else {
             // What the clock brought in the same step, the answer did not.
-            let told = |change: &&Change| change.source != Source::Timer;
-            let told = outcome.changes.iter().filter(told);
-            told.map(|change| &change.id).collect()
+            let by_answer = |change: &&Change| change.source != Source::Timer;
+            let changes = outcome.changes.iter().filter(by_answer);
+            changes.map(|change| &change.id).collect()
         };
         for (ticket, id) in &job.tickets {
             // What overtook an answer from a cache may be older than the webhook.

@@ -6,11 +6,11 @@ use crate::model::{Change, ChangeKind, Claim, rfc3339};
 use crate::seldom::Seldom;
 
 /// How many changes of one commit are told one by one.
-const TOLD: usize = 50;
+const MOST_LINES: usize = 50;
 
 /// Tells what a commit changed.
 pub(super) fn changes(changes: &[Change]) {
-    for change in changes.iter().take(TOLD) {
+    for change in changes.iter().take(MOST_LINES) {
         let dispatch = &change.entry.dispatch;
         let what = change.kind.event_type().trim_start_matches("dispatch.");
         let fields = match &change.kind {
@@ -28,7 +28,7 @@ pub(super) fn changes(changes: &[Change]) {
             "{what}{fields}"
         );
     }
-    told_in_part(changes.len());
+    log_rest(changes.len());
 }
 
 /// Tells what the API seems to say and is not believed yet. During a mass absence
@@ -39,12 +39,12 @@ pub(super) fn doubts(
     lower_numbers: &Seldom,
     now: Mono,
 ) {
-    let mut told = 0;
+    let mut logged = 0;
     for doubt in doubts {
         match doubt.claim {
             Claim::Absent if !mass_absence => {
-                told += 1;
-                if told <= TOLD {
+                logged += 1;
+                if logged <= MOST_LINES {
                     tracing::info!(
                         dispatch = %doubt.id,
                         "the list lacks a live dispatch; it is looked up before it is cancelled"
@@ -63,7 +63,7 @@ pub(super) fn doubts(
             }
         }
     }
-    told_in_part(told);
+    log_rest(logged);
 }
 
 /// Tells when lists begin or cease to lack most of the live dispatches.
@@ -84,7 +84,7 @@ pub(super) fn mass_absence(before: Option<MassAbsence>, after: Option<MassAbsenc
 
 /// Tells what the sites must do from now.
 pub(super) fn sites(changes: &[SiteChange]) {
-    for change in changes.iter().take(TOLD) {
+    for change in changes.iter().take(MOST_LINES) {
         let site = &change.site;
         let what = change.kind.event_type().trim_start_matches("site.");
         tracing::info!(
@@ -96,11 +96,11 @@ pub(super) fn sites(changes: &[SiteChange]) {
             "{what}"
         );
     }
-    told_in_part(changes.len());
+    log_rest(changes.len());
 }
 
-fn told_in_part(changes: usize) {
-    if let Some(more) = changes.checked_sub(TOLD).filter(|more| *more > 0) {
+fn log_rest(changes: usize) {
+    if let Some(more) = changes.checked_sub(MOST_LINES).filter(|more| *more > 0) {
         tracing::info!("and {more} more in the same commit");
     }
 }

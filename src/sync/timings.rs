@@ -87,7 +87,7 @@ impl Timings {
         took: Duration,
     ) {
         let status = match result {
-            Ok(told) => match told.answer {
+            Ok(response) => match response.answer {
                 Answer::Gone(_) => "404",
                 Answer::List(_) | Answer::Found(_) => "200",
             },
@@ -148,7 +148,7 @@ mod tests {
     use crate::model::DispatchId;
     use crate::voltus::{Problems, RedirectRefusal, Stamp};
 
-    fn told(answer: Answer) -> Result<ApiResponse, ApiError> {
+    fn response(answer: Answer) -> Result<ApiResponse, ApiError> {
         Ok(ApiResponse {
             answer,
             problems: Problems::default(),
@@ -169,8 +169,8 @@ mod tests {
         let id = DispatchId::new("a").unwrap();
         let retry_after = None;
         let ends = [
-            (told(Answer::List(Default::default())), "200"),
-            (told(Answer::Gone(id.clone())), "404"),
+            (response(Answer::List(Default::default())), "200"),
+            (response(Answer::Gone(id.clone())), "404"),
             (answered(404), "404"),
             (answered(204), "2xx"),
             (answered(418), "4xx"),

@@ -112,12 +112,12 @@ impl Notices {
             (None, [_, id, ..]) => to.path().replace(*id, "{id}"),
             (None, _) => to.path().to_owned(),
         };
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if new_root.as_ref() == Some(root) {
-            told.remove(&kind);
+            known.remove(&kind);
             return;
         }
-        if told.insert(kind.clone(), target.clone()).as_ref() == Some(&target) {
+        if known.insert(kind.clone(), target.clone()).as_ref() == Some(&target) {
             return;
         }
         let advice = new_root.as_ref().and_then(|new| advice(base, new));

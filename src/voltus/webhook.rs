@@ -196,9 +196,9 @@ struct ListWire {
 /// Reads the answer to `GET /webhooks`, and counts what in it could not be read.
 pub(super) fn read_webhooks(body: &[u8]) -> Result<(Vec<Webhook>, usize), serde_json::Error> {
     let list: ListWire = serde_json::from_slice(body)?;
-    let told = list.webhooks.len();
+    let all = list.webhooks.len();
     let read: Vec<Webhook> = list.webhooks.iter().filter_map(read_webhook).collect();
-    let unread = told - read.len();
+    let unread = all - read.len();
     Ok((read, unread))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::{Check, Verdict};
+use super::{Check, CheckOutcome};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
 use crate::model::Answer;
@@ -24,7 +24,7 @@ const REGISTRATION: &str = "registration";
 
 fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
-        verdict: Verdict::Ok,
+        outcome: CheckOutcome::Ok,
         name,
         detail: detail.into(),
     }
@@ -32,7 +32,7 @@ fn ok(name: &'static str, detail: impl Into<String>) -> Check {
 
 fn failed(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
-        verdict: Verdict::Failed,
+        outcome: CheckOutcome::Failed,
         name,
         detail: detail.into(),
     }
@@ -40,7 +40,7 @@ fn failed(name: &'static str, detail: impl Into<String>) -> Check {
 
 fn skipped(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
-        verdict: Verdict::Skipped,
+        outcome: CheckOutcome::Skipped,
         name,
         detail: detail.into(),
     }
@@ -120,19 +120,19 @@ fn reachability(config: &Config, look: &Look) -> Check {
     let origin = config.origin();
     let took = look.took.as_millis();
     match &look.list {
-        Ok(told) => {
-            let count = match &told.answer {
+        Ok(response) => {
+            let count = match &response.answer {
                 Answer::List(list) => list.readings().len() + list.nameless(),
                 _ => 0,
             };
-            if told.problems.is_empty() {
+            if response.problems.is_empty() {
                 let detail =
                     format!("{origin} answers in {took} ms; dispatches in its list: {count}");
                 ok(REACHABILITY, detail)
             } else {
                 let detail = format!(
                     "{origin} answers, but parts of its list ({count}) cannot be read: {}",
-                    told.problems
+                    response.problems
                 );
                 failed(REACHABILITY, detail)
             }

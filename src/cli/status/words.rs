@@ -108,12 +108,12 @@ mod tests {
 
     #[test]
     fn spans_are_told_in_their_two_largest_units() {
-        let told: Vec<String> = [0, 59, 60, 61, 600, 661, 3600, 3661, 7260, 86400, 90000]
+        let written: Vec<String> = [0, 59, 60, 61, 600, 661, 3600, 3661, 7260, 86400, 90000]
             .into_iter()
             .map(span)
             .collect();
         assert_eq!(
-            told,
+            written,
             [
                 "0s", "59s", "1m", "1m1s", "10m", "11m", "1h", "1h1m", "2h1m", "1d", "1d1h"
             ]

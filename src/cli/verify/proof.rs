@@ -125,7 +125,7 @@ impl Proof {
             .map_err(ProofError::Registration)?;
         let others = self.alike().await.map_err(ProofError::Order)?;
         let made = self.clock.now();
-        let told = self
+        let result = self
             .admin
             .make_test_dispatch(self.start, self.end, self.program_id)
             .await
@@ -136,7 +136,7 @@ impl Proof {
             rfc3339(self.end)
         ))?;
         let until = made.mono.saturating_add(timeout);
-        let id = match told {
+        let id = match result {
             Some(id) => id,
             None => self.find(&others, until, timeout).await?,
         };
@@ -332,7 +332,7 @@ pub(super) fn remedy(came: &Came, registered: &[Webhook]) -> String {
 fn after(first_seen: DateTime<Utc>, made: Now, now: Now) -> Duration {
     let observed = now.mono.saturating_sub(made.mono);
     match (first_seen - made.wall).to_std() {
-        Ok(told) if told <= observed => told,
+        Ok(age) if age <= observed => age,
         _ => observed,
     }
 }

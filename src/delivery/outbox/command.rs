@@ -17,28 +17,28 @@ use crate::store::Attempted;
 /// ```
 ///
 /// A release that was acknowledged leaves nothing to remember.
-pub(super) fn command(newest: &Event, told: Option<Attempted>, owed: bool) -> Option<&'static str> {
-    match (told, is_curtailed(newest)) {
+pub(super) fn command(newest: &Event, last: Option<Attempted>, owed: bool) -> Option<&'static str> {
+    match (last, is_curtailed(newest)) {
         (None, false) => (newest.unconditional || owed).then_some("site.release"),
         (Some(_), false) => Some("site.release"),
-        (Some(told), true) if told.curtailed && told.held => {
-            let news = !told.acknowledged || told.position < newest.position;
+        (Some(last), true) if last.curtailed && last.held => {
+            let news = !last.acknowledged || last.position < newest.position;
             news.then_some("site.adjust")
         }
         // The operator gave this very command up.
-        (Some(told), true) if told.acknowledged && told.position == newest.position => None,
+        (Some(last), true) if last.acknowledged && last.position == newest.position => None,
         (_, true) => Some("site.curtail"),
     }
 }
 
 /// What is written down when a site's newest event is attempted.
-pub(super) fn attempted(newest: &Event, told: Option<Attempted>) -> Attempted {
+pub(super) fn attempted(newest: &Event, last: Option<Attempted>) -> Attempted {
     let curtailed = is_curtailed(newest);
     Attempted {
         position: newest.position,
         curtailed,
         acknowledged: false,
-        held: curtailed && told.is_some_and(|told| told.held),
+        held: curtailed && last.is_some_and(|last| last.held),
     }
 }
 

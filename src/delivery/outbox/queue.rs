@@ -133,7 +133,7 @@ impl SubjectQueue {
     /// `false` if an event is on its way anyway, or this one was given up.
     pub fn refresh(&mut self, event: Event) -> bool {
         let acknowledged = match self.attempted {
-            Some(told) => told.held && told.acknowledged && told.position == event.position,
+            Some(last) => last.held && last.acknowledged && last.position == event.position,
             // Nothing counts: its release was acknowledged.
             None => &*event.event_type == "site.release" && self.owed.is_none(),
         };
@@ -221,7 +221,7 @@ impl SubjectQueue {
             return Next::Send(refreshed(event));
         }
         if let Some(before) = self.recorded_over
-            && self.attempted.map(|told| told.position) != Some(event.position)
+            && self.attempted.map(|last| last.position) != Some(event.position)
         {
             // A newer event came before the recorded one was attempted.
             self.attempted = before;
@@ -283,10 +283,10 @@ impl SubjectQueue {
             self.drop_first(sent);
             return None;
         }
-        if let Some(told) = &mut self.attempted {
-            told.acknowledged = true;
-            told.held = told.curtailed;
-            if !told.curtailed {
+        if let Some(last) = &mut self.attempted {
+            last.acknowledged = true;
+            last.held = last.curtailed;
+            if !last.curtailed {
                 // Back to where nothing is known of the site.
                 self.attempted = None;
             }

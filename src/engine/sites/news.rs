@@ -61,12 +61,12 @@ pub(super) fn news(outcome: &Outcome) -> Vec<DispatchNews<'_>> {
     let mut ids: Vec<_> = news
         .iter()
         .map(|(id, news)| {
-            let told = DispatchNews {
+            let changed = DispatchNews {
                 id,
                 source: news.source,
                 first_seen_over: news.first_seen_over,
             };
-            (news.order, told)
+            (news.order, changed)
         })
         .collect();
     ids.sort_unstable_by_key(|(order, _)| *order);
@@ -80,7 +80,7 @@ pub(super) fn news(outcome: &Outcome) -> Vec<DispatchNews<'_>> {
             first_seen_over: false,
         });
     ids.into_iter()
-        .map(|(_, told)| told)
+        .map(|(_, changed)| changed)
         .chain(pruned)
         .collect()
 }

@@ -80,24 +80,24 @@ impl Step<'_> {
     fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
         let news: Vec<_> = news(outcome)
             .into_iter()
-            .map(|told| (schedule.get(told.id), told))
+            .map(|changed| (schedule.get(changed.id), changed))
             .collect();
         // A list that comes for the first time may name millions.
         let entries = news.iter().filter_map(|(entry, _)| entry.as_ref());
         self.visits
             .reserve(entries.map(|entry| entry.dispatch.sites.len()).sum());
-        for (entry, told) in news {
-            let before = self.planned.plan.claims.get(told.id);
+        for (entry, changed) in news {
+            let before = self.planned.plan.claims.get(changed.id);
             let after = entry.as_ref().map(|entry| {
                 Claim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
             });
-            let abandoned = told.first_seen_over
+            let abandoned = changed.first_seen_over
                 && entry.is_some_and(|entry| may_have_held(&entry, self.now, self.rules));
             let touch = Touch {
-                source: told.source,
+                source: changed.source,
                 abandoned,
             };
-            self.touch(told.id, after, touch);
+            self.touch(changed.id, after, touch);
         }
         if let Some((asked, source)) = outcome.timed {
             self.undo_leads(schedule, asked, source);

@@ -33,7 +33,7 @@ pub(super) enum Notice {
 pub(super) struct Hold {
     last: Option<Folded>,
     since: Option<Mono>,
-    told: bool,
+    warned: bool,
 }
 
 impl Hold {
@@ -46,15 +46,15 @@ impl Hold {
         self.last = Some(folded);
         if !held {
             self.since = None;
-            return if std::mem::take(&mut self.told) {
+            return if std::mem::take(&mut self.warned) {
                 Notice::Free
             } else {
                 Notice::None
             };
         }
         let since = *self.since.get_or_insert(now);
-        if !self.told && now.saturating_sub(since) >= HELD_FOR {
-            self.told = true;
+        if !self.warned && now.saturating_sub(since) >= HELD_FOR {
+            self.warned = true;
             return Notice::Held;
         }
         Notice::None

@@ -106,13 +106,13 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
     let told = "SELECT sink, site, position, curtailed, acknowledged, held FROM told";
     each(told, &mut |sink, mut cells| {
         let site = cells.text()?.into();
-        let told = Attempted {
+        let last = Attempted {
             position: cells.value()?,
             curtailed: cells.value()?,
             acknowledged: cells.value()?,
             held: cells.value()?,
         };
-        sink.attempted.insert(site, told);
+        sink.attempted.insert(site, last);
         Ok(())
     })?;
     Ok(sinks)

@@ -61,11 +61,11 @@ pub(super) fn site(row: &Row) -> Result<SiteState, StoreError> {
 }
 
 /// A row that is about another than it says would be written beside itself.
-fn same_id(id: &str, told: &str) -> Result<(), StoreError> {
-    if id == told {
+fn same_id(id: &str, other: &str) -> Result<(), StoreError> {
+    if id == other {
         Ok(())
     } else {
-        Err(damaged(format!("row {id} tells of {told}")))
+        Err(damaged(format!("row {id} is of {other}")))
     }
 }
 

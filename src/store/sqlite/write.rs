@@ -222,9 +222,9 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
                 .execute((sink, &**lane))?,
         };
     }
-    for (site, told) in &record.attempted {
-        match told {
-            Some(told) => transaction
+    for (site, last) in &record.attempted {
+        match last {
+            Some(last) => transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO told
                      (sink, site, position, curtailed, acknowledged, held)
@@ -233,10 +233,10 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
                 .execute((
                     sink,
                     &**site,
-                    told.position,
-                    told.curtailed,
-                    told.acknowledged,
-                    told.held,
+                    last.position,
+                    last.curtailed,
+                    last.acknowledged,
+                    last.held,
                 ))?,
             None => transaction
                 .prepare_cached("DELETE FROM told WHERE sink = ?1 AND site = ?2")?

@@ -205,7 +205,7 @@ impl Keeper {
     /// Connects again and again until `stop`.
     pub(super) async fn keep(self, stop: CancellationToken) {
         let mut failures = 0;
-        let mut told = String::new();
+        let mut logged = String::new();
         while let End::Lost {
             reason,
             made,
@@ -214,12 +214,12 @@ impl Keeper {
         {
             if proven {
                 failures = 0;
-                told.clear();
+                logged.clear();
             }
             // Once for each trouble, not for each try.
-            if told != reason {
+            if logged != reason {
                 tracing::warn!(sink = self.sink, reason, "not connected to the broker");
-                told.clone_from(&reason);
+                logged.clone_from(&reason);
             }
             self.link.send_replace(Link::Down(reason));
             tokio::select! {
