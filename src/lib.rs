@@ -9,20 +9,25 @@
 //!
 //! # One webhook, from the socket to a sink
 //!
-//! Read these eight files in this order. The [driver](sync::Driver) does the I/O in
-//! between: it sends the requests, writes the batches and makes the attempts that the
-//! coordinator asks for.
+//! Read these eight files in this order. Whenever the coordinator returns an effect,
+//! the [driver](sync::Driver) does the I/O for it and gives the result back as an
+//! input: it sends the request, writes the batch, makes the attempt.
 //!
 //! | file | what happens in it |
 //! |---|---|
-//! | `listener.rs` | the webhook is read and checked; its sender waits for the outcome |
-//! | `sync/coordinator.rs` | the webhook becomes an input of the coordinator, which steps |
-//! | `sync/coordinator/asking.rs` | the dispatch is looked up; the response becomes an observation |
-//! | `sync/batch_builder.rs` | the observation is taken into the next commit |
-//! | `engine/reconcile.rs` | schedule + observation → new schedule, changes |
-//! | `engine/sites/step.rs` | changes → what each site must do |
-//! | `delivery/outbox.rs` | what is committed is pending; the outbox says which attempt is next |
-//! | `delivery/sinks/http.rs` | one attempt to deliver |
+//! | `listener.rs` | reads and checks the webhook, and calls `Inbox::webhook`, which waits for the reply |
+//! | `sync/coordinator.rs` | `webhook` notes that the dispatch is wanted; the end of the same `step` issues the look-up |
+//! | `sync/coordinator/asking.rs` | `issue_due` sends the look-up; `take_response` turns its response into a job |
+//! | `sync/coordinator/writing.rs` | `begin` has the job taken in (`BatchBuilder::job`) and starts the commit |
+//! | `engine/reconcile.rs` | `reconcile`: schedule + observation → schedule, changes; what a shown dispatch means is in `upsert.rs` |
+//! | `engine/sites/step.rs` | `plan`: changes → commands of sites |
+//! | `sync/coordinator/after_commit.rs` | once the batch is on disk: `commit_written` answers the webhook and offers the events to the outboxes |
+//! | `delivery/outbox.rs` | `offer` takes the events in; `start` says which attempt the sink makes next |
+//!
+//! A sink then makes one attempt, for example `delivery/sinks/http.rs`.
+//!
+//! Comments cite rules (R1, R2 and so on): `deploy/decisions/rules.md` states them.
+//! `deploy/decisions` also explains what was hard to decide.
 //!
 //! # The modules
 //!
@@ -47,18 +52,19 @@
 //! | [`http`] | what all listeners share, and the client that asks others |
 //! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |
 //! | [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the system's clocks |
-//! | [`fuzzing`] | what `tests/fuzz` reaches, and nobody else |
+//!
+//! `fuzzing` is what `tests/fuzz` reaches, and nobody else.
 //!
 //! # Where to add something
 //!
 //! | to add | go to |
 //! |---|---|
-//! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`, name it in `delivery/sinks/spec.rs` (how it is written) and `build.rs` (how it is made) |
-//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements |
-//! | a rule about absence or doubt | `engine/doubts.rs`, called from `engine/reconcile.rs`; state it in `engine/tests/absence.rs` |
-//! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told) |
-//! | a metric | `status/metrics`, in the file of its subject; what is counted while changes are committed goes to `sync/counters.rs` |
-//! | an option | `config/options.rs`, and a check in `config/checks.rs` |
+//! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`; how it is written goes to `spec.rs` (URLs: `spec/url.rs`), how it is made to `build.rs`, its help to `config/options.rs` |
+//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs` |
+//! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
+//! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
+//! | a metric | `status/metrics`, in the file of its subject. Webhooks are counted in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
+//! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on |
 //!
 //! # Glossary
 //!

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::http::{Peer, json_reply, no_such_path, refusal, wrong_method};
 use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
-use crate::sync::{Inbox, WebhookOutcome};
+use crate::sync::{Inbox, WaiterReply};
 
 use body::BodyError;
 use hint::{Hint, HintError};
@@ -179,17 +179,17 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 
 /// What is answered once the dispatch is settled, or cannot be. The reasons
 /// stay in the log.
-fn settled(outcome: &WebhookOutcome) -> (Answered, Response) {
+fn settled(outcome: &WaiterReply) -> (Answered, Response) {
     match outcome {
-        WebhookOutcome::Applied
-        | WebhookOutcome::Pending(_)
-        | WebhookOutcome::Skipped(_)
-        | WebhookOutcome::PendingAt(_) => (Answered::Accepted, accepted("settled")),
-        WebhookOutcome::Unknown => (
+        WaiterReply::Applied
+        | WaiterReply::Pending(_)
+        | WaiterReply::Skipped(_)
+        | WaiterReply::PendingAt(_) => (Answered::Accepted, accepted("settled")),
+        WaiterReply::Unknown => (
             Answered::Rejected,
             refusal(StatusCode::NOT_FOUND, "no such dispatch"),
         ),
-        WebhookOutcome::Unavailable { retry_after, .. } => (
+        WaiterReply::Unavailable { retry_after, .. } => (
             Answered::Failed,
             come_back(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -197,7 +197,7 @@ fn settled(outcome: &WebhookOutcome) -> (Answered, Response) {
                 *retry_after,
             ),
         ),
-        WebhookOutcome::Busy => (
+        WaiterReply::Busy => (
             Answered::Failed,
             come_back(
                 StatusCode::SERVICE_UNAVAILABLE,

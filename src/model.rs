@@ -19,7 +19,7 @@ pub(crate) mod time;
 pub use answer::{Answer, List};
 pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};
-pub use doubt::{Claim, Doubt, FirstAnswer, Inquiry};
+pub use doubt::{Doubt, DoubtKind, FirstAnswer, Inquiry};
 pub use entry::{Entry, Phase, Source};
 pub use event::{DAEMON, Event};
 pub use history::{HistoryItem, SKIPPED, SkippedEvent};

@@ -33,7 +33,7 @@ use crate::http::{
 };
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
-use crate::sync::{Inbox, Timings, View, WebhookOutcome};
+use crate::sync::{Inbox, Timings, View, WaiterReply};
 use crate::voltus::Signals;
 
 pub use events::EventStream;
@@ -214,18 +214,18 @@ impl<C: Clock + Clone> Status<C> {
 
     async fn poll(&self) -> Response {
         match self.inbox.poll().await {
-            WebhookOutcome::Applied
-            | WebhookOutcome::Pending(_)
-            | WebhookOutcome::Skipped(_)
-            | WebhookOutcome::PendingAt(_) => {
+            WaiterReply::Applied
+            | WaiterReply::Pending(_)
+            | WaiterReply::Skipped(_)
+            | WaiterReply::PendingAt(_) => {
                 let revision = self.view.borrow().schedule.revision();
                 json_reply(StatusCode::OK, &json!({"ok": true, "revision": revision}))
             }
-            WebhookOutcome::Unavailable {
+            WaiterReply::Unavailable {
                 reason,
                 retry_after,
             } => not_polled(&reason, retry_after),
-            WebhookOutcome::Busy | WebhookOutcome::Unknown => {
+            WaiterReply::Busy | WaiterReply::Unknown => {
                 not_polled("too many wait already", std::time::Duration::from_secs(1))
             }
         }

@@ -10,12 +10,12 @@ mod budget;
 mod coordinator;
 mod counters;
 mod driver;
-mod fetcher;
 mod heals;
 mod health;
 mod legibility;
 mod log;
 mod look_again;
+mod look_ups;
 mod numbering;
 mod poller;
 mod request_log;
@@ -25,7 +25,7 @@ mod timings;
 mod waiters;
 
 pub use coordinator::{
-    Coordinator, Effect, Input, PendingRequest, Settings, SinkPending, SkipRequest, WebhookOutcome,
+    Coordinator, Effect, Input, PendingRequest, Settings, SinkPending, SkipRequest, WaiterReply,
 };
 pub use counters::{ByTypeAndSource, Counters};
 pub use driver::{Driver, DriverError, Inbox};

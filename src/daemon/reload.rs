@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::config::{Config, PublicUrl, webhook_secret_fits};
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
-use crate::sync::{Inbox, WebhookOutcome};
+use crate::sync::{Inbox, WaiterReply};
 use crate::voltus::{ApiKey, WebhookUrl};
 
 /// What can become another while the daemon runs. Copies are about the same
@@ -66,16 +66,16 @@ impl Reload {
     /// Asks for a poll, and tells in the log what came of it.
     pub async fn poll(&self) {
         match self.inbox.poll().await {
-            WebhookOutcome::Applied
-            | WebhookOutcome::Pending(_)
-            | WebhookOutcome::Skipped(_)
-            | WebhookOutcome::PendingAt(_) => {
+            WaiterReply::Applied
+            | WaiterReply::Pending(_)
+            | WaiterReply::Skipped(_)
+            | WaiterReply::PendingAt(_) => {
                 tracing::info!("polled, as was asked for")
             }
-            WebhookOutcome::Unavailable { reason, .. } => {
+            WaiterReply::Unavailable { reason, .. } => {
                 tracing::warn!(reason, "the poll that was asked for did not succeed");
             }
-            WebhookOutcome::Busy | WebhookOutcome::Unknown => {
+            WaiterReply::Busy | WaiterReply::Unknown => {
                 tracing::warn!("the poll that was asked for was not made: too many wait already");
             }
         }

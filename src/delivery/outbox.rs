@@ -66,8 +66,8 @@ use reading::Advance;
 use refresh::Refresh;
 use window::Window;
 
-/// How long a site's new command waits at most for the pause of its older one,
-/// counted from the older one's last attempt.
+/// A site's new command goes at most five seconds after the last attempt of its
+/// older one, also during the older one's pause.
 const NEW_COMMAND_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest pause of a site's command, whatever the receiver asks for.
@@ -93,9 +93,9 @@ pub struct Outbox {
     lines: Lines,
     /// Paused queues, by when they may go again.
     paused: BTreeSet<(Mono, Key)>,
-    /// Queues whose next command is to be written down, and those whose command
-    /// is being written.
+    /// Queues whose next command is to be recorded with the next commit.
     to_record: Vec<Key>,
+    /// Queues whose command is recorded by the commit under way.
     recording: Vec<Key>,
     places: Places,
     reach: Reach,
@@ -110,15 +110,15 @@ pub struct Outbox {
     refresh: Refresh,
     /// Attempts to be abandoned by whoever makes them.
     abandoned: Vec<u64>,
-    /// The newest command attempted at each site, as the start found it: older
-    /// ones are not owed, even if a crash kept that from being written down.
+    /// The newest command that was attempted at each site before this start. A
+    /// release older than it is not owed, even if a crash lost that fact.
     attempted_before: HashMap<Key, u64>,
 }
 
 impl Outbox {
-    /// An outbox for `sink`, as `state` left it. Of the events up to `head`,
-    /// `beyond` are pending that are all to be delivered. A sink that is new gets
-    /// none of them.
+    /// An outbox for `sink`, as `state` left it. `head` is the newest position,
+    /// `beyond` the number of pending `dispatch.*` and `sync.*` events up to it. A
+    /// sink that is new gets none of them.
     pub fn new(
         sink: &dyn Sink,
         state: Option<SinkState>,
@@ -161,7 +161,7 @@ impl Outbox {
             let queue = outbox.queues.entry(Key::clone(&key)).or_default();
             queue.failures = retry.attempts;
             queue.place = Place::Paused;
-            // Whoever set the clock back meanwhile made no pause longer.
+            // A clock that was set back makes no pause longer.
             let left = (retry.at - now.wall).to_std().unwrap_or_default();
             let left = left.min(retry.pause);
             let ago = retry.pause - left;
@@ -204,8 +204,8 @@ impl Outbox {
         }
     }
 
-    /// Takes in the newest event of a site at a start: what it asks for may not
-    /// have been acknowledged here, or never attempted.
+    /// At a start: takes in the newest event of a site, if this sink has not
+    /// acknowledged what it asks for.
     pub fn offer_site(&mut self, event: &Event, now: Now) {
         let key = event.subject_key();
         let queue = self.queues.get(&key);
@@ -238,7 +238,7 @@ impl Outbox {
         self.line_up(&key);
     }
 
-    /// A paused queue may go at `at`, if it could not before.
+    /// Shortens the pause of a queue to end at `at`. Never makes it longer.
     fn hurry(&mut self, key: &Key, at: Mono, now: Now) {
         let Some(queue) = self.queues.get_mut(key) else {
             return;
@@ -265,7 +265,9 @@ impl Outbox {
         if held.must_go {
             self.progress.complete(position);
             if SubjectQueue::site_of(&held.key).is_some() {
-                // What was attempted since may be forgotten with the next commit.
+                // An unconditional release is done with. The next commit stores
+                // all progress, so that the release does not go out again after a
+                // crash.
                 self.progress.store_all();
             }
         }
@@ -282,7 +284,7 @@ impl Outbox {
         }
     }
 
-    /// Puts a queue that was held elsewhere before its like.
+    /// Puts the queue at the front of its line.
     fn line_up_first(&mut self, key: &Key) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.place = Place::Idle;
@@ -293,8 +295,8 @@ impl Outbox {
         }
     }
 
-    /// Lets no command go from now on, or lets them go again: the schedule that they
-    /// follow from may be behind its time.
+    /// Holds back all site commands, or lets them go again: the schedule that they
+    /// follow from may not be caught up.
     pub fn hold_commands(&mut self, held: bool) {
         self.commands_held = held;
     }
@@ -324,7 +326,8 @@ impl Outbox {
                 Turn::Events
             } else if one && recording {
                 if self.reach.is_down() {
-                    // No more is written down as attempted than is attempted.
+                    // While the receiver is down, at most one command is recorded
+                    // at a time.
                     break;
                 }
                 Turn::Events
@@ -337,7 +340,7 @@ impl Outbox {
             };
             let (keys, events) = self.pick(most, one, turn);
             if events.is_empty() {
-                // A command is being written down now: another event may lead.
+                // The picked command must be recorded first: try another event.
                 if one && turn == Turn::Any && self.is_recording() {
                     continue;
                 }
@@ -354,9 +357,10 @@ impl Outbox {
         !self.to_record.is_empty() || !self.recording.is_empty()
     }
 
-    /// Lets the attempt that has hung longest give way to a subject that did not
-    /// fail. Tells whether there is room now. A subject that failed waits: at a
-    /// receiver that is slow with everything, nothing would ever be delivered.
+    /// Abandons the attempt that has hung longest, but only for a subject whose
+    /// last attempt did not fail: at a receiver that is slow with everything,
+    /// nothing would ever be delivered otherwise. Returns whether there is room
+    /// now.
     fn make_room(&mut self, now: Now) -> bool {
         let victim = self.places.to_give_way(now.mono);
         match victim.filter(|_| self.lines.has_fresh()) {

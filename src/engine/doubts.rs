@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::Request;
 use super::last_list::Open;
-use super::reconcile::Step;
+use super::reconcile::Reconciling;
 use crate::clock::Mono;
-use crate::model::{Asked, Claim, DispatchId, Doubt, Entry, FirstAnswer};
+use crate::model::{Asked, DispatchId, Doubt, DoubtKind, Entry, FirstAnswer};
 
 /// The two requests whose answers confirm a claim are issued at least this far
 /// apart: a replica or a cache that lags by less confirms nothing.
@@ -39,7 +39,7 @@ pub struct MassAbsence {
 }
 
 impl MassAbsence {
-    /// When absence counts again although it goes on.
+    /// From then absence counts again, even if lists still lack most dispatches.
     pub fn until(&self) -> Mono {
         self.since + MASS_ABSENCE_LASTS
     }
@@ -51,10 +51,10 @@ pub struct DoubtChange {
     /// The dispatch.
     pub id: DispatchId,
     /// What the API seems to say.
-    pub claim: Claim,
+    pub kind: DoubtKind,
 }
 
-impl Step<'_> {
+impl Reconciling<'_> {
     /// Takes in how many live dispatches a complete list lacks.
     pub(super) fn mass_absence(&mut self, open: &[Open], request: &Request) {
         let live = self.schedule.live();
@@ -84,7 +84,7 @@ impl Step<'_> {
                 newest: request.asked,
                 ..doubt
             },
-            None => self.raise(entry.id(), Claim::Absent, request),
+            None => self.raise(entry.id(), DoubtKind::Absent, request),
         };
         let mut entry = entry.clone();
         entry.inquiry.absent = Some(absent);
@@ -105,7 +105,7 @@ impl Step<'_> {
         inquiry.lower = inquiry
             .lower
             .and_then(|doubt| contradicted(doubt, request.asked))
-            .map(|doubt| put_off(doubt, request));
+            .map(|doubt| postpone(doubt, request));
         // Without a list that lacks it a 404 proves nothing.
         if let Some(doubt) = inquiry.absent
             && !self.is_mass_absence(request)
@@ -137,7 +137,7 @@ impl Step<'_> {
         let lower = entry.inquiry.lower;
         entry.inquiry.lower = lower.map(|doubt| {
             if by_id {
-                put_off(doubt, request)
+                postpone(doubt, request)
             } else {
                 doubt
             }
@@ -153,10 +153,11 @@ impl Step<'_> {
                 newest: doubt.newest.max(request.asked),
                 ..doubt
             },
-            // If it is by id, the answer that raises the doubt is the first.
+            // An answer by id that raises the doubt is also the first of the two
+            // answers, so `since` lies before its request.
             None => Doubt {
                 since: known.asked,
-                ..self.raise(known.id(), Claim::Lower, request)
+                ..self.raise(known.id(), DoubtKind::Lower, request)
             },
         };
         let doubt = match by_id.then(|| confirm(doubt, request)) {
@@ -171,10 +172,10 @@ impl Step<'_> {
         false
     }
 
-    fn raise(&mut self, id: &DispatchId, claim: Claim, request: &Request) -> Doubt {
+    fn raise(&mut self, id: &DispatchId, kind: DoubtKind, request: &Request) -> Doubt {
         self.outcome.doubts.push(DoubtChange {
             id: id.clone(),
-            claim,
+            kind,
         });
         Doubt {
             since: request.asked,
@@ -207,8 +208,9 @@ fn confirm(doubt: Doubt, request: &Request) -> Confirmed {
     })
 }
 
-/// The next look-up is made ten seconds after `request`, which told nothing.
-fn put_off(doubt: Doubt, request: &Request) -> Doubt {
+/// Puts the next look-up off to ten seconds after `request`, whose answer neither
+/// confirms nor denies the claim.
+fn postpone(doubt: Doubt, request: &Request) -> Doubt {
     Doubt {
         check_at: doubt.check_at.max(request.issued + CONFIRM_AFTER),
         ..doubt
@@ -235,9 +237,9 @@ enum Confirmed {
     NotYet(Doubt),
 }
 
-/// What is left of `doubt` once a request was answered that says otherwise. An
-/// answer to an older request does not end it, and makes the answers from before
-/// that request count for nothing.
+/// The doubt after an answer that denies the claim. If that request is newer than
+/// every answer that made the claim, the doubt ends (`None`). Otherwise it stays,
+/// and older answers no longer count.
 fn contradicted(doubt: Doubt, asked: Asked) -> Option<Doubt> {
     (asked <= doubt.newest).then(|| Doubt {
         since: doubt.since.max(asked),

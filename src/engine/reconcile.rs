@@ -23,10 +23,9 @@ pub struct Rules {
     pub pre_curtail: Duration,
     /// Whether test dispatches curtail sites like any other.
     pub curtail_on_test: bool,
-    /// How much of what has come due the clock brings in one step, a dispatch
-    /// counting for one and for each of its sites. The rest is due at once
-    /// again, so that a day on which everything starts together is decided,
-    /// written and told in pieces.
+    /// The most due work of one step of the clock. A dispatch counts one, and one
+    /// for each of its sites. The next step takes the rest, so that a day on which
+    /// everything starts together is decided, written and delivered in pieces.
     pub chunk: usize,
 }
 
@@ -72,8 +71,8 @@ pub struct Outcome {
     pub outdated: u64,
     /// Times that a lower number was taken over: the upstream was restored.
     pub rewinds: u64,
-    /// The request whose answer says that the wall clock is right, and what it
-    /// was made for. The answer undoes leads that a clock that was ahead has begun.
+    /// The request and its source, if the API's clock agrees with ours or is not
+    /// known. The site plan then undoes leads that began too early.
     pub timed: Option<(Asked, Source)>,
 }
 
@@ -89,15 +88,15 @@ impl Outcome {
 ///
 /// What came due by `now` is applied first, so that an answer is never compared
 /// with a schedule that is behind its time. The clock alone brings no more than
-/// one [chunk](Rules::chunk). Of a schedule that nobody else holds nothing is
-/// copied.
+/// one [chunk](Rules::chunk). If there is no other copy of the schedule,
+/// nothing is copied.
 pub fn reconcile(
     schedule: Schedule,
     observation: &Observation,
     now: DateTime<Utc>,
     rules: &Rules,
 ) -> (Schedule, Outcome) {
-    let mut step = Step {
+    let mut step = Reconciling {
         schedule,
         outcome: Outcome::default(),
         now,
@@ -127,15 +126,16 @@ pub(super) enum Shape {
 }
 
 /// The schedule while one observation is applied to it.
-pub(super) struct Step<'a> {
+pub(super) struct Reconciling<'a> {
     pub schedule: Schedule,
     pub outcome: Outcome,
     pub now: DateTime<Utc>,
     pub rules: &'a Rules,
 }
 
-impl Step<'_> {
-    /// Starts and ends that have come due, `most` of them and of their sites.
+impl Reconciling<'_> {
+    /// Applies starts and ends that are due, until `most` dispatches and sites are
+    /// counted.
     fn advance(&mut self, most: usize) {
         let mut taken = 0;
         while taken < most
@@ -153,7 +153,7 @@ impl Step<'_> {
                 entry.ended = true;
                 entry.phase = Phase::Ended;
                 entry.over_since = Some(end);
-                // Whether what is over is gone changes nothing.
+                // A dispatch that is over needs no check of its absence.
                 entry.inquiry.absent = None;
                 kinds.push(ChangeKind::Ended);
             }
@@ -202,11 +202,11 @@ impl Step<'_> {
     fn reading(&mut self, reading: &Reading, request: &Request, shape: Shape) {
         match reading {
             Reading::Dispatch(dispatch) => self.upsert(dispatch, request, shape),
-            Reading::InPart { dispatch, doubts } => {
+            Reading::InPart { dispatch, unread } => {
                 let held = self.schedule.get(&dispatch.id);
                 let whole = held.map_or_else(
                     || Arc::clone(dispatch),
-                    |held| doubts.settle(dispatch, &held.dispatch),
+                    |held| unread.fill_from(dispatch, &held.dispatch),
                 );
                 self.upsert(&whole, request, shape);
             }
@@ -216,7 +216,7 @@ impl Step<'_> {
         }
     }
 
-    /// Takes `entry` in and announces `kinds` of it.
+    /// Stores `entry` and records one change for each of `kinds`.
     pub(super) fn record(
         &mut self,
         mut entry: Entry,

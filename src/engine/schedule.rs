@@ -8,7 +8,7 @@ use imbl::{OrdMap, OrdSet};
 use super::MassAbsence;
 use super::last_list::{LastList, Open, confirms_wholly};
 use crate::clock::Mono;
-use crate::model::{Asked, Claim, DispatchId, Entry, Inquiry, List, Phase};
+use crate::model::{Asked, DispatchId, DoubtKind, Entry, Inquiry, List, Phase};
 
 /// The dispatches known, by id.
 ///
@@ -43,10 +43,10 @@ struct Checks {
 }
 
 impl Checks {
-    fn of(&mut self, claim: Claim) -> &mut OrdSet<(Mono, DispatchId)> {
-        match claim {
-            Claim::Absent => &mut self.absent,
-            Claim::Lower => &mut self.lower,
+    fn of(&mut self, kind: DoubtKind) -> &mut OrdSet<(Mono, DispatchId)> {
+        match kind {
+            DoubtKind::Absent => &mut self.absent,
+            DoubtKind::Lower => &mut self.lower,
         }
     }
 }
@@ -107,7 +107,7 @@ impl Schedule {
 
     /// The dispatches to look up now because of a doubt, the longest due first
     /// for each claim. An id stays among them until an answer puts its next check
-    /// off or confirms_wholly the doubt.
+    /// off or settles the doubt.
     pub fn checks_due(&self, now: Mono) -> impl Iterator<Item = &DispatchId> {
         let absence_counts = self.mass_absence.is_none_or(|mass| mass.until() <= now);
         let due = move |(at, _): &&(Mono, DispatchId)| *at <= now;
@@ -134,10 +134,10 @@ impl Schedule {
     }
 
     /// How many dispatches are in doubt by this claim.
-    pub fn in_doubt(&self, claim: Claim) -> usize {
-        match claim {
-            Claim::Absent => self.checks.absent.len(),
-            Claim::Lower => self.checks.lower.len(),
+    pub fn in_doubt(&self, kind: DoubtKind) -> usize {
+        match kind {
+            DoubtKind::Absent => self.checks.absent.len(),
+            DoubtKind::Lower => self.checks.lower.len(),
         }
     }
 

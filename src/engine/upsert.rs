@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::Request;
 use super::doubts::not_absent;
 use super::phase::{Passed, phase};
-use super::reconcile::{Shape, Step};
+use super::reconcile::{Reconciling, Shape};
 use crate::model::{
     Asked, CancelReason, ChangeKind, Dispatch, Entry, Field, Inquiry, Phase, Source,
 };
@@ -19,7 +19,8 @@ enum Standing {
     Newer,
     /// The question was asked before one that was answered already.
     Outdated,
-    /// Its request was issued while a lower number was about to be taken over.
+    /// Its request was issued before a lower number was taken over, so it may show
+    /// the old number.
     Straggler,
     /// Asked later, yet with a lower number. Either a stale cache upstream, or
     /// the upstream was restored from a backup.
@@ -50,7 +51,7 @@ fn standing(known: &Entry, seen: &Dispatch, request: &Request) -> Standing {
     }
 }
 
-impl Step<'_> {
+impl Reconciling<'_> {
     /// The API showed `dispatch`.
     pub(super) fn upsert(&mut self, dispatch: &Arc<Dispatch>, request: &Request, shape: Shape) {
         let Some(known) = self.schedule.get(&dispatch.id) else {
@@ -117,7 +118,8 @@ impl Step<'_> {
         let kinds = announcements(known.phase, phase, &mut changed);
 
         let mut entry = Entry::clone(known);
-        // The next list shares what it has in common with this one.
+        // The list's own copy is kept: the next list shares it, and is compared by
+        // pointer then.
         if !changed.is_empty() || shape == Shape::List {
             entry.dispatch = Arc::clone(dispatch);
         }
@@ -131,25 +133,28 @@ impl Step<'_> {
             let since = known.over_since.unwrap_or(self.now);
             let end = dispatch.end_time.unwrap_or(DateTime::<Utc>::MAX_UTC);
             match known.dispatch.end_time {
-                // What ends later than was thought was not over before that.
+                // If the end moved later, the dispatch was not over before the new
+                // end.
                 Some(thought) if thought < end => since.max(end.min(self.now)),
                 _ => since,
             }
         });
         not_absent(&mut entry, request.asked);
         if phase.is_over() {
-            // Whether what is over is gone changes nothing.
+            // A dispatch that is over needs no check of its absence.
             entry.inquiry.absent = None;
         }
-        // A lower number was compared with what was known until now.
+        // The doubt compared the lower number with the old entry, which is
+        // replaced now.
         entry.inquiry.lower = None;
         let before = Arc::clone(&known.dispatch);
         self.record(entry, Some(before), kinds, request.source);
     }
 }
 
-/// What announces the way from one phase to the next. `phase` joins `changed`
-/// where no event of its own tells that the dispatch came back.
+/// The changes to announce for a move from one phase to the next. No event type
+/// says that a dispatch came back: then `phase` is added to the changed fields of
+/// the update.
 fn announcements(from: Phase, to: Phase, changed: &mut Vec<Field>) -> Vec<ChangeKind> {
     if to == Phase::Cancelled && from != Phase::Cancelled {
         return vec![ChangeKind::Cancelled(CancelReason::Unauthorized)];

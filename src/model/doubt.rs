@@ -6,7 +6,7 @@ use super::Asked;
 
 /// What the API seems to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub enum DoubtKind {
     /// A list lacks the dispatch: it may be withdrawn (rule R3).
     Absent,
     /// Its modification number is lower than ours: the upstream may have been
@@ -14,7 +14,7 @@ pub enum Claim {
     Lower,
 }
 
-impl Claim {
+impl DoubtKind {
     /// The name used in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -66,9 +66,9 @@ pub struct Inquiry {
 
 impl Inquiry {
     /// The doubts, each with the claim that it is about.
-    pub fn doubts(&self) -> impl Iterator<Item = (Claim, Doubt)> {
-        let absent = self.absent.map(|doubt| (Claim::Absent, doubt));
-        let lower = self.lower.map(|doubt| (Claim::Lower, doubt));
+    pub fn doubts(&self) -> impl Iterator<Item = (DoubtKind, Doubt)> {
+        let absent = self.absent.map(|doubt| (DoubtKind::Absent, doubt));
+        let lower = self.lower.map(|doubt| (DoubtKind::Lower, doubt));
         absent.into_iter().chain(lower)
     }
 }

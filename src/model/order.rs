@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Asked {
     /// Which start of the daemon, counted by the store from 1.
     pub term: u64,
-    /// Which request of that start, counted from 1.
+    /// Which request of that start: 2, 4, 6 and so on. The odd numbers are for answers
+    /// that a cache made after the request before.
     pub count: u64,
 }
 

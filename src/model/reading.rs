@@ -18,7 +18,7 @@ pub enum Reading {
         /// What could be read. What could not is empty, or is not there.
         dispatch: Arc<Dispatch>,
         /// What could not.
-        doubts: UnreadParts,
+        unread: UnreadParts,
     },
     /// Whether or when it holds could not be read: it is there, and it stays
     /// wholly as the schedule has it. A new start with an old end could release
@@ -70,7 +70,7 @@ impl Reading {
     pub fn leaves_open(&self) -> bool {
         match self {
             Self::Dispatch(_) => false,
-            Self::InPart { doubts, .. } => doubts.sites,
+            Self::InPart { unread, .. } => unread.sites,
             Self::Unreadable { .. } => true,
         }
     }
@@ -105,7 +105,7 @@ impl UnreadParts {
 
     /// The dispatch that was read as `read`, where the schedule holds `held`:
     /// what could not be read stays as it is held.
-    pub fn settle(self, read: &Arc<Dispatch>, held: &Arc<Dispatch>) -> Arc<Dispatch> {
+    pub fn fill_from(self, read: &Arc<Dispatch>, held: &Arc<Dispatch>) -> Arc<Dispatch> {
         let mut whole = Dispatch::clone(read);
         if self.sites || self.names {
             whole.sites = self.sites_of(read, held);

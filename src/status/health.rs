@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
 use crate::listener::Answered;
-use crate::model::{Claim, Phase, rfc3339};
+use crate::model::{DoubtKind, Phase, rfc3339};
 use crate::sync::{Health, SlowedDown, State, View};
 use crate::voltus::Problems;
 
@@ -51,8 +51,8 @@ impl<C: Clock + Clone> Status<C> {
                 "rewinds": health.rewinds,
                 "slowdown": health.slowed_down.as_ref().map(slowdown),
                 "in_doubt": {
-                    "absent": view.schedule.in_doubt(Claim::Absent),
-                    "lower": view.schedule.in_doubt(Claim::Lower),
+                    "absent": view.schedule.in_doubt(DoubtKind::Absent),
+                    "lower": view.schedule.in_doubt(DoubtKind::Lower),
                 },
                 "mass_absence": view.schedule.mass_absence().map(|mass| json!({
                     "seconds": now.mono.saturating_sub(mass.since).as_secs(),

@@ -13,7 +13,7 @@ use warp::reply::Response;
 use crate::delivery::PendingEvent;
 use crate::http::{json_reply, refusal, set_retry_after};
 use crate::model::rfc3339;
-use crate::sync::{Inbox, PendingRequest, SinkPending, SkipRequest, View, WebhookOutcome};
+use crate::sync::{Inbox, PendingRequest, SinkPending, SkipRequest, View, WaiterReply};
 
 /// How many events of a sink are listed, unless a number is asked for.
 const LIMIT: usize = 100;
@@ -28,12 +28,12 @@ pub(super) async fn list(inbox: &Inbox, view: &watch::Receiver<View>, query: &st
         Err(reason) => return refusal(StatusCode::BAD_REQUEST, &reason),
     };
     match inbox.pending(request).await {
-        WebhookOutcome::Pending(sinks) => {
+        WaiterReply::Pending(sinks) => {
             let view = view.borrow().clone();
             let sinks: Vec<Value> = sinks.iter().map(|sink| shown(sink, &view)).collect();
             json_reply(StatusCode::OK, &json!({"sinks": sinks}))
         }
-        WebhookOutcome::Unknown => refusal(StatusCode::NOT_FOUND, "no sink has this name"),
+        WaiterReply::Unknown => refusal(StatusCode::NOT_FOUND, "no sink has this name"),
         outcome => not_now(&outcome),
     }
 }
@@ -52,11 +52,11 @@ pub(super) async fn skip(inbox: &Inbox, event: &str, query: &str) -> Response {
         sink,
     };
     match inbox.skip(request).await {
-        WebhookOutcome::Skipped(sinks) => {
+        WaiterReply::Skipped(sinks) => {
             json_reply(StatusCode::OK, &json!({"skipped": event, "sinks": sinks}))
         }
-        WebhookOutcome::Unknown => refusal(StatusCode::NOT_FOUND, "no such event is pending"),
-        WebhookOutcome::PendingAt(sinks) => {
+        WaiterReply::Unknown => refusal(StatusCode::NOT_FOUND, "no such event is pending"),
+        WaiterReply::PendingAt(sinks) => {
             let names = sinks.join(", ");
             let reason = format!("the event is pending at several sinks, name one: {names}");
             refusal(StatusCode::CONFLICT, &reason)
@@ -114,9 +114,9 @@ fn event(event: &PendingEvent) -> Value {
     })
 }
 
-fn not_now(outcome: &WebhookOutcome) -> Response {
+fn not_now(outcome: &WaiterReply) -> Response {
     let (reason, retry_after) = match outcome {
-        WebhookOutcome::Unavailable {
+        WaiterReply::Unavailable {
             reason,
             retry_after,
         } => (reason.as_str(), *retry_after),

@@ -82,7 +82,7 @@ pub struct SinkRecord {
     /// Ranges of positions beyond that are done with too, where that is new: the
     /// last position by the first one; `None` for a range that is no more.
     pub done_beyond: BTreeMap<u64, Option<u64>>,
-    /// SubjectQueues that must wait before they are tried again; `None` for those that
+    /// Subject queues that must wait before they are tried again; `None` for those that
     /// need not any more.
     pub retries: BTreeMap<Arc<str>, Option<Retry>>,
     /// What was last attempted, by site; `None` where nothing counts any more.
@@ -123,7 +123,7 @@ pub struct SinkState {
     /// Ranges of positions beyond that are done with too: the last position by the
     /// first one.
     pub done_beyond: BTreeMap<u64, u64>,
-    /// SubjectQueues that must wait before they are tried again.
+    /// Subject queues that must wait before they are tried again.
     pub retries: BTreeMap<Arc<str>, Retry>,
     /// What was last attempted, by site.
     pub attempted: BTreeMap<Arc<str>, Attempted>,

@@ -28,7 +28,7 @@ pub enum StoreError {
         what: String,
     },
     /// Another daemon writes to this store now.
-    #[error("another dispatchd has taken over the state file: this one must end")]
+    #[error("another dispatchd process now owns the state file; exiting")]
     Fenced,
     /// The thread that writes has ended.
     #[error("the store has been closed")]

@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::store::{Batch, SinkRecord, SyncRecord};
 
-/// What is committed, or will be.
+/// The whole state: as committed, or with what was taken in on top of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Committed {
     pub schedule: Schedule,
@@ -28,7 +28,7 @@ pub(super) struct Committed {
     /// Where the numbering of events stands.
     pub numbering: Numbering,
     pub sync: SyncRecord,
-    /// The time up to which it was brought, UTC.
+    /// All starts and ends up to this time are applied, UTC.
     pub as_of: DateTime<Utc>,
 }
 
@@ -45,8 +45,8 @@ impl Committed {
 /// An observation on its way into the schedule.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// The request that brought it. One that a cache answered has an earlier
-    /// place in the order of observations.
+    /// The request that brought it. If a cache answered, the observation's own
+    /// request has an earlier place.
     pub asked: Asked,
     pub observation: Observation,
     /// Those who wait for it, and for which dispatch.
@@ -84,7 +84,7 @@ pub(super) struct Aftermath {
 
 /// A commit that is under way.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct CommitUnderWay {
     pub next: Committed,
     pub aftermath: Aftermath,
     pub events: Vec<Event>,
@@ -154,8 +154,9 @@ impl BatchBuilder {
         self.next.next_due()
     }
 
-    /// Whether the rest of what is due is for the next batch, and all else with
-    /// it: the answers of the API are compared with what time has brought.
+    /// Whether one chunk is in this batch and more is due. The builder then takes
+    /// nothing else: the API's answers are compared with a schedule that has
+    /// caught up.
     pub fn is_full(&self) -> bool {
         self.behind
     }
@@ -174,13 +175,15 @@ impl BatchBuilder {
         let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
             BTreeSet::new()
         } else {
-            // What the clock brought in the same step, the answer did not.
+            // Changes that the clock made in this step do not come from the
+            // answer.
             let by_answer = |change: &&Change| change.source != Source::Timer;
             let changes = outcome.changes.iter().filter(by_answer);
             changes.map(|change| &change.id).collect()
         };
         for (ticket, id) in &job.tickets {
-            // What overtook an answer from a cache may be older than the webhook.
+            // An answer from a cache proves nothing to a webhook, also if a newer
+            // one replaced it: that one may be older than the webhook.
             let cached = matches!(
                 &job.observation,
                 Observation::Api { request, .. } if request.asked != job.asked
@@ -218,12 +221,13 @@ impl BatchBuilder {
         !self.aftermath.polls.is_empty()
     }
 
-    /// What was taken in, to be taken in anew: what it was built on has failed.
+    /// Returns the jobs, to be taken in again: the commit below this batch has
+    /// failed.
     pub fn undo(self) -> Vec<Job> {
         self.jobs
     }
 
-    /// Remembers that no poll succeeds, and says so.
+    /// Marks the schedule as stale, and adds the event `sync.stale`.
     pub fn stale(&mut self, now: Now) {
         let sync = SyncRecord {
             stale: true,
@@ -233,8 +237,7 @@ impl BatchBuilder {
         self.set_sync(sync);
     }
 
-    /// Keeps in the history of each dispatch what operators gave up of its events
-    /// by `now`.
+    /// Keeps in the history of each dispatch which of its events operators gave up.
     pub fn skips<'s>(&mut self, skips: impl IntoIterator<Item = &'s Skip>) {
         self.skips.extend(skips.into_iter().cloned());
     }
@@ -263,8 +266,9 @@ impl BatchBuilder {
     }
 
     /// The batch, and what follows once it is committed.
-    pub fn finish(mut self, now: Now) -> (Batch, UnderWay) {
-        // What one observation did not know a later one may have brought.
+    pub fn finish(mut self, now: Now) -> (Batch, CommitUnderWay) {
+        // A later observation of this batch may have added the dispatch that an
+        // earlier one did not know.
         let mut waiter_outcomes = std::mem::take(&mut self.aftermath.waiter_outcomes);
         for (_, id, waiter_outcome) in &mut waiter_outcomes {
             if *waiter_outcome == WaiterOutcome::Unknown {
@@ -293,7 +297,7 @@ impl BatchBuilder {
                 batch.skipped.push((id, line));
             }
         }
-        let under_way = UnderWay {
+        let under_way = CommitUnderWay {
             next,
             aftermath: self.aftermath,
             events,
@@ -347,9 +351,8 @@ impl BatchBuilder {
         self.site_changes.extend(planned.changes);
     }
 
-    /// Whether a newer answer says something else of the dispatch that a look-up
-    /// shows, and not because it changed since: their numbers are equal. One of
-    /// them could not be read in part.
+    /// Whether the schedule and this look-up have the same number and different
+    /// content. One of the two answers could then not be read in part.
     fn is_contradicted(&self, observation: &Observation) -> bool {
         let Observation::Api {
             answer: Answer::Found(Reading::Dispatch(seen)),

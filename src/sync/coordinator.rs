@@ -1,7 +1,7 @@
 //! What to do next, given what happened and what time it is.
 //!
-//! The [`Coordinator`] is the single writer. Its parts own their state and are told
-//! of one another what they need:
+//! The [`Coordinator`] is the single writer. Each part owns its state, and gets what it
+//! needs of other parts as arguments:
 //!
 //! | part | what it decides |
 //! |---|---|
@@ -46,7 +46,7 @@ use delivering::Delivering;
 use writing::{Begun, Writing};
 
 pub use delivering::{PendingRequest, SinkPending, SkipRequest};
-pub use messages::{Effect, Input, WebhookOutcome};
+pub use messages::{Effect, Input, WaiterReply};
 
 /// How long whoever asks for a poll by hand waits for it. Longer than a list
 /// may take.
@@ -83,12 +83,13 @@ pub struct Coordinator<W> {
     delivering: Delivering<W>,
     answering: Answering<W>,
     heals: Heals,
-    /// Answers that came too late, and lower numbers that were taken over.
+    /// How many answers came too late.
     outdated: u64,
+    /// How many lower numbers were taken over.
     rewinds: u64,
     /// Shared with the readers' views, and copied only while one is held.
     counters: Arc<Counters>,
-    /// Lower numbers that were shown: a lagging replica shows them at every poll.
+    /// Limits the log line about lower numbers to one a minute.
     lower_numbers: Seldom,
     random: SmallRng,
     last_now: Now,
@@ -145,9 +146,10 @@ impl<W> Coordinator<W> {
         std::mem::take(&mut self.answering.effects)
     }
 
-    /// When to step again if nothing happens before. Later than the last step,
-    /// unless there is a chunk to prepare: what else is overdue waits for
-    /// something that is considered by itself, a token or the end of a commit.
+    /// When to step again if nothing happens before. This is after the last step,
+    /// unless a chunk can be prepared: then it is at once. Other overdue work
+    /// waits for a token or for the end of a commit, which cause a step
+    /// themselves.
     pub fn next_wake(&self) -> Mono {
         let now = self.last_now;
         if self.writing.has_chunk(now) {
@@ -198,9 +200,10 @@ impl<W> Coordinator<W> {
             && self.delivering.outboxes.iter().all(Outbox::is_at_rest)
     }
 
-    /// The requests whose responses wait until time is caught up with.
-    pub fn put_off(&self) -> impl Iterator<Item = Asked> {
-        self.writing.put_off()
+    /// The requests whose responses wait until all due starts and ends are
+    /// applied.
+    pub fn waiting_requests(&self) -> impl Iterator<Item = Asked> {
+        self.writing.waiting_requests()
     }
 
     fn look_at_clock(&mut self, now: Now) {
@@ -291,19 +294,19 @@ impl<W> Coordinator<W> {
         self.heals.webhook(id, now);
         let deadline = now.saturating_add(self.settings.webhook_deadline);
         if self.answering.is_full() {
-            self.answering.reply(waiter, WebhookOutcome::Busy);
+            self.answering.reply(waiter, WaiterReply::Busy);
         } else if self.asking.slowdown.next() >= deadline {
             self.asking.poller.soon(now);
             self.answering.reply(waiter, self.asking.slowed_down(now));
         } else {
             let ticket = self.answering.waiters.add(waiter, deadline);
-            self.asking.fetcher.want(id, ticket);
+            self.asking.look_ups.want(id, ticket);
         }
     }
 
     fn poll_by_hand(&mut self, waiter: W, now: Mono) {
         if self.answering.is_full() {
-            self.answering.reply(waiter, WebhookOutcome::Busy);
+            self.answering.reply(waiter, WaiterReply::Busy);
         } else if self.asking.slowdown.silent_until() > now {
             self.answering.reply(waiter, self.asking.slowed_down(now));
         } else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::batch_builder::{Committed, UnderWay};
+use super::batch_builder::{CommitUnderWay, Committed};
 use crate::engine::{Rules, SiteChange, SiteChangeKind};
 use crate::histogram::Histogram;
 use crate::model::{Change, ChangeKind, DispatchId, Phase, Source};
@@ -103,7 +103,7 @@ impl Counters {
     /// `done` is committed, at `now`, on top of `before`.
     pub(super) fn commit(
         &mut self,
-        done: &UnderWay,
+        done: &CommitUnderWay,
         before: &Committed,
         rules: &Rules,
         now: DateTime<Utc>,
@@ -182,7 +182,7 @@ fn change_due(change: &Change) -> Option<DateTime<Utc>> {
 fn command_due(
     change: &SiteChange,
     by_timer: &BTreeSet<&DispatchId>,
-    done: &UnderWay,
+    done: &CommitUnderWay,
     rules: &Rules,
 ) -> Option<DateTime<Utc>> {
     if change.source != Source::Timer {

@@ -11,9 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WebhookOutcome,
-};
+use super::{Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WaiterReply};
 use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink};
 use crate::model::{DispatchId, Event};
@@ -21,7 +19,7 @@ use crate::store::{StoreError, StoreHandle};
 use crate::voltus::{Api, ApiError, RedirectLimiter};
 
 /// How many inputs of a kind one step takes in.
-const AT_ONCE: usize = 1024;
+const INPUTS_A_STEP: usize = 1024;
 
 /// How long what is under way may take when the driver is told to stop:
 /// deliveries, programs, look-ups that somebody waits for, and the commit.
@@ -33,7 +31,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
 
-type Waiter = oneshot::Sender<WebhookOutcome>;
+type Waiter = oneshot::Sender<WaiterReply>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Why the driver ended before it was told to.
@@ -54,19 +52,19 @@ pub struct Inbox(mpsc::UnboundedSender<Input<Waiter>>);
 impl Inbox {
     /// A webhook says: look at this dispatch. Ends when that is settled, or the
     /// deadline has passed.
-    pub async fn webhook(&self, id: DispatchId) -> WebhookOutcome {
+    pub async fn webhook(&self, id: DispatchId) -> WaiterReply {
         self.ask(|waiter| Input::Webhook { id, waiter }).await
     }
 
     /// Asks for a poll, and ends after it.
-    pub async fn poll(&self) -> WebhookOutcome {
+    pub async fn poll(&self) -> WaiterReply {
         self.ask(|waiter| Input::Poll { waiter }).await
     }
 
     /// Waits until the budget allows one request more. `false` when the daemon
     /// stops instead.
     pub async fn token(&self) -> bool {
-        self.ask(|waiter| Input::Token { waiter }).await == WebhookOutcome::Applied
+        self.ask(|waiter| Input::Token { waiter }).await == WaiterReply::Applied
     }
 
     /// Has redirects wait here until the budget allows one request more.
@@ -74,9 +72,7 @@ impl Inbox {
         let inbox = self.clone();
         RedirectLimiter::new(move || {
             let inbox = inbox.clone();
-            async move {
-                inbox.ask(|waiter| Input::Redirect { waiter }).await == WebhookOutcome::Applied
-            }
+            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == WaiterReply::Applied }
         })
     }
 
@@ -88,28 +84,28 @@ impl Inbox {
         let _ = self.0.send(Input::Registered { issued, result });
     }
 
-    /// Lists pending events: [`WebhookOutcome::Pending`], or [`WebhookOutcome::Unknown`] if no sink
+    /// Lists pending events: [`WaiterReply::Pending`], or [`WaiterReply::Unknown`] if no sink
     /// has the name that was asked for.
-    pub async fn pending(&self, request: PendingRequest) -> WebhookOutcome {
+    pub async fn pending(&self, request: PendingRequest) -> WaiterReply {
         self.ask(|waiter| Input::ListPending { request, waiter })
             .await
     }
 
-    /// Gives an event up at one sink: [`WebhookOutcome::Skipped`] once that is on disk,
-    /// [`WebhookOutcome::Unknown`] if no such event is pending, or [`WebhookOutcome::PendingAt`] if
+    /// Gives an event up at one sink: [`WaiterReply::Skipped`] once that is on disk,
+    /// [`WaiterReply::Unknown`] if no such event is pending, or [`WaiterReply::PendingAt`] if
     /// the sink must be named.
-    pub async fn skip(&self, request: SkipRequest) -> WebhookOutcome {
+    pub async fn skip(&self, request: SkipRequest) -> WaiterReply {
         self.ask(|waiter| Input::Skip { request, waiter }).await
     }
 
-    async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> WebhookOutcome {
+    async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> WaiterReply {
         let (waiter, outcome) = oneshot::channel();
         if self.0.send(input(waiter)).is_ok()
             && let Ok(outcome) = outcome.await
         {
             return outcome;
         }
-        WebhookOutcome::Unavailable {
+        WaiterReply::Unavailable {
             reason: "dispatchd is stopping".into(),
             retry_after: Duration::from_secs(5),
         }
@@ -187,7 +183,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
         Arc::clone(&self.timings)
     }
 
-    /// Where to hear of events as they happen. Who is slow misses some.
+    /// Broadcasts committed events. A receiver that lags more than 4,096 events behind
+    /// loses the oldest.
     pub fn events(&self) -> broadcast::Sender<Event> {
         self.events.clone()
     }
@@ -236,20 +233,20 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     // The disk waits for what is gathered already.
                     continue;
                 }
-                _ = self.inbox.recv_many(&mut inputs, AT_ONCE) => {}
+                _ = self.inbox.recv_many(&mut inputs, INPUTS_A_STEP) => {}
                 Some(ended) = self.tasks.join_next() => inputs.push(self.task_ended(ended)?),
                 () = self.clock.sleep_until(wake) => {}
             }
-            // Whoever is about to tell something as well shares the step, and so
-            // the commit. While nobody is, this takes no time.
+            // Drain other ready inputs first, so that they share this step and its
+            // commit.
             tokio::task::yield_now().await;
-            while inputs.len() < AT_ONCE
+            while inputs.len() < INPUTS_A_STEP
                 && let Ok(input) = self.inbox.try_recv()
             {
                 inputs.push(input);
             }
             // In every turn: a full inbox keeps no answer waiting.
-            for _ in 0..AT_ONCE {
+            for _ in 0..INPUTS_A_STEP {
                 match self.tasks.try_join_next() {
                     Some(ended) => inputs.push(self.task_ended(ended)?),
                     None => break,

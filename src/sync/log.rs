@@ -2,7 +2,7 @@
 
 use crate::clock::Mono;
 use crate::engine::{DoubtChange, MassAbsence, SiteChange};
-use crate::model::{Change, ChangeKind, Claim, rfc3339};
+use crate::model::{Change, ChangeKind, DoubtKind, rfc3339};
 use crate::seldom::Seldom;
 
 /// How many changes of one commit are told one by one.
@@ -41,8 +41,8 @@ pub(super) fn doubts(
 ) {
     let mut logged = 0;
     for doubt in doubts {
-        match doubt.claim {
-            Claim::Absent if !mass_absence => {
+        match doubt.kind {
+            DoubtKind::Absent if !mass_absence => {
                 logged += 1;
                 if logged <= MOST_LINES {
                     tracing::info!(
@@ -51,8 +51,8 @@ pub(super) fn doubts(
                     );
                 }
             }
-            Claim::Absent => {}
-            Claim::Lower => {
+            DoubtKind::Absent => {}
+            DoubtKind::Lower => {
                 if let Some(count) = lower_numbers.count(now) {
                     tracing::info!(
                         dispatch = %doubt.id,

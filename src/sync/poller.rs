@@ -25,7 +25,7 @@ const SPACING: Duration = Duration::from_secs(1);
 
 /// A poll that is under way.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct PollUnderWay {
     pub asked: Asked,
     pub issued: Now,
     /// Everybody before this one had arrived when it was issued.
@@ -58,7 +58,7 @@ pub(super) struct Poller {
     due: Mono,
     /// Not before this, whoever asks: the API is failing.
     not_before: Mono,
-    under_way: Option<UnderWay>,
+    under_way: Option<PollUnderWay>,
     /// Those who asked for a poll that is not issued yet.
     asked_by: Vec<Ticket>,
     failures: u32,
@@ -170,7 +170,7 @@ impl Poller {
     pub fn issue(&mut self, asked: Asked, now: Now, before: Ticket) {
         self.last_issued = Some(now.mono);
         self.before = before;
-        self.under_way = Some(UnderWay {
+        self.under_way = Some(PollUnderWay {
             asked,
             issued: now,
             before,
@@ -181,7 +181,7 @@ impl Poller {
     }
 
     /// The poll that `asked` issued, if it is under way.
-    pub fn under_way(&mut self, asked: Asked) -> Option<&mut UnderWay> {
+    pub fn under_way(&mut self, asked: Asked) -> Option<&mut PollUnderWay> {
         self.under_way.as_mut().filter(|poll| poll.asked == asked)
     }
 
@@ -215,7 +215,7 @@ impl Poller {
         self.end(&poll, now, Some(error));
     }
 
-    fn end(&mut self, poll: &UnderWay, now: Now, error: Option<String>) {
+    fn end(&mut self, poll: &PollUnderWay, now: Now, error: Option<String>) {
         self.last = Some(PollReport {
             at: now.wall,
             error,

@@ -112,7 +112,7 @@ struct World {
     now: u64,
     asked: Vec<(Asked, Question)>,
     commits: Vec<Batch>,
-    replies: Vec<(&'static str, WebhookOutcome)>,
+    replies: Vec<(&'static str, WaiterReply)>,
     events: Vec<Event>,
     /// Attempts to deliver hang for ever, if there are any.
     has_sink: bool,
@@ -241,13 +241,13 @@ impl World {
     fn outcomes(&mut self) -> Vec<(&'static str, &'static str)> {
         let replies = std::mem::take(&mut self.replies);
         let name = |outcome| match outcome {
-            WebhookOutcome::Applied => "settled",
-            WebhookOutcome::Unknown => "unknown",
-            WebhookOutcome::Unavailable { .. } => "unavailable",
-            WebhookOutcome::Busy => "busy",
-            WebhookOutcome::Pending(_)
-            | WebhookOutcome::Skipped(_)
-            | WebhookOutcome::PendingAt(_) => "of outboxes",
+            WaiterReply::Applied => "settled",
+            WaiterReply::Unknown => "unknown",
+            WaiterReply::Unavailable { .. } => "unavailable",
+            WaiterReply::Busy => "busy",
+            WaiterReply::Pending(_) | WaiterReply::Skipped(_) | WaiterReply::PendingAt(_) => {
+                "of outboxes"
+            }
         };
         replies
             .into_iter()

@@ -162,9 +162,9 @@ fn read_dispatch(
     match read_object::<Wire<Listed>>(json) {
         Ok(wire) => {
             let number = read_number(wire.modification_number.as_ref())?;
-            let mut doubts = UnreadParts::default();
-            let read = read_sites(&wire.sites, sites, &wire.id, &mut doubts, problems);
-            Ok(whole(&wire, number, read, doubts, problems))
+            let mut unread = UnreadParts::default();
+            let read = read_sites(&wire.sites, sites, &wire.id, &mut unread, problems);
+            Ok(whole(&wire, number, read, unread, problems))
         }
         Err(error) => {
             let wire: Wire<Option<Unlisted>> =
@@ -173,11 +173,11 @@ fn read_dispatch(
             problems.push(Some(&wire.id), Part::Site, || {
                 format!("its sites: {}", without_place(&error))
             });
-            let doubts = UnreadParts {
+            let unread = UnreadParts {
                 sites: true,
                 ..UnreadParts::default()
             };
-            Ok(whole(&wire, number, Vec::new(), doubts, problems))
+            Ok(whole(&wire, number, Vec::new(), unread, problems))
         }
     }
 }
@@ -187,7 +187,7 @@ fn whole<S>(
     wire: &Wire<'_, S>,
     modification_number: Option<i64>,
     sites: Vec<Arc<Site>>,
-    mut doubts: UnreadParts,
+    mut unread: UnreadParts,
     problems: &mut Problems,
 ) -> Reading {
     let mut detail = |field: &str, reason: String| {
@@ -197,14 +197,14 @@ fn whole<S>(
     };
     let creation_time = wire.creation_time.and_then(|raw| {
         read_detail(raw).unwrap_or_else(|reason| {
-            doubts.creation_time = true;
+            unread.creation_time = true;
             detail("creation_time", reason);
             None
         })
     });
     let metadata = wire.metadata.and_then(|raw| {
         read_detail(raw).unwrap_or_else(|reason| {
-            doubts.metadata = true;
+            unread.metadata = true;
             detail("metadata", reason);
             None
         })
@@ -212,7 +212,7 @@ fn whole<S>(
     let program = wire.program.map(|raw| {
         let (program, unreadable) = read_program(raw);
         for (field, reason) in unreadable {
-            doubts.program = true;
+            unread.program = true;
             detail(field, reason);
         }
         program
@@ -229,8 +229,8 @@ fn whole<S>(
         sites,
         metadata: metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
     });
-    if doubts.any() {
-        Reading::InPart { dispatch, doubts }
+    if unread.any() {
+        Reading::InPart { dispatch, unread }
     } else {
         Reading::Dispatch(dispatch)
     }

@@ -31,8 +31,8 @@ use self::story::{Op, calm_stories, doubtful_stories, stories};
 use self::world::{RULES, Step, World, at};
 use dispatchd::engine::{Observation, Outcome, Request, Schedule, reconcile};
 use dispatchd::model::{
-    Answer, Asked, CancelReason, ChangeKind, Claim, Dispatch, DispatchId, Entry, Field, Inquiry,
-    Reading, Source,
+    Answer, Asked, CancelReason, ChangeKind, Dispatch, DispatchId, DoubtKind, Entry, Field,
+    Inquiry, Reading, Source,
 };
 
 fn config() -> ProptestConfig {
@@ -242,11 +242,11 @@ proptest! {
             }
             for doubt in &step.outcome.doubts {
                 let entry = step.after.get(&doubt.id).unwrap();
-                match (doubt.claim, word(step, &doubt.id)) {
-                    (Claim::Absent, Some((asked, Word::Lacks))) => {
+                match (doubt.kind, word(step, &doubt.id)) {
+                    (DoubtKind::Absent, Some((asked, Word::Lacks))) => {
                         assert!(asked > entry.asked && !entry.phase.is_over(), "{entry:?}");
                     }
-                    (Claim::Lower, Some((asked, Word::Shows(shown)))) => {
+                    (DoubtKind::Lower, Some((asked, Word::Shows(shown)))) => {
                         let known = entry.dispatch.modification_number;
                         assert!(asked > entry.asked && shown.modification_number < known);
                     }

@@ -388,9 +388,9 @@ fn afresh(observation: &Observation) -> Observation {
     let mut observation = observation.clone();
     let afresh = |reading: &Reading| match reading {
         Reading::Dispatch(dispatch) => Reading::Dispatch(Arc::new(Dispatch::clone(dispatch))),
-        Reading::InPart { dispatch, doubts } => Reading::InPart {
+        Reading::InPart { dispatch, unread } => Reading::InPart {
             dispatch: Arc::new(Dispatch::clone(dispatch)),
-            doubts: *doubts,
+            unread: *unread,
         },
         Reading::Unreadable { .. } => reading.clone(),
     };
@@ -414,7 +414,7 @@ fn in_part(mut dispatch: Dispatch) -> Reading {
     });
     Reading::InPart {
         dispatch: Arc::new(dispatch),
-        doubts: UnreadParts {
+        unread: UnreadParts {
             sites: true,
             ..UnreadParts::default()
         },

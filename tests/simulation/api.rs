@@ -222,10 +222,10 @@ fn garble(dispatch: &Arc<Dispatch>, dice: Dice) -> Reading {
         };
     }
     let mut read = Dispatch::clone(dispatch);
-    let mut doubts = UnreadParts::default();
+    let mut unread = UnreadParts::default();
     match kind {
         1 | 2 => {
-            doubts.sites = true;
+            unread.sites = true;
             read.sites.retain(|_| random.random_bool(0.5));
         }
         3 => {
@@ -237,13 +237,13 @@ fn garble(dispatch: &Arc<Dispatch>, dice: Dice) -> Reading {
             return Reading::Dispatch(Arc::new(read));
         }
         _ => {
-            doubts.metadata = true;
+            unread.metadata = true;
             read.metadata = serde_json::json!({});
         }
     }
     Reading::InPart {
         dispatch: Arc::new(read),
-        doubts,
+        unread,
     }
 }
 

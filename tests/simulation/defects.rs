@@ -13,7 +13,7 @@ use super::receivers::Handling;
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::model::{Answer, DispatchId};
 use dispatchd::store::{Batch, StoreError};
-use dispatchd::sync::{Effect, Input, Settings, WebhookOutcome};
+use dispatchd::sync::{Effect, Input, Settings, WaiterReply};
 use dispatchd::voltus::{ApiError, ApiResponse, Question};
 
 /// A rule, broken.
@@ -179,7 +179,7 @@ impl Tamperer {
                     if self.has(Defect::OkBeforeTheCommit) {
                         for waiter in std::mem::take(&mut self.asking) {
                             self.answered.insert(waiter);
-                            let outcome = WebhookOutcome::Applied;
+                            let outcome = WaiterReply::Applied;
                             tampered.push(Effect::Reply { waiter, outcome });
                         }
                     }
@@ -195,8 +195,8 @@ impl Tamperer {
                         continue;
                     }
                     let outcome = match outcome {
-                        WebhookOutcome::Unavailable { .. } if self.has(Defect::OkOnFailure) => {
-                            WebhookOutcome::Applied
+                        WaiterReply::Unavailable { .. } if self.has(Defect::OkOnFailure) => {
+                            WaiterReply::Applied
                         }
                         outcome => outcome,
                     };

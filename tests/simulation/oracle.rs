@@ -24,9 +24,9 @@ pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
 /// Whether a dispatch that is stored is what an answer says, as far as that
 /// could be read (rule R11).
 pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
-    let (read, doubts) = match reading {
+    let (read, unread) = match reading {
         Reading::Dispatch(read) => return **read == *stored,
-        Reading::InPart { dispatch, doubts } => (dispatch, doubts),
+        Reading::InPart { dispatch, unread } => (dispatch, unread),
         Reading::Unreadable { .. } => return false,
     };
     let amounts = |dispatch: &Dispatch| -> BTreeMap<SiteId, Option<f64>> {
@@ -36,7 +36,7 @@ pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
             .collect()
     };
     let (read_sites, mut stored_sites) = (amounts(read), amounts(stored));
-    if doubts.sites {
+    if unread.sites {
         stored_sites.retain(|site, _| read_sites.contains_key(site));
     }
     read.id == stored.id
@@ -46,7 +46,7 @@ pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
         && read.end_time == stored.end_time
         && read.modification_number == stored.modification_number
         && read_sites == stored_sites
-        && (doubts.metadata || read.metadata == stored.metadata)
+        && (unread.metadata || read.metadata == stored.metadata)
 }
 
 /// Whether what is stored after an answer has all sites that the answer shows, those
@@ -57,7 +57,7 @@ pub(super) fn adds_nothing(reading: &Reading, before: Option<&Entry>, stored: &D
         dispatch.sites.iter().map(|site| site.id.clone()).collect()
     };
     let mut expected = reading.dispatch().map(|read| ids(read)).unwrap_or_default();
-    if matches!(reading, Reading::InPart { doubts, .. } if doubts.sites) {
+    if matches!(reading, Reading::InPart { unread, .. } if unread.sites) {
         expected.extend(
             before
                 .map(|before| ids(&before.dispatch))

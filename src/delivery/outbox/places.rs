@@ -17,7 +17,7 @@ const BATCH_TIME: Duration = Duration::from_millis(500);
 
 /// An attempt under way.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct AttemptUnderWay {
     /// The subjects whose events it has, one event each.
     pub keys: Vec<Key>,
     /// When it began.
@@ -28,7 +28,7 @@ pub(super) struct UnderWay {
 /// an eighth more, so that others still get a turn then.
 #[derive(Debug)]
 pub(super) struct Places {
-    under_way: BTreeMap<u64, UnderWay>,
+    under_way: BTreeMap<u64, AttemptUnderWay>,
     /// How many attempts may hang.
     hanging: usize,
     /// How many attempts may be under way.
@@ -59,7 +59,7 @@ impl Places {
         self.attempts += 1;
         let started = now;
         self.under_way
-            .insert(self.attempts, UnderWay { keys, started });
+            .insert(self.attempts, AttemptUnderWay { keys, started });
         self.attempts
     }
 
@@ -69,7 +69,7 @@ impl Places {
     }
 
     /// An attempt has ended, or is abandoned.
-    pub fn end(&mut self, attempt: u64) -> Option<UnderWay> {
+    pub fn end(&mut self, attempt: u64) -> Option<AttemptUnderWay> {
         self.under_way.remove(&attempt)
     }
 
@@ -130,7 +130,7 @@ impl Places {
         Some(crowning.started + HANGS_AFTER)
     }
 
-    fn is_batch(&self, one: &UnderWay) -> bool {
+    fn is_batch(&self, one: &AttemptUnderWay) -> bool {
         // A sink that takes one attempt at a time is one pipe: if it hangs, it
         // hangs for all.
         one.keys.len() > 1 && self.hanging > 1

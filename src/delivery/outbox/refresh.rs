@@ -153,7 +153,7 @@ impl Outbox {
                     Some(mut only) => self.refresh.again.append(&mut only),
                     None => self.begin_pass(None),
                 }
-                self.put_off(1.0, now.mono);
+                self.postpone(1.0, now.mono);
             }
         }
     }
@@ -214,7 +214,7 @@ impl Outbox {
                 reason,
                 "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
             );
-            self.put_off(random, now);
+            self.postpone(random, now);
         }
         self.refresh.again.insert(Key::clone(key));
         if let Some(queue) = self.queues.get_mut(key) {
@@ -224,7 +224,7 @@ impl Outbox {
         true
     }
 
-    fn put_off(&mut self, random: f64, now: Mono) {
+    fn postpone(&mut self, random: f64, now: Mono) {
         self.refresh.failures = self.refresh.failures.saturating_add(1);
         let pause = backoff(self.refresh.failures, random, PAUSES.0, PAUSES.1);
         self.refresh.again_at = now + pause;

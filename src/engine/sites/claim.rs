@@ -20,7 +20,7 @@ pub(super) enum Hold {
 
 /// An entry of the schedule, as far as it bears on its sites.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct SiteClaim {
     /// Shared with the schedule.
     pub dispatch: Arc<Dispatch>,
     /// Whether it holds its sites.
@@ -43,7 +43,7 @@ fn counts(dispatch: &Dispatch, rules: &Rules) -> bool {
     rules.curtail_on_test || !dispatch.test
 }
 
-impl Claim {
+impl SiteClaim {
     /// The claim of `entry`. `lead_begun` counts only while it has not started.
     pub fn new(entry: &Entry, lead_begun: bool, rules: &Rules) -> Self {
         let counts = counts(&entry.dispatch, rules);
@@ -93,7 +93,7 @@ impl Claim {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     /// The claim.
-    pub claim: Arc<Claim>,
+    pub claim: Arc<SiteClaim>,
     /// Where the site is among the dispatch's sites: they are in no order, so
     /// that looking for one among 100,000 would be slow.
     pub place: u32,
@@ -123,7 +123,7 @@ impl Link {
 
     /// What of it can change how the site is curtailed. `None` if nothing can.
     pub fn bearing(&self) -> Option<impl PartialEq> {
-        let Claim { dispatch, hold, .. } = &*self.claim;
+        let SiteClaim { dispatch, hold, .. } = &*self.claim;
         let commitment = match hold {
             Hold::None => return None,
             Hold::Coming => None,
@@ -133,7 +133,7 @@ impl Link {
     }
 
     /// The links that a claim makes, with the site that each is for.
-    pub fn all(claim: &Arc<Claim>) -> impl Iterator<Item = (&Site, Self)> {
+    pub fn all(claim: &Arc<SiteClaim>) -> impl Iterator<Item = (&Site, Self)> {
         (0u32..).zip(&claim.dispatch.sites).map(|(place, site)| {
             let claim = Arc::clone(claim);
             (&**site, Self { claim, place })

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
 use super::chain::judge;
-use super::claim::{Claim, Link};
+use super::claim::{Link, SiteClaim};
 use crate::engine::{Rules, Schedule};
 use crate::model::{DispatchId, SiteId, SiteState};
 
@@ -24,7 +24,7 @@ use crate::model::{DispatchId, SiteId, SiteState};
 #[derive(Debug, Clone, Default)]
 pub struct SitePlan {
     pub(super) sites: OrdMap<SiteId, Record>,
-    pub(super) claims: OrdMap<DispatchId, Arc<Claim>>,
+    pub(super) claims: OrdMap<DispatchId, Arc<SiteClaim>>,
     pub(super) due: OrdSet<(DateTime<Utc>, Due)>,
     /// The dispatches that hold their sites by their lead.
     pub(super) leading: OrdSet<DispatchId>,
@@ -104,7 +104,7 @@ impl SitePlan {
         };
         let mut sites: BTreeMap<SiteId, (DateTime<Utc>, Vec<Link>)> = BTreeMap::new();
         for entry in schedule.entries() {
-            let claim = Claim::new(&entry, held.contains(entry.id()), rules);
+            let claim = SiteClaim::new(&entry, held.contains(entry.id()), rules);
             let claim = plan.put_claim(Arc::new(claim), rules);
             for (site, link) in Link::all(&claim) {
                 let (heard_of, links) = sites
@@ -174,7 +174,7 @@ impl SitePlan {
     }
 
     /// Takes a claim in, in place of that dispatch's claim before.
-    pub(super) fn put_claim(&mut self, claim: Arc<Claim>, rules: &Rules) -> Arc<Claim> {
+    pub(super) fn put_claim(&mut self, claim: Arc<SiteClaim>, rules: &Rules) -> Arc<SiteClaim> {
         let id = claim.dispatch.id.clone();
         if claim.by_lead {
             self.leading.insert(id.clone());

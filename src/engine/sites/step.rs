@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::cause::{Touch, Visit, abandoned, cause};
 use super::chain::judge;
-use super::claim::{Claim, Link, may_have_held};
+use super::claim::{Link, SiteClaim, may_have_held};
 use super::news::news;
 use super::plan::{Due, Record};
 use super::{SiteChange, SiteChangeKind, SitePlan};
@@ -30,8 +30,8 @@ pub struct Planned {
 /// `now`, where `outcome` is all that changed since the plan `before`.
 ///
 /// Only the sites of dispatches that changed, or whose lead begins, are looked
-/// at: where there are none, this costs nothing. The plan knows what each
-/// dispatch named until now, so that sites it names no longer are found.
+/// at: where there are none, this costs nothing. The plan keeps the
+/// sites that each dispatch named before, so it finds those that are named no longer.
 ///
 /// While the schedule is behind its time (see [`Rules::chunk`]), no site is
 /// released: perhaps what is still to be taken in holds it (rule R7).
@@ -42,7 +42,7 @@ pub fn plan(
     now: DateTime<Utc>,
     rules: &Rules,
 ) -> Planned {
-    let mut step = Step {
+    let mut step = Planning {
         planned: Planned {
             plan: before,
             ..Planned::default()
@@ -61,7 +61,7 @@ pub fn plan(
 }
 
 /// The plan while one outcome is applied to it.
-struct Step<'a> {
+struct Planning<'a> {
     planned: Planned,
     /// What brought each change of a dispatch, in the order of the changes.
     touches: Vec<Touch>,
@@ -75,7 +75,7 @@ struct Step<'a> {
     rules: &'a Rules,
 }
 
-impl Step<'_> {
+impl Planning<'_> {
     /// The dispatches that changed.
     fn follow(&mut self, schedule: &Schedule, outcome: &Outcome) {
         let news: Vec<_> = news(outcome)
@@ -89,7 +89,7 @@ impl Step<'_> {
         for (entry, changed) in news {
             let before = self.planned.plan.claims.get(changed.id);
             let after = entry.as_ref().map(|entry| {
-                Claim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
+                SiteClaim::since(before.map(|claim| &**claim), entry, self.now, self.rules)
             });
             let abandoned = changed.first_seen_over
                 && entry.is_some_and(|entry| may_have_held(&entry, self.now, self.rules));
@@ -104,8 +104,8 @@ impl Step<'_> {
         }
     }
 
-    /// The leads that a clock that was ahead has begun, of the dispatches that the
-    /// answer to this request shows (rule R4).
+    /// Undoes leads that began too early because our clock was ahead, of the
+    /// dispatches that this answer shows (rule R4).
     fn undo_leads(&mut self, schedule: &Schedule, asked: Asked, source: Source) {
         let now = self.now;
         let too_early = |entry: &Entry| {
@@ -122,14 +122,15 @@ impl Step<'_> {
                 source,
                 abandoned: false,
             };
-            let claim = Claim::new(&entry, false, self.rules);
+            let claim = SiteClaim::new(&entry, false, self.rules);
             self.touch(entry.id(), Some(claim), touch);
         }
     }
 
     /// What has come due, one chunk of it.
     fn advance(&mut self) {
-        // A site is let go only if nothing holds it that has begun by now.
+        // An abandoned dispatch may release sites. Then this step takes in all
+        // leads that are due, without the bound of a chunk.
         let chunk = if self.touches.iter().any(|touch| touch.abandoned) {
             usize::MAX
         } else {
@@ -161,21 +162,22 @@ impl Step<'_> {
         }
     }
 
-    /// The longest due.
+    /// What came due first.
     fn due(&self) -> Option<&(DateTime<Utc>, Due)> {
         let first = self.planned.plan.due.get_min();
         first.filter(|(time, _)| *time <= self.now)
     }
 
-    /// Takes out the longest due.
+    /// Takes out what came due first.
     fn take_due(&mut self) -> Option<Due> {
         let first = self.due()?.clone();
         self.planned.plan.due.remove(&first);
         Some(first.1)
     }
 
-    /// The claim of a dispatch is `after` from now. `None` if there is none.
-    fn touch(&mut self, id: &DispatchId, after: Option<Claim>, news: Touch) {
+    /// Replaces the claim of the dispatch `id` by `after`, or removes it, and
+    /// notes which sites to visit.
+    fn touch(&mut self, id: &DispatchId, after: Option<SiteClaim>, news: Touch) {
         let touch = self.touches.len();
         let plan = &mut self.planned.plan;
         let before = plan.claims.get(id).cloned();
@@ -214,8 +216,8 @@ impl Step<'_> {
     /// Looks at every site that may have changed.
     fn settle(&mut self) {
         let mut visits = std::mem::take(&mut self.visits);
-        // Of one dispatch's visits to a site the last touch counts, and a link
-        // before the lack of one.
+        // Keep one visit for each site and dispatch: that of the last touch, and
+        // of two with the same touch the one with a link.
         visits.sort_unstable_by(|a, b| {
             (&a.site, &a.dispatch)
                 .cmp(&(&b.site, &b.dispatch))
@@ -262,7 +264,8 @@ impl Step<'_> {
                 .links
                 .iter()
                 .any(|link| link.holds() && link.lead_start(self.rules) <= plan.life_began);
-        // What an earlier life may have told it, that life can take back no more.
+        // An earlier run of the daemon may have curtailed this site and cannot
+        // release it any more.
         let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
         let kind = changed.or(abandoned.is_some().then_some(SiteChangeKind::Release));
         let record = Record {

@@ -40,10 +40,10 @@ const NO_DOUBT: UnreadParts = UnreadParts {
 };
 
 impl World {
-    fn in_part(&mut self, now: i64, dispatch: Dispatch, doubts: UnreadParts) -> Vec<String> {
+    fn in_part(&mut self, now: i64, dispatch: Dispatch, unread: UnreadParts) -> Vec<String> {
         let asked = self.ask();
         let dispatch = Arc::new(dispatch);
-        let reading = Reading::InPart { dispatch, doubts };
+        let reading = Reading::InPart { dispatch, unread };
         self.answer(
             now,
             asked,
@@ -152,13 +152,13 @@ fn every_detail_in_doubt_stays_as_it_was() {
             },
         ),
     ];
-    for (now, (read, doubts)) in (1..).zip(cases) {
-        assert_eq!(world.in_part(now, read.clone(), doubts), [""; 0]);
-        assert_eq!(*world.held(), known, "{doubts:?}");
+    for (now, (read, unread)) in (1..).zip(cases) {
+        assert_eq!(world.in_part(now, read.clone(), unread), [""; 0]);
+        assert_eq!(*world.held(), known, "{unread:?}");
         // Where there is no doubt, what is not there any more is gone.
         let mut other = World::new();
         other.list(0, vec![known.clone()]);
-        assert_eq!(other.list(now, vec![read]).len(), 1, "{doubts:?}");
+        assert_eq!(other.list(now, vec![read]).len(), 1, "{unread:?}");
     }
 }
 
@@ -166,11 +166,11 @@ fn every_detail_in_doubt_stays_as_it_was() {
 fn names_in_doubt_bring_back_no_site_that_is_gone() {
     let mut world = World::new();
     world.list(0, vec![of(vec![site("a", 1.0), site("b", 2.0)])]);
-    let doubts = UnreadParts {
+    let unread = UnreadParts {
         names: true,
         ..NO_DOUBT
     };
-    world.in_part(1, of(vec![site("b", 2.0)]), doubts);
+    world.in_part(1, of(vec![site("b", 2.0)]), unread);
     assert_eq!(world.held().sites, [site("b", 2.0)]);
 }
 
@@ -180,7 +180,7 @@ fn a_dispatch_read_in_part_is_seen_and_confirmed_at_every_poll() {
     world.list(0, vec![of(vec![site("a", 1.0)])]);
     let reading = Reading::InPart {
         dispatch: Arc::new(of(vec![])),
-        doubts: SITES,
+        unread: SITES,
     };
     let list = Arc::new(List::new(vec![reading], 0));
     for now in 1..4 {
@@ -202,7 +202,7 @@ fn a_dispatch_read_in_part_is_seen_and_confirmed_at_every_poll() {
 fn of_one_listed_twice_that_was_read_in_part_the_higher_number_counts_too() {
     let in_part = |number, sites| Reading::InPart {
         dispatch: Arc::new(numbered(number, of(sites))),
-        doubts: SITES,
+        unread: SITES,
     };
     let whole = |number, sites| Reading::Dispatch(Arc::new(numbered(number, of(sites))));
     let held = |first: Reading, second: Reading| {

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::page::{Metric, Page, one};
-use crate::model::{Claim, Phase, SiteMode};
+use crate::model::{DoubtKind, Phase, SiteMode};
 use crate::sync::{ByTypeAndSource, Health, View};
 
 const DISPATCHES: Metric = Metric::plain(
@@ -94,7 +94,7 @@ pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> 
     page.gauge(&OPEN, one(oldest.map_or(0.0, |start| age(start, now))))?;
     page.gauge(
         &IN_DOUBT,
-        [Claim::Absent, Claim::Lower].map(|claim| {
+        [DoubtKind::Absent, DoubtKind::Lower].map(|claim| {
             (
                 [("claim", claim.name())],
                 view.schedule.in_doubt(claim) as u64,

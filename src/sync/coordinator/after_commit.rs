@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::writing::Ended;
-use super::{Coordinator, Effect, WebhookOutcome};
+use super::{Coordinator, Effect, WaiterReply};
 use crate::clock::Now;
 use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
-use crate::sync::batch_builder::{Aftermath, UnderWay, WaiterOutcome};
+use crate::sync::batch_builder::{Aftermath, CommitUnderWay, WaiterOutcome};
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
 
@@ -24,7 +24,7 @@ impl<W> Coordinator<W> {
     }
 
     /// Nothing of what was built on the commit is kept (rule R5).
-    fn commit_failed(&mut self, failed: UnderWay, reason: &str, now: Now) {
+    fn commit_failed(&mut self, failed: CommitUnderWay, reason: &str, now: Now) {
         self.delivering.not_written(now.mono);
         for (ticket, ..) in failed.aftermath.waiter_outcomes {
             self.answering.refuse(ticket, reason);
@@ -46,7 +46,7 @@ impl<W> Coordinator<W> {
     }
 
     /// All that a batch was built for has come true.
-    pub(super) fn commit_written(&mut self, done: UnderWay, now: Now) {
+    pub(super) fn commit_written(&mut self, done: CommitUnderWay, now: Now) {
         let committed = &mut self.writing.committed;
         if !done.changes.is_empty() || !done.site_changes.is_empty() {
             let rules = &self.settings.rules;
@@ -104,17 +104,17 @@ impl<W> Coordinator<W> {
         let answering = &mut self.answering;
         let asking = &mut self.asking;
         match outcome {
-            WaiterOutcome::Changed => answering.answer(ticket, WebhookOutcome::Applied),
+            WaiterOutcome::Changed => answering.answer(ticket, WaiterReply::Applied),
             WaiterOutcome::NothingNew => {
                 asking.look_again.hint(id, now.mono);
-                answering.answer(ticket, WebhookOutcome::Applied);
+                answering.answer(ticket, WaiterReply::Applied);
             }
             WaiterOutcome::Unknown => {
                 asking.look_again.hint(id, now.mono);
-                answering.answer(ticket, WebhookOutcome::Unknown);
+                answering.answer(ticket, WaiterReply::Unknown);
             }
             WaiterOutcome::Unusable if answering.waiters.fetches_again(ticket) => {
-                asking.fetcher.want(id, ticket);
+                asking.look_ups.want(id, ticket);
             }
             WaiterOutcome::Unusable | WaiterOutcome::GoneButLive => {
                 asking.look_again.hint(id, now.mono);
@@ -129,7 +129,7 @@ impl<W> Coordinator<W> {
             return;
         };
         for ticket in std::mem::take(&mut poll.tickets) {
-            self.answering.answer(ticket, WebhookOutcome::Applied);
+            self.answering.answer(ticket, WaiterReply::Applied);
         }
         self.asking.poller.succeeded(now, self.random.random());
         self.count_poll(true);

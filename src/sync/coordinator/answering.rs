@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, WebhookOutcome};
+use super::{Effect, WaiterReply};
 use crate::clock::Mono;
 use crate::sync::waiters::{Ticket, Waiters};
 
@@ -34,12 +34,12 @@ impl<W> Answering<W> {
     }
 
     /// Answers somebody who has no ticket.
-    pub fn reply(&mut self, waiter: W, outcome: WebhookOutcome) {
+    pub fn reply(&mut self, waiter: W, outcome: WaiterReply) {
         self.effects.push(Effect::Reply { waiter, outcome });
     }
 
     /// Answers the holder of `ticket`, unless the holder was answered before.
-    pub fn answer(&mut self, ticket: Ticket, outcome: WebhookOutcome) {
+    pub fn answer(&mut self, ticket: Ticket, outcome: WaiterReply) {
         if let Some(waiter) = self.waiters.take(ticket) {
             self.reply(waiter, outcome);
         }
@@ -57,8 +57,8 @@ impl<W> Answering<W> {
 }
 
 /// It could not be done now.
-pub(super) fn unavailable(reason: &str) -> WebhookOutcome {
-    WebhookOutcome::Unavailable {
+pub(super) fn unavailable(reason: &str) -> WaiterReply {
+    WaiterReply::Unavailable {
         reason: reason.to_owned(),
         retry_after: RESEND_AFTER,
     }

@@ -8,15 +8,15 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::answering::{Answering, RESEND_AFTER, unavailable};
-use super::{Effect, Settings, WebhookOutcome};
+use super::{Effect, Settings, WaiterReply};
 use crate::clock::{Mono, Now};
 use crate::engine::{Observation, Request, Schedule};
 use crate::model::{Answer, Asked, DispatchId, Source};
 use crate::sync::batch_builder::Job;
 use crate::sync::budget::Budget;
-use crate::sync::fetcher::{Fetcher, Why};
 use crate::sync::legibility::Legibility;
 use crate::sync::look_again::LookAgain;
+use crate::sync::look_ups::{LookUps, Why};
 use crate::sync::numbering::Clocks;
 use crate::sync::poller::Poller;
 use crate::sync::request_log::RequestLog;
@@ -33,7 +33,7 @@ enum Call {
 
 /// What a response of the API leads to.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct ResponseResult {
     /// An observation to be taken into the schedule.
     pub job: Option<Job>,
     /// A poll failed with it.
@@ -44,12 +44,12 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Asking<W> {
     term: u64,
-    /// How old a list may be that a cache has kept.
+    /// A list that a cache has kept for longer counts as no successful poll.
     trusted_age: Duration,
     pub poller: Poller,
-    pub fetcher: Fetcher,
+    pub look_ups: LookUps,
     pub look_again: LookAgain,
-    /// Of a doubt and a look-up that follows a webhook, the doubt is next.
+    /// If a check and a repeated look-up are both due, the check goes next.
     doubt_is_next: bool,
     pub budget: Budget,
     pub slowdown: Slowdown,
@@ -62,7 +62,7 @@ pub(super) struct Asking<W> {
     /// The time that the API's last response showed, UTC, and when it came.
     api_clock: Option<(DateTime<Utc>, Mono)>,
     pub legibility: Legibility,
-    /// Those who wait for a token to ask the API something else.
+    /// The requests for the registration that wait for a token.
     pub token_waiters: VecDeque<W>,
     /// Those who wait for a token to follow a redirect of the API.
     pub redirects: VecDeque<W>,
@@ -76,7 +76,7 @@ impl<W> Asking<W> {
             term,
             trusted_age: settings.poll_interval.saturating_mul(3),
             poller: Poller::new(settings.poll_interval, budget.period(), now),
-            fetcher: Fetcher::default(),
+            look_ups: LookUps::default(),
             look_again: LookAgain::new(settings.api_rate),
             doubt_is_next: true,
             budget,
@@ -105,23 +105,23 @@ impl<W> Asking<W> {
     }
 
     /// The answer to those whose look-up cannot be sent in time.
-    pub fn slowed_down(&self, now: Mono) -> WebhookOutcome {
+    pub fn slowed_down(&self, now: Mono) -> WaiterReply {
         let wait = self.slowdown.next().saturating_sub(now);
         let reason = if self.slowdown.silent_until() > now {
             "the API asked to be left alone for a while"
         } else {
             "the API fails, so it is asked less often"
         };
-        WebhookOutcome::Unavailable {
+        WaiterReply::Unavailable {
             reason: reason.into(),
             retry_after: wait.max(RESEND_AFTER),
         }
     }
 
-    /// Issues what is due, wanted, and within the budget: polls first, then
-    /// redirects, requests for the registration, and look-ups. `newest` is the
-    /// newest schedule, `None` while an observation is still to be taken in: that
-    /// may settle what would be checked.
+    /// Issues what is due and within the budget: polls first, then redirects,
+    /// requests for the registration, and look-ups. `newest` is the newest
+    /// schedule. It is `None` while an observation waits to be taken in: no check
+    /// is sent then, since that observation may end the doubt.
     pub fn issue_due(&mut self, newest: Option<&Schedule>, answering: &mut Answering<W>, now: Now) {
         if now.mono < self.slowdown.silent_until() {
             return;
@@ -131,14 +131,14 @@ impl<W> Asking<W> {
         while !self.redirects.is_empty() && self.budget.take() {
             if let Some(waiter) = self.redirects.pop_front() {
                 self.slowdown.issued(now.mono);
-                answering.reply(waiter, WebhookOutcome::Applied);
+                answering.reply(waiter, WaiterReply::Applied);
             }
         }
         while !self.token_waiters.is_empty() && self.slowdown.allows(now.mono) && self.budget.take()
         {
             if let Some(waiter) = self.token_waiters.pop_front() {
                 self.slowdown.issued(now.mono);
-                answering.reply(waiter, WebhookOutcome::Applied);
+                answering.reply(waiter, WaiterReply::Applied);
             }
         }
         while self.slowdown.allows(now.mono)
@@ -151,7 +151,7 @@ impl<W> Asking<W> {
             if why == Why::LookAgain {
                 self.look_again.issued(&id, now.mono);
             }
-            self.fetcher.issue(&id, why);
+            self.look_ups.issue(&id, why);
             let question = Question::Dispatch(id.clone());
             self.issue(Call::Dispatch(id), question, answering, now.mono);
         }
@@ -165,26 +165,26 @@ impl<W> Asking<W> {
         answering: &Answering<W>,
         now: Mono,
     ) -> Option<(DispatchId, Why)> {
-        if !self.fetcher.has_room() {
+        if !self.look_ups.has_room() {
             return None;
         }
-        if self.fetcher.is_turn_of_checks()
+        if self.look_ups.is_turn_of_checks()
             && let Some(check) = self.next_check(newest, now)
         {
             return Some(check);
         }
         let waits = |ticket| answering.waiters.waits(ticket);
-        match self.fetcher.next_webhook(waits) {
+        match self.look_ups.next_webhook(waits) {
             Some(id) => Some((id, Why::Webhook)),
             None => self.next_check(newest, now),
         }
     }
 
-    /// The next look-up for which no webhook waits: of the engine's doubts and of
-    /// what is looked up again, in turn.
+    /// The next look-up for which no webhook waits. Checks and repeated look-ups
+    /// alternate.
     fn next_check(&mut self, newest: Option<&Schedule>, now: Mono) -> Option<(DispatchId, Why)> {
         let newest = newest?;
-        let may = |id: &DispatchId| self.fetcher.may_check(id, now);
+        let may = |id: &DispatchId| self.look_ups.may_check(id, now);
         let mut doubts = newest.checks_due(now).filter(|id| may(id));
         let again = self.look_again.next(now, may);
         match (doubts.next(), again) {
@@ -199,15 +199,15 @@ impl<W> Asking<W> {
         }
     }
 
-    /// More wait than the budget allows, `first` before all others: one list may
-    /// answer all who came after the last one was issued. Whom it does not answer
-    /// waits for a look-up, and not for the next list, so lists leave tokens to
-    /// the look-ups once one of those who wait needs one.
+    /// More webhooks wait than there are tokens. One list can answer every webhook
+    /// that came before the list was issued. A webhook that the list does not
+    /// answer needs a look-up, so the next list comes later once the first webhook
+    /// in line needs one. `first` is the dispatch of that webhook.
     fn share_a_list(&mut self, first: &DispatchId, answering: &mut Answering<W>, now: Now) {
-        let first = self.fetcher.awaited_by(first);
+        let first = self.look_ups.awaited_by(first);
         if first.is_some_and(|first| self.poller.may_answer(first)) {
             self.poller.at_once(now.mono);
-        } else if self.poller.may_answer(self.fetcher.newest()) {
+        } else if self.poller.may_answer(self.look_ups.newest()) {
             self.poller.for_news(now.mono);
         }
         self.issue_poll(answering, now);
@@ -229,7 +229,8 @@ impl<W> Asking<W> {
         answering: &mut Answering<W>,
         now: Mono,
     ) -> Asked {
-        // The place behind it is for an answer that a cache made after it.
+        // Requests get even numbers. The odd number behind a request is the place
+        // of a cached answer that was made after it (`RequestLog::order_at`).
         self.asked += 2;
         let asked = Asked {
             term: self.term,
@@ -251,9 +252,9 @@ impl<W> Asking<W> {
         answering: &mut Answering<W>,
         random: &mut SmallRng,
         now: Now,
-    ) -> Taken {
+    ) -> ResponseResult {
         let Some((call, issued)) = self.calls.remove(&asked) else {
-            return Taken::default();
+            return ResponseResult::default();
         };
         let resource = match &call {
             Call::Poll => Resource::List,
@@ -271,8 +272,8 @@ impl<W> Asking<W> {
                 self.take_list(asked, request(Source::Poll), result, answering, random, now)
             }
             Call::Dispatch(id) => {
-                let Some(look_up) = self.fetcher.ended(&id) else {
-                    return Taken::default();
+                let Some(look_up) = self.look_ups.ended(&id) else {
+                    return ResponseResult::default();
                 };
                 let source = match look_up.why {
                     Why::Webhook | Why::LookAgain => Source::Webhook,
@@ -280,7 +281,7 @@ impl<W> Asking<W> {
                 };
                 let tickets = look_up.tickets;
                 let job = self.take_dispatch(&id, result, &tickets, source, answering, now.mono);
-                Taken {
+                ResponseResult {
                     job: job.map(|answer| Job {
                         asked,
                         observation: Observation::Api {
@@ -330,8 +331,8 @@ impl<W> Asking<W> {
         }
     }
 
-    /// The request that an answer counts as an answer to. What a cache has kept
-    /// answers no question that was asked after it was made (rule R2).
+    /// The request that an answer counts for. An answer that a cache has kept gets
+    /// the place at which the cache made it (rule R2).
     fn request(
         &self,
         asked: Asked,
@@ -363,9 +364,9 @@ impl<W> Asking<W> {
         answering: &mut Answering<W>,
         random: &mut SmallRng,
         now: Now,
-    ) -> Taken {
+    ) -> ResponseResult {
         let Some(poll) = self.poller.under_way(asked) else {
-            return Taken::default();
+            return ResponseResult::default();
         };
         let (before, first) = (poll.before, poll.first);
         let response = match result {
@@ -374,7 +375,7 @@ impl<W> Asking<W> {
                 tracing::warn!(%error, "a poll failed");
                 let (reason, wait) = (error.to_string(), error.retry_after());
                 self.poll_failed(asked, reason, wait, answering, random, now);
-                return Taken {
+                return ResponseResult {
                     job: None,
                     poll_failed: true,
                 };
@@ -384,9 +385,9 @@ impl<W> Asking<W> {
         let age = response.stamp.age;
         let too_old = age > self.trusted_age;
         let tickets = match &response.answer {
-            // A list from a cache is older than whoever waits for it.
+            // A list from a cache may be older than a webhook, so it answers none.
             Answer::List(list) if request.asked == asked => {
-                self.fetcher.answered_by_list(before, |id| {
+                self.look_ups.answered_by_list(before, |id| {
                     list.get(id).is_some_and(|reading| !reading.leaves_open())
                 })
             }
@@ -400,8 +401,9 @@ impl<W> Asking<W> {
             tracing::warn!(error, "a poll failed");
             self.poll_failed(asked, error, None, answering, random, now);
         }
-        // What an old list shows may be news all the same.
-        Taken {
+        // The list is too old to count as a poll. It is taken in all the same: it
+        // may show a change.
+        ResponseResult {
             job: Some(Job {
                 asked,
                 observation: Observation::Api {
@@ -431,7 +433,7 @@ impl<W> Asking<W> {
             }
             Err(error) => {
                 tracing::warn!(dispatch = %id, source = source.name(), %error, "a look-up failed");
-                self.fetcher.check_failed(id, now);
+                self.look_ups.check_failed(id, now);
                 if !tickets.is_empty() {
                     self.poller.soon(now);
                 }
@@ -444,8 +446,8 @@ impl<W> Asking<W> {
         }
     }
 
-    /// The poll `asked` failed, unless it has ended already, which `false` tells.
-    /// `told_to_wait` is what the API asked for.
+    /// Ends the poll `asked` as failed. `told_to_wait` is what the API asked for.
+    /// Returns `false` if that poll has already ended.
     pub fn poll_failed(
         &mut self,
         asked: Asked,
@@ -466,10 +468,10 @@ impl<W> Asking<W> {
         true
     }
 
-    /// Tells those to come back whose request to the API is not sent any more.
+    /// The daemon stops: answers 503 to all whose request to the API was not sent.
     pub fn turn_away(&mut self, answering: &mut Answering<W>) {
         const REASON: &str = "dispatchd is stopping";
-        let look_ups = self.fetcher.give_up();
+        let look_ups = self.look_ups.give_up();
         for ticket in look_ups.into_iter().chain(self.poller.give_up()) {
             answering.refuse(ticket, REASON);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::answering::Answering;
-use super::{Effect, WebhookOutcome};
+use super::{Effect, WaiterReply};
 use crate::clock::{Mono, Now};
 use crate::delivery::{Outbox, PendingEvent};
 use crate::model::Event;
@@ -106,7 +106,7 @@ impl<W> Delivering<W> {
         }
         for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
             let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();
-            answering.reply(waiter, WebhookOutcome::Skipped(sinks));
+            answering.reply(waiter, WaiterReply::Skipped(sinks));
         }
     }
 
@@ -119,7 +119,7 @@ impl<W> Delivering<W> {
     }
 
     /// Lists pending events, as they stand.
-    pub fn list_pending(&self, request: &PendingRequest, now: Now) -> WebhookOutcome {
+    pub fn list_pending(&self, request: &PendingRequest, now: Now) -> WaiterReply {
         let of = request.sink.as_deref();
         let pending: Vec<SinkPending> = self
             .outboxes
@@ -131,9 +131,9 @@ impl<W> Delivering<W> {
             })
             .collect();
         if pending.is_empty() && of.is_some() {
-            WebhookOutcome::Unknown
+            WaiterReply::Unknown
         } else {
-            WebhookOutcome::Pending(pending)
+            WaiterReply::Pending(pending)
         }
     }
 
@@ -153,7 +153,7 @@ impl<W> Delivering<W> {
             .map(|outbox| outbox.name().into())
             .collect();
         if pending_at.len() > 1 {
-            answering.reply(waiter, WebhookOutcome::PendingAt(pending_at));
+            answering.reply(waiter, WaiterReply::PendingAt(pending_at));
             return;
         }
         let skip = |outbox: &mut Outbox| {
@@ -163,7 +163,7 @@ impl<W> Delivering<W> {
         };
         let skips: Vec<Skip> = self.outboxes.iter_mut().filter_map(skip).collect();
         if skips.is_empty() {
-            answering.reply(waiter, WebhookOutcome::Unknown);
+            answering.reply(waiter, WaiterReply::Unknown);
         } else {
             self.skips.waiting.push(Waiting { waiter, skips });
         }

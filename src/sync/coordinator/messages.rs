@@ -76,7 +76,7 @@ pub enum Input<W> {
         result: Result<RefreshPage, StoreError>,
     },
     /// An operator asks which events are pending. The answer is
-    /// [`WebhookOutcome::Pending`], or [`WebhookOutcome::Unknown`] if no sink has that name.
+    /// [`WaiterReply::Pending`], or [`WaiterReply::Unknown`] if no sink has that name.
     ListPending {
         /// Which.
         request: PendingRequest,
@@ -85,15 +85,15 @@ pub enum Input<W> {
     },
     /// The API answered a request with a redirect, and somebody waits until the
     /// budget allows the request that follows it. The answer is
-    /// [`WebhookOutcome::Applied`] then. It does not wait for the pauses of a slowdown: it
+    /// [`WaiterReply::Applied`] then. It does not wait for the pauses of a slowdown: it
     /// is part of a request that has waited for them.
     Redirect {
         /// Who is to be answered.
         waiter: W,
     },
-    /// An operator gives an event up. The answer is [`WebhookOutcome::Skipped`] once that
-    /// is on disk, [`WebhookOutcome::Unknown`] if no such event is pending, or
-    /// [`WebhookOutcome::PendingAt`] if a sink must be named.
+    /// An operator gives an event up. The answer is [`WaiterReply::Skipped`] once that
+    /// is on disk, [`WaiterReply::Unknown`] if no such event is pending, or
+    /// [`WaiterReply::PendingAt`] if a sink must be named.
     Skip {
         /// Which.
         request: SkipRequest,
@@ -119,7 +119,7 @@ pub enum Effect<W> {
         /// Who.
         waiter: W,
         /// The answer.
-        outcome: WebhookOutcome,
+        outcome: WaiterReply,
     },
     /// Show these to those who listen: they are on disk.
     Show(Vec<Event>),
@@ -159,7 +159,7 @@ pub enum Effect<W> {
 
 /// The answer to somebody who waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WebhookOutcome {
+pub enum WaiterReply {
     /// What was asked for is on disk.
     Applied,
     /// Neither the API nor the schedule knows the dispatch.

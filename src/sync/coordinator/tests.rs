@@ -226,7 +226,7 @@ fn who_asks_for_what_the_same_commit_brings_is_not_told_that_it_is_unknown() {
         _ => None,
     });
     let unknown: Vec<_> = outcomes
-        .filter(|(_, outcome)| **outcome == WebhookOutcome::Unknown)
+        .filter(|(_, outcome)| **outcome == WaiterReply::Unknown)
         .collect();
     assert_eq!(unknown, []);
 }

@@ -9,10 +9,10 @@ use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::Asked;
 use crate::store::{Batch, StoreError, Stored};
-use crate::sync::batch_builder::{BatchBuilder, Committed, Job, UnderWay};
+use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
 
-/// How long the disk is left alone after it failed.
+/// How long after a failed commit only observations cause another one.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// When old events of sites and of the daemon are deleted first: not while the
@@ -29,7 +29,7 @@ pub(super) struct Writing {
     term: u64,
     rules: Rules,
     pub committed: Committed,
-    under_way: Option<UnderWay>,
+    under_way: Option<CommitUnderWay>,
     /// What is to be written next, on top of that.
     next: Option<BatchBuilder>,
     /// Observations that are not taken in yet.
@@ -47,15 +47,15 @@ pub(super) enum Begun {
     /// This. There is one commit at a time.
     Commit(Box<Batch>),
     /// What was taken in changes nothing on disk.
-    Empty(Box<UnderWay>),
+    Empty(Box<CommitUnderWay>),
 }
 
 /// How a commit ended.
 pub(super) enum Ended {
     /// It is on disk.
-    Written(Box<UnderWay>),
+    Written(Box<CommitUnderWay>),
     /// It is not, for this reason.
-    Failed(Box<UnderWay>, String),
+    Failed(Box<CommitUnderWay>, String),
     /// The store takes no commit of this daemon any more.
     End(StoreError),
 }
@@ -89,8 +89,9 @@ impl Writing {
         self.jobs.push_back(job);
     }
 
-    /// The requests whose responses wait until time is caught up with.
-    pub fn put_off(&self) -> impl Iterator<Item = Asked> {
+    /// The requests whose responses wait until all due starts and ends are
+    /// applied.
+    pub fn waiting_requests(&self) -> impl Iterator<Item = Asked> {
         self.jobs.iter().map(|job| job.asked)
     }
 

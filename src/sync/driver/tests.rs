@@ -207,9 +207,8 @@ impl Running {
 
     /// Waits until polls are refused for the stop.
     async fn sees_the_stop(&self) {
-        let polling = async {
-            while !matches!(self.inbox.poll().await, WebhookOutcome::Unavailable { .. }) {}
-        };
+        let polling =
+            async { while !matches!(self.inbox.poll().await, WaiterReply::Unavailable { .. }) {} };
         timeout(PATIENCE, polling).await.expect("polls are refused");
     }
 
@@ -295,10 +294,10 @@ async fn a_webhook_that_is_being_looked_up_is_answered_and_later_ones_are_told_t
     running.sees_the_stop().await;
     let late = webhook(2);
     let polled = running.inbox.poll().await;
-    assert_eq!(first.await.unwrap(), WebhookOutcome::Applied);
+    assert_eq!(first.await.unwrap(), WaiterReply::Applied);
     for outcome in [late.await.unwrap(), polled] {
         assert!(
-            matches!(outcome, WebhookOutcome::Unavailable { .. }),
+            matches!(outcome, WaiterReply::Unavailable { .. }),
             "{outcome:?}"
         );
     }

@@ -127,7 +127,7 @@ fn a_lower_number_is_taken_over_ten_seconds_later_though_no_webhook_comes() {
 fn a_webhook_about_what_cannot_be_read_is_fetched_once_more_and_then_refused() {
     let shown = |doubts| Reading::InPart {
         dispatch: Arc::new(dispatch("a", 100)),
-        doubts,
+        unread: doubts,
     };
     let unreadable = Reading::Unreadable {
         id: id("a"),
@@ -173,7 +173,7 @@ fn a_webhook_whose_look_up_says_more_than_the_list_that_overtook_it_is_fetched_a
     let whole = || with_site(dispatch("a", 100));
     let in_part = Reading::InPart {
         dispatch: Arc::new(dispatch("a", 100)),
-        doubts: UnreadParts {
+        unread: UnreadParts {
             sites: true,
             ..UnreadParts::default()
         },
@@ -306,7 +306,7 @@ fn what_most_of_a_list_lacks_is_shown_and_not_looked_up() {
     assert_eq!(looked_up(&mut world, 100, empty), [0; 0]);
     let schedule = world.coordinator.view().schedule;
     assert_eq!(schedule.mass_absence().map(|mass| mass.absent), Some(30));
-    assert_eq!(schedule.in_doubt(crate::model::Claim::Absent), 30);
+    assert_eq!(schedule.in_doubt(crate::model::DoubtKind::Absent), 30);
 }
 
 #[test]

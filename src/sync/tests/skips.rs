@@ -51,7 +51,7 @@ fn what_was_given_up_is_in_the_history_before_the_operator_is_answered() {
     world.commit();
     assert!(matches!(
         world.replies[..],
-        [("operator", WebhookOutcome::Skipped(_))]
+        [("operator", WaiterReply::Skipped(_))]
     ));
     world.until(world.now + 5000);
     assert!(world.commits.iter().all(|batch| batch.skipped.is_empty()));
@@ -69,6 +69,6 @@ fn a_commit_that_fails_loses_nothing_of_what_was_given_up() {
     world.commit();
     assert!(matches!(
         world.replies[..],
-        [("operator", WebhookOutcome::Skipped(_))]
+        [("operator", WaiterReply::Skipped(_))]
     ));
 }

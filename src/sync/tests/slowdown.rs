@@ -49,7 +49,7 @@ fn an_api_that_fails_as_a_whole_is_not_asked_for_every_webhook() {
         world.webhook("late", "d");
         world.until(world.now + 5000);
         let (_, outcome) = world.replies.last().unwrap();
-        let WebhookOutcome::Unavailable { retry_after, .. } = outcome else {
+        let WaiterReply::Unavailable { retry_after, .. } = outcome else {
             panic!("{outcome:?}");
         };
         assert!(*retry_after >= Duration::from_secs(1), "{retry_after:?}");
@@ -134,7 +134,7 @@ fn settled(world: &mut World) -> usize {
     let outcomes = std::mem::take(&mut world.replies);
     let settled = outcomes
         .iter()
-        .filter(|(_, outcome)| *outcome == WebhookOutcome::Applied);
+        .filter(|(_, outcome)| *outcome == WaiterReply::Applied);
     settled.count()
 }
 
@@ -180,7 +180,7 @@ fn a_redirect_waits_for_no_pause_of_a_slowdown_but_for_silence_and_for_none_at_t
         outcomes
             .iter()
             .any(|(waiter, outcome)| *waiter == "redirect"
-                && matches!(outcome, WebhookOutcome::Unavailable { .. })),
+                && matches!(outcome, WaiterReply::Unavailable { .. })),
         "{outcomes:?}"
     );
 }

@@ -58,7 +58,7 @@ pub(super) fn read_sites(
     elements: &[&RawValue],
     known: &mut Sites,
     dispatch: &DispatchId,
-    doubts: &mut UnreadParts,
+    unread: &mut UnreadParts,
     problems: &mut Problems,
 ) -> Vec<Arc<Site>> {
     let mut sites = Vec::with_capacity(elements.len());
@@ -66,7 +66,7 @@ pub(super) fn read_sites(
         match known.read(raw) {
             Ok(ReadSite { site, faults }) => {
                 for (part, field, reason) in faults {
-                    doubts.names |= part == Part::Detail;
+                    unread.names |= part == Part::Detail;
                     problems.push(Some(dispatch), part, || {
                         format!("site {}: {field}: {reason}", site.id)
                     });
@@ -74,7 +74,7 @@ pub(super) fn read_sites(
                 sites.push(site);
             }
             Err(reason) => {
-                doubts.sites = true;
+                unread.sites = true;
                 problems.push(Some(dispatch), Part::Site, || {
                     format!("site number {}: {reason}", index + 1)
                 });

@@ -46,7 +46,7 @@ fn counts(problems: &Problems) -> &Unreadable {
 /// The first dispatch of a list, which could be read in part.
 fn in_part(list: &List) -> (&Dispatch, UnreadParts) {
     match &list.readings()[0] {
-        Reading::InPart { dispatch, doubts } => (dispatch, *doubts),
+        Reading::InPart { dispatch, unread } => (dispatch, *unread),
         other => panic!("{other:?}"),
     }
 }
@@ -171,10 +171,10 @@ fn another_order_of_sites_is_no_change() {
 fn a_site_that_cannot_be_told_is_left_out_and_that_is_a_doubt() {
     let sites = json!([{"id": "a"}, {"name": "no id"}, 7, {"id": "b", "commitment": "much"}]);
     let (list, problems) = list(&[with("sites", sites)]);
-    let (dispatch, doubts) = in_part(&list);
+    let (dispatch, unread) = in_part(&list);
     assert_eq!(dispatch.sites.len(), 2);
     assert_eq!(dispatch.sites[1].commitment, None);
-    assert!(doubts.sites && !doubts.names);
+    assert!(unread.sites && !unread.names);
     assert_eq!((counts(&problems).sites, counts(&problems).amounts), (2, 1));
 }
 
@@ -190,9 +190,9 @@ fn sites_that_are_no_list_are_in_doubt_and_the_rest_of_the_dispatch_is_used() {
     let bad = bad.into_iter().map(|bad| with("sites", bad));
     for bad in bad.chain([without("sites")]) {
         let (list, problems) = list(&[bad]);
-        let (dispatch, doubts) = in_part(&list);
+        let (dispatch, unread) = in_part(&list);
         assert_eq!(dispatch.modification_number, Some(3));
-        assert!(dispatch.sites.is_empty() && doubts.sites);
+        assert!(dispatch.sites.is_empty() && unread.sites);
         assert_eq!(counts(&problems).sites, 1);
     }
     assert!(read(with("sites", json!([]))).sites.is_empty());
@@ -241,14 +241,14 @@ fn details_that_cannot_be_read_are_in_doubt_and_reported() {
     ];
     for (dispatch, what) in cases {
         let (list, problems) = list(std::slice::from_ref(&dispatch));
-        let (_, doubts) = in_part(&list);
+        let (_, unread) = in_part(&list);
         let expected = UnreadParts {
             names: what == "names",
             program: what == "program",
             creation_time: what == "creation_time",
             ..UnreadParts::default()
         };
-        assert_eq!(doubts, expected, "{dispatch}");
+        assert_eq!(unread, expected, "{dispatch}");
         assert_eq!(counts(&problems).details, 1, "{dispatch}");
         assert!(
             !list.readings()[0].leaves_open(),

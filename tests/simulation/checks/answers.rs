@@ -126,9 +126,9 @@ impl Answers {
     }
 
     /// All that waits goes into a commit, except for what is put off to the next.
-    pub fn commit_begun(&mut self, put_off: &[Asked]) {
+    pub fn commit_begun(&mut self, waiting_requests: &[Asked]) {
         for answered in &mut self.told {
-            if answered.progress == Progress::Waits && !put_off.contains(&answered.asked) {
+            if answered.progress == Progress::Waits && !waiting_requests.contains(&answered.asked) {
                 answered.progress = Progress::InCommit;
             }
         }

@@ -28,7 +28,7 @@ use dispatchd::clock::Mono;
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::model::{Asked, Event};
 use dispatchd::store::Batch;
-use dispatchd::sync::{Input, View, WebhookOutcome};
+use dispatchd::sync::{Input, View, WaiterReply};
 use dispatchd::voltus::{ApiError, ApiResponse, Question};
 
 /// The watchers of one run. They see what passes between daemon and world,
@@ -195,8 +195,13 @@ impl Checks {
     }
 
     /// A commit begins, without the answers that are put off to the next.
-    pub fn commit_begun(&mut self, batch: &Batch, put_off: &[Asked], now: Duration) -> Checked {
-        self.answers.commit_begun(put_off);
+    pub fn commit_begun(
+        &mut self,
+        batch: &Batch,
+        waiting_requests: &[Asked],
+        now: Duration,
+    ) -> Checked {
+        self.answers.commit_begun(waiting_requests);
         self.writing.clone_from(&batch.events);
         self.durable.numbered();
         self.durable.may_follow(batch, now)
@@ -253,7 +258,7 @@ impl Checks {
     pub fn replied(
         &mut self,
         waiter: u64,
-        outcome: &WebhookOutcome,
+        outcome: &WaiterReply,
         wall: DateTime<Utc>,
         now: Duration,
     ) -> Checked {

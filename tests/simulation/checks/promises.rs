@@ -10,7 +10,7 @@ use crate::oracle;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, Violation, must};
 use dispatchd::model::{Answer, Asked, Dispatch, DispatchId, Entry, Reading};
-use dispatchd::sync::{Input, WebhookOutcome};
+use dispatchd::sync::{Input, WaiterReply};
 use dispatchd::voltus::ApiResponse;
 
 /// How late an answer may be.
@@ -105,7 +105,7 @@ impl Promises {
     pub(super) fn replied(
         &mut self,
         waiter: u64,
-        outcome: &WebhookOutcome,
+        outcome: &WaiterReply,
         durable: &Durable,
         wall: DateTime<Utc>,
         now: Duration,
@@ -131,7 +131,7 @@ impl Promises {
                 .iter()
                 .any(|(at, _, answer)| *at >= came && matches!(answer, Answer::List(_)));
             return must(
-                polled || *outcome != WebhookOutcome::Applied,
+                polled || *outcome != WaiterReply::Applied,
                 now,
                 "who asks for a poll is answered after it",
                 || format!("waiter {waiter} came at {came:?}"),
@@ -147,20 +147,18 @@ impl Promises {
         let since: Vec<_> = self.told.iter().filter(|(at, ..)| *at >= came).collect();
         let entry = durable.entries.get(&id).map(|entry| &**entry);
         let kept = match outcome {
-            WebhookOutcome::Applied => since.iter().any(|(_, asked, answer)| {
+            WaiterReply::Applied => since.iter().any(|(_, asked, answer)| {
                 // What was over may have been dropped for its age just now.
                 let dropped = durable.dropped.contains(&id);
                 let over = entry.is_none() && dropped && *answer == Answer::Gone(id.clone());
                 over || self.is_kept(&id, *asked, answer, entry, wall)
             }),
-            WebhookOutcome::Unknown => {
+            WaiterReply::Unknown => {
                 let gone = |answer: &Answer| *answer == Answer::Gone(id.clone());
                 entry.is_none() && since.iter().any(|(.., answer)| gone(answer))
             }
-            WebhookOutcome::Unavailable { .. } | WebhookOutcome::Busy => true,
-            WebhookOutcome::Pending(_)
-            | WebhookOutcome::Skipped(_)
-            | WebhookOutcome::PendingAt(_) => false,
+            WaiterReply::Unavailable { .. } | WaiterReply::Busy => true,
+            WaiterReply::Pending(_) | WaiterReply::Skipped(_) | WaiterReply::PendingAt(_) => false,
         };
         must(kept, now, "a 200 is given for what is on disk", || {
             format!("{outcome:?} for {id} to waiter {waiter}, on disk {entry:?}")

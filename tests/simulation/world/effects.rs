@@ -9,7 +9,7 @@ use crate::scenario::DiskFault;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Start};
 use dispatchd::store::{Batch, StoreReader};
-use dispatchd::sync::{Effect, WebhookOutcome};
+use dispatchd::sync::{Effect, WaiterReply};
 
 impl World {
     pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {
@@ -91,10 +91,11 @@ impl World {
             || "a second commit was begun".into(),
         )?;
         let daemon = self.daemon.iter();
-        let put_off: Vec<_> = daemon
-            .flat_map(|daemon| daemon.coordinator().put_off())
+        let waiting_requests: Vec<_> = daemon
+            .flat_map(|daemon| daemon.coordinator().waiting_requests())
             .collect();
-        self.checks.commit_begun(&batch, &put_off, self.now)?;
+        self.checks
+            .commit_begun(&batch, &waiting_requests, self.now)?;
         self.batch = Some(batch);
         if let Some(daemon) = &mut self.daemon {
             daemon.writing = true;
@@ -139,13 +140,13 @@ impl World {
         });
     }
 
-    pub(super) fn reply(&mut self, waiter: u64, outcome: &WebhookOutcome) -> Checked {
+    pub(super) fn reply(&mut self, waiter: u64, outcome: &WaiterReply) -> Checked {
         self.trace
             .line(self.now, || format!("  replies to {waiter}: {outcome:?}"));
         let wall = self.wall();
         self.checks.replied(waiter, outcome, wall, self.now)?;
         if let Some((id, number, attempt)) = self.waiting.remove(&waiter)
-            && *outcome != WebhookOutcome::Applied
+            && *outcome != WaiterReply::Applied
         {
             self.resend(id, number, attempt);
         }

@@ -9,7 +9,7 @@ use crate::model::DispatchId;
 
 /// How many look-ups are under way at once. The budget bounds them as well; this
 /// is for when the operator has raised it.
-const AT_ONCE: usize = 64;
+const MOST_LOOK_UPS: usize = 64;
 
 /// While webhooks wait, one look-up in so many is a check: a flood of webhooks
 /// must not put off for ever what the checks are to find out.
@@ -41,7 +41,7 @@ pub(super) struct LookUp {
 /// The look-ups that webhooks wait for, and all that are under way. There is one
 /// at a time for each id.
 #[derive(Debug, Default)]
-pub(super) struct Fetcher {
+pub(super) struct LookUps {
     wanted: BTreeMap<DispatchId, Vec<Ticket>>,
     /// The ids that are wanted and not under way, the longest waiting first. An
     /// id that is not wanted any more is passed over.
@@ -55,7 +55,7 @@ pub(super) struct Fetcher {
     newest: Ticket,
 }
 
-impl Fetcher {
+impl LookUps {
     /// A webhook waits for a look-up of `id` that is issued from now on.
     pub fn want(&mut self, id: &DispatchId, ticket: Ticket) {
         self.newest = self.newest.max(ticket);
@@ -79,7 +79,7 @@ impl Fetcher {
 
     /// Whether another look-up may be issued.
     pub fn has_room(&self) -> bool {
-        self.under_way.len() < AT_ONCE
+        self.under_way.len() < MOST_LOOK_UPS
     }
 
     /// Whether a check is due before the next webhook.
@@ -190,54 +190,54 @@ mod tests {
         std::array::from_fn(|_| waiters.add((), Mono::ZERO))
     }
 
-    fn go(fetcher: &mut Fetcher) -> Option<DispatchId> {
-        let next = fetcher.next_webhook(|_| true)?;
-        fetcher.issue(&next, Why::Webhook);
+    fn go(look_ups: &mut LookUps) -> Option<DispatchId> {
+        let next = look_ups.next_webhook(|_| true)?;
+        look_ups.issue(&next, Why::Webhook);
         Some(next)
     }
 
-    fn ended(fetcher: &mut Fetcher, text: &str) -> Vec<Ticket> {
-        fetcher.ended(&id(text)).unwrap().tickets
+    fn ended(look_ups: &mut LookUps, text: &str) -> Vec<Ticket> {
+        look_ups.ended(&id(text)).unwrap().tickets
     }
 
     #[test]
     fn webhooks_for_one_id_share_a_fetch_that_is_issued_after_all_of_them() {
         let [first, second, third] = tickets();
-        let mut fetcher = Fetcher::default();
-        fetcher.want(&id("a"), first);
-        fetcher.want(&id("a"), second);
-        assert_eq!(go(&mut fetcher), Some(id("a")));
-        fetcher.want(&id("a"), third);
-        assert_eq!(go(&mut fetcher), None, "one fetch an id at a time");
-        assert_eq!(ended(&mut fetcher, "a"), [first, second]);
-        assert_eq!(go(&mut fetcher), Some(id("a")));
-        assert_eq!(ended(&mut fetcher, "a"), [third]);
-        assert_eq!(go(&mut fetcher), None);
+        let mut look_ups = LookUps::default();
+        look_ups.want(&id("a"), first);
+        look_ups.want(&id("a"), second);
+        assert_eq!(go(&mut look_ups), Some(id("a")));
+        look_ups.want(&id("a"), third);
+        assert_eq!(go(&mut look_ups), None, "one fetch an id at a time");
+        assert_eq!(ended(&mut look_ups, "a"), [first, second]);
+        assert_eq!(go(&mut look_ups), Some(id("a")));
+        assert_eq!(ended(&mut look_ups, "a"), [third]);
+        assert_eq!(go(&mut look_ups), None);
     }
 
     #[test]
     fn a_check_takes_along_the_webhooks_that_wait_for_its_id() {
         let [ticket] = tickets();
-        let mut fetcher = Fetcher::default();
-        fetcher.want(&id("a"), ticket);
-        fetcher.issue(&id("a"), Why::Check);
-        let look_up = fetcher.ended(&id("a")).unwrap();
+        let mut look_ups = LookUps::default();
+        look_ups.want(&id("a"), ticket);
+        look_ups.issue(&id("a"), Why::Check);
+        let look_up = look_ups.ended(&id("a")).unwrap();
         assert_eq!((look_up.why, look_up.tickets), (Why::Webhook, vec![ticket]));
     }
 
     #[test]
     fn a_check_has_its_turn_after_three_look_ups_for_webhooks() {
         let [ticket] = tickets();
-        let mut fetcher = Fetcher::default();
+        let mut look_ups = LookUps::default();
         let mut turns = Vec::new();
         for number in 0..8 {
-            fetcher.want(&id(&format!("w{number}")), ticket);
-            turns.push(fetcher.is_turn_of_checks());
-            if fetcher.is_turn_of_checks() {
-                fetcher.issue(&id("check"), Why::Check);
-                fetcher.ended(&id("check"));
+            look_ups.want(&id(&format!("w{number}")), ticket);
+            turns.push(look_ups.is_turn_of_checks());
+            if look_ups.is_turn_of_checks() {
+                look_ups.issue(&id("check"), Why::Check);
+                look_ups.ended(&id("check"));
             }
-            go(&mut fetcher);
+            go(&mut look_ups);
         }
         let expected = [false, false, false, true, false, false, true, false];
         assert_eq!(turns, expected);
@@ -245,26 +245,26 @@ mod tests {
 
     #[test]
     fn a_check_that_failed_waits_ten_seconds() {
-        let mut fetcher = Fetcher::default();
+        let mut look_ups = LookUps::default();
         let at = Duration::from_secs;
-        fetcher.issue(&id("a"), Why::Check);
-        assert!(!fetcher.may_check(&id("a"), at(0)), "it is under way");
-        fetcher.ended(&id("a"));
-        fetcher.check_failed(&id("a"), at(1));
-        assert!(!fetcher.may_check(&id("a"), at(10)));
-        assert!(fetcher.may_check(&id("b"), at(10)));
-        assert!(fetcher.may_check(&id("a"), at(11)));
+        look_ups.issue(&id("a"), Why::Check);
+        assert!(!look_ups.may_check(&id("a"), at(0)), "it is under way");
+        look_ups.ended(&id("a"));
+        look_ups.check_failed(&id("a"), at(1));
+        assert!(!look_ups.may_check(&id("a"), at(10)));
+        assert!(look_ups.may_check(&id("b"), at(10)));
+        assert!(look_ups.may_check(&id("a"), at(11)));
     }
 
     #[test]
     fn what_nobody_waits_for_any_more_is_not_fetched() {
         let [gone, waiting] = tickets();
-        let mut fetcher = Fetcher::default();
-        fetcher.want(&id("a"), gone);
-        fetcher.want(&id("b"), gone);
-        fetcher.want(&id("b"), waiting);
+        let mut look_ups = LookUps::default();
+        look_ups.want(&id("a"), gone);
+        look_ups.want(&id("b"), gone);
+        look_ups.want(&id("b"), waiting);
         assert_eq!(
-            fetcher.next_webhook(|ticket| ticket == waiting),
+            look_ups.next_webhook(|ticket| ticket == waiting),
             Some(id("b"))
         );
     }
@@ -272,30 +272,30 @@ mod tests {
     #[test]
     fn a_list_answers_those_who_came_before_it_was_asked_for() {
         let [early, late] = tickets();
-        let mut fetcher = Fetcher::default();
-        fetcher.want(&id("a"), early);
-        fetcher.want(&id("a"), late);
-        fetcher.want(&id("b"), early);
-        assert!(fetcher.answered_by_list(late, |_| false).is_empty());
+        let mut look_ups = LookUps::default();
+        look_ups.want(&id("a"), early);
+        look_ups.want(&id("a"), late);
+        look_ups.want(&id("b"), early);
+        assert!(look_ups.answered_by_list(late, |_| false).is_empty());
         assert_eq!(
-            fetcher.answered_by_list(late, |_| true),
+            look_ups.answered_by_list(late, |_| true),
             [(early, id("a")), (early, id("b"))]
         );
-        assert_eq!(go(&mut fetcher), Some(id("a")));
-        assert_eq!(go(&mut fetcher), None);
+        assert_eq!(go(&mut look_ups), Some(id("a")));
+        assert_eq!(go(&mut look_ups), None);
     }
 
     #[test]
     fn look_ups_at_once_are_bounded() {
         let [ticket] = tickets();
-        let mut fetcher = Fetcher::default();
+        let mut look_ups = LookUps::default();
         let mut issued = 0;
         for number in 0..100 {
-            fetcher.want(&id(&format!("d{number}")), ticket);
-            if fetcher.has_room() {
-                issued += usize::from(go(&mut fetcher).is_some());
+            look_ups.want(&id(&format!("d{number}")), ticket);
+            if look_ups.has_room() {
+                issued += usize::from(go(&mut look_ups).is_some());
             }
         }
-        assert_eq!(issued, AT_ONCE);
+        assert_eq!(issued, MOST_LOOK_UPS);
     }
 }
