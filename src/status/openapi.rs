@@ -93,6 +93,26 @@ mod tests {
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
 
+    /// What the description allows is accepted, and a number that is too large for
+    /// us is not.
+    #[test]
+    fn every_number_that_can_be_asked_for_has_bounds() {
+        let document = document().unwrap();
+        let operations = document["paths"].as_object().unwrap().values();
+        let operations = operations.flat_map(|path| path.as_object().unwrap().values());
+        let parameters = operations.filter_map(|one| one["parameters"].as_array());
+        let mut numbers = 0;
+        for parameter in parameters.flatten() {
+            let schema = &parameter["schema"];
+            if schema["type"] == "integer" {
+                numbers += 1;
+                let bounds = ["minimum", "maximum"].map(|bound| schema[bound].is_u64());
+                assert_eq!(bounds, [true, true], "{parameter}");
+            }
+        }
+        assert_eq!(numbers, 2);
+    }
+
     #[test]
     fn a_client_that_has_it_is_not_sent_it_again() {
         let reply = show(&HeaderMap::new());

@@ -91,7 +91,7 @@ impl Reach {
         }
     }
 
-    /// When [`leave`](Self::leave) says more, if nothing ends before.
+    /// When [`allowance`](Self::allowance) says more, if nothing ends before.
     pub fn more_at(&self, oldest: Option<Mono>) -> Option<Mono> {
         match &self.down {
             Some(down) => Some(match down.probes.len() {
