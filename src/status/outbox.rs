@@ -74,8 +74,11 @@ fn read(query: &str) -> Result<PendingRequest, String> {
         match &*name {
             "sink" => request.sink = Some(value.into_owned()),
             "after" => {
-                let after = value.parse();
-                request.after = after.map_err(|_| format!("after={value}: not a position"))?;
+                // Positions fit a signed integer, as the description says.
+                let after = value.parse::<i64>().ok();
+                request.after = after
+                    .and_then(|after| u64::try_from(after).ok())
+                    .ok_or_else(|| format!("after={value}: not a position"))?;
             }
             "limit" => {
                 let limit = value.parse().ok();
