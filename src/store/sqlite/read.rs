@@ -87,7 +87,7 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         Ok(())
     })?;
     // Rows of version 4 and before have one position each.
-    let beyond = "SELECT sink, position, max(position, upto) FROM done_beyond";
+    let beyond = "SELECT sink, position, max(position, upto) FROM settled_beyond";
     each(beyond, &mut |sink, mut cells| {
         sink.done_beyond.insert(cells.value()?, cells.value()?);
         Ok(())

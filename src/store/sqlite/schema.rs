@@ -58,7 +58,7 @@ CREATE TABLE sinks (
     sink TEXT PRIMARY KEY,
     settled INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE done_beyond (
+CREATE TABLE settled_beyond (
     sink TEXT NOT NULL,
     position INTEGER NOT NULL,
     PRIMARY KEY (sink, position)
@@ -137,7 +137,7 @@ ALTER TABLE events ADD COLUMN unconditional INTEGER NOT NULL DEFAULT 0;
 ",
     "
 -- A row holds a range of positions: few, although one event may be pending for long.
-ALTER TABLE done_beyond ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settled_beyond ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
 -- In milliseconds. Where it was not stored, the longest that was possible.
 ALTER TABLE retries ADD COLUMN pause INTEGER NOT NULL DEFAULT 60000;
 ",

@@ -84,7 +84,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
          ALTER TABLE events RENAME TO new_events;
          CREATE TEMP TABLE old AS SELECT * FROM daemon;
          DROP TABLE daemon; DROP TABLE sites; DROP TABLE sinks;
-         DROP TABLE done_beyond; DROP TABLE retries; DROP TABLE told; DROP TABLE skipped;
+         DROP TABLE settled_beyond; DROP TABLE retries; DROP TABLE told; DROP TABLE skipped;
          {}
          INSERT INTO daemon SELECT * FROM old;
          INSERT INTO dispatches
@@ -130,7 +130,7 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE dispatches DROP COLUMN created;
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
-         ALTER TABLE done_beyond DROP COLUMN upto;
+         ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
          PRAGMA user_version = 2",
@@ -154,7 +154,7 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
     folder.edit(
         "ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
-         ALTER TABLE done_beyond DROP COLUMN upto;
+         ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
          PRAGMA user_version = 3",
@@ -407,4 +407,22 @@ fn a_daemon_that_was_replaced_lets_no_events_go() {
     folder.edit("UPDATE daemon SET term = term + 1");
     assert!(matches!(store.tidy(), Err(StoreError::Fenced)));
     assert_eq!(count(&folder, "true"), 3001);
+}
+
+/// Files of every version exist: a step that was released is never edited.
+#[test]
+fn the_steps_that_were_released_are_what_they_were() {
+    let hashes: Vec<String> = MIGRATIONS
+        .iter()
+        .map(|step| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(step.as_bytes())))
+        .collect();
+    let released = [
+        "afbb3568d12465a3",
+        "261ece10d258eee2",
+        "4639c803b0b12568",
+        "c08c792ed6061875",
+        "6417df5eba47d2af",
+        "d2d934960c2c6494",
+    ];
+    assert_eq!(hashes, released);
 }

@@ -190,10 +190,10 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
         .prepare_cached("INSERT OR REPLACE INTO sinks (sink, settled) VALUES (?1, ?2)")?
         .execute((sink, record.done))?;
     let mut put = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO done_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
+        "INSERT OR REPLACE INTO settled_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
     )?;
-    let mut drop =
-        transaction.prepare_cached("DELETE FROM done_beyond WHERE sink = ?1 AND position = ?2")?;
+    let mut drop = transaction
+        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position = ?2")?;
     for (first, last) in &record.done_beyond {
         match last {
             Some(last) => put.execute((sink, first, last))?,
@@ -201,7 +201,7 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
         };
     }
     transaction
-        .prepare_cached("DELETE FROM done_beyond WHERE sink = ?1 AND position <= ?2")?
+        .prepare_cached("DELETE FROM settled_beyond WHERE sink = ?1 AND position <= ?2")?
         .execute((sink, record.done))?;
     for (lane, retry) in &record.retries {
         match retry {
