@@ -72,7 +72,7 @@ pub(super) enum WaiterOutcome {
 
 /// What is left to do once a batch is committed.
 #[derive(Debug, Default)]
-pub(super) struct Aftermath {
+pub(super) struct AfterCommit {
     pub waiter_outcomes: Vec<(Ticket, DispatchId, WaiterOutcome)>,
     pub doubts: Vec<DoubtChange>,
     /// Changes that the poller found, one for each dispatch.
@@ -86,7 +86,7 @@ pub(super) struct Aftermath {
 #[derive(Debug)]
 pub(super) struct CommitUnderWay {
     pub next: Committed,
-    pub aftermath: Aftermath,
+    pub after_commit: AfterCommit,
     pub events: Vec<Event>,
     pub changes: Vec<Change>,
     pub site_changes: Vec<SiteChange>,
@@ -101,7 +101,7 @@ pub(super) struct BatchBuilder {
     announcer: Announcer,
     entries: BTreeMap<DispatchId, Arc<Entry>>,
     batch: Batch,
-    aftermath: Aftermath,
+    after_commit: AfterCommit,
     changes: Vec<Change>,
     site_changes: Vec<SiteChange>,
     sites: BTreeMap<SiteId, Arc<SiteState>>,
@@ -128,7 +128,7 @@ impl BatchBuilder {
                 expected_revision: base.schedule.revision(),
                 ..Batch::default()
             },
-            aftermath: Aftermath::default(),
+            after_commit: AfterCommit::default(),
             changes: Vec::new(),
             site_changes: Vec::new(),
             sites: BTreeMap::new(),
@@ -198,12 +198,12 @@ impl BatchBuilder {
             } else {
                 self.outcome_of_unchanged(&job.observation, id)
             };
-            self.aftermath
+            self.after_commit
                 .waiter_outcomes
                 .push((*ticket, id.clone(), waiter_outcome));
         }
         if let Some((asked, first)) = job.poll {
-            self.aftermath.polls.push(asked);
+            self.after_commit.polls.push(asked);
             self.poll_succeeded();
             if !first {
                 self.heals(&outcome, &job.tickets);
@@ -212,13 +212,13 @@ impl BatchBuilder {
             // A look-up that a poll asked for.
             self.heals(&outcome, &[]);
         }
-        self.aftermath.doubts.extend(outcome.doubts);
+        self.after_commit.doubts.extend(outcome.doubts);
         self.jobs.push(job);
     }
 
     /// Whether a poll is among what was taken in.
     pub fn polled(&self) -> bool {
-        !self.aftermath.polls.is_empty()
+        !self.after_commit.polls.is_empty()
     }
 
     /// Returns the jobs, to be taken in again: the commit below this batch has
@@ -269,13 +269,13 @@ impl BatchBuilder {
     pub fn finish(mut self, now: Now) -> (Batch, CommitUnderWay) {
         // A later observation of this batch may have added the dispatch that an
         // earlier one did not know.
-        let mut waiter_outcomes = std::mem::take(&mut self.aftermath.waiter_outcomes);
+        let mut waiter_outcomes = std::mem::take(&mut self.after_commit.waiter_outcomes);
         for (_, id, waiter_outcome) in &mut waiter_outcomes {
             if *waiter_outcome == WaiterOutcome::Unknown {
                 *waiter_outcome = self.outcome_of_not_found(id);
             }
         }
-        self.aftermath.waiter_outcomes = waiter_outcomes;
+        self.after_commit.waiter_outcomes = waiter_outcomes;
         let (events, numbering) = self.announcer.finish();
         let mut next = self.next;
         next.numbering = numbering;
@@ -299,7 +299,7 @@ impl BatchBuilder {
         }
         let under_way = CommitUnderWay {
             next,
-            aftermath: self.aftermath,
+            after_commit: self.after_commit,
             events,
             changes: self.changes,
             site_changes: self.site_changes,
@@ -325,8 +325,8 @@ impl BatchBuilder {
         }
         self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
-        self.aftermath.outdated += outcome.outdated;
-        self.aftermath.rewinds += outcome.rewinds;
+        self.after_commit.outdated += outcome.outdated;
+        self.after_commit.rewinds += outcome.rewinds;
         self.behind = self.next_due().is_some_and(|due| due <= self.now.wall);
         outcome
     }
@@ -407,7 +407,7 @@ impl BatchBuilder {
                 }),
             }
         }
-        self.aftermath.heals.extend(healed);
+        self.after_commit.heals.extend(healed);
     }
 
     fn poll_succeeded(&mut self) {

@@ -318,7 +318,7 @@ impl<W> Coordinator<W> {
 
     /// Answers those whose deadline has passed. What they wait for goes on.
     fn answer_late(&mut self, now: Mono) {
-        let late = self.answering.take_late(now);
+        let late = self.answering.waiters.take_late(now);
         if !late.is_empty() {
             self.asking.poller.soon(now);
         }

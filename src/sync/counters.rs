@@ -134,7 +134,7 @@ impl Counters {
                 self.late(kind, due, now);
             }
         }
-        for correction in &done.aftermath.heals {
+        for correction in &done.after_commit.heals {
             let known = before
                 .schedule
                 .get(&correction.id)

@@ -9,7 +9,7 @@ use super::{Coordinator, Effect, WaiterReply};
 use crate::clock::Now;
 use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
-use crate::sync::batch_builder::{Aftermath, CommitUnderWay, WaiterOutcome};
+use crate::sync::batch_builder::{AfterCommit, CommitUnderWay, WaiterOutcome};
 use crate::sync::log;
 use crate::sync::waiters::Ticket;
 
@@ -26,10 +26,10 @@ impl<W> Coordinator<W> {
     /// Nothing of what was built on the commit is kept (rule R5).
     fn commit_failed(&mut self, failed: CommitUnderWay, reason: &str, now: Now) {
         self.delivering.not_written(now.mono);
-        for (ticket, ..) in failed.aftermath.waiter_outcomes {
+        for (ticket, ..) in failed.after_commit.waiter_outcomes {
             self.answering.refuse(ticket, reason);
         }
-        for asked in failed.aftermath.polls {
+        for asked in failed.after_commit.polls {
             let ended = self.asking.poll_failed(
                 asked,
                 reason.to_owned(),
@@ -65,14 +65,14 @@ impl<W> Coordinator<W> {
         if !done.events.is_empty() {
             self.answering.effects.push(Effect::Show(done.events));
         }
-        let Aftermath {
+        let AfterCommit {
             waiter_outcomes,
             doubts,
             heals,
             polls,
             outdated,
             rewinds,
-        } = done.aftermath;
+        } = done.after_commit;
         self.outdated += outdated;
         self.rewinds += rewinds;
         if rewinds > 0 {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{Effect, WaiterReply};
-use crate::clock::Mono;
 use crate::sync::waiters::{Ticket, Waiters};
 
 /// How many may wait at once. More are told to come back.
@@ -48,11 +47,6 @@ impl<W> Answering<W> {
     /// Tells the holder of `ticket` that it could not be done now, and why.
     pub fn refuse(&mut self, ticket: Ticket, reason: &str) {
         self.answer(ticket, unavailable(reason));
-    }
-
-    /// Takes out those whose deadline has passed by `now`.
-    pub fn take_late(&mut self, now: Mono) -> Vec<W> {
-        self.waiters.take_late(now)
     }
 }
 

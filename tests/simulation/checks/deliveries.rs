@@ -11,7 +11,7 @@ use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Sink, Start};
 use dispatchd::model::Event;
 
-/// The lanes and attempts of all sinks.
+/// The queues and attempts of all sinks.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
     sinks: Vec<SubjectQueues>,
@@ -21,7 +21,7 @@ pub(crate) struct Deliveries {
 struct SubjectQueues {
     batch: usize,
     under_way: BTreeMap<u64, Vec<Event>>,
-    /// The positions that have arrived, by lane.
+    /// The positions that have arrived, by subject queue.
     arrived: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// The last of them that arrived before the state was lost or replaced. What the
     /// state says of the receiver may be older.
@@ -43,7 +43,7 @@ struct Tried {
 
 impl Deliveries {
     pub(super) fn new(knobs: &Knobs) -> Self {
-        let lanes = |batch: &usize| SubjectQueues {
+        let queues = |batch: &usize| SubjectQueues {
             batch: *batch,
             under_way: BTreeMap::new(),
             arrived: BTreeMap::new(),
@@ -52,21 +52,21 @@ impl Deliveries {
             attempted: BTreeMap::new(),
         };
         Self {
-            sinks: knobs.batches.iter().map(lanes).collect(),
+            sinks: knobs.batches.iter().map(queues).collect(),
         }
     }
 
     /// The daemon is no more. The next one cannot know whether what is written
     /// down as attempted was: it must take it for done.
     pub(super) fn daemon_gone(&mut self, durable: &Durable) {
-        for (sink, lanes) in self.sinks.iter_mut().enumerate() {
-            lanes.under_way.clear();
+        for (sink, queues) in self.sinks.iter_mut().enumerate() {
+            queues.under_way.clear();
             let written = durable
                 .attempted
                 .iter()
                 .filter(|((name, _), _)| **name == *format!("sink{sink}"));
             for ((_, site), told) in written {
-                let tried = lanes.attempted.entry(Arc::clone(site)).or_insert(Tried {
+                let tried = queues.attempted.entry(Arc::clone(site)).or_insert(Tried {
                     sequence: told.position,
                     owes_release: true,
                     released: 0,
@@ -78,12 +78,12 @@ impl Deliveries {
 
     /// The state was lost or replaced: what it says was attempted counts.
     pub(super) fn state_replaced(&mut self, durable: &Durable) {
-        for lanes in &mut self.sinks {
-            lanes.attempted.clear();
-            lanes.types.clear();
-            let arrived = lanes.arrived.iter();
-            lanes.arrived_before = arrived
-                .filter_map(|(lane, positions)| Some((Arc::clone(lane), *positions.last()?)))
+        for queues in &mut self.sinks {
+            queues.attempted.clear();
+            queues.types.clear();
+            let arrived = queues.arrived.iter();
+            queues.arrived_before = arrived
+                .filter_map(|(key, positions)| Some((Arc::clone(key), *positions.last()?)))
                 .collect();
         }
         self.daemon_gone(durable);
@@ -98,44 +98,44 @@ impl Deliveries {
         durable: &Durable,
         now: Duration,
     ) -> Checked {
-        let Some(lanes) = self.sinks.get_mut(sink) else {
+        let Some(queues) = self.sinks.get_mut(sink) else {
             return Ok(());
         };
         let size = start.events.len();
         must(
-            (1..=lanes.batch).contains(&size),
+            (1..=queues.batch).contains(&size),
             now,
             "a batch is no larger than the sink takes",
             || format!("{size} events for sink{sink}"),
         )?;
         for event in &start.events {
-            let lane = event.subject_key();
-            let busy = lanes.under_way.values().flatten();
+            let key = event.subject_key();
+            let busy = queues.under_way.values().flatten();
             let busy = busy
                 .map(Event::subject_key)
-                .any(|under_way| under_way == lane);
+                .any(|under_way| under_way == key);
             must(!busy, now, "one attempt a subject at a time", || {
-                format!("sink{sink}, {lane}")
+                format!("sink{sink}, {key}")
             })?;
-            lanes.is_the_same(sink, event, durable, now)?;
+            queues.is_the_same(sink, event, durable, now)?;
             if event.family() == "site" {
-                lanes.command(sink, receiver, event, durable, now)?;
+                queues.command(sink, receiver, event, durable, now)?;
             }
         }
-        lanes.under_way.insert(start.attempt, start.events.clone());
+        queues.under_way.insert(start.attempt, start.events.clone());
         Ok(())
     }
 
     /// The daemon is told what came of an attempt.
     pub(super) fn attempted(&mut self, sink: usize, attempt: u64, result: &Attempt) {
-        let Some(lanes) = self.sinks.get_mut(sink) else {
+        let Some(queues) = self.sinks.get_mut(sink) else {
             return;
         };
-        let events = lanes.under_way.remove(&attempt).unwrap_or_default();
+        let events = queues.under_way.remove(&attempt).unwrap_or_default();
         match result {
             Attempt::Delivered => {
                 for event in events.iter().filter(|event| is_release(event)) {
-                    if let Some(tried) = lanes.attempted.get_mut(&event.subject) {
+                    if let Some(tried) = queues.attempted.get_mut(&event.subject) {
                         tried.owes_release = false;
                         tried.released = event.sequence;
                     }
@@ -147,8 +147,8 @@ impl Deliveries {
 
     /// The daemon drops an attempt.
     pub(super) fn abandoned(&mut self, sink: usize, attempt: u64) {
-        if let Some(lanes) = self.sinks.get_mut(sink) {
-            lanes.under_way.remove(&attempt);
+        if let Some(queues) = self.sinks.get_mut(sink) {
+            queues.under_way.remove(&attempt);
         }
     }
 
@@ -160,17 +160,17 @@ impl Deliveries {
         event: &Event,
         now: Duration,
     ) -> Checked {
-        let Some(lanes) = self.sinks.get_mut(sink) else {
+        let Some(queues) = self.sinks.get_mut(sink) else {
             return Ok(());
         };
         if &*event.event_type == "site.adjust" {
             let position = event.position;
-            let late = lanes
+            let late = queues
                 .attempted
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
             // Released by a later event, or before the state was lost or replaced.
-            let before = lanes.arrived_before.get(&event.subject_key()).copied();
+            let before = queues.arrived_before.get(&event.subject_key()).copied();
             let overtaken = receiver.obeyed(&event.subject).is_some_and(|obeyed| {
                 obeyed.position > position || Some(obeyed.position) <= before
             });
@@ -181,12 +181,12 @@ impl Deliveries {
                 || format!("sink{sink}, {}, event {position}", event.subject),
             )?;
         }
-        let arrived = lanes.arrived.entry(event.subject_key()).or_default();
+        let arrived = queues.arrived.entry(event.subject_key()).or_default();
         arrived.insert(event.position);
         Ok(())
     }
 
-    /// Whether what arrives came behind all that was before it in its lane.
+    /// Whether what arrives came behind all that was before it in its key.
     pub fn in_order(
         &self,
         sink: usize,
@@ -194,19 +194,19 @@ impl Deliveries {
         durable: &Durable,
         now: Duration,
     ) -> Checked {
-        let lane = event.subject_key();
+        let key = event.subject_key();
         // What a state has sent that was lost since may come at any time.
         if event.family() == "site"
             || !durable.has(event)
-            || durable.lost.contains(&(sink, Arc::clone(&lane)))
+            || durable.lost.contains(&(sink, Arc::clone(&key)))
         {
             return Ok(());
         }
         let arrived = self
             .sinks
             .get(sink)
-            .and_then(|lanes| lanes.arrived.get(&lane));
-        let positions = durable.owed(&format!("sink{sink}"), &lane);
+            .and_then(|queues| queues.arrived.get(&key));
+        let positions = durable.owed(&format!("sink{sink}"), &key);
         let missing = positions
             .iter()
             .take_while(|position| **position < event.position)
@@ -215,7 +215,7 @@ impl Deliveries {
             missing.is_none(),
             now,
             "dispatch events arrive in order, without gaps",
-            || format!("sink{sink}, {lane}: {} before {missing:?}", event.position),
+            || format!("sink{sink}, {key}: {} before {missing:?}", event.position),
         )
     }
 
@@ -226,24 +226,24 @@ impl Deliveries {
         durable: &Durable,
         now: Duration,
     ) -> Checked {
-        for (sink, (lanes, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
-            for lane in durable.lanes.keys() {
-                if lane.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(lane))) {
+        for (sink, (queues, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
+            for key in durable.queues.keys() {
+                if key.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(key))) {
                     continue;
                 }
-                let arrived = lanes.arrived.get(lane);
+                let arrived = queues.arrived.get(key);
                 let missing = durable
-                    .owed(&format!("sink{sink}"), lane)
+                    .owed(&format!("sink{sink}"), key)
                     .iter()
                     .find(|position| arrived.is_none_or(|all| !all.contains(position)));
                 must(
                     missing.is_none(),
                     now,
                     "every dispatch event is delivered",
-                    || format!("sink{sink}, {lane}: not {missing:?}"),
+                    || format!("sink{sink}, {key}: not {missing:?}"),
                 )?;
             }
-            for (site, tried) in &lanes.attempted {
+            for (site, tried) in &queues.attempted {
                 let obeyed = receiver.obeyed(site);
                 if obeyed.is_some_and(|obeyed| {
                     durable.is_out_of_reach(receiver.stub.name(), site, obeyed)

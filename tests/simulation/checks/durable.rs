@@ -24,8 +24,8 @@ pub(crate) struct Durable {
     pub sync: SyncRecord,
     /// Every event that ever was committed, by position.
     pub events: BTreeMap<u64, Event>,
-    /// The positions of each lane, in order.
-    pub lanes: BTreeMap<Arc<str>, Vec<u64>>,
+    /// The positions of each key, in order.
+    pub queues: BTreeMap<Arc<str>, Vec<u64>>,
     /// Dispatches that were dropped for their age.
     pub dropped: BTreeSet<DispatchId>,
     /// SubjectQueues some of whose events were dropped for their age while the daemon ran
@@ -105,8 +105,8 @@ impl Durable {
     }
 
     /// The positions of a subject queue that a sink is to get.
-    pub fn owed(&self, sink: &str, lane: &str) -> &[u64] {
-        let all = self.lanes.get(lane).map_or(&[][..], |all| all);
+    pub fn owed(&self, sink: &str, key: &str) -> &[u64] {
+        let all = self.queues.get(key).map_or(&[][..], |all| all);
         let behind = self.owed.get(sink).copied().unwrap_or(u64::MAX);
         let from = all.partition_point(|position| *position <= behind);
         all.get(from..).unwrap_or_default()
@@ -136,13 +136,13 @@ impl Durable {
             .iter()
             .map(|id| format!("dispatch/{id}").into());
         let old = batch.forget_before.map(|_| {
-            let lanes = self.lanes.keys();
-            lanes.filter(|lane| lane.starts_with("sync/")).cloned()
+            let queues = self.queues.keys();
+            queues.filter(|key| key.starts_with("sync/")).cloned()
         });
-        let lanes: Vec<Arc<str>> = pruned.chain(old.into_iter().flatten()).collect();
+        let queues: Vec<Arc<str>> = pruned.chain(old.into_iter().flatten()).collect();
         for sink in absent {
             self.lost
-                .extend(lanes.iter().map(|lane| (*sink, Arc::clone(lane))));
+                .extend(queues.iter().map(|key| (*sink, Arc::clone(key))));
         }
     }
 
@@ -180,7 +180,7 @@ impl Durable {
                 term: event.term,
             };
             self.alternates(event, now)?;
-            self.lanes
+            self.queues
                 .entry(event.subject_key())
                 .or_default()
                 .push(event.position);
@@ -206,7 +206,7 @@ impl Durable {
 
     /// The newest event of a site.
     pub fn newest_of_site(&self, site: &str) -> Option<&Event> {
-        let last = self.lanes.get(&*format!("site/{site}"))?.last()?;
+        let last = self.queues.get(&*format!("site/{site}"))?.last()?;
         self.events.get(last)
     }
 
@@ -241,10 +241,7 @@ impl Durable {
         if event.family() != "sync" {
             return Ok(());
         }
-        let last = self
-            .lanes
-            .get("sync/dispatchd")
-            .and_then(|lane| lane.last());
+        let last = self.queues.get("sync/dispatchd").and_then(|key| key.last());
         let last = last.and_then(|last| self.events.get(last));
         let was_stale = last.is_some_and(|last| &*last.event_type == "sync.stale");
         let is_stale = &*event.event_type == "sync.stale";

@@ -57,17 +57,7 @@ impl World {
             Incident::RestoreAll { back } => self.upstream.restore_all(back, now),
             Incident::Junk { dispatch } => {
                 let id = dispatch.map_or_else(|| DispatchId::new("junk").ok(), Upstream::id);
-                if let Some(id) = id {
-                    let attempt = RESENDS;
-                    self.enter(
-                        self.now,
-                        Coming::Webhook {
-                            id,
-                            number,
-                            attempt,
-                        },
-                    );
-                }
+                self.stray_webhook(id, number);
             }
             Incident::Flood { webhooks } => {
                 for nth in 0..webhooks {
@@ -76,17 +66,7 @@ impl World {
                     } else {
                         DispatchId::new(&format!("junk{nth}")).ok()
                     };
-                    if let Some(id) = id {
-                        let attempt = RESENDS;
-                        self.enter(
-                            self.now,
-                            Coming::Webhook {
-                                id,
-                                number,
-                                attempt,
-                            },
-                        );
-                    }
+                    self.stray_webhook(id, number);
                 }
             }
             Incident::PollByHand => {
@@ -155,6 +135,19 @@ impl World {
             Incident::Suspend { lasts } | Incident::Stall { lasts } => self.hold(lasts),
         }
         Ok(())
+    }
+
+    /// A webhook comes at once that no change of a dispatch has caused. It is not
+    /// sent again.
+    fn stray_webhook(&mut self, id: Option<DispatchId>, number: u64) {
+        if let Some(id) = id {
+            let coming = Coming::Webhook {
+                id,
+                number,
+                attempt: RESENDS,
+            };
+            self.enter(self.now, coming);
+        }
     }
 
     pub(super) fn hold(&mut self, lasts: Duration) {
