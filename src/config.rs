@@ -75,6 +75,8 @@ pub struct Config {
     pub status_token: Option<Secret>,
     /// Names beside its own under which the status listener may be asked.
     pub status_hosts: Vec<String>,
+    /// The daemon's name, for people.
+    pub node: String,
 }
 
 /// Where the schedule is kept.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatePath};
@@ -25,10 +26,10 @@ use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::registration::Registration;
-use crate::status::{EventStream, Guard, LongAnswers, Status};
+use crate::status::{EventStream, Guard, Identity, LongAnswers, Status};
 use crate::store::Closed;
 use crate::sync::{Coordinator, Driver, Settings, View};
-use crate::voltus::{Admin, Client, ClientSettings};
+use crate::voltus::{Admin, Client, ClientSettings, Environment};
 
 pub use error::DaemonError;
 use kept::{Kept, stored_error};
@@ -149,6 +150,11 @@ impl Daemon {
             signals,
             long: LongAnswers::new(LONG_ANSWERS),
             scrapes: LongAnswers::new(SCRAPES),
+            identity: Identity {
+                node: config.node.as_str().into(),
+                api_host: api_host(&config.api_url).into(),
+                environment: Environment::of(&config.api_url),
+            },
             started_at: now.wall,
             clock,
         };
@@ -236,6 +242,15 @@ async fn ended(task: &mut Option<JoinHandle<()>>) {
             let _ = task.await;
         }
         None => std::future::pending().await,
+    }
+}
+
+/// The host of the API, with its port if that is not the usual one.
+fn api_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }
 

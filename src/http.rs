@@ -9,7 +9,8 @@ mod reply;
 mod serve;
 
 pub use client::{
-    BodyError, bounded_client, causes, client_builder, client_for, describe, is_loopback, read_body,
+    BodyError, bounded_client, causes, client_builder, client_for, describe, is_loopback,
+    read_body, takes_proxy,
 };
 pub use connection::RequestBody;
 pub use pieces::{Pieces, long_json_reply};

@@ -16,6 +16,7 @@ mod schedule;
 mod sites;
 #[cfg(test)]
 mod testing;
+mod verdict;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,11 +35,22 @@ use crate::http::{
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Timings, View, WaiterReply};
-use crate::voltus::Signals;
+use crate::voltus::{Environment, Signals};
 
 pub use events::EventStream;
 pub use guard::Guard;
 pub use long::LongAnswers;
+
+/// Which daemon this is, and whom it follows.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The daemon's name, for people.
+    pub node: Arc<str>,
+    /// The API's host, with its port if that is not the usual one.
+    pub api_host: Arc<str>,
+    /// What the API's address stands for.
+    pub environment: Environment,
+}
 
 /// What the status listener needs.
 #[derive(Debug, Clone)]
@@ -63,6 +75,8 @@ pub struct Status<C> {
     pub long: LongAnswers,
     /// The same for metrics, which must not wait for what people ask.
     pub scrapes: LongAnswers,
+    /// Which daemon this is.
+    pub identity: Identity,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.

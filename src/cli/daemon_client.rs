@@ -160,7 +160,7 @@ impl DaemonClient {
     }
 
     /// What it is called to operators.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.url.as_str().trim_end_matches('/').to_owned()
     }
 

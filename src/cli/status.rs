@@ -45,30 +45,35 @@ pub(super) struct StatusOptions {
 /// Asks a running daemon how it is.
 pub(super) fn run(options: StatusOptions, matches: &ArgMatches) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "error")?;
-    let access = DaemonAccess::check(options.daemon, matches)
+    let access = DaemonAccess::check_all(options.daemon, matches)
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let client = DaemonClient::new(access)?;
+    let clients = access
+        .into_iter()
+        .map(DaemonClient::new)
+        .collect::<Result<Vec<_>, _>>()?;
     let terminal = std::io::stdout().is_terminal();
     let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let dumb = var("TERM").is_some_and(|term| term == "dumb");
     let style = Style {
         colours: terminal && !dumb && var("NO_COLOR").is_none(),
+        height: None,
     };
     runtime()?.block_on(async {
         if options.watch {
             let tasks = TaskTracker::new();
             let stop = stop::on_signal(&tasks)?;
             let clear = if terminal && !options.json { CLEAR } else { "" };
-            watch(&client, options.json, style, clear, stop).await
+            watch(&clients, options.json, style, clear, stop).await
         } else {
-            let text = look(&client, options.json, style).await?;
+            let text = look(&clients, options.json, style).await?;
             write(&text).map(drop)
         }
     })
 }
 
-/// One look, as text.
-async fn look(client: &DaemonClient, json: bool, style: Style) -> Result<String, AskError> {
+/// One look at the daemon that leads, as text. Says which of the others do not answer.
+async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<String, AskError> {
+    let (client, silent) = leader(clients).await?;
     if json {
         let all = json!({
             "status": client.expect::<Value>(&["status"]).await?,
@@ -82,13 +87,46 @@ async fn look(client: &DaemonClient, json: bool, style: Style) -> Result<String,
         schedule: client.expect(&["schedule"]).await?,
         sites: client.get(&["sites"]).await?,
     };
-    Ok(table::draw(&report, style))
+    let mut text = String::new();
+    if clients.len() > 1 {
+        text += &format!("{} leads\n", client.name());
+    }
+    for error in silent {
+        text += &format!("{error}\n");
+    }
+    let style = Style {
+        height: style
+            .height
+            .map(|height| height.saturating_sub(text.lines().count())),
+        ..style
+    };
+    Ok(text + &table::draw(&report, style))
+}
+
+/// The daemon that leads, or the first one that answers; and why others did not.
+async fn leader(clients: &[DaemonClient]) -> Result<(&DaemonClient, Vec<AskError>), AskError> {
+    let mut answers = None;
+    let mut errors = Vec::new();
+    for client in clients {
+        if clients.len() == 1 {
+            return Ok((client, errors));
+        }
+        match client.expect::<Value>(&["status"]).await {
+            Ok(status) if status["role"] == "leader" => answers = Some(client),
+            Ok(_) => answers = answers.or(Some(client)),
+            Err(error) => errors.push(error),
+        }
+    }
+    match answers {
+        Some(client) => Ok((client, errors)),
+        None => Err(errors.swap_remove(0)),
+    }
 }
 
 /// Looks again and again. That nobody answers is a failure at first, and news
 /// later on: a daemon that is started anew is back in a moment.
 async fn watch(
-    client: &DaemonClient,
+    clients: &[DaemonClient],
     json: bool,
     style: Style,
     clear: &str,
@@ -96,7 +134,10 @@ async fn watch(
 ) -> Result<(), Failure> {
     let mut first = true;
     loop {
-        let Some(looked) = stop.run_until_cancelled(look(client, json, style)).await else {
+        let Some(looked) = stop
+            .run_until_cancelled(look(clients, json, fitting(style, clear)))
+            .await
+        else {
             return Ok(());
         };
         let text = match looked {
@@ -123,5 +164,15 @@ async fn watch(
                 line("").map(drop)
             };
         }
+    }
+}
+
+/// The style for a screen that is redrawn: what is drawn fits it.
+fn fitting(style: Style, clear: &str) -> Style {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let height = size.map(|size| usize::from(size.ws_row));
+    Style {
+        height: height.filter(|height| *height > 0 && !clear.is_empty()),
+        ..style
     }
 }

@@ -10,12 +10,8 @@ use url::Url;
 use super::options::API;
 use super::secrets::{API_KEY, Given, choose, read};
 use super::{ConfigError, Problem, Problems};
-use crate::http::is_loopback;
 use crate::secret::Secret;
-use crate::voltus::ApiKey;
-
-/// The host whose key is public.
-const SANDBOX: &str = "sandbox.voltus.co";
+use crate::voltus::{ApiKey, Environment};
 
 /// The key of the sandbox, and of the stand-in on this machine.
 const SANDBOX_KEY: &str = "secret";
@@ -68,7 +64,7 @@ impl Api {
     /// Whether scenarios may be started there: on the sandbox, or on a stand-in
     /// on this machine.
     pub fn is_sandbox(url: &Url) -> bool {
-        is_loopback(url) || url.host_str() == Some(SANDBOX)
+        Environment::of(url) == Environment::Sandbox
     }
 }
 

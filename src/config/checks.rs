@@ -117,10 +117,17 @@ pub(super) fn check(
                 retain: options.retain,
                 status_token,
                 status_hosts,
+                node: options.node.unwrap_or_else(host_name),
             })
         }
         _ => Err(ConfigError(problems.0)),
     }
+}
+
+/// The name of this machine.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 fn state_path(path: &Path) -> StatePath {

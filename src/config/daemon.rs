@@ -14,9 +14,9 @@ use super::{ConfigError, Problem, Problems};
 /// The options that say how a running daemon is asked.
 #[derive(Debug, Args)]
 pub struct DaemonOptions {
-    /// The status listener of a running daemon
-    #[arg(long, value_name = "URL", env = "DISPATCHD_STATUS_URL", default_value = "http://127.0.0.1:5001", help_heading = STATUS)]
-    pub status_url: String,
+    /// The status listener of a running daemon; repeatable for `dispatchd status`
+    #[arg(long, value_name = "URL", env = "DISPATCHD_STATUS_URL", value_delimiter = ',', default_value = "http://127.0.0.1:5001", help_heading = STATUS)]
+    pub status_url: Vec<String>,
 
     /// The token that it wants to be shown
     #[arg(long, value_name = "T", env = "DISPATCHD_STATUS_TOKEN", hide_env_values = true, help_heading = STATUS)]
@@ -37,14 +37,36 @@ pub struct DaemonAccess {
 }
 
 impl DaemonAccess {
-    /// Checks what the operator wrote. `matches` tell where each value came
-    /// from.
+    /// Checks what the operator wrote for a command that asks one daemon. `matches`
+    /// tell where each value came from.
     ///
     /// # Errors
     /// With all that is wrong.
     pub fn check(options: DaemonOptions, matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let mut all = Self::check_all(options, matches)?;
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => Ok(one),
+            _ => {
+                let problem = "is given more than once; this command asks one daemon";
+                Err(ConfigError(vec![Problem::new("--status-url", problem)]))
+            }
+        }
+    }
+
+    /// The same for a command that asks several daemons.
+    ///
+    /// # Errors
+    /// With all that is wrong.
+    pub fn check_all(
+        options: DaemonOptions,
+        matches: &ArgMatches,
+    ) -> Result<Vec<Self>, ConfigError> {
         let mut problems = Problems::default();
-        let url = problems.take(status_url(&options.status_url));
+        let urls: Vec<Url> = options
+            .status_url
+            .iter()
+            .filter_map(|url| problems.take(status_url(url)))
+            .collect();
         let token = choose(
             &STATUS_TOKEN,
             options.status_token,
@@ -52,11 +74,15 @@ impl DaemonAccess {
             matches,
         );
         let token = problems.take(token.and_then(|given| read(&STATUS_TOKEN, given)));
-        match (url, token) {
-            (Some(url), Some(token)) if problems.0.is_empty() => Ok(Self {
-                url,
-                token: token.map(|token| (*token.get()).clone()),
-            }),
+        match token {
+            Some(token) if problems.0.is_empty() => {
+                let token = token.map(|token| (*token.get()).clone());
+                let access = |url| Self {
+                    url,
+                    token: token.clone(),
+                };
+                Ok(urls.into_iter().map(access).collect())
+            }
             _ => Err(ConfigError(problems.0)),
         }
     }

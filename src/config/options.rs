@@ -119,6 +119,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, allow_hyphen_values = true, help_heading = STATE)]
     pub retain: Duration,
 
+    /// A name for this daemon, for people [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "DISPATCHD_NODE", help_heading = STATE)]
+    pub node: Option<String>,
+
     /// How logs are written, to standard error; RUST_LOG filters them
     #[arg(long, value_name = "FORMAT", env = "DISPATCHD_LOG_FORMAT", default_value = "text", value_enum, help_heading = STATE)]
     pub log_format: LogFormat,

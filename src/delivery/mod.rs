@@ -10,7 +10,7 @@ pub mod sinks;
 
 pub use outbox::{
     Outbox, PendingEvent, Read, RefreshPage, RefreshRead, RefusedEvent, SinkCondition, SinkHealth,
-    Skipped, Start,
+    Skipped, Start, Untold,
 };
 pub use restore::restore;
 pub use sink::{Attempt, Sink};

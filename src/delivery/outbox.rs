@@ -18,6 +18,7 @@
 //! | [`window`], [`reading`] | what is held in memory, and what is read when |
 //! | [`refresh`] | what is sent once more after a new connection |
 //! | [`progress`], [`recording`] | what is done with, and when that is written |
+//! | [`untold`] | which sites wait for a command that was due |
 //! | [`health`], [`pending`] | what operators see and may skip |
 //!
 //! `dispatch.*` and `sync.*` events are all delivered. Site commands are
@@ -39,6 +40,7 @@ mod reach;
 mod reading;
 mod recording;
 mod refresh;
+mod untold;
 mod window;
 
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +56,7 @@ use crate::store::{Retry, SinkState};
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
 pub use pending::{PendingEvent, Skipped};
 pub use refresh::{RefreshPage, RefreshRead};
+pub use untold::Untold;
 pub use window::Read;
 
 use health::HealthBook;
@@ -64,6 +67,7 @@ use queue::{Next, Place, SubjectQueue};
 use reach::{Allowance, Reach};
 use reading::Advance;
 use refresh::Refresh;
+use untold::UntoldSites;
 use window::Window;
 
 /// A site's new command goes at most five seconds after the last attempt of its
@@ -108,6 +112,7 @@ pub struct Outbox {
     progress: Progress,
     health: HealthBook,
     refresh: Refresh,
+    untold: UntoldSites,
     /// Attempts to be abandoned by whoever makes them.
     abandoned: Vec<u64>,
     /// The newest command that was attempted at each site before this start. A
@@ -150,6 +155,7 @@ impl Outbox {
             progress,
             health: HealthBook::new(sink.name()),
             refresh: Refresh::default(),
+            untold: UntoldSites::default(),
             abandoned: Vec::new(),
             attempted_before: state
                 .attempted
@@ -234,6 +240,7 @@ impl Outbox {
         if paused {
             self.hurry(&key, new_command_at.max(now.mono), now);
         }
+        self.watch_wait(&key, false, now);
         self.reach.hurry(NEW_COMMAND_WITHIN, now.mono);
         self.line_up(&key);
     }
@@ -338,7 +345,7 @@ impl Outbox {
             } else {
                 Turn::CommandsFirst
             };
-            let (keys, events) = self.pick(most, one, turn);
+            let (keys, events) = self.pick(most, one, turn, now);
             if events.is_empty() {
                 // The picked command must be recorded first: try another event.
                 if one && turn == Turn::Any && self.is_recording() {
@@ -388,7 +395,13 @@ impl Outbox {
 
     /// Events that may go together: of each subject the next one, `most` at most.
     /// With `one_record`, at most one command is taken up to be written down.
-    fn pick(&mut self, most: usize, one_record: bool, mut turn: Turn) -> (Vec<Key>, Vec<Event>) {
+    fn pick(
+        &mut self,
+        most: usize,
+        one_record: bool,
+        mut turn: Turn,
+        now: Now,
+    ) -> (Vec<Key>, Vec<Event>) {
         let mut keys: Vec<Key> = Vec::new();
         let mut events = Vec::new();
         let mut most = most;
@@ -440,6 +453,7 @@ impl Outbox {
                         self.complete(position);
                     }
                     self.recovered(&key);
+                    self.watch_wait(&key, false, now);
                     self.tidy(&key);
                 }
             }
@@ -486,6 +500,14 @@ impl Outbox {
     pub fn advance(&mut self, now: Now) {
         self.progress.advance(now.mono);
         self.health.advance(now.mono);
+        self.advance_waits(now.mono);
+    }
+
+    /// Somebody has looked whether the receiver is there, and says why nothing can be
+    /// delivered if nothing can.
+    pub fn probed(&mut self, result: Result<(), String>, now: Now) {
+        self.health.probed(result);
+        self.health.advance(now.mono);
     }
 
     /// How deliveries to the sink stand.
@@ -494,6 +516,7 @@ impl Outbox {
         SinkHealth {
             pending,
             oldest_pending,
+            untold: self.untold.sites.clone(),
             ..self.health.health.clone()
         }
     }

@@ -79,6 +79,15 @@ pub trait Sink: Send + Sync + 'static {
         None
     }
 
+    /// Looks whether something could be delivered now, without delivering anything:
+    /// a connection can be made, the program is there and may be run.
+    ///
+    /// # Errors
+    /// Why nothing can be delivered. Holds no secret.
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Tries once to deliver `events`, all of them or none.
     ///
     /// Ends within a bounded time. At most one attempt for a subject is under

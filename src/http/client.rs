@@ -49,6 +49,16 @@ pub fn client_for(
     }
 }
 
+/// Whether [`client_for`] `base` may ask a proxy that the environment names.
+pub fn takes_proxy(base: &Url) -> bool {
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_loopback(base)
+        && names
+            .into_iter()
+            .any(|name| set(name) || set(&name.to_lowercase()))
+}
+
 /// [`client_for`] `base`, whose answers may be silent for `pause` at most.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use warp::reply::Response;
 
-use super::Status;
+use super::{Status, verdict};
 use crate::clock::Clock;
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
@@ -24,6 +24,20 @@ impl<C: Clock + Clone> Status<C> {
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started_at,
             "now": now.wall,
+            "node": self.identity.node,
+            "role": "leader",
+            "leadership": null,
+            "api": {
+                "host": self.identity.api_host,
+                "environment": self.identity.environment.name(),
+            },
+            "verdict": {
+                "schedule": verdict::on_schedule(&view, now),
+                "told": verdict::on_delivery(&view, now),
+            },
+            "untold_sites": verdict::untold_sites(&view),
+            "untold": verdict::untold(&view),
+            "due_commands": verdict::due(&view),
             "sync": {
                 "state": health.state(now.mono).name(),
                 "poll_interval_seconds": health.poll_interval.as_secs_f64(),
@@ -189,6 +203,7 @@ fn delivery(sink: &SinkHealth, now: chrono::DateTime<chrono::Utc>) -> Value {
         "delivered": sink.delivered,
         "failed_attempts": sink.failed_attempts,
         "failing_subjects": sink.failing_subjects,
+        "untold_sites": sink.untold.len(),
         "state": sink.condition.name(),
         "failing": sink.condition == SinkCondition::Failing,
         "last_error": sink.last_error,

@@ -1,7 +1,5 @@
 //! `GET /sites` and `GET /sites/{id}`.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -12,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::LongAnswers;
 use super::cached::Known;
 use super::query::SiteSelection;
+use crate::delivery::SinkHealth;
 use crate::http::{Pieces, json_reply, refusal, unwritten};
 use crate::model::{SiteId, SiteState, rfc3339};
 use crate::sync::View;
@@ -21,7 +20,28 @@ struct One<'a> {
     as_of: DateTime<Utc>,
     revision: u64,
     #[serde(flatten)]
+    site: Shown<'a>,
+}
+
+/// A site, and who has not been told what it must do.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
     site: &'a SiteState,
+    /// The sinks that have acknowledged no due command for ten seconds.
+    untold: Vec<&'a str>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(site: &'a SiteState, sinks: &'a [SinkHealth]) -> Self {
+        let untold = sinks
+            .iter()
+            .filter(|sink| sink.untold.contains_key(site.id.as_str()));
+        Self {
+            site,
+            untold: untold.map(|sink| &*sink.name).collect(),
+        }
+    }
 }
 
 /// The sites that the query asks for.
@@ -37,10 +57,11 @@ pub(super) async fn list(
     };
     let known = Known::read(headers);
     long.written(view.plan.len(), move || {
-        let sites: Vec<&Arc<SiteState>> = view
+        let sites: Vec<Shown> = view
             .plan
             .sites()
             .filter(|site| selection.takes(site))
+            .map(|site| Shown::new(site, &view.sinks))
             .collect();
         let pieces = match Pieces::json(&sites) {
             Ok(pieces) => pieces,
@@ -62,7 +83,8 @@ pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
     let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
         return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
     };
-    let shown = match serde_json::to_vec(site) {
+    let site = Shown::new(site, &view.sinks);
+    let shown = match serde_json::to_vec(&site) {
         Ok(shown) => shown,
         Err(error) => return unwritten(&error),
     };
@@ -130,10 +152,10 @@ mod tests {
             json!({"as_of": "1970-01-01T00:00:00Z", "revision": 0, "sites": [
                 {"id": "a/b c", "name": "Mill", "customer_location_id": "7",
                  "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null,
-                 "commitment_kw": 12, "dispatches": ["dkmq"], "next": null},
+                 "commitment_kw": 12, "dispatches": ["dkmq"], "next": null, "untold": []},
                 {"id": "mill", "name": "Mill", "customer_location_id": "7",
                  "state": "normal", "since": "2026-11-24T10:00:00Z", "until": null,
-                 "commitment_kw": null, "dispatches": [], "next": null},
+                 "commitment_kw": null, "dispatches": [], "next": null, "untold": []},
             ]})
         );
     }

@@ -41,6 +41,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             rewinds: 0,
             look_again_dropped: 0,
             store_error: None,
+            due_commands: Arc::default(),
             counters: Arc::default(),
         }),
     }

@@ -272,6 +272,11 @@ impl<W> Coordinator<W> {
                     outbox.connected(now);
                 }
             }
+            Input::Probed { sink, result } => {
+                if let Some(outbox) = self.delivering.outboxes.get_mut(sink) {
+                    outbox.probed(result, now);
+                }
+            }
             Input::RefreshRead { sink, result } => {
                 if let Some(outbox) = self.delivering.outboxes.get_mut(sink) {
                     outbox.take_refresh(result, now);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WaiterReply};
@@ -27,6 +27,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// How long what is broken off may take to be gone: programs are ended.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether a sink's receiver is there, and how soon again if
+/// it is not.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+const PROBE_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long such a look may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
@@ -196,6 +204,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// When the store has been taken over, or a task died.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         self.watch_connections();
+        self.probe_sinks();
         let mut inputs = Vec::new();
         let mut give_up = None;
         loop {
@@ -272,6 +281,35 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     if connections.changed().await.is_err() {
                         return;
                     }
+                }
+            });
+        }
+    }
+
+    /// Looks every minute whether the sinks' receivers are there, so that one that is
+    /// not is known before there is something to deliver. Ends with the driver.
+    fn probe_sinks(&self) {
+        for (sink, to) in self.sinks.iter().enumerate() {
+            let (to, inbox) = (Arc::clone(to), self.sender.0.downgrade());
+            self.elsewhere.spawn(async move {
+                loop {
+                    let result = match timeout(PROBE_TIMEOUT, to.probe()).await {
+                        Ok(result) => result,
+                        Err(_) => Err(format!(
+                            "no connection within {}",
+                            humantime::format_duration(PROBE_TIMEOUT)
+                        )),
+                    };
+                    let pause = match result {
+                        Ok(()) => PROBE_EVERY,
+                        Err(_) => PROBE_AGAIN,
+                    };
+                    let Some(inbox) = inbox.upgrade() else { return };
+                    if inbox.send(Input::Probed { sink, result }).is_err() {
+                        return;
+                    }
+                    drop(inbox);
+                    sleep(pause).await;
                 }
             });
         }

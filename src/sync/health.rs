@@ -9,6 +9,7 @@ use super::{Counters, PollReport};
 use crate::clock::Mono;
 use crate::delivery::SinkHealth;
 use crate::engine::{Schedule, SitePlan};
+use crate::model::Event;
 use crate::voltus::{Problems, Unreadable};
 
 /// Whether the schedule can be trusted.
@@ -51,7 +52,7 @@ pub struct SlowedDown {
 }
 
 /// How the coordinator is doing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Health {
     /// The time between two polls.
     pub poll_interval: Duration,
@@ -87,6 +88,9 @@ pub struct Health {
     pub look_again_dropped: u64,
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
+    /// Site events of the commit that failed last: commands that are due and cannot be
+    /// sent. Empty while the store takes writes.
+    pub due_commands: Arc<[Event]>,
     /// What was done since the start.
     pub counters: Arc<Counters>,
 }

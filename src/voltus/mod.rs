@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod connections;
+mod environment;
 mod error;
 mod key;
 mod limiter;
@@ -21,6 +22,7 @@ use crate::model::{Answer, DispatchId};
 
 pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
+pub use environment::Environment;
 pub use error::{ApiError, ClientError, RedirectRefusal};
 pub use key::{ApiKey, KeyError};
 pub use limiter::RedirectLimiter;

@@ -27,6 +27,57 @@ pub(in crate::cli) struct Status {
     pub schedule: Counts,
     #[serde(default)]
     pub delivery: Vec<Delivery>,
+    #[serde(default)]
+    pub node: String,
+    #[serde(default)]
+    pub role: String,
+    pub api: Option<Api>,
+    pub verdict: Option<Verdicts>,
+    #[serde(default)]
+    pub untold_sites: usize,
+    #[serde(default)]
+    pub untold: Vec<Untold>,
+    #[serde(default)]
+    pub due_commands: Vec<DueCommand>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Api {
+    pub host: String,
+    pub environment: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Verdicts {
+    pub told: Verdict,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Verdict {
+    pub level: String,
+    pub text: String,
+}
+
+/// A site that a sink has not told what it must do.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Untold {
+    pub site: String,
+    #[serde(default)]
+    pub name: String,
+    pub sink: String,
+    pub since: DateTime<Utc>,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A command that is due while nothing can be stored.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct DueCommand {
+    pub site: String,
+    #[serde(default)]
+    pub name: String,
+    pub command: String,
+    pub since: DateTime<Utc>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,6 +161,8 @@ pub(in crate::cli) struct Delivery {
     pub pending: u64,
     pub oldest_pending_seconds: Option<f64>,
     pub failed_attempts: u64,
+    pub state: String,
+    pub last_error: Option<String>,
 }
 
 /// `GET /schedule`
@@ -156,4 +209,7 @@ pub(in crate::cli) struct Site {
     pub since: Option<DateTime<Utc>>,
     pub until: Option<DateTime<Utc>>,
     pub commitment_kw: Option<f64>,
+    /// The sinks that have not told it what it must do.
+    #[serde(default)]
+    pub untold: Vec<serde::de::IgnoredAny>,
 }

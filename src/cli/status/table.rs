@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use unicode_width::UnicodeWidthStr;
 
-use super::report::{Delivery, Dispatch, Report, Site, Status};
+use super::report::{Delivery, Dispatch, DueCommand, Report, Site, Status, Untold};
 use super::words::{count, cut, end, fill, relative, span, time, wrap};
 use crate::cli::output::plain;
 
@@ -13,16 +13,21 @@ pub(super) const WIDTH: usize = 80;
 /// The column of labels.
 const LABEL: usize = 10;
 
-/// Rows shown of one table. `--json` has all.
+/// Rows shown of one table where no terminal says how many fit. `--json` has all.
 const ROWS: usize = 50;
+
+/// Rows that a table gets before another one gets the rest.
+const FIRST_ROWS: usize = 3;
 
 /// How it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {
     pub colours: bool,
+    /// The terminal's height in lines, if the report is to fit it.
+    pub height: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Colour {
     None,
     Dim,
@@ -45,16 +50,41 @@ impl Style {
     }
 }
 
-/// The whole report.
+/// The whole report: the verdicts, how things stand, and the tables.
 pub(super) fn draw(report: &Report, style: Style) -> String {
     let mut page = Page {
         text: String::new(),
         style,
     };
     page.health(&report.status);
-    page.dispatches(report);
-    page.sites(report);
+    let tables = [
+        due_commands(&report.status),
+        untold(&report.status),
+        dispatches(report),
+        curtailed(report),
+    ];
+    let rows = page.rows_that_fit(&tables);
+    for (table, rows) in tables.into_iter().zip(rows) {
+        if !table.rows.is_empty() || table.always {
+            page.line("");
+            page.table(table, rows);
+        }
+    }
     page.text
+}
+
+/// A table, whether or not it fits.
+#[derive(Default)]
+struct Table {
+    /// What stands there instead if it has no rows.
+    none: &'static str,
+    /// Whether it is shown without rows.
+    always: bool,
+    /// Names, and the most columns of text that each takes.
+    columns: &'static [(&'static str, usize)],
+    rows: Vec<(Colour, Vec<String>)>,
+    /// How many rows it would have if the daemon told all.
+    of: usize,
 }
 
 struct Page {
@@ -92,7 +122,7 @@ impl Page {
             "fresh" => (
                 Colour::Green,
                 format!(
-                    "last poll {}{next}",
+                    "the schedule is right; last poll {}{next}",
                     since.map_or_else(|| "unknown".into(), |at| relative(at, now))
                 ),
             ),
@@ -112,7 +142,21 @@ impl Page {
                 },
             ),
         };
-        self.entry(&plain(&sync.state.to_uppercase()), colour, &text);
+        let told = status.verdict.as_ref().map(|verdict| &verdict.told);
+        let told = told.map(|told| match &*told.level {
+            "ok" => (Colour::Green, "TOLD", &*told.text),
+            "warning" => (Colour::Yellow, "SINKS", &*told.text),
+            _ => (Colour::Red, "UNTOLD", &*told.text),
+        });
+        // The graver verdict comes first.
+        let mut verdicts = vec![(colour, plain(&sync.state.to_uppercase()), text)];
+        if let Some((colour, label, text)) = told {
+            let at = usize::from(colour <= verdicts.first().map_or(Colour::None, |one| one.0));
+            verdicts.insert(at, (colour, label.to_owned(), text.to_owned()));
+        }
+        for (colour, label, text) in verdicts {
+            self.entry(&label, colour, &text);
+        }
         if let Some(poll) = &sync.last_poll
             && let Some(error) = &poll.error
         {
@@ -132,7 +176,7 @@ impl Page {
                 time(slow.since),
                 slow.reason
             );
-            self.entry("API", Colour::Yellow, &text);
+            self.entry("slowed", Colour::Yellow, &text);
         }
         if let Some(mass) = &sync.mass_absence {
             let text = format!(
@@ -176,7 +220,8 @@ impl Page {
         let mut label = "delivery";
         for sink in &status.delivery {
             let late = sink.pending > 0 && sink.oldest_pending_seconds.is_some_and(|s| s > 10.0);
-            self.entry(label, warn_if(late), &delivery(sink));
+            let fails = !matches!(&*sink.state, "ok" | "");
+            self.entry(label, warn_if(late || fails), &delivery(sink));
             label = "";
         }
         let counts = &status.schedule;
@@ -189,105 +234,64 @@ impl Page {
             let seconds = (now - at).num_seconds().max(0);
             format!(", up {}", span(seconds.unsigned_abs()))
         });
-        let text = format!("dispatchd {}{up}", status.version);
-        self.entry("daemon", Colour::None, &text);
-    }
-
-    fn dispatches(&mut self, report: &Report) {
-        let now = report.status.now;
-        let mut rows: Vec<&Dispatch> = report
-            .schedule
-            .dispatches
-            .iter()
-            .filter(|dispatch| !dispatch.is_over())
-            .collect();
-        rows.sort_by_key(|dispatch| (dispatch.phase != "active", dispatch.start_time));
-        self.line("");
-        if rows.is_empty() {
-            self.line("No dispatch is active or scheduled.");
-            return;
-        }
-        let cells = rows
-            .iter()
-            .map(|dispatch| {
-                let colour = if dispatch.phase == "active" {
-                    Colour::Yellow
-                } else {
-                    Colour::None
-                };
-                let cells = [
-                    dispatch.phase.clone(),
-                    dispatch.id.clone(),
-                    time(dispatch.start_time),
-                    end(dispatch.end_time),
-                    next(dispatch, now),
-                    dispatch.sites.len().to_string(),
-                    if dispatch.test { "test" } else { "" }.to_owned(),
-                ];
-                (colour, cells.to_vec())
-            })
-            .collect();
-        let columns = [
-            ("PHASE", 9),
-            ("DISPATCH", 10),
-            ("START", 12),
-            ("END", 12),
-            ("NEXT", 16),
-            ("SITES", 5),
-            ("", 4),
-        ];
-        self.table(&columns, cells);
-    }
-
-    fn sites(&mut self, report: &Report) {
-        self.line("");
-        let Some(sites) = &report.sites else {
-            self.line("This daemon does not tell what its sites are to do.");
-            return;
+        let node = match (&*status.node, &*status.role) {
+            ("", _) => String::new(),
+            (node, role) => format!(" on {node} ({role})"),
         };
-        let curtailed: Vec<&Site> = sites
-            .sites
-            .iter()
-            .filter(|site| site.state == "curtailed")
-            .collect();
-        if curtailed.is_empty() {
-            self.line("No site is curtailed.");
-            return;
+        let text = format!("dispatchd {}{node}{up}; times are UTC", status.version);
+        self.entry("daemon", Colour::None, &text);
+        if let Some(api) = &status.api {
+            let (colour, environment) = match &*api.environment {
+                "production" => (Colour::Yellow, "PRODUCTION"),
+                other => (Colour::None, other),
+            };
+            self.entry("API", colour, &format!("{} ({environment})", api.host));
         }
-        let cells = curtailed
+    }
+
+    /// How many rows of each table fit the terminal. Untold and curtailed sites go
+    /// before dispatches.
+    fn rows_that_fit(&self, tables: &[Table; 4]) -> [usize; 4] {
+        /// The tables, the most important first.
+        const ORDER: [usize; 4] = [0, 1, 3, 2];
+        let Some(height) = self.style.height else {
+            return [ROWS; 4];
+        };
+        // A table has an empty line, a header and perhaps "and 7 more". One line is
+        // left for the prompt.
+        let shown = tables
             .iter()
-            .map(|site| {
-                let cells = [
-                    site.id.clone(),
-                    site.name.clone(),
-                    site.customer_location_id.clone(),
-                    site.commitment_kw
-                        .map_or_else(|| "?".into(), |kw| kw.to_string()),
-                    site.since.map_or_else(|| "?".into(), time),
-                    end(site.until),
-                ];
-                (Colour::Yellow, cells.to_vec())
-            })
-            .collect();
-        let columns = [
-            ("CURTAILED", 12),
-            ("NAME", 16),
-            ("LOCATION", 12),
-            ("KW", 6),
-            ("SINCE", 12),
-            ("UNTIL", 12),
-        ];
-        self.table(&columns, cells);
+            .filter(|table| table.always || !table.rows.is_empty());
+        let used = self.text.lines().count() + 3 * shown.count() + 1;
+        let mut left = height.saturating_sub(used);
+        let mut rows = [0; 4];
+        for most in [FIRST_ROWS, usize::MAX] {
+            for at in ORDER {
+                let (Some(rows), Some(table)) = (rows.get_mut(at), tables.get(at)) else {
+                    continue;
+                };
+                let more = table.rows.len().min(most).saturating_sub(*rows).min(left);
+                *rows += more;
+                left -= more;
+            }
+        }
+        rows
     }
 
     /// A table whose columns are as wide as they must, and no wider than given.
     /// The first cell of a row is in its colour. comfy-table would break a long
     /// cell between words before it cuts it.
-    fn table(&mut self, columns: &[(&str, usize)], rows: Vec<(Colour, Vec<String>)>) {
-        let hidden = rows.len().saturating_sub(ROWS);
-        let rows: Vec<(Colour, Vec<String>)> = rows
+    fn table(&mut self, table: Table, most: usize) {
+        if table.rows.is_empty() {
+            self.line(table.none);
+            return;
+        }
+        let columns = table.columns;
+        let hidden = table.of.max(table.rows.len()).saturating_sub(most);
+        let rows: Vec<(Colour, Vec<String>)> = table
+            .rows
             .into_iter()
-            .take(ROWS)
+            .take(most)
             .map(|(colour, cells)| {
                 let cells = cells.iter().zip(columns);
                 let cut = cells.map(|(cell, (_, most))| cut(&plain(cell), *most));
@@ -324,6 +328,137 @@ impl Page {
     }
 }
 
+/// Commands that are due while nothing can be stored.
+fn due_commands(status: &Status) -> Table {
+    let row = |due: &DueCommand| {
+        let cells = [
+            due.site.clone(),
+            due.name.clone(),
+            due.command.clone(),
+            time(due.since),
+        ];
+        (Colour::Red, cells.to_vec())
+    };
+    Table {
+        columns: &[("DUE", 12), ("NAME", 16), ("COMMAND", 8), ("SINCE", 12)],
+        rows: status.due_commands.iter().map(row).collect(),
+        ..Table::default()
+    }
+}
+
+/// Sites that were not told what they must do.
+fn untold(status: &Status) -> Table {
+    let row = |untold: &Untold| {
+        let cells = [
+            untold.site.clone(),
+            untold.name.clone(),
+            relative(untold.since, status.now),
+            untold.sink.clone(),
+            untold.reason.clone(),
+        ];
+        (Colour::Red, cells.to_vec())
+    };
+    Table {
+        columns: &[
+            ("NOT TOLD", 12),
+            ("NAME", 14),
+            ("SINCE", 10),
+            ("SINK", 16),
+            ("REASON", 20),
+        ],
+        rows: status.untold.iter().map(row).collect(),
+        of: status.untold_sites,
+        ..Table::default()
+    }
+}
+
+/// Dispatches that are not over.
+fn dispatches(report: &Report) -> Table {
+    let now = report.status.now;
+    let mut shown: Vec<&Dispatch> = report
+        .schedule
+        .dispatches
+        .iter()
+        .filter(|dispatch| !dispatch.is_over())
+        .collect();
+    shown.sort_by_key(|dispatch| (dispatch.phase != "active", dispatch.start_time));
+    let row = |dispatch: &Dispatch| {
+        let colour = match &*dispatch.phase {
+            "active" => Colour::Yellow,
+            _ => Colour::None,
+        };
+        let cells = [
+            dispatch.phase.clone(),
+            dispatch.id.clone(),
+            time(dispatch.start_time),
+            end(dispatch.end_time),
+            next(dispatch, now),
+            dispatch.sites.len().to_string(),
+            if dispatch.test { "test" } else { "" }.to_owned(),
+        ];
+        (colour, cells.to_vec())
+    };
+    Table {
+        none: "No dispatch is active or scheduled.",
+        always: true,
+        columns: &[
+            ("PHASE", 9),
+            ("DISPATCH", 10),
+            ("START", 12),
+            ("END", 12),
+            ("NEXT", 16),
+            ("SITES", 5),
+            ("", 4),
+        ],
+        rows: shown.into_iter().map(row).collect(),
+        ..Table::default()
+    }
+}
+
+/// Sites that are curtailed.
+fn curtailed(report: &Report) -> Table {
+    let Some(sites) = &report.sites else {
+        return Table {
+            none: "This daemon does not tell what its sites are to do.",
+            always: true,
+            ..Table::default()
+        };
+    };
+    let row = |site: &Site| {
+        let cells = [
+            site.id.clone(),
+            site.name.clone(),
+            site.customer_location_id.clone(),
+            site.commitment_kw
+                .map_or_else(|| "?".into(), |kw| kw.to_string()),
+            site.since.map_or_else(|| "?".into(), time),
+            end(site.until),
+        ];
+        let colour = match site.untold.is_empty() {
+            true => Colour::Yellow,
+            false => Colour::Red,
+        };
+        (colour, cells.to_vec())
+    };
+    let curtailed = sites.sites.iter().filter(|site| site.state == "curtailed");
+    let mut curtailed: Vec<&Site> = curtailed.collect();
+    curtailed.sort_by_key(|site| site.untold.is_empty());
+    Table {
+        none: "No site is curtailed.",
+        always: true,
+        columns: &[
+            ("CURTAILED", 12),
+            ("NAME", 16),
+            ("LOCATION", 12),
+            ("KW", 6),
+            ("SINCE", 12),
+            ("UNTIL", 12),
+        ],
+        rows: curtailed.into_iter().map(row).collect(),
+        ..Table::default()
+    }
+}
+
 fn warn_if(it_is_so: bool) -> Colour {
     if it_is_so {
         Colour::Yellow
@@ -334,6 +469,9 @@ fn warn_if(it_is_so: bool) -> Colour {
 
 fn delivery(sink: &Delivery) -> String {
     let mut text = format!("{}: ", cut(&sink.sink, 40));
+    if let Some(error) = &sink.last_error {
+        text.push_str(&format!("{}: {error}; ", sink.state));
+    }
     match sink.pending {
         0 => text.push_str("nothing pending"),
         pending => text.push_str(&format!("{pending} pending")),

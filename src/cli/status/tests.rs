@@ -9,7 +9,10 @@ use crate::cli::testing::{Running, client, free_address, sandbox};
 use crate::http::{Bounds, json_reply, serve};
 use crate::sandbox::{Acceptance, SiteSpec, acceptance};
 
-const PLAIN: Style = Style { colours: false };
+const PLAIN: Style = Style {
+    colours: false,
+    height: None,
+};
 
 fn status(state: &str) -> Value {
     json!({
@@ -61,14 +64,14 @@ fn sites() -> Value {
 fn the_report_fits_80_columns_and_says_what_matters() {
     let drawn = table::draw(&report(status("fresh"), Some(sites())), PLAIN);
     let expected = "\
-FRESH     last poll 4s ago, next in 26s
+FRESH     the schedule is right; last poll 4s ago, next in 26s
 webhooks  12 received, 11 accepted, 1 rejected, 0 failed; last 2m ago
 heals     3 changes found by polls, 1 webhook missed
 delivery  stdout: nothing pending
           https://longlonglonglonglonglonglonglon…: 12 pending, the oldest for
           40s; 1 failed attempt so far
 schedule  1 active, 1 scheduled, 5 ended, 0 cancelled; revision 17
-daemon    dispatchd 0.1.0, up 3h
+daemon    dispatchd 0.1.0, up 3h; times are UTC
 
 PHASE      DISPATCH    START         END           NEXT              SITES
 active     dkmq        11-24 10:00Z  11-24 11:00Z  ends in 59m       2
@@ -112,10 +115,57 @@ fn a_stale_schedule_says_so_first_and_why() {
     );
 }
 
+/// Untold and curtailed sites go before dispatches, and each table says how much is
+/// left out.
+#[test]
+fn on_a_terminal_the_report_fits_its_height() {
+    let mut status = status("fresh");
+    status["verdict"] = json!({
+        "schedule": {"level": "ok", "text": "The schedule is right."},
+        "told": {"level": "error", "text": "250 sites not told: Mill (http://a: refused, 4 min)."}
+    });
+    status["untold_sites"] = json!(250);
+    let untold = |site: u32| {
+        json!({"site": format!("s{site}"), "name": "Mill", "sink": "http://a",
+            "since": "2026-11-24T09:56:00Z", "reason": "connection refused"})
+    };
+    status["untold"] = (0..100).map(untold).collect();
+    let curtailed = |site: u32| {
+        json!({"id": format!("s{site}"), "name": "Mill", "state": "curtailed",
+            "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": 1})
+    };
+    let sites: Vec<Value> = (0..300).map(curtailed).collect();
+    let report = report(status, Some(json!({"sites": sites})));
+    for height in [24, 30, 50, 200] {
+        let style = Style {
+            height: Some(height),
+            ..PLAIN
+        };
+        let drawn = table::draw(&report, style);
+        assert!(drawn.lines().count() < height, "{height}:\n{drawn}");
+        assert!(drawn.starts_with("UNTOLD    250 sites not told"), "{drawn}");
+    }
+    let style = Style {
+        height: Some(40),
+        ..PLAIN
+    };
+    let drawn = table::draw(&report, style);
+    assert!(drawn.contains("\nNOT TOLD  "), "{drawn}");
+    for left_out in ["and 2", "and 297 more"] {
+        assert!(drawn.contains(left_out), "{left_out}:\n{drawn}");
+    }
+}
+
 #[test]
 fn colours_change_nothing_but_the_colour() {
     let report = report(status("fresh"), Some(sites()));
-    let coloured = table::draw(&report, Style { colours: true });
+    let coloured = table::draw(
+        &report,
+        Style {
+            colours: true,
+            ..PLAIN
+        },
+    );
     assert!(coloured.starts_with("\x1b[1;32mFRESH"));
     let mut plain = coloured;
     for code in ["0", "2", "1;31", "1;32", "1;33"] {
@@ -153,10 +203,18 @@ async fn a_running_daemon_is_shown() {
         .send()
         .await
         .unwrap();
-    let drawn = look(&client, false, PLAIN).await.unwrap();
-    assert!(drawn.starts_with("FRESH     last poll "), "{drawn}");
+    let clients = [client];
+    let drawn = look(&clients, false, PLAIN).await.unwrap();
+    assert!(
+        drawn.starts_with("SINKS     No sink is configured: nobody is told."),
+        "{drawn}"
+    );
+    assert!(
+        drawn.contains("\nFRESH     the schedule is right; last poll "),
+        "{drawn}"
+    );
     assert!(drawn.contains(&format!("scheduled  {id}")), "{drawn}");
-    let json = look(&client, true, PLAIN).await.unwrap();
+    let json = look(&clients, true, PLAIN).await.unwrap();
     assert_eq!(json.matches('\n').count(), 1, "one object, one line");
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["status"]["sync"]["state"], "fresh");
@@ -167,7 +225,7 @@ async fn a_running_daemon_is_shown() {
 #[tokio::test]
 async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
     let nobody = free_address().await;
-    let error = look(&client(nobody), false, PLAIN).await.unwrap_err();
+    let error = look(&[client(nobody)], false, PLAIN).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("cannot ask http://127.0.0.1:") && text.contains("--status-url"),
@@ -181,7 +239,7 @@ async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
         let service = warp::service(routes);
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(serve(listener, service, Bounds::default(), stop));
-        look(&client(address), false, PLAIN)
+        look(&[client(address)], false, PLAIN)
             .await
             .unwrap_err()
             .to_string()

@@ -49,7 +49,7 @@ impl Outbox {
                     self.is_back(now);
                 }
                 for key in &keys {
-                    self.delivered(attempt, key);
+                    self.delivered(attempt, key, now);
                 }
             }
             Attempt::Failed {
@@ -97,7 +97,7 @@ impl Outbox {
         }
     }
 
-    fn delivered(&mut self, attempt: u64, key: &Key) {
+    fn delivered(&mut self, attempt: u64, key: &Key, now: Now) {
         let refreshed = self.refreshed(attempt, key);
         let Some(queue) = self.queues.get_mut(key) else {
             return;
@@ -112,6 +112,7 @@ impl Outbox {
             self.progress.attempted(site, attempted);
         }
         self.recovered(key);
+        self.watch_wait(key, !refreshed, now);
         self.go_on(key);
     }
 
@@ -258,6 +259,7 @@ impl Outbox {
             }
         }
         queue.trouble = Some(Box::new(trouble));
+        self.untold_because(key, reason);
     }
 
     /// Of a subject that fails, only the first event stays in memory.

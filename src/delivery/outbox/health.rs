@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use imbl::OrdMap;
 
-use super::Key;
+use super::{Key, Untold};
 use crate::clock::{Mono, Now};
 
 /// How long a sink may deliver nothing while it fails before that is an error.
@@ -27,13 +28,17 @@ pub enum SinkCondition {
     Ok,
     /// Some attempts fail, and are made again.
     Retrying,
-    /// Attempts fail, and nothing has been delivered for five minutes.
+    /// Attempts fail, and nothing has been delivered for five minutes; or the last
+    /// look found that nothing can be delivered.
     Failing,
     /// The receiver goes on saying that it wants no more events (410).
     Paused,
 }
 
 impl SinkCondition {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Retrying, Self::Failing, Self::Paused];
+
     /// The name used in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,6 +92,8 @@ pub struct SinkHealth {
     pub last_error: Option<Arc<str>>,
     /// How many subjects fail.
     pub failing_subjects: u64,
+    /// The sites that wait for a command that was due, by id.
+    pub untold: OrdMap<Arc<str>, Untold>,
     /// Events that the receiver does not take, at most ten.
     pub refused: Arc<[RefusedEvent]>,
 }
@@ -97,6 +104,8 @@ pub(super) struct HealthBook {
     pub health: SinkHealth,
     /// Why no connection can be made, while none can.
     down: Option<Arc<str>>,
+    /// Why nothing could be delivered, at the last look.
+    not_there: Option<Arc<str>>,
     /// The subjects that fail, the latest failure last, with the reasons.
     failing: BTreeMap<u64, (Key, Arc<str>)>,
     failures: u64,
@@ -123,9 +132,11 @@ impl HealthBook {
                 condition: SinkCondition::Ok,
                 last_error: None,
                 failing_subjects: 0,
+                untold: OrdMap::new(),
                 refused: Arc::default(),
             },
             down: None,
+            not_there: None,
             failing: BTreeMap::new(),
             failures: 0,
             failing_since: None,
@@ -138,6 +149,7 @@ impl HealthBook {
     pub fn delivered(&mut self, events: usize) {
         self.health.delivered += events as u64;
         self.health.delivered_attempts += 1;
+        self.not_there = None;
         self.failing_since = None;
         self.gone = None;
     }
@@ -162,6 +174,11 @@ impl HealthBook {
         if down && self.down.as_deref() != Some(reason) {
             self.down = Some(reason.into());
         }
+    }
+
+    /// Somebody has looked whether the receiver is there.
+    pub fn probed(&mut self, result: Result<(), String>) {
+        self.not_there = result.err().map(Into::into);
     }
 
     /// The receiver can be reached again.
@@ -205,19 +222,21 @@ impl HealthBook {
     }
 
     /// Why attempts fail now.
-    fn last_error(&self) -> Option<Arc<str>> {
+    pub fn last_error(&self) -> Option<Arc<str>> {
         let subject = self.failing.last_key_value();
         let subject = subject.map(|(_, (_, reason))| reason);
-        self.down.as_ref().or(subject).cloned()
+        let why = self.down.as_ref().or(subject);
+        why.or(self.not_there.as_ref()).cloned()
     }
 
     /// The latest failure, for the log: the subject, unless all fail.
     fn latest(&self) -> (&str, &str) {
         let latest = self.failing.last_key_value();
         let (subject, reason) = latest.map_or(("", ""), |(_, (key, reason))| (&**key, &**reason));
-        match &self.down {
-            Some(down) => ("all", down),
-            None => (subject, reason),
+        match (&self.down, &self.not_there) {
+            (Some(reason), _) => ("all", reason),
+            (None, Some(reason)) if self.failing.is_empty() => ("all", reason),
+            _ => (subject, reason),
         }
     }
 
@@ -233,7 +252,7 @@ impl HealthBook {
             .is_some_and(|(since, gone, last)| gone >= times && last.saturating_sub(since) >= long);
         let condition = if paused {
             SinkCondition::Paused
-        } else if fails && lasts(self.failing_since, FAILING_AFTER) {
+        } else if (fails && lasts(self.failing_since, FAILING_AFTER)) || self.not_there.is_some() {
             SinkCondition::Failing
         } else if fails {
             SinkCondition::Retrying
@@ -266,7 +285,7 @@ impl HealthBook {
                 sink,
                 subject,
                 reason,
-                "nothing has been delivered for five minutes; dispatchd goes on trying"
+                "nothing can be delivered; dispatchd goes on trying"
             ),
             SinkCondition::Paused => tracing::error!(
                 sink,

@@ -76,7 +76,7 @@ impl Outbox {
             subject: Arc::clone(&event.subject),
             since: event.time,
             attempts: if is_next { queue.failures } else { 0 },
-            last_reason: reason(queue),
+            last_reason: queue.trouble_reason(),
             next_attempt: paused.then(|| now.wall + queue.due.saturating_sub(now.mono)),
         })
     }
@@ -92,7 +92,7 @@ impl Outbox {
             id: Arc::clone(&event.id),
             event_type: Arc::clone(&event.event_type),
             subject: Arc::clone(&event.subject),
-            last_reason: reason(queue),
+            last_reason: queue.trouble_reason(),
             dispatches: event.dispatches(),
         };
         if queue.place == Place::UnderWay {
@@ -110,6 +110,7 @@ impl Outbox {
         }
         self.complete(position);
         self.recovered(&key);
+        self.watch_wait(&key, false, now);
         self.health.advance(now.mono);
         self.progress.await_record();
         self.go_on(&key);
@@ -138,9 +139,4 @@ impl Outbox {
         });
         found.map(|(position, held)| (position, Key::clone(&held.key)))
     }
-}
-
-fn reason(queue: &SubjectQueue) -> Option<Arc<str>> {
-    let trouble = queue.trouble.as_ref();
-    trouble.map(|trouble| Arc::clone(&trouble.reason))
 }

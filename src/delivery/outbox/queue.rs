@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::command::{attempted, command, refreshed};
+use super::untold::Wait;
 use crate::clock::Mono;
 use crate::model::Event;
 use crate::store::Attempted;
@@ -83,6 +84,8 @@ pub(super) struct SubjectQueue {
     pub alone: bool,
     /// How its attempts fail, from the first failure to the next success.
     pub trouble: Option<Box<Trouble>>,
+    /// Since when a due command of its site waits for an acknowledgement, if one does.
+    pub wait: Option<Wait>,
     /// From this position on its events are in the store only.
     pub more_from: Option<u64>,
     /// Whether its event was acknowledged before, and goes once more.
@@ -203,6 +206,22 @@ impl SubjectQueue {
     /// What was last attempted.
     pub fn attempted(&self) -> Option<Attempted> {
         self.attempted
+    }
+
+    /// Its site's event, if the site must be sent a command.
+    pub fn due_command(&self) -> Option<&Event> {
+        let event = self.events.front()?;
+        if event.family() != "site" || self.refresh {
+            return None;
+        }
+        let before = self.recorded_over.unwrap_or(self.attempted);
+        command(event, before, self.owed.is_some()).map(|_| event)
+    }
+
+    /// Why its attempts fail, if they do.
+    pub fn trouble_reason(&self) -> Option<Arc<str>> {
+        let trouble = self.trouble.as_ref();
+        trouble.map(|trouble| Arc::clone(&trouble.reason))
     }
 
     /// What it has to send now.

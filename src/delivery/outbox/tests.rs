@@ -5,6 +5,7 @@ mod hanging;
 mod pending;
 mod refresh;
 mod restart;
+mod untold;
 mod window;
 mod written;
 

@@ -3,7 +3,7 @@
 mod environment;
 mod lines;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
@@ -202,6 +203,12 @@ impl Sink for ExecSink {
 
     fn at_once(&self) -> usize {
         64
+    }
+
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        let may_run = access(&self.program, Access::EXEC_OK);
+        let result = may_run.map_err(|error| format!("the program cannot be run: {error}"));
+        Box::pin(ready(result))
     }
 
     fn deliver<'a>(

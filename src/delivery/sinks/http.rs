@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::build::{SinkBuildError, WallClock};
@@ -19,7 +20,7 @@ use super::secrets::{Credentials, SigningKey};
 use super::spec::HttpTarget;
 use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
-use crate::http::{client_for, describe};
+use crate::http::{client_for, describe, takes_proxy};
 use crate::model::Event;
 use crate::retry::retry_after;
 
@@ -239,6 +240,22 @@ impl Sink for HttpSink {
 
     fn batch(&self) -> usize {
         if self.batch { BATCH } else { 1 }
+    }
+
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async {
+            // Behind a proxy only a request could tell.
+            if takes_proxy(&self.url) {
+                return Ok(());
+            }
+            let host = self.url.host_str().unwrap_or_default();
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let port = self.url.port_or_known_default().unwrap_or_default();
+            let connection = TcpStream::connect((host, port)).await;
+            connection
+                .map(|_| ())
+                .map_err(|error| format!("no connection can be made: {error}"))
+        })
     }
 
     fn deliver<'a>(

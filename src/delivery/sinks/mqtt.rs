@@ -208,6 +208,10 @@ impl Sink for MqttSink {
         Some(self.connections.clone())
     }
 
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async { self.up().await.map(|_| ()) })
+    }
+
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],

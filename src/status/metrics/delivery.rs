@@ -38,12 +38,23 @@ const REFUSED: Metric = Metric::plain(
     "Events that failed five times in a row or more and hold up their subject, at most ten, by sink.",
 );
 
+const UNTOLD: Metric = Metric::plain(
+    "untold_sites",
+    "Sites with a due command, none of which the receiver has acknowledged for ten seconds, by sink.",
+);
+const STATE: Metric = Metric::plain(
+    "sink_state",
+    "1 for the state that a sink is in (ok, retrying, failing, paused), 0 for the others, by sink and state.",
+);
+
 pub(super) fn sinks(page: &mut Page<'_>, sinks: &[SinkHealth], now: DateTime<Utc>) -> fmt::Result {
     page.gauge(&PENDING, each(sinks, |sink| sink.pending))?;
     page.gauge(&OLDEST, each(sinks, |sink| oldest_age(sink, now)))?;
     page.counter(&EVENTS, each(sinks, |sink| sink.delivered))?;
     page.counter(&ATTEMPTS, sinks.iter().flat_map(attempts))?;
     let is = |condition| each(sinks, move |sink| u64::from(sink.condition == condition));
+    page.gauge(&UNTOLD, each(sinks, |sink| sink.untold.len()))?;
+    page.gauge(&STATE, sinks.iter().flat_map(states))?;
     page.gauge(&FAILING, is(SinkCondition::Failing))?;
     page.gauge(&PAUSED, is(SinkCondition::Paused))?;
     page.gauge(&FAILING_SUBJECTS, each(sinks, |sink| sink.failing_subjects))?;
@@ -57,6 +68,13 @@ fn each<V>(
     sinks
         .iter()
         .map(move |sink| ([("sink", &*sink.name)], value(sink)))
+}
+
+fn states(sink: &SinkHealth) -> [([(&'static str, &str); 2], u64); 4] {
+    SinkCondition::ALL.map(|condition| {
+        let labels = [("sink", &*sink.name), ("state", condition.name())];
+        (labels, u64::from(sink.condition == condition))
+    })
 }
 
 fn attempts(sink: &SinkHealth) -> [([(&'static str, &str); 2], u64); 4] {

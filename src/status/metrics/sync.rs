@@ -98,6 +98,11 @@ const LOG_HELD: Metric = Metric::plain(
     "1 while the write-ahead log cannot be folded into the state file, for over a minute: another program holds a transaction open, and the log grows.",
 );
 
+const DUE: Metric = Metric::plain(
+    "due_commands",
+    "Commands of sites that are due and cannot be sent while the store takes no writes.",
+);
+
 /// Whether it can be relied on.
 pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
     let state = health.state(now.mono);
@@ -105,7 +110,8 @@ pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Res
     page.info(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))])?;
     page.gauge(&READY, one(flag(state == State::Fresh && writable)))?;
     page.gauge(&STALE, one(flag(state == State::Stale)))?;
-    page.gauge(&WRITABLE, one(flag(writable)))
+    page.gauge(&WRITABLE, one(flag(writable)))?;
+    page.gauge(&DUE, one(health.due_commands.len()))
 }
 
 /// What the listener did.

@@ -68,6 +68,13 @@ pub enum Input<W> {
         /// Which sink, counted from 0.
         sink: usize,
     },
+    /// Somebody has looked whether a sink's receiver is there.
+    Probed {
+        /// Which sink, counted from 0.
+        sink: usize,
+        /// Why nothing can be delivered to it, if nothing can.
+        result: Result<(), String>,
+    },
     /// A read of what goes to a sink once more has ended.
     RefreshRead {
         /// Which sink, counted from 0.

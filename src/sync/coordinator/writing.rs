@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::delivering::Delivering;
 use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
-use crate::model::Asked;
+use crate::model::{Asked, Event};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
@@ -36,6 +36,8 @@ pub(super) struct Writing {
     jobs: VecDeque<Job>,
     /// Why the last commit failed. `None` while the store takes commits.
     pub store_error: Option<String>,
+    /// What sites must be told and cannot be, while it takes none.
+    pub due_commands: Arc<[Event]>,
     not_before: Mono,
     forget_at: Mono,
 }
@@ -79,6 +81,7 @@ impl Writing {
             next: None,
             jobs: VecDeque::new(),
             store_error: None,
+            due_commands: Arc::default(),
             not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
         }
@@ -234,6 +237,7 @@ impl Writing {
             Ok(()) => {
                 if self.store_error.take().is_some() {
                     tracing::info!("the state file takes writes again");
+                    self.due_commands = Arc::default();
                 }
                 self.not_before = Mono::ZERO;
                 Ended::Written(under_way)
@@ -245,6 +249,7 @@ impl Writing {
                     tracing::error!(%error, "nothing can be written; webhooks are answered 503 until it can");
                 }
                 self.store_error = Some(reason.clone());
+                self.note_due_commands(&under_way.events);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
@@ -254,5 +259,27 @@ impl Writing {
                 Ended::Failed(under_way, reason)
             }
         })
+    }
+
+    /// Keeps the commands of a commit that failed, and logs them once.
+    fn note_due_commands(&mut self, events: &[Event]) {
+        let due: Vec<Event> = events
+            .iter()
+            .filter(|event| event.family() == "site")
+            .cloned()
+            .collect();
+        let known = |event: &Event| {
+            let mut before = self.due_commands.iter();
+            before.any(|one| one.subject == event.subject && one.event_type == event.event_type)
+        };
+        if let Some(first) = due.first().filter(|first| !known(first)) {
+            tracing::error!(
+                commands = due.len(),
+                site = &*first.subject,
+                command = &*first.event_type,
+                "commands are due and cannot be sent while the state file takes no writes"
+            );
+        }
+        self.due_commands = due.into();
     }
 }

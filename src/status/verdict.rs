@@ -1,0 +1,304 @@
+//! Judges what an operator must know first: whether the schedule is right, and
+//! whether every site has been told what it must do (rule R10).
+//!
+//! The page, `dispatchd status`, `/status` and the metrics all show these two
+//! verdicts. A schedule can be right although nobody has been told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::clock::Now;
+use crate::delivery::{SinkCondition, SinkHealth};
+use crate::model::{Event, SiteId};
+use crate::sync::{State, View};
+
+/// How many sites, sinks or commands a verdict's sentence names.
+const NAMED: usize = 3;
+
+/// How many untold sites and due commands are listed one by one.
+const LISTED: usize = 100;
+
+/// How grave a verdict is. The graver one comes first wherever only one is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// All is well.
+    Ok,
+    /// Somebody should look at it.
+    Warning,
+    /// Somebody must act: sites may do the wrong thing now.
+    Error,
+}
+
+/// One verdict, in a sentence or more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    pub level: Level,
+    pub text: String,
+}
+
+impl Verdict {
+    fn ok(text: &str) -> Self {
+        Self {
+            level: Level::Ok,
+            text: text.to_owned(),
+        }
+    }
+
+    /// Takes in one more finding. The graver ones are said first.
+    fn add(findings: &mut Vec<Self>, level: Level, text: String) {
+        findings.push(Self { level, text });
+    }
+
+    fn of(mut findings: Vec<Self>, well: &str) -> Self {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        let Some(first) = findings.first() else {
+            return Self::ok(well);
+        };
+        Self {
+            level: first.level,
+            text: findings
+                .iter()
+                .map(|finding| &*finding.text)
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+}
+
+/// Whether the schedule is right.
+pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
+    let health = &view.health;
+    let mut findings = Vec::new();
+    let last_error = || {
+        let poll = health.last_poll.as_ref();
+        poll.and_then(|poll| poll.error.as_deref())
+            .unwrap_or("no poll has ended yet")
+    };
+    match health.state(now.mono) {
+        State::Fresh => {}
+        State::Starting => Verdict::add(
+            &mut findings,
+            Level::Warning,
+            format!("No poll has succeeded yet: {}.", last_error()),
+        ),
+        State::Stale => {
+            let age = match health.last_success {
+                Some(last) => format!("for {}", age(now.wall - last)),
+                None => "yet".to_owned(),
+            };
+            let text = format!(
+                "The schedule may be wrong: no poll has succeeded {age}: {}.",
+                last_error()
+            );
+            Verdict::add(&mut findings, Level::Error, text);
+        }
+    }
+    if let Some(error) = &health.store_error {
+        let text = format!("Nothing can be stored: {error}. Webhooks are answered 503.");
+        Verdict::add(&mut findings, Level::Error, text);
+    }
+    if let Some(mass) = view.schedule.mass_absence() {
+        let text = format!(
+            "The API's list lacks {} of {} live dispatches; none is called off for that yet.",
+            mass.absent, mass.live
+        );
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
+    Verdict::of(findings, "The schedule is right.")
+}
+
+/// Whether every site has been told what it must do.
+pub(super) fn on_delivery(view: &View, now: Now) -> Verdict {
+    let mut findings = Vec::new();
+    if view.sinks.is_empty() {
+        let text = "No sink is configured: nobody is told.".to_owned();
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
+    let count = untold_sites(view);
+    if count > 0 {
+        let named: Vec<String> = longest_untold(view, NAMED)
+            .iter()
+            .map(|site| {
+                format!(
+                    "{} ({}: {}, {})",
+                    site.shown_name(),
+                    site.sink,
+                    site.reason,
+                    age(now.wall - site.since)
+                )
+            })
+            .collect();
+        let text = format!("{} not told: {}.", sites(count), list(&named, count));
+        Verdict::add(&mut findings, Level::Error, text);
+    }
+    let due = &view.health.due_commands;
+    if !due.is_empty() {
+        let named: Vec<String> = due
+            .iter()
+            .take(NAMED)
+            .map(|event| format!("{} {}", command(event), site_name(view, &event.subject)))
+            .collect();
+        let verb = if due.len() == 1 { "is" } else { "are" };
+        let text = format!(
+            "{} {verb} due and cannot be sent while nothing can be stored: {}.",
+            counted(due.len(), "command"),
+            list(&named, due.len())
+        );
+        Verdict::add(&mut findings, Level::Error, text);
+    }
+    for sink in &view.sinks {
+        let reason = sink.last_error.as_deref().unwrap_or("no reason is known");
+        let name = &sink.name;
+        let text = match sink.condition {
+            SinkCondition::Paused => {
+                format!("{name} is paused: it answers that it wants no more events ({reason}).")
+            }
+            SinkCondition::Failing => format!("{name} cannot be reached or fails: {reason}."),
+            SinkCondition::Ok | SinkCondition::Retrying => continue,
+        };
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
+    Verdict::of(findings, "Every site has been told.")
+}
+
+/// A site that a sink has not been told of.
+#[derive(Debug, Serialize)]
+pub(super) struct UntoldSite<'a> {
+    pub site: &'a str,
+    pub name: &'a str,
+    pub sink: &'a str,
+    pub since: DateTime<Utc>,
+    pub reason: &'a str,
+}
+
+impl UntoldSite<'_> {
+    fn shown_name(&self) -> &str {
+        if self.name.is_empty() {
+            self.site
+        } else {
+            self.name
+        }
+    }
+}
+
+/// A command that is due and waits for the store.
+#[derive(Debug, Serialize)]
+pub(super) struct DueCommand<'a> {
+    pub site: &'a str,
+    pub name: &'a str,
+    pub command: &'a str,
+    pub since: DateTime<Utc>,
+}
+
+/// How many sites some sink has not been told of.
+pub(super) fn untold_sites(view: &View) -> usize {
+    let mut with = view.sinks.iter().filter(|sink| !sink.untold.is_empty());
+    match (with.next(), with.next()) {
+        (None, _) => 0,
+        (Some(one), None) => one.untold.len(),
+        _ => {
+            let sites = view.sinks.iter().flat_map(|sink| sink.untold.keys());
+            sites.collect::<HashSet<&Arc<str>>>().len()
+        }
+    }
+}
+
+/// The sites that have waited longest, at most a hundred.
+pub(super) fn untold(view: &View) -> Vec<UntoldSite<'_>> {
+    longest_untold(view, LISTED)
+}
+
+fn longest_untold(view: &View, most: usize) -> Vec<UntoldSite<'_>> {
+    let mut all: Vec<_> = view
+        .sinks
+        .iter()
+        .flat_map(|sink| {
+            let sites = sink.untold.iter();
+            sites.map(move |(site, untold)| (untold.since, site, sink, untold))
+        })
+        .collect();
+    let order = |one: &(DateTime<Utc>, &Arc<str>, &SinkHealth, _)| (one.0, Arc::clone(one.1));
+    if all.len() > most && most > 0 {
+        all.select_nth_unstable_by_key(most - 1, order);
+        all.truncate(most);
+    }
+    all.sort_unstable_by_key(order);
+    all.into_iter()
+        .map(|(since, site, sink, untold)| UntoldSite {
+            site,
+            name: name(view, site),
+            sink: &sink.name,
+            since,
+            reason: untold
+                .reason
+                .as_ref()
+                .or(sink.last_error.as_ref())
+                .map_or("the receiver has not answered", |reason| reason),
+        })
+        .collect()
+}
+
+/// The commands that are due while nothing can be stored, at most a hundred.
+pub(super) fn due(view: &View) -> Vec<DueCommand<'_>> {
+    let due = view.health.due_commands.iter().take(LISTED);
+    due.map(|event| DueCommand {
+        site: &event.subject,
+        name: name(view, &event.subject),
+        command: command(event),
+        since: event.time,
+    })
+    .collect()
+}
+
+fn command(event: &Event) -> &str {
+    let event_type = &*event.event_type;
+    event_type.strip_prefix("site.").unwrap_or(event_type)
+}
+
+fn name<'a>(view: &'a View, site: &str) -> &'a str {
+    let site = SiteId::new(site).and_then(|id| view.plan.get(&id));
+    site.map_or("", |site| &site.name)
+}
+
+fn site_name<'a>(view: &'a View, site: &'a str) -> &'a str {
+    match name(view, site) {
+        "" => site,
+        name => name,
+    }
+}
+
+/// The named ones, and how many there are beside them.
+fn list(named: &[String], of: usize) -> String {
+    let mut list = named.join("; ");
+    if of > named.len() {
+        list += &format!("; and {} more", of - named.len());
+    }
+    list
+}
+
+fn sites(count: usize) -> String {
+    counted(count, "site")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}
+
+/// How long ago, in the largest unit that fits.
+fn age(age: TimeDelta) -> String {
+    let seconds = age.num_seconds().max(0);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
