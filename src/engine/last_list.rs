@@ -4,18 +4,15 @@
 //! has it is not touched for that: that it was confirmed, when, and by which
 //! question, is written on the last list alone.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use imbl::OrdSet;
 
 use super::phase::passed_too_early;
-use crate::model::{Asked, DispatchId, Entry, List, Reading};
+use crate::model::{Asked, DispatchId, Entry, Reading};
 
 /// The last list that was taken in.
 #[derive(Debug, Clone)]
 pub(super) struct LastList {
-    list: Arc<List>,
     /// The question that it answers.
     pub asked: Asked,
     /// When it was taken in, UTC.
@@ -26,33 +23,13 @@ pub(super) struct LastList {
 }
 
 impl LastList {
-    pub fn new(
-        list: Arc<List>,
-        asked: Asked,
-        at: DateTime<Utc>,
-        apart: OrdSet<DispatchId>,
-    ) -> Self {
-        Self {
-            list,
-            asked,
-            at,
-            apart,
-        }
-    }
-
-    /// Whether `list` is this very one.
-    pub fn is(&self, list: &Arc<List>) -> bool {
-        Arc::ptr_eq(&self.list, list)
+    pub fn new(asked: Asked, at: DateTime<Utc>, apart: OrdSet<DispatchId>) -> Self {
+        Self { asked, at, apart }
     }
 
     /// Whether it confirms `entry` as it is.
     pub fn confirms(&self, entry: &Entry) -> bool {
         !self.apart.contains(entry.id())
-    }
-
-    /// The ids that it does not confirm.
-    pub fn apart(&self) -> impl Iterator<Item = &DispatchId> {
-        self.apart.iter()
     }
 
     /// It confirms this one no longer.

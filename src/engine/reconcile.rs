@@ -180,7 +180,7 @@ impl Reconciling<'_> {
         if !self.outcome.pruned.is_empty() {
             self.schedule.bump();
         }
-        self.schedule.confirm(list, asked, self.now, open);
+        self.schedule.confirm(asked, self.now, open);
     }
 
     /// The list does not show this dispatch.

@@ -265,16 +265,13 @@ impl Schedule {
     /// already, by id. Of all others it says the same again.
     pub(super) fn open<'l>(
         &mut self,
-        list: &'l Arc<List>,
+        list: &'l List,
         asked: Asked,
         now: DateTime<Utc>,
     ) -> Vec<Open<'l>> {
         let last = self.last_list.clone().filter(|last| asked > last.asked);
         // On a clock that was ahead, starts and ends may have passed that have not.
         let timely = last.as_ref().is_none_or(|last| last.at <= now);
-        if let Some(last) = last.as_ref().filter(|last| timely && last.is(list)) {
-            return last.apart().map(|id| Open::new(id, list.get(id))).collect();
-        }
         let mut open = Vec::new();
         let mut leaving = Vec::new();
         let mut readings = list.readings().iter().peekable();
@@ -299,15 +296,9 @@ impl Schedule {
         open
     }
 
-    /// `list` was taken in: from now on it is the last list, unless it is older. It
+    /// A list was taken in: from now on it is the last list, unless it is older. It
     /// confirms all that is as it says; `open` are those that need not be.
-    pub(super) fn confirm(
-        &mut self,
-        list: &Arc<List>,
-        asked: Asked,
-        now: DateTime<Utc>,
-        open: Vec<Open>,
-    ) {
+    pub(super) fn confirm(&mut self, asked: Asked, now: DateTime<Utc>, open: Vec<Open>) {
         if self
             .last_list
             .as_ref()
@@ -324,7 +315,7 @@ impl Schedule {
             .filter(|open| !settled(open))
             .map(|open| open.id)
             .collect();
-        self.last_list = Some(LastList::new(Arc::clone(list), asked, now, apart));
+        self.last_list = Some(LastList::new(asked, now, apart));
     }
 
     fn confirmed(&self, entry: &Arc<Entry>) -> Arc<Entry> {

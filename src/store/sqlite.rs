@@ -143,7 +143,7 @@ impl Store for SqliteStore {
     }
 
     fn load(&mut self) -> Result<Stored, StoreError> {
-        read::load(&self.connection, &self.path, self.term)
+        read::load(&self.connection, self.term)
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {

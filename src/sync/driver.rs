@@ -248,7 +248,6 @@ impl<A: Api, C: Clock> Driver<A, C> {
             }
             // Drain other ready inputs first, so that they share this step and its
             // commit.
-            tokio::task::yield_now().await;
             while inputs.len() < INPUTS_A_STEP
                 && let Ok(input) = self.inbox.try_recv()
             {

@@ -200,8 +200,6 @@ fn prepare(connection: &mut Connection, fresh: bool, origin: &str) -> rusqlite::
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG)?;
-    // Kibibytes: what a burst of commits touches need not be read again.
-    connection.pragma_update(None, "cache_size", -8192)?;
     Ok(())
 }
 

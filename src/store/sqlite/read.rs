@@ -1,25 +1,21 @@
 //! Reads from the state file.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, Params, Row};
 
 use super::cells::{Cells, damaged};
-use super::open::reader;
 use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
-use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Attempted, Retry, SinkState, StoreError, Stored, SyncRecord};
 
 /// Of a page of events no further one is read once their data has so many bytes.
 const PAGE_BYTES: usize = 8 << 20;
 
-/// `connection` leads to the file at `path`.
-pub(super) fn load(connection: &Connection, path: &Path, term: u64) -> Result<Stored, StoreError> {
+/// All that the daemon starts with.
+pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreError> {
     let daemon = "SELECT store_id, revision, position, last_poll, stale FROM daemon";
     let mut stored = collect(connection, daemon, [], |row| {
         let mut cells = Cells::of(row);
@@ -37,40 +33,10 @@ pub(super) fn load(connection: &Connection, path: &Path, term: u64) -> Result<St
     })?
     .pop()
     .ok_or_else(|| damaged("table daemon is empty".to_owned()))?;
-    stored.entries = entries(connection, path)?;
+    stored.entries = collect(connection, ENTRIES, [], entry)?;
     stored.sites = collect(connection, SITES, [], site)?;
     stored.sinks = sinks(connection)?;
     Ok(stored)
-}
-
-/// The schedule, half of it on a second processor: most of a start's time goes
-/// into what stands in these rows.
-fn entries(connection: &Connection, path: &Path) -> Result<Vec<Entry>, StoreError> {
-    let middle = "SELECT min(key) / 2 + max(key) / 2 FROM dispatches";
-    let middle = collect(connection, middle, [], |row| {
-        Cells::of(row).value::<Option<i64>>()
-    })?;
-    let Some(middle) = middle.into_iter().next().flatten() else {
-        return Ok(Vec::new());
-    };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("store-loader".into());
-        let later = thread.spawn_scoped(scope, || {
-            let sql = format!("{ENTRIES} WHERE key > ?1");
-            collect(&reader(path)?, &sql, [middle], entry)
-        });
-        let Ok(later) = later else {
-            // The system gives no thread.
-            return collect(connection, ENTRIES, [], entry);
-        };
-        let sql = format!("{ENTRIES} WHERE key <= ?1");
-        let mut entries = collect(connection, &sql, [middle], entry)?;
-        match later.join() {
-            Ok(later) => entries.append(&mut later?),
-            Err(panic) => resume_unwind(panic),
-        }
-        Ok(entries)
-    })
 }
 
 fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
