@@ -9,6 +9,7 @@ mod empty;
 mod logging;
 mod outbox;
 mod output;
+mod refusal;
 mod run;
 mod sandbox;
 mod scenario;
@@ -90,13 +91,13 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         say(&problem);
         return ExitCode::from(2);
     }
-    let matches = match command().try_get_matches_from(args) {
+    let matches = match command().try_get_matches_from(&args) {
         Ok(matches) => matches,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &args),
     };
     let outcome = match Cli::from_arg_matches(&matches) {
         Ok(cli) => dispatch(cli.command, &matches),
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &args),
     };
     let (message, status) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
@@ -132,7 +133,7 @@ fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
 
 /// Answers a command line that is no command: help and version in full, what is
 /// wrong in one line.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, args: &[std::ffi::OsString]) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed pipe is no failure of ours.
@@ -144,11 +145,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
             ExitCode::from(2)
         }
         _ => {
-            let text = error.to_string();
-            // The first paragraph says what is wrong; usage and tips follow.
-            let first = text.split("\n\n").next().unwrap_or_default();
-            let line: Vec<&str> = first.split_whitespace().collect();
-            say(line.join(" ").trim_start_matches("error: "));
+            say(&refusal::line(error, &command(), args));
             ExitCode::from(2)
         }
     }
@@ -176,5 +173,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .global_queue_interval(1)
         .enable_all()
         .build()
-        .map_err(|error| Failure::Runtime(format!("the system gives no threads: {error}")))
+        .map_err(|error| {
+            Failure::Runtime(format!(
+                "the system gives no threads: {error}; raise the limit of processes (TasksMax, ulimit -u)"
+            ))
+        })
 }

@@ -8,6 +8,7 @@ mod daemon;
 mod options;
 mod public_url;
 mod secrets;
+mod variables;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,10 +24,11 @@ use crate::secret::Secret;
 use crate::voltus::ApiKey;
 
 pub use api::{Api, ApiOptions, api_url};
-pub(crate) use checks::webhook_secret_fits;
+pub(crate) use checks::{status_token_fits, webhook_secret_fits};
 pub use daemon::{DaemonAccess, DaemonOptions};
-pub use options::{LONGEST_DURATION, LogFormat, RunOptions, duration};
+pub use options::{LONGEST_DURATION, LogFormat, RunOptions, address, duration, whole_number};
 pub use public_url::PublicUrl;
+pub(crate) use variables::{set_by, suffix};
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]
@@ -90,12 +92,14 @@ pub enum StatePath {
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{option}: {problem}")]
+#[error("{option}: {problem}{}", variables::suffix(.variable.as_deref(), .problem))]
 pub struct Problem {
     /// The option at fault.
     pub option: &'static str,
     /// What is wrong with it, and what would be right.
     pub problem: String,
+    /// The variable that gave the option its value, if one did.
+    pub variable: Option<String>,
 }
 
 impl Problem {
@@ -103,6 +107,7 @@ impl Problem {
         Self {
             option,
             problem: problem.into(),
+            variable: None,
         }
     }
 }
@@ -131,6 +136,19 @@ impl Problems {
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct ConfigError(pub Vec<Problem>);
 
+impl ConfigError {
+    /// The same, each problem with the variable that gave the option its value.
+    /// `O` are the options of the command.
+    fn naming_variables<O: clap::Args>(mut self, matches: &ArgMatches) -> Self {
+        let command = O::augment_args(clap::Command::new("dispatchd"));
+        for problem in &mut self.0 {
+            let variable = set_by(problem.option, &command, matches);
+            problem.variable = problem.variable.take().or(variable);
+        }
+        self
+    }
+}
+
 impl Config {
     /// Checks what the operator wrote. `matches` tell where each value came
     /// from, `env` looks a variable up.
@@ -142,7 +160,8 @@ impl Config {
         matches: &ArgMatches,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        checks::check(options, matches, env)
+        let checked = checks::check(options, matches, env);
+        checked.map_err(|error| error.naming_variables::<RunOptions>(matches))
     }
 
     /// The API that the stored schedule belongs to.

@@ -31,7 +31,7 @@ use crate::store::Closed;
 use crate::sync::{Coordinator, Driver, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings, Environment};
 
-pub use error::DaemonError;
+pub use error::{DaemonError, cannot_listen};
 use kept::{Kept, stored_error};
 pub use reload::Reload;
 pub use shield::shield_secrets;

@@ -9,8 +9,8 @@ mod reply;
 mod serve;
 
 pub use client::{
-    BodyError, bounded_client, causes, client_builder, client_for, describe, is_loopback,
-    read_body, takes_proxy,
+    BodyError, bounded_client, causes, client_builder, client_for, describe, io_reason,
+    is_loopback, read_body, reason, takes_proxy,
 };
 pub use connection::RequestBody;
 pub use pieces::{Pieces, long_json_reply};

@@ -1,6 +1,7 @@
 //! Secrets of the operator, which can be read again from their files.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,20 +12,31 @@ use secrecy::{ExposeSecret, SecretString};
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error("the file {path} cannot be read: {source}; {}", remedy(.source))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Nothing is in it.
-    #[error("{path} is empty; write the secret into it")]
+    #[error("the file {path} is empty; write the secret into it")]
     Empty {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// What to do about a file that cannot be read.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make the file, or correct the path",
+        io::ErrorKind::PermissionDenied => "let the user that runs dispatchd read it",
+        io::ErrorKind::IsADirectory => "name a file",
+        io::ErrorKind::InvalidData => "the file must be text in UTF-8",
+        _ => "check the file",
+    }
 }
 
 /// A secret that is told to nobody. Copies share it: all who hold one see at

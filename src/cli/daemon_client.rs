@@ -11,7 +11,7 @@ use url::Url;
 use super::Failure;
 use super::output::plain;
 use crate::config::DaemonAccess;
-use crate::http::{BodyError, bounded_client, describe, read_body};
+use crate::http::{BodyError, bounded_client, describe, read_body, reason};
 
 /// The longest that one answer may take, whole.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const BODY_MAX: u64 = 128 * 1024 * 1024;
 pub(super) enum AskError {
     /// No connection, or it broke.
     #[error(
-        "cannot ask {url}: {reason}. Is dispatchd running? Set --status-url if it listens elsewhere"
+        "cannot connect to {url}: {reason}. Is dispatchd running? Set --status-url if it listens elsewhere"
     )]
     Unreachable {
         /// Who was asked.
@@ -33,12 +33,12 @@ pub(super) enum AskError {
         reason: String,
     },
     /// The daemon refuses the token, or none was given and it needs one.
-    #[error(
-        "the daemon at {url} refuses the token, or asks for one; set --status-token or --status-token-file to the daemon's token"
-    )]
+    #[error("the daemon at {url} {}", .token)]
     Token {
         /// Who was asked.
         url: String,
+        /// What is wrong with the token, and what to do.
+        token: &'static str,
     },
     /// Any other status.
     #[error("the daemon at {url} answered {status}: {message}")]
@@ -52,7 +52,7 @@ pub(super) enum AskError {
     },
     /// It is no answer of a daemon.
     #[error(
-        "the answer of {url} is not one of dispatchd: {reason}. Set --status-url to the daemon's status listener"
+        "{url} is not the status listener of dispatchd: {reason}. Set --status-url to the daemon's status listener"
     )]
     Unreadable {
         /// Who was asked.
@@ -90,10 +90,9 @@ impl DaemonClient {
         });
         let token = token
             .transpose()
-            .map_err(|_: http::header::InvalidHeaderValue| {
-                Failure::Usage(
-                    "--status-token: has a character that cannot stand in a header".into(),
-                )
+            // It was checked with the options.
+            .map_err(|error: http::header::InvalidHeaderValue| {
+                Failure::Usage(format!("the status token: {error}"))
             })?;
         Ok(Self {
             http,
@@ -142,13 +141,31 @@ impl DaemonClient {
             StatusCode::OK => serde_json::from_slice(&body)
                 .map(Some)
                 .map_err(|error| self.unreadable(error.to_string())),
-            StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::UNAUTHORIZED => Err(AskError::Token { url: self.name() }),
-            _ => Err(AskError::Status {
-                url: self.name(),
-                status: status.as_u16(),
-                message: message(&body),
-            }),
+            _ => {
+                // A daemon says why in these words; another server does not.
+                let Some(message) = message(&body) else {
+                    return Err(self.unreadable(format!("it answered {status}")));
+                };
+                match status {
+                    StatusCode::NOT_FOUND => Ok(None),
+                    StatusCode::UNAUTHORIZED => Err(AskError::Token {
+                        url: self.name(),
+                        token: match self.token {
+                            Some(_) => {
+                                "refuses the status token; give the token that the daemon has"
+                            }
+                            None => {
+                                "asks for its status token; give it as --status-token-file or --status-token"
+                            }
+                        },
+                    }),
+                    _ => Err(AskError::Status {
+                        url: self.name(),
+                        status: status.as_u16(),
+                        message,
+                    }),
+                }
+            }
         }
     }
 
@@ -166,9 +183,9 @@ impl DaemonClient {
 
     fn unreachable(&self, error: reqwest::Error) -> AskError {
         let reason = if error.is_timeout() {
-            "no answer in time".to_owned()
+            format!("no answer within {}", humantime::format_duration(TIMEOUT))
         } else {
-            root(&error)
+            reason(&error)
         };
         AskError::Unreachable {
             url: self.name(),
@@ -184,23 +201,12 @@ impl DaemonClient {
     }
 }
 
-/// The innermost cause, which says it in the fewest words.
-fn root(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 /// The daemon's own words for a refusal.
-fn message(body: &[u8]) -> String {
+fn message(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Refusal {
         error: String,
     }
-    serde_json::from_slice(body).map_or_else(
-        |_| "no reason".to_owned(),
-        |Refusal { error }| plain(&error).chars().take(200).collect(),
-    )
+    let Refusal { error } = serde_json::from_slice(body).ok()?;
+    Some(plain(&error).chars().take(200).collect())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::daemon_client::{AskError, DaemonClient};
 use super::output::{plain, write};
 use super::{Failure, logging, runtime};
-use crate::config::{DaemonAccess, DaemonOptions, LogFormat};
+use crate::config::{DaemonAccess, DaemonOptions, LogFormat, whole_number};
 
 /// The options of `dispatchd outbox`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ struct ListOptions {
     sink: Option<String>,
 
     /// The most events of each sink, 1000 at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole_number(1..=1000_u16), allow_hyphen_values = true)]
     limit: u16,
 
     /// One JSON object
@@ -129,7 +129,7 @@ fn list(options: ListOptions, matches: &ArgMatches) -> Result<(), Failure> {
                 "--sink: the daemon has no sink `{}`; `dispatchd outbox list` shows their names",
                 plain(&sink)
             ),
-            None => "the daemon is too old: it has no /outbox".into(),
+            None => "the daemon has no /outbox; upgrade it to the version of this program".into(),
         })),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, Args};
 use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
 
 use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
-use crate::config::{Config, PublicUrl, RunOptions, StatePath};
+use crate::config::{Config, PublicUrl, RunOptions, StatePath, set_by, suffix};
 use crate::daemon::{Daemon, Reload, shield_secrets};
 use crate::model::WEBHOOK_PATH;
 
@@ -20,27 +20,35 @@ pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failu
     let config =
         Config::check(options, matches, &env).map_err(|error| Failure::Usage(error.to_string()))?;
     logging::start(log_format, "info")?;
+    // Which variable gave the option that the message begins with.
+    let variable = |message: &str| {
+        let option = message.split([' ', ':']).next().unwrap_or_default();
+        let options = RunOptions::augment_args(clap::Command::new("run"));
+        suffix(set_by(option, &options, matches).as_deref(), message)
+    };
     if let Err(error) = shield_secrets() {
         tracing::warn!(%error, "programs of exec: sinks may be able to read the secrets of this process");
     }
     raise_file_limit();
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, &variable));
     // Whatever hangs in the system by now, a name look-up or standard output,
     // ends with the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, variable: &dyn Fn(&str) -> String) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
     let hangups = stop::on_hangup(&stop, &tasks)?;
     let daemon = Daemon::start(&config).await.map_err(|error| {
+        let mut message = error.to_string();
+        message.push_str(&variable(&message));
         if error.is_configuration() {
-            Failure::Usage(error.to_string())
+            Failure::Usage(message)
         } else {
-            Failure::Runtime(error.to_string())
+            Failure::Runtime(message)
         }
     })?;
     introduce(&config, &daemon);

@@ -7,7 +7,8 @@ use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
 
 use super::{Failure, logging, runtime, stop};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, address, whole_number};
+use crate::daemon::cannot_listen;
 use crate::http::listen;
 use crate::sandbox::{Options, Sandbox};
 
@@ -15,7 +16,7 @@ use crate::sandbox::{Options, Sandbox};
 #[derive(Debug, Args)]
 pub(super) struct SandboxOptions {
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050", value_parser = address)]
     listen: SocketAddr,
 
     /// API key that clients must send
@@ -28,11 +29,11 @@ pub(super) struct SandboxOptions {
     api_key: SecretString,
 
     /// Share of webhooks to lose, 0 to 1
-    #[arg(long, value_name = "RATIO", default_value = "0", value_parser = ratio)]
+    #[arg(long, value_name = "RATIO", default_value = "0", value_parser = ratio, allow_hyphen_values = true)]
     drop_webhooks: f64,
 
     /// Seed of all random choices, to repeat a run
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number(0..=u64::MAX), allow_hyphen_values = true)]
     seed: Option<u64>,
 
     /// Answer by id with a list of one, as Voltus's tutorial shows, instead of
@@ -56,7 +57,7 @@ async fn serve(options: &SandboxOptions) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
     let listener = listen(options.listen)
-        .map_err(|error| Failure::Runtime(format!("--listen {}: {error}", options.listen)))?;
+        .map_err(|error| Failure::Runtime(cannot_listen("--listen", options.listen, &error)))?;
     let sandbox = Sandbox::start(
         Options {
             api_key: options.api_key.clone(),
@@ -69,7 +70,7 @@ async fn serve(options: &SandboxOptions) -> Result<(), Failure> {
         listener,
         stop.clone(),
     )
-    .map_err(|error| Failure::Runtime(error.to_string()))?;
+    .map_err(|error| Failure::Runtime(format!("the sandbox cannot start: {error}")))?;
     tracing::info!("the sandbox answers at {}", sandbox.url());
     tracing::info!(
         "faults: PUT {0}/control/faults; deliveries: GET {0}/control/log",
@@ -87,5 +88,5 @@ fn ratio(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| "a ratio is a number from 0 to 1".to_owned())
+        .ok_or_else(|| "it must be a number from 0 to 1, such as 0.5".to_owned())
 }

@@ -14,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, ApiOptions, LogFormat, api_url, duration};
 use crate::model::Kilowatts;
 use crate::sandbox::{Acceptance, SiteSpec, acceptance};
+use crate::voltus::{ApiError, KeySource};
 
 /// The options of `dispatchd scenario`.
 #[derive(Debug, Args)]
@@ -76,7 +77,16 @@ pub(super) fn run(options: ScenarioOptions, matches: &ArgMatches) -> Result<(), 
         )));
     }
     let admin = api::admin(api::check(options.api, matches)?, api::ANSWER_MAX)?;
-    let ids = runtime()?.block_on(admin.start_scenario(&order))?;
+    let started = runtime()?.block_on(admin.start_scenario(&order));
+    let ids = started.map_err(|error| match &error {
+        ApiError::KeyRefused {
+            key: KeySource::Public,
+            ..
+        } => Failure::Runtime(format!(
+            "{error}; scenarios at Voltus's sandbox need a key of your own, which Voltus issues"
+        )),
+        _ => error.into(),
+    })?;
     if ids.is_empty() {
         note("the scenario was started; the API did not tell the ids of its dispatches");
     }
@@ -111,18 +121,24 @@ pub(super) fn later(
         .ok()
         .and_then(|by| time.checked_add_signed(by))
         .filter(|time| time.timestamp() < 253_402_300_800) // the year 10000
-        .ok_or_else(|| Failure::Usage(format!("{option}: too long")))
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{option}: the time would be after the year 9999; give a shorter one"
+            ))
+        })
 }
 
 fn from_file(path: &Path) -> Result<Value, Failure> {
     let wrong = |problem: String| Failure::Usage(format!("--file {}: {problem}", path.display()));
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let order: Value =
-        serde_json::from_slice(&text).map_err(|error| wrong(format!("not JSON: {error}")))?;
+    const REMEDY: &str = "it must hold the JSON object of POST /scenarios; `dispatchd scenario basic --print` shows one";
+    let text = std::fs::read(path)
+        .map_err(|error| wrong(format!("the file cannot be read: {error}; check the path")))?;
+    let order: Value = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not JSON ({error}); {REMEDY}")))?;
     if order.is_object() {
         Ok(order)
     } else {
-        Err(wrong("not a JSON object".into()))
+        Err(wrong(format!("not a JSON object; {REMEDY}")))
     }
 }
 
@@ -137,13 +153,17 @@ fn site(text: &str) -> Result<SiteSpec, String> {
     let (id, name, location, kw) =
         parts().ok_or("write a site as ID:NAME:LOCATION:KW, such as s1:Mill:L7:120")?;
     if id.is_empty() {
-        return Err("the id is empty".into());
+        return Err(
+            "the id is empty; write a site as ID:NAME:LOCATION:KW, such as s1:Mill:L7:120".into(),
+        );
     }
     let commitment = kw
         .parse()
         .ok()
         .filter(|kw: &f64| kw.is_finite() && *kw >= 0.0)
-        .ok_or_else(|| format!("{kw:?} is no number of kW"))?;
+        .ok_or_else(|| {
+            format!("`{kw}` is not a number of kW; write a site as ID:NAME:LOCATION:KW, such as s1:Mill:L7:120")
+        })?;
     Ok(SiteSpec {
         id: id.to_owned(),
         name: name.to_owned(),

@@ -14,7 +14,7 @@ use super::daemon_client::DaemonClient;
 use super::scenario::later;
 use super::{Failure, api, logging, runtime};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ApiOptions, DaemonAccess, DaemonOptions, LogFormat, duration};
+use crate::config::{ApiOptions, DaemonAccess, DaemonOptions, LogFormat, duration, whole_number};
 use proof::Proof;
 
 /// What the exit status means, for `--help`.
@@ -37,7 +37,7 @@ pub(super) struct VerifyOptions {
     length: Duration,
 
     /// Id of the program to test [default: Voltus's test program]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "N", value_parser = whole_number(0..=i64::MAX), allow_hyphen_values = true)]
     program_id: Option<i64>,
 
     /// Time that the daemon has to learn of it [default: two poll intervals and

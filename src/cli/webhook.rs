@@ -117,7 +117,7 @@ async fn delete(admin: &Admin<SystemClock>, id: &WebhookId) -> Result<Vec<String
         Ok(vec![format!("{id}  deleted")])
     } else {
         Err(Failure::Runtime(format!(
-            "there is no webhook {id}; dispatchd webhook list shows those there are"
+            "no webhook has the id {id}; `dispatchd webhook list` shows those that are registered"
         )))
     }
 }
@@ -130,7 +130,7 @@ fn webhook_url(text: &SecretString) -> Result<WebhookUrl, Failure> {
             Ok(WebhookUrl::new(text))
         }
         _ => Err(Failure::Usage(
-            "webhook register: this is not an http or https URL; write it as https://dispatch.example.com/dispatch-listener".into(),
+            "URL: the value is not an http or https URL; write it as https://dispatch.example.com/dispatch-listener".into(),
         )),
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         assert!(delete(&admin, &id).await.is_ok());
         let gone = text(delete(&admin, &id).await.unwrap_err());
         assert!(
-            gone.starts_with(&format!("there is no webhook {id}; ")),
+            gone.starts_with(&format!("no webhook has the id {id}; ")),
             "{gone}"
         );
     }

@@ -10,8 +10,9 @@ use url::Url;
 use super::options::API;
 use super::secrets::{API_KEY, Given, choose, read};
 use super::{ConfigError, Problem, Problems};
+use crate::http::is_loopback;
 use crate::secret::Secret;
-use crate::voltus::{ApiKey, Environment};
+use crate::voltus::{ApiKey, Environment, KeySource};
 
 /// The key of the sandbox, and of the stand-in on this machine.
 const SANDBOX_KEY: &str = "secret";
@@ -57,7 +58,7 @@ impl Api {
         let mut problems = Problems::default();
         match check(options, matches, &mut problems) {
             Some(api) if problems.0.is_empty() => Ok(api),
-            _ => Err(ConfigError(problems.0)),
+            _ => Err(ConfigError(problems.0).naming_variables::<ApiOptions>(matches)),
         }
     }
 
@@ -78,7 +79,7 @@ pub(super) fn check(
     let key = problems
         .take(given)
         .zip(url.as_ref())
-        .and_then(|(given, url)| problems.take(api_key(given, url)));
+        .and_then(|(given, url)| problems.take(api_key(given, url, matches)));
     version_fits(&options.api_version, problems);
     Some(Api {
         url: url?,
@@ -92,47 +93,86 @@ pub(super) fn check(
 /// # Errors
 /// With what would be right.
 pub fn api_url(text: &str) -> Result<Url, Problem> {
-    http_url("--api-url", text, "https://api.voltus.co").and_then(|url| {
+    http_url("--api-url", text, "https://sandbox.voltus.co").and_then(|url| {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Problem::new(
                 "--api-url",
-                "has a user or password in it; the key goes into --api-key",
+                "the URL has a user or password in it; leave them out, and give the key as --api-key-file or --api-key",
             ));
         }
         Ok(url)
     })
 }
 
-/// An http or https URL that can be the base of paths.
+/// An http or https URL that can be the base of paths. What is wrong is told with
+/// the text as it should have been written, or with `example`.
 pub(super) fn http_url(option: &'static str, text: &str, example: &str) -> Result<Url, Problem> {
-    let url = Url::parse(text).map_err(|error| {
-        let problem = format!("{text:?} is not a URL ({error}); write it as {example}");
-        Problem::new(option, problem)
-    })?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        let problem = format!("{text:?} is not an http or https URL; write it as {example}");
-        return Err(Problem::new(option, problem));
-    }
+    let wrong = |problem: String| Err(Problem::new(option, problem));
+    // What stands before an @ may be a password.
+    let shown = match text.contains('@') {
+        true => "the value".to_owned(),
+        false => format!("`{text}`"),
+    };
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => {
+            let better = with_scheme(text).unwrap_or_else(|| example.to_owned());
+            return wrong(format!(
+                "{shown} is not an http or https URL; write {better}"
+            ));
+        }
+    };
     if url.query().is_some() || url.fragment().is_some() {
-        let problem = format!("has a query or a fragment; write it as {example}");
-        return Err(Problem::new(option, problem));
+        let mut better = url.clone();
+        better.set_query(None);
+        better.set_fragment(None);
+        let better = match text.contains('@') {
+            true => example,
+            false => better.as_str().trim_end_matches('/'),
+        };
+        return wrong(format!(
+            "{shown} has a query (?) or a fragment (#); write {better}"
+        ));
     }
     Ok(url)
 }
 
-fn api_key(given: Option<Given>, url: &Url) -> Result<ApiKey, Problem> {
-    let secret = match read(&API_KEY, given)? {
-        Some(secret) => secret,
-        None if Api::is_sandbox(url) => Secret::fixed(SANDBOX_KEY.into()),
+/// `text`, of which only the scheme was left out, with the scheme that is likely
+/// meant: addresses and this machine are asked without TLS as a rule, names with it.
+fn with_scheme(text: &str) -> Option<String> {
+    if text.contains("//") || text.contains(['@', '?', '#']) || text.contains(char::is_whitespace) {
+        return None;
+    }
+    let url = Url::parse(&format!("http://{text}")).ok()?;
+    let by_name = matches!(url.host(), Some(url::Host::Domain(_))) && !is_loopback(&url);
+    let scheme = if by_name { "https" } else { "http" };
+    Some(format!("{scheme}://{text}"))
+}
+
+fn api_key(given: Option<Given>, url: &Url, matches: &ArgMatches) -> Result<ApiKey, Problem> {
+    let (secret, source) = match read(&API_KEY, given)? {
+        Some(secret) => {
+            let name = API_KEY.used(&secret, matches);
+            let source = match secret.file() {
+                Some(file) => KeySource::File(name, file.to_owned()),
+                None => KeySource::Given(name),
+            };
+            (secret, source)
+        }
+        None if Api::is_sandbox(url) => (Secret::fixed(SANDBOX_KEY.into()), KeySource::Public),
         None => {
             let problem = format!(
-                "{} needs a key; give --api-key or --api-key-file",
+                "{} needs a key; give --api-key-file (or the variable VOLTUS_API_KEY_FILE) or \
+                 --api-key (VOLTUS_API_KEY)",
                 url.host_str().unwrap_or_default()
             );
             return Err(Problem::new("--api-key", problem));
         }
     };
-    ApiKey::new(secret.clone()).map_err(|error| API_KEY.problem(&secret, error.to_string()))
+    match ApiKey::new(secret.clone()) {
+        Ok(key) => Ok(key.from_source(source)),
+        Err(error) => Err(API_KEY.problem(&secret, error.to_string())),
+    }
 }
 
 fn version_fits(version: &str, problems: &mut Problems) {
@@ -143,7 +183,7 @@ fn version_fits(version: &str, problems: &mut Problems) {
     if !fits {
         problems.add(
             "--api-version",
-            format!("{version:?} is not a version; write it as 2022-04-15"),
+            format!("`{version}` is not a version; write it as 2022-04-15"),
         );
     }
 }

@@ -43,6 +43,10 @@ pub(super) fn check(
         let fits = webhook_secret_fits(&secret.get());
         problems.take(fits.map_err(|problem| WEBHOOK_SECRET.problem(secret, problem)));
     }
+    if let Some(Some(secret)) = &status_token {
+        let fits = status_token_fits(&secret.get());
+        problems.take(fits.map_err(|problem| STATUS_TOKEN.problem(secret, problem)));
+    }
     let public_url = options
         .public_url
         .zip(webhook_secret.as_ref())
@@ -80,46 +84,57 @@ pub(super) fn check(
         "DISPATCHD_STATUS_HOSTS",
     );
     let mut sinks = listed("--sink", options.sinks, "DISPATCHD_SINKS");
-    if sinks.is_empty() {
-        sinks.push("stdout".to_owned());
+    if sinks.values.is_empty() {
+        sinks.values.push("stdout".to_owned());
     }
+    for host in &status_hosts.values {
+        let fits = status_host_fits(host);
+        problems.take(fits.map_err(|problem| Problem {
+            variable: status_hosts.variable.clone(),
+            ..Problem::new("--status-host", problem)
+        }));
+    }
+    let status_hosts = status_hosts.values;
     let sink_secrets = sink_secret
         .as_ref()
         .and_then(|secret| problems.take(sink_secrets(secret.as_ref())));
     let sinks = sink_secrets
         .as_ref()
         .and_then(|secrets| read_sinks(&sinks, secrets, &mut problems));
+    let state = problems.take(state_path(&options.state));
 
-    match (api, sinks, sink_secrets, webhook_secret, status_token) {
-        (Some(api), Some(sinks), Some(sink_secrets), Some(webhook_secret), Some(status_token))
-            if problems.0.is_empty() =>
-        {
-            Ok(Config {
-                api_url: api.url,
-                api_version: api.version,
-                api_key: api.key,
-                api_rate: options.api_rate,
-                api_max_body: options.api_max_body.as_u64(),
-                listen: options.listen,
-                status_listen: options.status_listen,
-                poll_interval: options.poll_interval,
-                state: state_path(&options.state),
-                sinks,
-                sink_secret: sink_secret.flatten(),
-                sink_secrets,
-                pre_curtail: options.pre_curtail,
-                curtail_on_test: options.curtail_on_test,
-                webhook_secret,
-                public_url: public_url.flatten(),
-                webhook_deadline: options.webhook_deadline,
-                peer_rate: NonZeroU32::new(options.peer_rate),
-                trust_forwarded_for: options.trust_forwarded_for,
-                retain: options.retain,
-                status_token,
-                status_hosts,
-                node: options.node.unwrap_or_else(host_name),
-            })
-        }
+    let secrets = (sink_secrets, webhook_secret, status_token);
+    match (api, sinks, state, secrets) {
+        (
+            Some(api),
+            Some(sinks),
+            Some(state),
+            (Some(sink_secrets), Some(webhook_secret), Some(status_token)),
+        ) if problems.0.is_empty() => Ok(Config {
+            api_url: api.url,
+            api_version: api.version,
+            api_key: api.key,
+            api_rate: options.api_rate,
+            api_max_body: options.api_max_body.as_u64(),
+            listen: options.listen,
+            status_listen: options.status_listen,
+            poll_interval: options.poll_interval,
+            state,
+            sinks,
+            sink_secret: sink_secret.flatten(),
+            sink_secrets,
+            pre_curtail: options.pre_curtail,
+            curtail_on_test: options.curtail_on_test,
+            webhook_secret,
+            public_url: public_url.flatten(),
+            webhook_deadline: options.webhook_deadline,
+            peer_rate: NonZeroU32::new(options.peer_rate),
+            trust_forwarded_for: options.trust_forwarded_for,
+            retain: options.retain,
+            status_token,
+            status_hosts,
+            node: options.node.unwrap_or_else(host_name),
+        }),
         _ => Err(ConfigError(problems.0)),
     }
 }
@@ -130,12 +145,32 @@ fn host_name() -> String {
     name.nodename().to_string_lossy().into_owned()
 }
 
-fn state_path(path: &Path) -> StatePath {
+fn state_path(path: &Path) -> Result<StatePath, Problem> {
     if path == Path::new(":memory:") {
-        StatePath::Memory
-    } else {
-        StatePath::File(path.to_owned())
+        return Ok(StatePath::Memory);
     }
+    // Not repeated: a URL may hold a password.
+    if path.to_str().is_some_and(|path| path.contains("://")) {
+        let problem = "is a URL, and this version keeps its state in a file only; give the path of a file, or :memory:";
+        return Err(Problem::new("--state", problem));
+    }
+    if path.is_dir() {
+        let problem = format!(
+            "{} is a folder; name a file in it, such as {}",
+            path.display(),
+            path.join("dispatchd.db").display()
+        );
+        return Err(Problem::new("--state", problem));
+    }
+    Ok(StatePath::File(path.to_owned()))
+}
+
+/// Values of an option that is repeatable.
+#[derive(Default)]
+struct Listed {
+    values: Vec<String>,
+    /// The variable that lists them, unless they were written as options.
+    variable: Option<String>,
 }
 
 /// What was written as options, else what the variable lists.
@@ -144,23 +179,49 @@ fn listed(
     written: Vec<String>,
     variable: &str,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<String>, Problem> {
+) -> Result<Listed, Problem> {
     if !written.is_empty() {
-        return Ok(written);
+        return Ok(Listed {
+            values: written,
+            variable: None,
+        });
     }
     let Some(list) = env(variable) else {
-        return Ok(Vec::new());
+        return Ok(Listed::default());
     };
-    let items: Vec<String> = list
+    let values: Vec<String> = list
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect();
-    if items.is_empty() {
+    if values.is_empty() {
         return Err(Problem::new(option, empty_variable(variable)));
     }
-    Ok(items)
+    Ok(Listed {
+        values,
+        variable: Some(variable.to_owned()),
+    })
+}
+
+/// The name alone, as the `Host` header has it.
+fn status_host_fits(host: &str) -> Result<(), String> {
+    match host.parse::<http::uri::Authority>() {
+        Ok(authority) if !host.contains('@') && !authority.host().is_empty() => Ok(()),
+        _ => Err(format!(
+            "`{host}` is not the name of a host; write it as ops.example.com, without http:// and without a path"
+        )),
+    }
+}
+
+/// It travels in a header, so it must be able to stand in one.
+pub(crate) fn status_token_fits(token: &SecretString) -> Result<(), &'static str> {
+    match http::HeaderValue::from_str(token.expose_secret()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(
+            "the token has a character that cannot stand in an HTTP header; use printable ASCII",
+        ),
+    }
 }
 
 /// It stands in a path as it is, so it must need no encoding.
@@ -171,7 +232,9 @@ pub(crate) fn webhook_secret_fits(secret: &SecretString) -> Result<(), &'static 
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
     let dots = secret.expose_secret().bytes().all(|byte| byte == b'.');
     if !fits || dots {
-        return Err("may have letters, digits and - . _ ~ only, since it stands in a path");
+        return Err(
+            "the secret may have letters, digits and - . _ ~ only, since it stands in a path",
+        );
     }
     Ok(())
 }
@@ -185,16 +248,17 @@ fn sink_secrets(secret: Option<&Secret>) -> Result<SinkSecrets, Problem> {
 }
 
 fn read_sinks(
-    texts: &[String],
+    texts: &Listed,
     secrets: &SinkSecrets,
     problems: &mut Problems,
 ) -> Option<Vec<SinkSpec>> {
-    match SinkSpec::parse_all(texts.iter().map(String::as_str), secrets) {
+    match SinkSpec::parse_all(texts.values.iter().map(String::as_str), secrets) {
         Ok(specs) => Some(specs),
         Err(errors) => {
-            for error in errors {
-                problems.add("--sink", error.to_string());
-            }
+            problems.0.extend(errors.iter().map(|error| Problem {
+                variable: texts.variable.clone(),
+                ..Problem::new("--sink", error.to_string())
+            }));
             None
         }
     }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::api::http_url;
+use super::checks::status_token_fits;
 use super::options::STATUS;
 use super::secrets::{STATUS_TOKEN, choose, read};
 use super::{ConfigError, Problem, Problems};
@@ -74,6 +75,10 @@ impl DaemonAccess {
             matches,
         );
         let token = problems.take(token.and_then(|given| read(&STATUS_TOKEN, given)));
+        if let Some(Some(secret)) = &token {
+            let fits = status_token_fits(&secret.get());
+            problems.take(fits.map_err(|problem| STATUS_TOKEN.problem(secret, problem)));
+        }
         match token {
             Some(token) if problems.0.is_empty() => {
                 let token = token.map(|token| (*token.get()).clone());
@@ -83,7 +88,7 @@ impl DaemonAccess {
                 };
                 Ok(urls.into_iter().map(access).collect())
             }
-            _ => Err(ConfigError(problems.0)),
+            _ => Err(ConfigError(problems.0).naming_variables::<DaemonOptions>(matches)),
         }
     }
 }
@@ -93,7 +98,7 @@ fn status_url(text: &str) -> Result<Url, Problem> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Problem::new(
             "--status-url",
-            "has a user or password in it; the token goes into --status-token",
+            "the URL has a user or password in it; leave them out, and give the token as --status-token-file or --status-token",
         ));
     }
     Ok(url)

@@ -1,12 +1,14 @@
 //! The options of `dispatchd run`, as the operator writes them.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
@@ -30,7 +32,7 @@ pub struct RunOptions {
     pub api: ApiOptions,
 
     /// Requests to the API a minute at most, a quarter of them at once
-    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", allow_hyphen_values = true, help_heading = API)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_API_RATE", default_value = "240", value_parser = api_rate, allow_hyphen_values = true, help_heading = API)]
     pub api_rate: NonZeroU32,
 
     /// The longest answer taken from the API
@@ -62,11 +64,11 @@ pub struct RunOptions {
     pub public_url: Option<SecretString>,
 
     /// Requests a second from one peer of the listener, 1,000 at once; 0 is off
-    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", allow_hyphen_values = true, help_heading = LISTENER)]
+    #[arg(long, value_name = "N", env = "DISPATCHD_PEER_RATE", default_value = "200", value_parser = whole_number(0..=u32::MAX), allow_hyphen_values = true, help_heading = LISTENER)]
     pub peer_rate: u32,
 
     /// A proxy is in front: the peer is the last address in X-Forwarded-For
-    #[arg(long, env = "DISPATCHD_TRUST_FORWARDED_FOR", value_parser = FalseyValueParser::new(), help_heading = LISTENER)]
+    #[arg(long, env = "DISPATCHD_TRUST_FORWARDED_FOR", value_parser = yes_or_no, help_heading = LISTENER)]
     pub trust_forwarded_for: bool,
 
     /// Where events go: stdout, exec:PATH, http(s)://..., mqtt(s)://host:port/prefix
@@ -87,7 +89,7 @@ pub struct RunOptions {
     pub pre_curtail: Duration,
 
     /// Test dispatches curtail sites too
-    #[arg(long, env = "DISPATCHD_CURTAIL_ON_TEST", value_parser = FalseyValueParser::new(), help_heading = DELIVERY)]
+    #[arg(long, env = "DISPATCHD_CURTAIL_ON_TEST", value_parser = yes_or_no, help_heading = DELIVERY)]
     pub curtail_on_test: bool,
 
     /// Where status and schedule are asked for
@@ -108,7 +110,7 @@ pub struct RunOptions {
     pub status_hosts: Vec<String>,
 
     /// Lets the status listener be reached from elsewhere without a token
-    #[arg(long, env = "DISPATCHD_ALLOW_REMOTE_STATUS", value_parser = FalseyValueParser::new(), help_heading = STATUS)]
+    #[arg(long, env = "DISPATCHD_ALLOW_REMOTE_STATUS", value_parser = yes_or_no, help_heading = STATUS)]
     pub allow_remote_status: bool,
 
     /// Where the schedule is kept; :memory: keeps nothing
@@ -134,6 +136,40 @@ const DELIVERY: &str = "Sites and sinks";
 pub(super) const STATUS: &str = "The status listener";
 const STATE: &str = "State and logs";
 
+/// Reads a whole number within `range`.
+pub fn whole_number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + fmt::Display + Clone,
+{
+    move |text| {
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "it must be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                )
+            })
+    }
+}
+
+/// Requests a minute.
+fn api_rate(text: &str) -> Result<NonZeroU32, String> {
+    let number = whole_number(1..=u32::MAX)(text)?;
+    NonZeroU32::new(number).ok_or_else(|| "it must be 1 at least".to_owned())
+}
+
+/// The value of the variable of an option that takes none.
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.trim().to_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
+        "" | "false" | "no" | "off" | "0" | "f" | "n" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
 /// An address to listen on, such as `127.0.0.1:5000`. `localhost` is this
 /// machine without asking anybody.
 ///
@@ -144,9 +180,9 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    numeric
-        .parse()
-        .map_err(|_| "an address is written as 127.0.0.1:5000 or [::]:5000".to_owned())
+    numeric.parse().map_err(|_| {
+        "write an IP address and a port, such as 127.0.0.1:5000 or [::]:5000".to_owned()
+    })
 }
 
 /// The largest size that any option takes: 1 TiB.
@@ -159,7 +195,7 @@ const LARGEST_SIZE: ByteSize = ByteSize::tib(1);
 fn size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text
         .parse()
-        .map_err(|error| format!("{error}; a size is written as 128MiB"))?;
+        .map_err(|_| "write a number and its unit, such as 128MiB".to_owned())?;
     if size > LARGEST_SIZE {
         return Err("must be 1TiB at most".to_owned());
     }
@@ -175,8 +211,10 @@ pub const LONGEST_DURATION: Duration = Duration::from_secs(10 * 31_557_600);
 /// # Errors
 /// With what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration is written as 30s, 500ms or 5m"))?;
+    let duration = humantime::parse_duration(text).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => "must be 10y at most",
+        _ => "write a number and its unit, such as 30s, 500ms or 5m",
+    })?;
     if duration > LONGEST_DURATION {
         return Err("must be 10y at most".to_owned());
     }

@@ -47,16 +47,15 @@ impl PublicUrl {
 fn read(text: &SecretString, secret: Option<&SecretString>) -> Result<WebhookUrl, Problem> {
     const EXAMPLE: &str = "write it as https://dispatch.example.com";
     let problem = |problem: &str| Problem::new(OPTION, format!("{problem}; {EXAMPLE}"));
-    let mut url = Url::parse(text.expose_secret())
-        .map_err(|error| problem(&format!("not a URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(problem("not an http or https URL"));
-    }
+    let mut url = match Url::parse(text.expose_secret()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => return Err(problem("the value is not an http or https URL")),
+    };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(problem("has a user or password in it"));
+        return Err(problem("the URL has a user or password in it"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(problem("has a query or a fragment"));
+        return Err(problem("the URL has a query (?) or a fragment (#)"));
     }
     let path = url.path().trim_end_matches('/');
     let whole = match listener_end(path).and_then(|end| path.split_at_checked(end)) {
@@ -73,7 +72,7 @@ fn read(text: &SecretString, secret: Option<&SecretString>) -> Result<WebhookUrl
                 return Err(Problem::new(
                     OPTION,
                     format!(
-                        "what follows {WEBHOOK_PATH} in it is not the secret of --webhook-secret; leave it out, it is appended"
+                        "what follows {WEBHOOK_PATH} in the URL is not the webhook secret; leave it out, dispatchd appends the secret"
                     ),
                 ));
             }

@@ -21,27 +21,36 @@ pub(super) struct Names {
 struct Name {
     id: &'static str,
     option: &'static str,
+    variable: &'static str,
 }
 
 macro_rules! names {
-    ($id:literal, $option:literal) => {
+    ($id:literal, $option:literal, $variable:literal) => {
         Names {
             text: Name {
                 id: $id,
                 option: $option,
+                variable: $variable,
             },
             file: Name {
                 id: concat!($id, "_file"),
                 option: concat!($option, "-file"),
+                variable: concat!($variable, "_FILE"),
             },
         }
     };
 }
 
-pub(super) const API_KEY: Names = names!("api_key", "--api-key");
-pub(super) const WEBHOOK_SECRET: Names = names!("webhook_secret", "--webhook-secret");
-pub(super) const SINK_SECRET: Names = names!("sink_secret", "--sink-secret");
-pub(super) const STATUS_TOKEN: Names = names!("status_token", "--status-token");
+pub(super) const API_KEY: Names = names!("api_key", "--api-key", "VOLTUS_API_KEY");
+pub(super) const WEBHOOK_SECRET: Names = names!(
+    "webhook_secret",
+    "--webhook-secret",
+    "DISPATCHD_WEBHOOK_SECRET"
+);
+pub(super) const SINK_SECRET: Names =
+    names!("sink_secret", "--sink-secret", "DISPATCHD_SINK_SECRET");
+pub(super) const STATUS_TOKEN: Names =
+    names!("status_token", "--status-token", "DISPATCHD_STATUS_TOKEN");
 
 impl Names {
     /// Something wrong with the secret, told by the option that it came by.
@@ -51,6 +60,18 @@ impl Names {
             None => self.text,
         };
         Problem::new(name.option, problem)
+    }
+
+    /// The option or variable by which the secret came.
+    pub fn used(&self, secret: &Secret, matches: &ArgMatches) -> &'static str {
+        let name = match secret.file() {
+            Some(_) => self.file,
+            None => self.text,
+        };
+        match matches.value_source(name.id) {
+            Some(ValueSource::EnvVariable) => name.variable,
+            _ => name.option,
+        }
     }
 }
 
@@ -77,7 +98,15 @@ pub(super) fn choose(
             (true, false) => Given::Text(text),
             (false, true) => Given::File(file),
             _ => {
-                let problem = format!("given together with {}; give one", names.file.option);
+                let called = |name: Name| match written(name) {
+                    true => name.option.to_owned(),
+                    false => format!("the variable {}", name.variable),
+                };
+                let problem = format!(
+                    "{} and {} are both given; give one of them",
+                    called(names.text),
+                    called(names.file)
+                );
                 return Err(Problem::new(names.text.option, problem));
             }
         },

@@ -1,5 +1,6 @@
 //! The errors with which the daemon does not start, or ends.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +8,21 @@ use crate::delivery::sinks::SinkBuildError;
 use crate::store::{OpenError, StoreError};
 use crate::sync::DriverError;
 use crate::voltus::ClientError;
+
+/// Says that a listener got no address, why, and what to do.
+pub fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "choose another address, or stop what uses it",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose one of its own, or 0.0.0.0 for all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a higher one, and put a proxy in front"
+        }
+        _ => "choose another address",
+    };
+    format!("{option} {address}: cannot listen there: {error}; {remedy}")
+}
 
 /// Why the daemon could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +40,7 @@ pub enum DaemonError {
         source: StoreError,
     },
     /// A listener got no address.
-    #[error(
-        "{option} {address}: cannot listen there: {source}; choose another address, or stop what uses it"
-    )]
+    #[error("{}", cannot_listen(.option, *.address, .source))]
     Bind {
         /// The option that names the address.
         option: &'static str,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-use crate::config::{Config, PublicUrl, webhook_secret_fits};
+use crate::config::{Config, PublicUrl, status_token_fits, webhook_secret_fits};
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
 use crate::sync::{Inbox, WaiterReply};
@@ -132,6 +132,7 @@ impl Files {
         let token = file(&self.status_token);
         tell("--status-token-file", token.as_deref(), &|| {
             replace(self.status_token.as_ref(), |secret, fresh| {
+                status_token_fits(&fresh)?;
                 secret.set(fresh);
                 Ok("who asks for the status must show it")
             })

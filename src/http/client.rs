@@ -1,6 +1,7 @@
 //! How we ask others: with every part of it bounded (rule R8).
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -128,6 +129,38 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Why a request has no answer, in a few words: the innermost cause.
+pub fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = match cause.downcast_ref::<reqwest::Error>() {
+        // Its own text names the URL, which may hold a secret.
+        Some(_) => "no answer".to_owned(),
+        None => cause.to_string(),
+    };
+    plain_reason(&text)
+}
+
+/// The same for what the system itself refused.
+pub fn io_reason(error: &io::Error) -> String {
+    plain_reason(&error.to_string())
+}
+
+/// The system's words without their number: `Connection refused (os error 111)`
+/// becomes `Connection refused`.
+fn plain_reason(text: &str) -> String {
+    // What rustls says when the answer to its greeting is plain HTTP.
+    if text.contains("InvalidContentType") {
+        return "the server there does not speak TLS (write http:// if that is meant)".to_owned();
+    }
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_owned(),
+        _ => text.to_owned(),
+    }
+}
+
 /// The error with its causes, without the URL, which may hold a secret.
 pub fn describe(error: reqwest::Error) -> String {
     causes(&error.without_url())
@@ -153,6 +186,15 @@ pub fn causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_without_the_numbers_of_the_system() {
+        let refused = "Connection refused (os error 111)";
+        assert_eq!(plain_reason(refused), "Connection refused");
+        assert_eq!(plain_reason("operation timed out"), "operation timed out");
+        let tls = "received corrupt message of type InvalidContentType";
+        assert!(plain_reason(tls).contains("http://"));
+    }
 
     #[test]
     fn hosts_on_this_machine_are_told_from_others() {

@@ -78,7 +78,7 @@ pub enum OpenError {
     },
     /// It cannot be opened.
     #[error(
-        "--state {path}: cannot be opened: {reason}; check that its folder exists and may be written to"
+        "--state {path}: cannot be opened: {reason}; check that its folder exists and that this user may write to folder and file"
     )]
     Unusable {
         /// The file.

@@ -54,9 +54,13 @@ fn extent(error: &ApiError) -> Extent {
         ApiError::Status {
             status: 500..=599, ..
         }
+        | ApiError::Foreign {
+            status: 500..=599, ..
+        }
         | ApiError::TimedOut
         | ApiError::Interrupted(_) => Extent::Resource,
         ApiError::Status { .. }
+        | ApiError::Foreign { .. }
         | ApiError::KeyRefused { .. }
         | ApiError::Redirect { .. }
         | ApiError::TooLong { .. }
@@ -213,6 +217,7 @@ impl Slowdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::voltus::KeySource;
 
     const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -324,7 +329,10 @@ mod tests {
         let mut slowdown = Slowdown::new(INTERVAL);
         for (number, error) in [
             status(404),
-            ApiError::KeyRefused { status: 401 },
+            ApiError::KeyRefused {
+                status: 401,
+                key: KeySource::default(),
+            },
             ApiError::TooLong { limit: 1 },
             ApiError::Unreadable("html".into()),
         ]

@@ -131,7 +131,7 @@ impl Timings {
 fn failure(error: &ApiError) -> &'static str {
     match error {
         ApiError::TooFast { .. } => "429",
-        ApiError::Status { status, .. } => match status {
+        ApiError::Status { status, .. } | ApiError::Foreign { status, .. } => match status {
             404 => "404",
             200..=299 => "2xx",
             400..=499 => "4xx",
@@ -146,7 +146,7 @@ fn failure(error: &ApiError) -> &'static str {
 mod tests {
     use super::*;
     use crate::model::DispatchId;
-    use crate::voltus::{Problems, RedirectRefusal, Stamp};
+    use crate::voltus::{KeySource, Problems, RedirectRefusal, Stamp};
 
     fn response(answer: Answer) -> Result<ApiResponse, ApiError> {
         Ok(ApiResponse {
@@ -178,7 +178,13 @@ mod tests {
             (answered(101), "other"),
             (answered(999), "other"),
             (Err(ApiError::TooFast { retry_after }), "429"),
-            (Err(ApiError::KeyRefused { status: 401 }), "key_refused"),
+            (
+                Err(ApiError::KeyRefused {
+                    status: 401,
+                    key: KeySource::default(),
+                }),
+                "key_refused",
+            ),
             (
                 Err(ApiError::Redirect {
                     status: 301,

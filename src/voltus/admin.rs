@@ -79,10 +79,14 @@ impl<C: Clock> Admin<C> {
     /// [`ApiError`].
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, ApiError> {
         let answer = self.send(Method::GET, &["webhooks"], None).await?;
-        let (webhooks, unread) =
-            read_webhooks(&answer).map_err(|error| ApiError::Unreadable(error.to_string()))?;
+        let (webhooks, unread) = read_webhooks(&answer).map_err(|error| {
+            ApiError::Unreadable(error.to_string()).at(&self.transport.url(&["webhooks"]))
+        })?;
         if unread > 0 {
-            tracing::warn!("{unread} of the registered webhooks could not be read");
+            tracing::warn!(
+                count = unread,
+                "some of the registered webhooks could not be read and are left out"
+            );
         }
         Ok(webhooks)
     }
@@ -178,8 +182,11 @@ impl<C: Clock> Admin<C> {
         let list = match sent {
             Ok(response) if response.status() == StatusCode::OK => {
                 let stamp = self.transport.stamp(&response);
+                let url = response.url().clone();
                 match body(response, self.max_body).await {
-                    Ok(body) => read_whole_list(body, &SharedReader::default(), stamp).await,
+                    Ok(body) => read_whole_list(body, &SharedReader::default(), stamp)
+                        .await
+                        .map_err(|error| error.at(&url)),
                     Err(error) => Err(error),
                 }
             }
@@ -202,7 +209,14 @@ impl<C: Clock> Admin<C> {
                 .send(method, segments, order, TIMEOUT)
                 .await?;
             if response.status().is_success() {
-                body(response, BODY_MAX).await
+                match body(response, BODY_MAX).await {
+                    // No option allows more.
+                    Err(ApiError::TooLong { limit }) => {
+                        let url = self.transport.url(segments);
+                        Err(ApiError::Unreadable(format!("longer than {limit} bytes")).at(&url))
+                    }
+                    read => read,
+                }
             } else {
                 Err(self.transport.error(response).await)
             }

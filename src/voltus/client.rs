@@ -72,8 +72,10 @@ impl<C: Clock> Client<C> {
             return Err(self.transport.error(response).await);
         }
         let stamp = self.transport.stamp(&response);
+        let url = response.url().clone();
         let body = body(response, self.max_body).await?;
-        read_whole_list(body, &self.reader, stamp).await
+        let list = read_whole_list(body, &self.reader, stamp).await;
+        list.map_err(|error| error.at(&url))
     }
 
     async fn dispatch(&self, id: DispatchId) -> Result<ApiResponse, ApiError> {
@@ -95,6 +97,7 @@ impl<C: Clock> Client<C> {
                 })
             }
             StatusCode::NOT_FOUND => {
+                let url = response.url().clone();
                 let body = body(response, SHORT_BODY).await?;
                 match read_error(&body) {
                     Some(_) => Ok(ApiResponse {
@@ -103,9 +106,9 @@ impl<C: Clock> Client<C> {
                         stamp,
                     }),
                     // Somebody in between does not know the path.
-                    None => Err(ApiError::Status {
+                    None => Err(ApiError::Foreign {
                         status: 404,
-                        message: "not in the API's own words".into(),
+                        url: url.into(),
                         retry_after: None,
                     }),
                 }

@@ -1,5 +1,7 @@
 //! The errors of requests to the API.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::DispatchId;
@@ -7,22 +9,22 @@ use crate::model::DispatchId;
 /// Why a question has no answer. Nothing in the schedule changes by it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// No connection could be made.
-    #[error("the API cannot be reached: {0}")]
+    /// No connection could be made: where, and why.
+    #[error("the API cannot be reached at {0}; check --api-url and the network")]
     Unreachable(String),
-    /// The connection broke before the answer was whole.
+    /// The connection broke before the answer was whole: where, and why.
     #[error("the API cannot be reached: the connection broke: {0}")]
     Interrupted(String),
     /// It took too long.
-    #[error("the API did not answer in time")]
+    #[error("the API did not answer in time; check --api-url and the network")]
     TimedOut,
     /// 401 or 403: the key is not accepted.
-    #[error(
-        "the API refuses the key ({status}): set --api-key or --api-key-file to a key that is valid there"
-    )]
+    #[error("the API refuses {key} ({status}): {}", .key.remedy())]
     KeyRefused {
         /// 401 or 403.
         status: u16,
+        /// Where the key came from.
+        key: KeySource,
     },
     /// 429: too fast.
     #[error("the API asks us to slow down (429)")]
@@ -30,13 +32,24 @@ pub enum ApiError {
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
-    /// Any other status that is no answer.
+    /// Any other status that is no answer, in the API's own words.
     #[error("the API answered {status}: {message}")]
     Status {
         /// The status.
         status: u16,
-        /// The API's own message where it gave one.
+        /// The API's own message.
         message: String,
+        /// How long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// A status of failure with a body that the API never writes: another server
+    /// answers at the URL, or something in between.
+    #[error("{url} answered {status}, and not in the API's words: {}", foreign_remedy(*.status))]
+    Foreign {
+        /// The status.
+        status: u16,
+        /// What was asked for.
+        url: String,
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
@@ -49,7 +62,9 @@ pub enum ApiError {
         refusal: RedirectRefusal,
     },
     /// The answer is longer than allowed.
-    #[error("the API's answer is longer than {limit} bytes: raise --api-max-body if it is right")]
+    #[error(
+        "the API's answer is longer than {limit} bytes; if that is right, raise --api-max-body of `dispatchd run`"
+    )]
     TooLong {
         /// What is allowed, in bytes.
         limit: u64,
@@ -63,10 +78,23 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The same, with the URL whose answer cannot be read.
+    #[must_use]
+    pub(super) fn at(self, url: &url::Url) -> Self {
+        match self {
+            Self::Unreadable(reason) => {
+                Self::Unreadable(format!("{reason} ({url}); is --api-url right?"))
+            }
+            other => other,
+        }
+    }
+
     /// How long the API asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooFast { retry_after } | Self::Status { retry_after, .. } => *retry_after,
+            Self::TooFast { retry_after }
+            | Self::Status { retry_after, .. }
+            | Self::Foreign { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -78,10 +106,60 @@ impl ApiError {
             Self::TimedOut => "timeout",
             Self::KeyRefused { .. } => "key_refused",
             Self::TooFast { .. } => "too_fast",
-            Self::Status { .. } => "status",
+            Self::Status { .. } | Self::Foreign { .. } => "status",
             Self::Redirect { .. } => "redirect",
             Self::TooLong { .. } => "too_long",
             Self::Unreadable(_) | Self::Another(_) => "unreadable",
+        }
+    }
+}
+
+/// What to look at when another server than the API answers with `status`.
+fn foreign_remedy(status: u16) -> &'static str {
+    match status {
+        500 | 502..=504 => {
+            "a gateway in front of the API may be at fault; if that lasts, check --api-url"
+        }
+        _ => "is --api-url right, and --api-version?",
+    }
+}
+
+/// Where the API key came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum KeySource {
+    /// Nothing is known of it.
+    #[default]
+    Unknown,
+    /// From this option or variable.
+    Given(&'static str),
+    /// From the file that this option or variable names.
+    File(&'static str, PathBuf),
+    /// None was given: it is the public key of the sandbox.
+    Public,
+}
+
+impl KeySource {
+    /// What to do when the API refuses the key.
+    fn remedy(&self) -> String {
+        match self {
+            Self::Unknown | Self::Public => {
+                "set --api-key or --api-key-file to a key that is valid there".to_owned()
+            }
+            Self::Given(name) => format!("set {name} to a key that is valid there"),
+            Self::File(_, path) => {
+                format!("write a key that is valid there to {}", path.display())
+            }
+        }
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("the key"),
+            Self::Given(name) => write!(f, "the key of {name}"),
+            Self::File(name, path) => write!(f, "the key of {name} {}", path.display()),
+            Self::Public => f.write_str("the sandbox's public key `secret`"),
         }
     }
 }

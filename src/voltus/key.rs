@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::KeySource;
 use crate::secret::{Secret, SecretError};
 
 /// Why a key cannot be used.
@@ -27,6 +28,7 @@ pub enum KeyError {
 /// refuses it, so that a rotated key needs no restart.
 pub struct ApiKey {
     secret: Secret,
+    source: KeySource,
     header: ArcSwap<HeaderValue>,
 }
 
@@ -37,7 +39,23 @@ impl ApiKey {
     /// When it cannot be used as a header.
     pub fn new(secret: Secret) -> Result<Self, KeyError> {
         let header = ArcSwap::from_pointee(header(&secret.get())?);
-        Ok(Self { secret, header })
+        Ok(Self {
+            secret,
+            source: KeySource::default(),
+            header,
+        })
+    }
+
+    /// The same key, with where it came from, for messages.
+    #[must_use]
+    pub fn from_source(mut self, source: KeySource) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Where it came from, as far as that is known.
+    pub fn source(&self) -> &KeySource {
+        &self.source
     }
 
     /// A key that was given as such.

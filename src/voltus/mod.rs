@@ -23,7 +23,7 @@ use crate::model::{Answer, DispatchId};
 pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
 pub use environment::Environment;
-pub use error::{ApiError, ClientError, RedirectRefusal};
+pub use error::{ApiError, ClientError, KeySource, RedirectRefusal};
 pub use key::{ApiKey, KeyError};
 pub use limiter::RedirectLimiter;
 pub use problems::{DETAILED, Part, Problem, Problems, Unreadable};

@@ -16,7 +16,7 @@ use super::{
     ApiError, ApiKey, ClientError, ClientSettings, RedirectLimiter, RedirectRefusal, Signals, Stamp,
 };
 use crate::clock::Clock;
-use crate::http::{BodyError, bounded_client, describe, read_body};
+use crate::http::{BodyError, bounded_client, describe, read_body, reason};
 use crate::retry::retry_after;
 
 /// The header that the key travels in.
@@ -83,6 +83,15 @@ impl<C: Clock> Transport<C> {
     /// From now on each redirect waits for `limiter` before it is followed.
     pub fn limit_redirects(&mut self, limiter: RedirectLimiter) {
         self.limiter = Some(limiter);
+    }
+
+    /// Where the path of `segments` is, if no redirect leads elsewhere.
+    pub fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.root.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(segments);
+        }
+        url
     }
 
     /// Sends a request to the path of `segments` and returns its answer,
@@ -159,7 +168,7 @@ impl<C: Clock> Transport<C> {
         timeout: Duration,
     ) -> Result<Response, ApiError> {
         let mut request = http
-            .request(method, url)
+            .request(method, url.clone())
             .header(KEY_HEADER, self.key.header())
             // What a cache has kept is an answer to an older question.
             .header(CACHE_CONTROL, "no-cache")
@@ -167,7 +176,10 @@ impl<C: Clock> Transport<C> {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(transport)?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| transport(&error, &url))?;
         self.signals.note(response.headers(), self.clock.now().wall);
         Ok(response)
     }
@@ -203,17 +215,14 @@ impl<C: Clock> Transport<C> {
                 self.reload_key();
                 ApiError::KeyRefused {
                     status: status.as_u16(),
+                    key: self.key.source().clone(),
                 }
             }
             _ if status.is_redirection() => ApiError::Redirect {
                 status: status.as_u16(),
                 refusal: RedirectRefusal::NoAddress,
             },
-            _ => ApiError::Status {
-                status: status.as_u16(),
-                message: message_of(response).await,
-                retry_after,
-            },
+            _ => failure(response, retry_after).await,
         }
     }
 
@@ -228,32 +237,51 @@ impl<C: Clock> Transport<C> {
     }
 }
 
-async fn message_of(response: Response) -> String {
-    match body(response, SHORT_BODY).await {
-        Ok(body) => read_error(&body).map_or_else(
-            || "no message in the API's own words".to_owned(),
-            |body| body.message.chars().take(200).collect(),
-        ),
-        Err(error) => error.to_string(),
+/// What an answer with a status of failure says that means nothing in particular.
+async fn failure(response: Response, retry_after: Option<Duration>) -> ApiError {
+    let status = response.status().as_u16();
+    let url = response.url().clone();
+    // Without a body, it is the status that counts.
+    let body = body(response, SHORT_BODY).await.unwrap_or_default();
+    match read_error(&body) {
+        None => ApiError::Foreign {
+            status,
+            url: url.into(),
+            retry_after,
+        },
+        Some(body) => {
+            let mut message: String = body.message.chars().take(200).collect();
+            if status == StatusCode::NOT_FOUND {
+                message.push_str(&format!(" ({url}); is --api-url right, and --api-version?"));
+            }
+            ApiError::Status {
+                status,
+                message,
+                retry_after,
+            }
+        }
     }
 }
 
 /// The body, unless it is longer than `limit` bytes.
 pub(super) async fn body(response: Response, limit: u64) -> Result<Vec<u8>, ApiError> {
+    let url = response.url().clone();
     read_body(response, limit)
         .await
         .map_err(|error| match error {
             BodyError::TooLong { limit } => ApiError::TooLong { limit },
-            BodyError::Broken(error) => transport(error),
+            BodyError::Broken(error) => transport(&error, &url),
         })
 }
 
-fn transport(error: reqwest::Error) -> ApiError {
+/// What it means that the request for `url` has no answer.
+fn transport(error: &reqwest::Error, url: &Url) -> ApiError {
     if error.is_connect() {
-        ApiError::Unreachable(describe(error))
+        let origin = url.origin().ascii_serialization();
+        ApiError::Unreachable(format!("{origin}: {}", reason(error)))
     } else if error.is_timeout() {
         ApiError::TimedOut
     } else {
-        ApiError::Interrupted(describe(error))
+        ApiError::Interrupted(format!("{url}: {}", reason(error)))
     }
 }

@@ -140,7 +140,18 @@ fn reachability(config: &Config, look: &Look) -> Check {
         Err(ApiError::KeyRefused { .. }) => {
             ok(REACHABILITY, format!("{origin} answers in {took} ms"))
         }
-        Err(error) => failed(REACHABILITY, format!("{origin}: {error}")),
+        Err(error) => {
+            let error = error.to_string();
+            let named = error.contains(&origin);
+            failed(
+                REACHABILITY,
+                if named {
+                    error
+                } else {
+                    format!("{origin}: {error}")
+                },
+            )
+        }
     }
 }
 

@@ -55,7 +55,9 @@ async fn a_refused_key_is_told_apart_from_an_api_that_cannot_be_reached() {
     let sandbox = sandbox().await;
     let lines = checked(&sandbox, &["--api-key", "hush"]).await;
     assert!(about(&lines, "reachability").starts_with("ok "));
-    assert!(about(&lines, "key").starts_with("failed key: the API refuses the key (40"));
+    assert!(
+        about(&lines, "key").starts_with("failed key: the API refuses the key of --api-key (40")
+    );
     assert!(about(&lines, "clock").starts_with("ok "));
     assert!(about(&lines, "registration").starts_with("skipped "));
     assert!(!lines.concat().contains("hush"));

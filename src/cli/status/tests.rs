@@ -228,7 +228,7 @@ async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
     let error = look(&[client(nobody)], false, PLAIN).await.unwrap_err();
     let text = error.to_string();
     assert!(
-        text.starts_with("cannot ask http://127.0.0.1:") && text.contains("--status-url"),
+        text.starts_with("cannot connect to http://127.0.0.1:") && text.contains("--status-url"),
         "{text}"
     );
     let told = |status: u16, body: Value| async move {
@@ -247,11 +247,17 @@ async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
     assert!(
         told(200, json!({"a": 1}))
             .await
-            .contains("is not one of dispatchd: ")
+            .contains("is not the status listener of dispatchd: ")
     );
-    assert!(told(404, json!({})).await.contains("it has no /status"));
-    assert!(told(302, json!({})).await.contains("answered 302"));
-    assert!(told(401, json!({})).await.contains("--status-token"));
+    for status in [302, 401, 404] {
+        let text = told(status, json!({})).await;
+        let expected = format!("is not the status listener of dispatchd: it answered {status}");
+        assert!(text.contains(&expected), "{text}");
+    }
+    let no_path = told(404, json!({"error": "no such path"})).await;
+    assert!(no_path.contains("it has no /status"), "{no_path}");
+    let token = told(401, json!({"error": "this needs a token"})).await;
+    assert!(token.contains("--status-token"), "{token}");
     let foreign = told(403, json!({"error": "asked under \u{7}a name"})).await;
     assert!(
         foreign.ends_with("answered 403: asked under ?a name"),

@@ -20,7 +20,7 @@ use super::secrets::{Credentials, SigningKey};
 use super::spec::HttpTarget;
 use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
-use crate::http::{client_for, describe, takes_proxy};
+use crate::http::{client_for, io_reason, reason, takes_proxy};
 use crate::model::Event;
 use crate::retry::retry_after;
 
@@ -194,11 +194,11 @@ impl HttpSink {
                 Attempt::unreachable(reason)
             }
         } else if error.is_connect() {
-            Attempt::unreachable(describe(error))
+            Attempt::unreachable(reason(&error))
         } else if error.is_timeout() {
             failed(format!("no answer within {}", spoken(self.limits.total)))
         } else {
-            failed(describe(error))
+            failed(reason(&error))
         }
     }
 }
@@ -254,7 +254,7 @@ impl Sink for HttpSink {
             let connection = TcpStream::connect((host, port)).await;
             connection
                 .map(|_| ())
-                .map_err(|error| format!("no connection can be made: {error}"))
+                .map_err(|error| format!("no connection can be made: {}", io_reason(&error)))
         })
     }
 

@@ -1,6 +1,7 @@
 //! An API that fails, and a machine that was suspended (rules R4 and R9).
 
 use super::*;
+use crate::voltus::KeySource;
 
 /// Asks for look-ups of `ids` ids at a time whenever it can, for so long, while
 /// every request fails with `error`. Gives how many look-ups and polls went out.
@@ -210,7 +211,10 @@ fn readers_see_since_when_requests_are_slowed_down_why_and_until_when() {
     world.now += 60_000;
     let retry_after = Some(Duration::from_secs(120));
     world.step([fail(ApiError::TooFast { retry_after })]);
-    world.step([fail(ApiError::KeyRefused { status: 401 })]);
+    world.step([fail(ApiError::KeyRefused {
+        status: 401,
+        key: KeySource::default(),
+    })]);
     let slow = world.health().slowed_down.clone().unwrap();
     assert_eq!(slow.since, begun);
     assert!(slow.reason.contains("429"), "{slow:?}");
