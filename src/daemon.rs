@@ -25,9 +25,10 @@ use crate::delivery::sinks::{SinkContext, wall_clock};
 use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
+use crate::model::{Entry, Phase, SiteMode, SiteState};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Identity, LongAnswers, Status};
-use crate::store::Closed;
+use crate::store::{Closed, Stored};
 use crate::sync::{Coordinator, Driver, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings, Environment};
 
@@ -60,8 +61,32 @@ pub struct Daemon {
     /// Nothing is kept: what is not delivered at the end never is.
     in_memory: bool,
     traffic: Arc<Traffic>,
+    loaded: Loaded,
     view: watch::Receiver<View>,
     reload: Reload,
+}
+
+/// What the state held at the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Loaded {
+    /// Dispatches of all phases.
+    pub dispatches: usize,
+    /// Those of them that were active.
+    pub active: usize,
+    /// Sites that were curtailed.
+    pub curtailed: usize,
+}
+
+impl Loaded {
+    fn of(stored: &Stored) -> Self {
+        let active = |entry: &&Entry| entry.phase == Phase::Active;
+        let curtailed = |site: &&SiteState| site.state == SiteMode::Curtailed;
+        Self {
+            dispatches: stored.entries.len(),
+            active: stored.entries.iter().filter(active).count(),
+            curtailed: stored.sites.iter().filter(curtailed).count(),
+        }
+    }
 }
 
 impl Daemon {
@@ -74,6 +99,7 @@ impl Daemon {
         let clock = SystemClock::new();
         let mut kept = Kept::open(config, clock.now().wall)?;
         let stored = kept.load(config)?;
+        let loaded = Loaded::of(&stored);
         let listen = bind("--listen", config.listen)?;
         let status_listen = bind("--status-listen", config.status_listen)?;
         let api_settings = ClientSettings {
@@ -191,9 +217,15 @@ impl Daemon {
             closed,
             in_memory: config.state == StatePath::Memory,
             traffic,
+            loaded,
             view,
             reload,
         })
+    }
+
+    /// What the state held at the start.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
     }
 
     /// Where webhooks come in.

@@ -78,7 +78,7 @@ impl<C: Clock + Clone> Listener<C> {
                         notices.rejected(wrong, peer, listener.clock.now().mono);
                     }
                     // Only now, with a whole body, the webhook waits with others.
-                    listener.answer(hint).await
+                    listener.answer(hint, &notices).await
                 }
             })
             .boxed()
@@ -122,7 +122,7 @@ impl<C: Clock + Clone> Listener<C> {
         right.as_bytes().ct_eq(path.as_bytes()).into()
     }
 
-    async fn answer(&self, hint: Result<Hint, Wrong>) -> Response {
+    async fn answer(&self, hint: Result<Hint, Wrong>, notices: &Notices) -> Response {
         let begun = self.clock.now().mono;
         let (answered, reply) = match hint {
             Err(wrong) => (
@@ -131,13 +131,20 @@ impl<C: Clock + Clone> Listener<C> {
             ),
             Ok(Hint::Handshake) => (Answered::Accepted, accepted("ready")),
             Ok(Hint::Other { kind }) => {
-                tracing::info!(kind, "a webhook about another kind of resource was ignored");
+                notices.ignored(&kind, self.clock.now().mono);
                 (Answered::Ignored, accepted("ignored"))
             }
             Ok(Hint::Dispatch(id)) => {
                 let outcome = self.inbox.webhook(id.clone()).await;
-                tracing::debug!(dispatch = %id, ?outcome, "a webhook was answered");
-                settled(&outcome)
+                let (answered, reply) = settled(&outcome);
+                tracing::debug!(
+                    dispatch = %id,
+                    outcome = answered.name(),
+                    status = reply.status().as_u16(),
+                    reason = outcome.reason(),
+                    "a webhook was answered"
+                );
+                (answered, reply)
             }
         };
         self.count(answered);

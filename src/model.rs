@@ -15,6 +15,7 @@ mod order;
 mod reading;
 mod site_state;
 pub(crate) mod time;
+mod words;
 
 pub use answer::{Answer, List};
 pub use change::{CancelReason, Change, ChangeKind, Field};
@@ -28,6 +29,7 @@ pub use order::Asked;
 pub use reading::{Reading, UnreadParts};
 pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;
+pub use words::count;
 
 /// The path of the webhook endpoint, on the listener and in what is registered at
 /// the API. A secret may follow it.

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::retry::backoff;
+use crate::seldom::{Trouble, spoken};
 use crate::sync::{Inbox, Timings};
 use crate::voltus::{Admin, ApiError, Webhook, WebhookId, WebhookUrl};
 
@@ -59,6 +60,9 @@ pub struct Registration<C> {
     wanted: WebhookUrl,
     /// The one that was made here. The API may write its URL in another way.
     own: Option<WebhookId>,
+    /// It has been seen at the API, or was made there, since the URL became this one.
+    registered: bool,
+    trouble: Trouble,
     clock: C,
     random: SmallRng,
     pace: Pace,
@@ -80,6 +84,8 @@ impl<C: Clock> Registration<C> {
             news: wanted,
             wanted: first,
             own: None,
+            registered: false,
+            trouble: Trouble::default(),
             clock,
             random: SmallRng::seed_from_u64(seed),
             pace: Pace::default(),
@@ -122,6 +128,13 @@ impl<C: Clock> Registration<C> {
             let pause = match looked {
                 Ok(()) => {
                     failures = 0;
+                    if let Some(failed_for) = self.trouble.over(self.clock.now().mono) {
+                        tracing::info!(
+                            url = %self.wanted,
+                            failed_for = %spoken(failed_for),
+                            "the webhook's registration is as it must be again"
+                        );
+                    }
                     self.pace.interval
                 }
                 Err(error) => {
@@ -132,11 +145,15 @@ impl<C: Clock> Registration<C> {
                     } = self.pace;
                     let ours = backoff(failures, self.random.random(), first_pause, interval);
                     let pause = ours.max(error.retry_after().unwrap_or_default());
-                    tracing::warn!(
-                        %error,
-                        "the webhook's registration could not be checked or made; trying again in {}, and polls go on",
-                        humantime::format_duration(Duration::from_secs(pause.as_secs().max(1)))
-                    );
+                    if let Some(count) = self.trouble.lasts(self.clock.now().mono) {
+                        tracing::warn!(
+                            url = %self.wanted,
+                            %error,
+                            count,
+                            next_try = %format_args!("in {}", spoken(pause)),
+                            "the webhook's registration could not be checked or made; polls go on"
+                        );
+                    }
                     pause
                 }
             };
@@ -148,6 +165,7 @@ impl<C: Clock> Registration<C> {
                 Ok(()) = self.news.changed() => {
                     self.wanted = self.news.borrow_and_update().clone();
                     self.own = None;
+                    self.registered = false;
                     failures = 0;
                 }
             }
@@ -165,13 +183,17 @@ impl<C: Clock> Registration<C> {
             action = self.decide(&after);
         }
         match action {
-            Action::Nothing => tracing::debug!("the webhook is registered"),
+            Action::Nothing => self.found(),
             // Yet another one would only double it.
             Action::Register => tracing::warn!(
-                "the webhook was registered, but the API does not list it; looking again in {}",
-                humantime::format_duration(self.pace.interval)
+                url = %self.wanted,
+                next_try = %format_args!("in {}", spoken(self.pace.interval)),
+                "the webhook was registered, but the API does not list it"
             ),
-            Action::Delete(ids) => self.delete(&ids).await?,
+            Action::Delete(ids) => {
+                self.found();
+                self.delete(&ids).await?;
+            }
         }
         Ok(())
     }
@@ -180,17 +202,38 @@ impl<C: Clock> Registration<C> {
         decide(list, &self.wanted, self.own.as_ref())
     }
 
-    async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
-        let again = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
-        self.own = self.ask(self.admin.register(&self.wanted)).await?;
-        if again {
-            tracing::info!(
-                "the webhook was registered anew at {}: it lacked an event, or had another secret",
-                self.wanted
-            );
-        } else {
-            tracing::info!("the webhook was registered at {}", self.wanted);
+    /// The webhook is registered as it must be.
+    fn found(&mut self) {
+        if !std::mem::replace(&mut self.registered, true) {
+            tracing::info!(url = %self.wanted, "the webhook is registered already");
         }
+    }
+
+    async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
+        let replaced = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
+        if std::mem::take(&mut self.registered) {
+            tracing::warn!(
+                url = %self.wanted,
+                reason = if replaced {
+                    "it lacks an event, or has another secret"
+                } else {
+                    "the API does not list it any more"
+                },
+                "the webhook's registration was lost; dispatchd registers it again"
+            );
+        }
+        self.own = self.ask(self.admin.register(&self.wanted)).await?;
+        self.registered = true;
+        tracing::info!(
+            url = %self.wanted,
+            webhook = self.own.as_ref().map(tracing::field::display),
+            "{}",
+            if replaced {
+                "the webhook was registered anew: the registration lacked an event, or had another secret"
+            } else {
+                "the webhook was registered"
+            }
+        );
         Ok(())
     }
 
@@ -208,7 +251,10 @@ impl<C: Clock> Registration<C> {
     async fn delete(&self, ids: &[WebhookId]) -> Result<(), ApiError> {
         for id in ids.iter().take(DELETED_AT_ONCE) {
             self.ask(self.admin.delete(id)).await?;
-            tracing::info!(webhook = %id, "a former registration of the webhook was deleted");
+            tracing::info!(
+                webhook = %id,
+                "an older registration of the webhook was deleted"
+            );
         }
         Ok(())
     }

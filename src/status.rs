@@ -254,7 +254,7 @@ fn not_polled(reason: &str, retry_after: std::time::Duration) -> Response {
 }
 
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    Ok(match rejection.find::<guard::Refused>() {
+    Ok(match rejection.find::<guard::Refusal>() {
         Some(refused) => refused.reply().into_response(),
         None => not_served(&rejection, "GET"),
     })

@@ -16,6 +16,7 @@ mod legibility;
 mod log;
 mod look_again;
 mod look_ups;
+mod notices;
 mod numbering;
 mod poller;
 mod request_log;

@@ -15,7 +15,7 @@ use crate::model::rfc3339;
 
 /// What is logged unless RUST_LOG says otherwise. That polls fail for a while
 /// is part of the story, and told by it.
-const LOG: &str = "warn,dispatchd::sync::machine=error";
+const LOG: &str = "warn,dispatchd::sync::notices=off";
 
 /// The options of `dispatchd demo`.
 #[derive(Debug, Args)]

@@ -11,7 +11,8 @@ use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
 use crate::config::{Config, PublicUrl, RunOptions, StatePath, set_by, suffix};
 use crate::daemon::{Daemon, Reload, shield_secrets};
-use crate::model::WEBHOOK_PATH;
+use crate::model::{WEBHOOK_PATH, count};
+use crate::voltus::Environment;
 
 /// Runs the daemon until it is told to end.
 pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failure> {
@@ -99,8 +100,38 @@ async fn reload_on(
     }
 }
 
-/// What it does, in five lines.
+/// What it does, a line a fact.
 fn introduce(config: &Config, daemon: &Daemon) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node,
+        "dispatchd has started"
+    );
+    tracing::info!(
+        api = %config.api_url.as_str().trim_end_matches('/'),
+        environment = Environment::of(&config.api_url).name(),
+        api_version = config.api_version,
+        "polls the API every {}, with {} at most",
+        humantime::format_duration(config.poll_interval),
+        count(config.api_rate.get().into(), "request a minute", "requests a minute")
+    );
+    let loaded = daemon.loaded();
+    let what = format!(
+        "loaded {}, {} active",
+        count(loaded.dispatches as u64, "dispatch", "dispatches"),
+        loaded.active
+    );
+    match &config.state {
+        StatePath::Memory => tracing::warn!(
+            state = ":memory:",
+            "the schedule is kept in memory and is gone at the end"
+        ),
+        StatePath::File(path) => tracing::info!(
+            state = %path.display(),
+            curtailed_sites = loaded.curtailed,
+            "{what}"
+        ),
+    }
     let secret = match config.webhook_secret {
         Some(_) => "/<the webhook secret>",
         None => "",
@@ -111,30 +142,25 @@ fn introduce(config: &Config, daemon: &Daemon) {
         WEBHOOK_PATH
     );
     if let Some(url) = config.public_url.as_ref().map(PublicUrl::url) {
-        tracing::info!("the webhook is kept registered at {url}");
+        tracing::info!(%url, "dispatchd keeps the webhook registered");
         if url.is_unencrypted() {
             tracing::warn!("webhooks and their secret travel unencrypted: --public-url is http");
         }
     }
     tracing::info!("status is told at http://{}", daemon.status_listen());
-    tracing::info!(
-        "{} is polled every {}, with {} requests a minute at most",
-        config.api_url,
-        humantime::format_duration(config.poll_interval),
-        config.api_rate
-    );
-    match &config.state {
-        StatePath::Memory => {
-            tracing::info!("the schedule is kept in memory and is gone at the end")
-        }
-        StatePath::File(path) => tracing::info!("the schedule is kept in {}", path.display()),
+    let sinks = config.sinks.iter().filter(|sink| !sink.is_none());
+    let sinks: Vec<&str> = sinks.map(|sink| sink.name()).collect();
+    if sinks.is_empty() {
+        tracing::warn!(
+            "no sink is configured (--sink none): no site is told to curtail or to release"
+        );
+    } else {
+        tracing::info!("events go to {}", sinks.join(", "));
     }
-    let sinks: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
-    tracing::info!("events go to {}", sinks.join(", "));
     let polls_a_minute = 60.0 / config.poll_interval.as_secs_f64();
     if polls_a_minute > f64::from(config.api_rate.get()) * 0.75 {
         tracing::warn!(
-            "polling every {} takes more than the {} requests a minute of --api-rate leave: polls will come later, and webhooks wait for them",
+            "polling every {} takes more than --api-rate {} allows: polls will come later, and webhooks wait for them",
             humantime::format_duration(config.poll_interval),
             config.api_rate
         );

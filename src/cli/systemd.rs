@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Phase, SiteMode};
+use crate::seldom::Rarely;
 use crate::sync::{State, View};
 
 /// The longest time between two looks at how the daemon is. The machine's loop
@@ -138,7 +139,10 @@ fn describe(view: &View, now: Duration) -> String {
 
 fn tell(news: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(news) {
-        tracing::warn!(%error, "the service manager cannot be told how the daemon is");
+        static LINE: Rarely = Rarely::new();
+        if let Some(count) = LINE.count() {
+            tracing::warn!(%error, count, "the service manager cannot be told how the daemon is");
+        }
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
                 thread::sleep(Duration::from_secs(120));
             });
             let _ = look_up.await;
-            Err(ApiError::TimedOut)
+            Err(ApiError::TimedOut("the API".into()))
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Daemon, DaemonError, driver_ended};
 use crate::listener::Traffic;
+use crate::model::count;
 use crate::sync::View;
 
 /// How long stopping takes at most, whatever hangs.
@@ -135,16 +136,17 @@ impl Done {
     }
 
     fn tell_since(&self, before: &Self, in_memory: bool) {
-        let rest = if in_memory {
-            "are lost, as nothing is kept"
-        } else {
-            "are left for the next start"
+        let rest = match (in_memory, self.pending) {
+            (true, 1) => "is lost, as nothing is kept",
+            (true, _) => "are lost, as nothing is kept",
+            (false, 1) => "is left for the next start",
+            (false, _) => "are left for the next start",
         };
         tracing::info!(
-            "finished while stopping: {} webhooks answered, {} events delivered; {} deliveries {rest}",
-            self.webhooks - before.webhooks,
-            self.delivered - before.delivered,
-            self.pending,
+            "finished while stopping: {} answered, {} delivered; {} {rest}",
+            count(self.webhooks - before.webhooks, "webhook", "webhooks"),
+            count(self.delivered - before.delivered, "event", "events"),
+            count(self.pending, "delivery", "deliveries"),
         );
     }
 }

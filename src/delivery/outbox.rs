@@ -499,7 +499,7 @@ impl Outbox {
     /// Notes what time it is.
     pub fn advance(&mut self, now: Now) {
         self.progress.advance(now.mono);
-        self.health.advance(now.mono);
+        self.advance_health(now.mono);
         self.advance_waits(now.mono);
     }
 
@@ -507,7 +507,16 @@ impl Outbox {
     /// delivered if nothing can.
     pub fn probed(&mut self, result: Result<(), String>, now: Now) {
         self.health.probed(result);
-        self.health.advance(now.mono);
+        self.advance_health(now.mono);
+    }
+
+    /// Brings the sink's condition up to date, and logs its changes.
+    fn advance_health(&mut self, now: Mono) {
+        if let Some(news) = self.health.advance(now) {
+            let next_try = self.next_due(now);
+            let next_try = next_try.map(|at| at.saturating_sub(now));
+            self.health.log(news, next_try);
+        }
     }
 
     /// How deliveries to the sink stand.

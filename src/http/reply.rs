@@ -8,6 +8,8 @@ use serde_json::json;
 use warp::Rejection;
 use warp::reply::Response;
 
+use crate::seldom::Rarely;
+
 /// `body` as JSON.
 pub fn json_reply(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
@@ -18,7 +20,7 @@ pub fn json_reply(status: StatusCode, body: &impl Serialize) -> Response {
             reply
         }
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
+            log_unwritten(&error);
             let mut reply = Response::default();
             *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             reply
@@ -39,9 +41,16 @@ pub(super) fn json_headers(reply: &mut Response) {
     );
 }
 
+fn log_unwritten(error: &serde_json::Error) {
+    static LINE: Rarely = Rarely::new();
+    if let Some(count) = LINE.count() {
+        tracing::error!(%error, count, "an answer could not be written as JSON");
+    }
+}
+
 /// The answer in place of one that could not be written as JSON.
 pub fn unwritten(error: &serde_json::Error) -> Response {
-    tracing::error!(%error, "an answer could not be written as JSON");
+    log_unwritten(error);
     refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
 }
 
@@ -80,10 +89,17 @@ pub fn not_served(rejection: &Rejection, allow: &'static str) -> Response {
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         wrong_method(allow)
     } else {
-        tracing::warn!(
+        static LINE: Rarely = Rarely::new();
+        tracing::debug!(
             ?rejection,
             "a request was rejected for an unforeseen reason"
         );
+        if let Some(count) = LINE.count() {
+            tracing::warn!(
+                count,
+                "requests were answered 400 for a reason that dispatchd does not know; RUST_LOG=debug shows it"
+            );
+        }
         refusal(StatusCode::BAD_REQUEST, "the request cannot be understood")
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Notices {
     wrong_path: Seldom,
     rejected: Seldom,
     too_many: Seldom,
+    ignored: Seldom,
 }
 
 impl Notices {
@@ -36,6 +37,17 @@ impl Notices {
                 peer = peer.map(tracing::field::display),
                 last = %reason,
                 "rejected webhooks that cannot be read"
+            );
+        }
+    }
+
+    /// A webhook was about another kind of resource, and answered 200.
+    pub fn ignored(&self, kind: &str, now: Mono) {
+        if let Some(count) = self.ignored.count(now) {
+            tracing::info!(
+                count,
+                last = kind,
+                "ignored webhooks about another kind of resource"
             );
         }
     }

@@ -25,6 +25,22 @@ pub enum Field {
 }
 
 impl Field {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Phase => "phase",
+            Self::Authorized => "authorized",
+            Self::Test => "test",
+            Self::StartTime => "start_time",
+            Self::EndTime => "end_time",
+            Self::CreationTime => "creation_time",
+            Self::ModificationNumber => "modification_number",
+            Self::Program => "program",
+            Self::Sites => "sites",
+            Self::Metadata => "metadata",
+        }
+    }
+
     /// The fields in which two states of one dispatch differ.
     pub fn differences(before: &Dispatch, after: &Dispatch) -> Vec<Self> {
         let differs = [

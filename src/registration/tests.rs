@@ -1,5 +1,7 @@
 //! The loop against a sandbox.
 
+use std::sync::Mutex;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -11,6 +13,41 @@ use crate::clock::SystemClock;
 use crate::http::{Bounds, json_reply, serve};
 use crate::sandbox::{Options, Sandbox};
 use crate::voltus::{ApiKey, ClientSettings};
+
+/// What is logged on this thread while it lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines with `words` in them.
+    fn lines(&self, words: &str) -> Vec<String> {
+        let log = self.0.lock().unwrap();
+        let lines = String::from_utf8_lossy(&log);
+        let with_words = lines.lines().filter(|line| line.contains(words));
+        with_words.map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -116,6 +153,7 @@ impl Rig {
 
 #[tokio::test]
 async fn it_is_registered_once_and_again_when_it_is_gone() {
+    let (log, _guard) = Log::here();
     let rig = Rig::new().await;
     let _wanted = rig.keep("s");
     rig.until_registered(&[&rig.url("s")]).await;
@@ -128,6 +166,21 @@ async fn it_is_registered_once_and_again_when_it_is_gone() {
     assert_eq!(deleting.send().await.unwrap().status(), 200);
     rig.until_registered(&[&rig.url("s")]).await;
     assert_ne!(rig.sandbox.webhooks(), first);
+    rig.looks(3).await;
+    let [lost] = &*log.lines("registration was lost") else {
+        panic!("{:?}", log.lines(""));
+    };
+    let url = format!("url={}/dispatch-listener/<hidden>", rig.receiver);
+    for part in ["WARN", &url, "reason=\"the API does not list it any more\""] {
+        assert!(lost.contains(part), "{part} in {lost}");
+    }
+    let made = log.lines("the webhook was registered");
+    assert_eq!(made.len(), 2, "{made:?}");
+    assert!(
+        made.iter()
+            .all(|line| line.contains("INFO") && line.contains(&url))
+    );
+    assert!(log.lines("registered already").is_empty());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -54,8 +54,11 @@ impl Guard {
         let guard = Arc::new(self);
         warp::header::headers_cloned()
             .and_then(move |headers: HeaderMap| {
-                let checked = check(&guard, &headers);
-                async move { checked.map_err(warp::reject::custom::<Refused>) }
+                let checked = check(&guard, &headers).map_err(|why| Refusal {
+                    why,
+                    reader: Reader::of(&headers),
+                });
+                async move { checked.map_err(warp::reject::custom::<Refusal>) }
             })
             .untuple_one()
             .boxed()
@@ -146,15 +149,90 @@ pub(super) enum Refused {
     Origin,
 }
 
-impl warp::reject::Reject for Refused {}
+/// A request that does not pass, and who reads the answer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    why: Refused,
+    reader: Reader,
+}
+
+impl warp::reject::Reject for Refusal {}
+
+impl Refusal {
+    pub fn reply(&self) -> Response {
+        match &self.reader {
+            Reader::Program => self.why.reply(),
+            Reader::Person { host } => self.why.reply_to_person(host),
+        }
+    }
+}
+
+/// Who reads an answer.
+#[derive(Debug)]
+enum Reader {
+    Program,
+    /// A person with a browser that asked for this host.
+    Person {
+        host: String,
+    },
+}
+
+impl Reader {
+    /// A browser says that it likes HTML best; programs do not ask for it.
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let first = accept.and_then(|accept| accept.split([',', ';']).next());
+        if first.map(str::trim) != Some("text/html") {
+            return Self::Program;
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.and_then(|host| host.parse::<Authority>().ok());
+        let name = host.map_or_else(String::new, |host| host.host().to_owned());
+        Self::Person {
+            host: name.chars().take(253).collect(),
+        }
+    }
+}
 
 impl Refused {
-    pub fn reply(self) -> Response {
+    /// The same status as [`Self::reply`], with a few words on how to get in. They are
+    /// plain text, in which nothing of the request can be markup.
+    fn reply_to_person(self, host: &str) -> Response {
+        let mut reply = self.reply();
+        let text = match self {
+            Self::Token => "This is the status listener of dispatchd, and it needs the status token.\n\n\
+                In a browser: open / on this address and enter the token there.\n\
+                In a terminal: dispatchd status --status-token-file FILE\n\
+                With curl: curl -H 'Authorization: Bearer TOKEN' URL\n\n\
+                The token is what dispatchd was started with as --status-token or --status-token-file.\n"
+                .to_owned(),
+            Self::Host => format!(
+                "This is the status listener of dispatchd. It was asked under the name `{host}`, which is not\n\
+                one of its own, so it does not answer: another site could stand behind that name.\n\n\
+                To get in, do one of these:\n\
+                - start dispatchd with --status-host {host}\n\
+                - start dispatchd with --status-token-file FILE, and show that token\n\
+                - from your own machine: ssh -L 5001:127.0.0.1:5001 SERVER (with the port of --status-listen\n  \
+                  at the end), then open http://127.0.0.1:5001/\n"
+            ),
+            Self::Origin => "This is the status listener of dispatchd. A page of another site asked for this, and it\n\
+                does not answer those. Open the address itself in a tab of its own.\n"
+                .to_owned(),
+        };
+        reply.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        *reply.body_mut() = text.into();
+        reply
+    }
+
+    fn reply(self) -> Response {
         match self {
             Self::Token => {
                 let mut reply = refusal(
                     StatusCode::UNAUTHORIZED,
-                    "this needs Authorization: Bearer with the token of --status-token",
+                    "this needs the header Authorization: Bearer TOKEN with dispatchd's status token (--status-token or --status-token-file)",
                 );
                 reply
                     .headers_mut()
@@ -163,7 +241,7 @@ impl Refused {
             }
             Self::Host => refusal(
                 StatusCode::FORBIDDEN,
-                "asked under a name that is not this listener's; --status-host adds one",
+                "asked under a name that is not this listener's; --status-host adds one, and a status token makes any name do",
             ),
             Self::Origin => refusal(
                 StatusCode::FORBIDDEN,
@@ -258,5 +336,33 @@ mod tests {
         assert_eq!(page(&[(HOST, "elsewhere")]), Err(Refused::Host));
         let known = [(HOST, "elsewhere"), (AUTHORIZATION, "Bearer t0ken")];
         assert_eq!(page(&known), Ok(()));
+    }
+
+    #[test]
+    fn a_person_is_told_how_to_get_in_and_a_program_gets_json() {
+        let told = |why: Refused, pairs: &[_]| {
+            let refusal = Refusal {
+                why,
+                reader: Reader::of(&headers(pairs)),
+            };
+            let reply = refusal.reply();
+            let kind = reply.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+            (reply.status().as_u16(), kind)
+        };
+        let browser = || {
+            let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+            (ACCEPT, accept)
+        };
+        let text = "text/plain; charset=utf-8".to_owned();
+        assert_eq!(told(Refused::Token, &[browser()]), (401, text.clone()));
+        assert_eq!(told(Refused::Host, &[browser()]), (403, text));
+        let json = (401, "application/json".to_owned());
+        for pairs in [
+            &[][..],
+            &[(ACCEPT, "*/*")],
+            &[(ACCEPT, "application/json, text/html")],
+        ] {
+            assert_eq!(told(Refused::Token, pairs), json, "{pairs:?}");
+        }
     }
 }

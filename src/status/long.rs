@@ -13,6 +13,7 @@ use warp::Reply;
 use warp::reply::Response;
 
 use crate::http::{refusal, set_retry_after};
+use crate::seldom::Rarely;
 
 /// From this many items on, an answer is long.
 const MANY: usize = 500;
@@ -78,7 +79,10 @@ async fn written_apart(write: impl FnOnce() -> Response + Send + 'static) -> Opt
         let _ = done.send(write());
     });
     if let Err(error) = started {
-        tracing::error!(%error, "the system gave no thread to write a long answer with");
+        static LINE: Rarely = Rarely::new();
+        if let Some(count) = LINE.count() {
+            tracing::error!(%error, count, "the system gave no thread to write a long answer with");
+        }
         return None;
     }
     answer.await.ok()

@@ -30,6 +30,7 @@ use super::Status;
 use crate::clock::{Clock, Now};
 use crate::http::{Places, refusal};
 use crate::listener::Traffic;
+use crate::seldom::Rarely;
 use crate::store::StoreHandle;
 use crate::sync::{Taken, View};
 use crate::voltus::Signals;
@@ -78,7 +79,10 @@ fn reply(text: String, format: Format) -> Response {
 }
 
 fn failed(error: &dyn fmt::Display) -> Response {
-    tracing::error!(%error, "the metrics could not be written");
+    static LINE: Rarely = Rarely::new();
+    if let Some(count) = LINE.count() {
+        tracing::error!(%error, count, "the metrics could not be written");
+    }
     refusal(StatusCode::INTERNAL_SERVER_ERROR, "see the log")
 }
 

@@ -13,6 +13,7 @@ use super::cached::Known;
 use super::query::Selection;
 use crate::http::{long_json_reply, refusal};
 use crate::model::{DispatchId, Entry, HistoryItem};
+use crate::seldom::Rarely;
 use crate::store::{StoreError, StoreHandle};
 use crate::sync::View;
 
@@ -127,7 +128,10 @@ pub(super) async fn one(
         }
         Ok(None) => refusal(StatusCode::NOT_FOUND, "no such dispatch in the schedule"),
         Err(error) => {
-            tracing::error!(%error, dispatch = id, "cannot read the history of a dispatch");
+            static LINE: Rarely = Rarely::new();
+            if let Some(count) = LINE.count() {
+                tracing::error!(%error, count, dispatch = id, "the history of a dispatch cannot be read");
+            }
             refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
         }
     }

@@ -32,12 +32,12 @@ use rand::{RngExt, SeedableRng};
 
 use super::counters::Counters;
 use super::heals::Heals;
+use super::log::Lines;
 use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::engine::Rules;
 use crate::model::{Asked, DispatchId};
-use crate::seldom::Seldom;
 use crate::store::Stored;
 
 use answering::{Answering, unavailable};
@@ -89,8 +89,8 @@ pub struct Coordinator<W> {
     rewinds: u64,
     /// Shared with the readers' views, and copied only while one is held.
     counters: Arc<Counters>,
-    /// Limits the log line about lower numbers to one a minute.
-    lower_numbers: Seldom,
+    /// Limits log lines that repeat.
+    lines: Lines,
     random: SmallRng,
     last_now: Now,
     stopping: bool,
@@ -114,7 +114,7 @@ impl<W> Coordinator<W> {
             outdated: 0,
             rewinds: 0,
             counters: Arc::default(),
-            lower_numbers: Seldom::default(),
+            lines: Lines::default(),
             random: SmallRng::seed_from_u64(seed),
             last_now: now,
             stopping: false,
@@ -214,10 +214,7 @@ impl<W> Coordinator<W> {
         let passed = TimeDelta::from_std(passed);
         let jump = (now.wall - self.last_now.wall) - passed.unwrap_or_default();
         if jump.abs() > CLOCK_JUMP {
-            tracing::warn!(
-                seconds = jump.num_seconds(),
-                "the wall clock jumped, or the machine slept; polling to catch up"
-            );
+            self.lines.clock_jump(jump, now.mono);
             self.asking.poller.for_news(now.mono);
         }
         self.last_now = now;
@@ -345,6 +342,9 @@ impl<W> Coordinator<W> {
     fn write(&mut self, now: Now) {
         // While it stops, nothing is asked.
         let blind = now.mono >= self.stale_at() && !self.stopping;
+        if blind {
+            self.say_stale(now.mono);
+        }
         let clocks = self.asking.clocks(now);
         let delivering = &mut self.delivering;
         match self
@@ -358,10 +358,28 @@ impl<W> Coordinator<W> {
         }
     }
 
+    /// When the schedule is stale unless a poll succeeds before.
     fn stale_at(&self) -> Mono {
+        self.last_success().saturating_add(self.trust())
+    }
+
+    /// When a poll last succeeded, or the start.
+    fn last_success(&self) -> Mono {
         let last = self.asking.poller.last_success;
-        let last = last.map_or(Mono::ZERO, |at| at.mono);
-        last.saturating_add(self.settings.poll_interval.saturating_mul(3))
+        last.map_or(Mono::ZERO, |at| at.mono)
+    }
+
+    /// How long after a poll the schedule can be trusted.
+    fn trust(&self) -> Duration {
+        self.settings.poll_interval.saturating_mul(3)
+    }
+
+    fn say_stale(&mut self, now: Mono) {
+        let trust = self.trust();
+        let pause = self.asking.next_poll_in(now);
+        let last = self.asking.poller.last.as_ref();
+        let error = last.and_then(|poll| poll.error.as_deref());
+        self.asking.notices.stale(trust, error, pause, now);
     }
 }
 

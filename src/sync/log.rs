@@ -1,9 +1,11 @@
 //! Writes changes to the log.
 
+use chrono::TimeDelta;
+
 use crate::clock::Mono;
 use crate::engine::{DoubtChange, MassAbsence, SiteChange};
-use crate::model::{Change, ChangeKind, DoubtKind, rfc3339};
-use crate::seldom::Seldom;
+use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, rfc3339};
+use crate::seldom::{Seldom, Trouble, spoken};
 
 /// How many changes of one commit are told one by one.
 const MOST_LINES: usize = 50;
@@ -14,7 +16,10 @@ pub(super) fn changes(changes: &[Change]) {
         let dispatch = &change.entry.dispatch;
         let what = change.kind.event_type().trim_start_matches("dispatch.");
         let fields = match &change.kind {
-            ChangeKind::Updated { changed } => format!(" {changed:?}"),
+            ChangeKind::Updated { changed } => {
+                let names: Vec<&str> = changed.iter().map(|field| field.name()).collect();
+                format!(" ({})", names.join(", "))
+            }
             ChangeKind::Cancelled(reason) => format!(" ({})", reason.name()),
             _ => String::new(),
         };
@@ -31,54 +36,94 @@ pub(super) fn changes(changes: &[Change]) {
     log_rest(changes.len());
 }
 
-/// Tells what the API seems to say and is not believed yet. During a mass absence
-/// nothing is looked up, and one line has said so.
-pub(super) fn doubts(
-    doubts: &[DoubtChange],
-    mass_absence: bool,
-    lower_numbers: &Seldom,
-    now: Mono,
-) {
-    let mut logged = 0;
-    for doubt in doubts {
-        match doubt.kind {
-            DoubtKind::Absent if !mass_absence => {
-                logged += 1;
-                if logged <= MOST_LINES {
-                    tracing::info!(
-                        dispatch = %doubt.id,
-                        "the list lacks a live dispatch; it is looked up before it is cancelled"
-                    );
+/// Limits lines that can repeat with every answer of the API to one a minute.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    absent: Seldom,
+    lower_numbers: Seldom,
+    rewinds: Seldom,
+    jumps: Seldom,
+    mass_absence: Trouble,
+}
+
+impl Lines {
+    /// Tells what the API seems to say and is not believed yet. During a mass absence
+    /// nothing is looked up, and one line has said so.
+    pub fn doubts(&self, doubts: &[DoubtChange], mass_absence: bool, now: Mono) {
+        for doubt in doubts {
+            match doubt.kind {
+                DoubtKind::Absent if !mass_absence => {
+                    if let Some(count) = self.absent.count(now) {
+                        tracing::info!(
+                            dispatch = %doubt.id,
+                            count,
+                            "the list lacks a live dispatch; it is looked up before it is cancelled (logged once a minute)"
+                        );
+                    }
                 }
-            }
-            DoubtKind::Absent => {}
-            DoubtKind::Lower => {
-                if let Some(count) = lower_numbers.count(now) {
-                    tracing::info!(
-                        dispatch = %doubt.id,
-                        count,
-                        "the API shows a lower modification_number than before; the dispatch is looked up before it is believed (logged once a minute)"
-                    );
+                DoubtKind::Absent => {}
+                DoubtKind::Lower => {
+                    if let Some(count) = self.lower_numbers.count(now) {
+                        tracing::info!(
+                            dispatch = %doubt.id,
+                            count,
+                            "the API shows a lower modification_number than before; the dispatch is looked up before it is believed (logged once a minute)"
+                        );
+                    }
                 }
             }
         }
     }
-    log_rest(logged);
-}
 
-/// Tells when lists begin or cease to lack most of the live dispatches.
-pub(super) fn mass_absence(before: Option<MassAbsence>, after: Option<MassAbsence>) {
-    match (before, after) {
-        (None, Some(mass)) => tracing::error!(
-            absent = mass.absent,
-            live = mass.live,
-            "the API's list lacks most of the live dispatches: nothing is cancelled for that, \
-             and nothing looked up, until it has lasted ten minutes; check the API and the key"
-        ),
-        (Some(_), None) => {
-            tracing::info!("the API's list shows most of the live dispatches again");
+    /// Tells that lower numbers were taken over.
+    pub fn rewinds(&self, rewinds: u64, now: Mono) {
+        if rewinds > 0 && self.rewinds.count(now).is_some() {
+            tracing::warn!(
+                dispatches = rewinds,
+                "the API's numbers went back, as after a restore from a backup; taken over"
+            );
         }
-        _ => {}
+    }
+
+    /// Tells that the wall clock jumped by so much.
+    pub fn clock_jump(&self, jump: TimeDelta, now: Mono) {
+        if let Some(count) = self.jumps.count(now) {
+            tracing::warn!(
+                seconds = jump.num_seconds(),
+                count,
+                "the wall clock jumped, or the machine slept; polling to catch up"
+            );
+        }
+    }
+
+    /// Tells when lists begin or cease to lack most of the live dispatches.
+    pub fn mass_absence(
+        &mut self,
+        before: Option<MassAbsence>,
+        after: Option<MassAbsence>,
+        now: Mono,
+    ) {
+        match (before, after) {
+            (None, Some(mass)) => {
+                if self.mass_absence.lasts(now).is_some() {
+                    tracing::error!(
+                        absent = mass.absent,
+                        live = mass.live,
+                        "the API's list lacks most of the live dispatches: nothing is cancelled for that, \
+                         and nothing looked up, until it has lasted ten minutes; check the API and the key"
+                    );
+                }
+            }
+            (Some(_), None) => {
+                if let Some(lasted) = self.mass_absence.over(now) {
+                    tracing::info!(
+                        lasted = %spoken(lasted),
+                        "the API's list shows most of the live dispatches again"
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -92,7 +137,10 @@ pub(super) fn sites(changes: &[SiteChange]) {
             source = change.source.name(),
             cause = %change.cause,
             kw = site.commitment_kw.map(|commitment| commitment.0),
-            until = %site.until.map_or_else(|| "unknown".to_owned(), rfc3339),
+            // A site that is released is told no time.
+            until = (site.state == SiteMode::Curtailed).then(|| {
+                tracing::field::display(site.until.map_or_else(|| "open".to_owned(), rfc3339))
+            }),
             "{what}"
         );
     }
@@ -101,6 +149,6 @@ pub(super) fn sites(changes: &[SiteChange]) {
 
 fn log_rest(changes: usize) {
     if let Some(more) = changes.checked_sub(MOST_LINES).filter(|more| *more > 0) {
-        tracing::info!("and {more} more in the same commit");
+        tracing::info!(changes = more, "the same commit changed more");
     }
 }

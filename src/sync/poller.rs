@@ -34,6 +34,8 @@ pub(super) struct PollUnderWay {
     pub tickets: Vec<Ticket>,
     /// No poll had succeeded yet when it was issued.
     pub first: bool,
+    /// How many dispatches its list has, once it has come.
+    pub listed: usize,
     /// Another poll was asked for meanwhile: how long after this one.
     again: Option<Duration>,
 }
@@ -176,6 +178,7 @@ impl Poller {
             before,
             tickets: std::mem::take(&mut self.asked_by),
             first: self.last_success.is_none(),
+            listed: 0,
             again: None,
         });
     }

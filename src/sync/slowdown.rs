@@ -57,7 +57,7 @@ fn extent(error: &ApiError) -> Extent {
         | ApiError::Foreign {
             status: 500..=599, ..
         }
-        | ApiError::TimedOut
+        | ApiError::TimedOut(_)
         | ApiError::Interrupted(_) => Extent::Resource,
         ApiError::Status { .. }
         | ApiError::Foreign { .. }
@@ -274,7 +274,7 @@ mod tests {
         for error in [
             refused(),
             status(503),
-            ApiError::TimedOut,
+            ApiError::TimedOut("the API".into()),
             ApiError::Interrupted("reset".into()),
             ApiError::TooFast { retry_after: None },
         ] {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn one_resource_that_fails_alone_slows_nothing_down() {
-        for error in [status(500), ApiError::TimedOut] {
+        for error in [status(500), ApiError::TimedOut("the API".into())] {
             let mut slowdown = Slowdown::new(INTERVAL);
             for second in 0..100 {
                 let now = seconds(f64::from(second));

@@ -192,7 +192,7 @@ mod tests {
                 }),
                 "redirect",
             ),
-            (Err(ApiError::TimedOut), "timeout"),
+            (Err(ApiError::TimedOut("the API".into())), "timeout"),
             (Err(ApiError::Unreachable("no".into())), "unreachable"),
             (Err(ApiError::Interrupted("no".into())), "unreachable"),
             (Err(ApiError::TooLong { limit: 1 }), "too_long"),

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::clock::Mono;
 use crate::http::describe;
+use crate::seldom::Rarely;
 
 /// How long requests are begun on a connection. With the longest request, of a
 /// minute, no connection is kept for longer than five minutes.
@@ -111,9 +112,14 @@ impl Connections {
             Ok(Err(error)) => describe(error),
             Err(error) => error.to_string(),
         };
-        tracing::warn!(
-            "no new connections to the API can be prepared, so the old ones are used on: {reason}"
-        );
+        static LINE: Rarely = Rarely::new();
+        if let Some(count) = LINE.count() {
+            tracing::warn!(
+                reason,
+                count,
+                "no new connections to the API can be prepared, so the old ones are used on"
+            );
+        }
         // Tried again as late as if it had worked.
         self.with(|current| {
             current.since = now;

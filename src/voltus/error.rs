@@ -15,9 +15,9 @@ pub enum ApiError {
     /// The connection broke before the answer was whole: where, and why.
     #[error("the API cannot be reached: the connection broke: {0}")]
     Interrupted(String),
-    /// It took too long.
-    #[error("the API did not answer in time; check --api-url and the network")]
-    TimedOut,
+    /// It took too long: what was asked for.
+    #[error("the API did not answer in time: {0}; check --api-url and the network")]
+    TimedOut(String),
     /// 401 or 403: the key is not accepted.
     #[error("the API refuses {key} ({status}): {}", .key.remedy())]
     KeyRefused {
@@ -103,7 +103,7 @@ impl ApiError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) | Self::Interrupted(_) => "unreachable",
-            Self::TimedOut => "timeout",
+            Self::TimedOut(_) => "timeout",
             Self::KeyRefused { .. } => "key_refused",
             Self::TooFast { .. } => "too_fast",
             Self::Status { .. } | Self::Foreign { .. } => "status",

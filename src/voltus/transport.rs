@@ -18,6 +18,7 @@ use super::{
 use crate::clock::Clock;
 use crate::http::{BodyError, bounded_client, describe, read_body, reason};
 use crate::retry::retry_after;
+use crate::seldom::Rarely;
 
 /// The header that the key travels in.
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-voltus-api-key");
@@ -232,7 +233,12 @@ impl<C: Clock> Transport<C> {
         match self.key.reload() {
             Ok(true) => tracing::info!("the API key was read again from its file and is another"),
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the API key could not be read again"),
+            Err(error) => {
+                static LINE: Rarely = Rarely::new();
+                if let Some(count) = LINE.count() {
+                    tracing::error!(%error, count, "the API key could not be read again; the key from before is sent on");
+                }
+            }
         }
     }
 }
@@ -280,7 +286,7 @@ fn transport(error: &reqwest::Error, url: &Url) -> ApiError {
         let origin = url.origin().ascii_serialization();
         ApiError::Unreachable(format!("{origin}: {}", reason(error)))
     } else if error.is_timeout() {
-        ApiError::TimedOut
+        ApiError::TimedOut(url.to_string())
     } else {
         ApiError::Interrupted(format!("{url}: {}", reason(error)))
     }

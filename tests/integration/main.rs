@@ -39,6 +39,7 @@ mod healing;
 mod lagging;
 mod life;
 mod listener;
+mod log;
 mod messages;
 mod metrics;
 mod mqtt;

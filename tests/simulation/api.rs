@@ -96,7 +96,7 @@ impl SimulatedApi {
             prepared.lag = prepared.lag.max(prepared.age);
             prepared.looked_after = Duration::ZERO;
         }
-        if matches!(prepared.error, Some(ApiError::TimedOut)) {
+        if matches!(prepared.error, Some(ApiError::TimedOut(_))) {
             prepared.delay = Duration::from_secs(10);
         }
         prepared
@@ -105,7 +105,7 @@ impl SimulatedApi {
 
 fn error(fault: &ApiFault, question: &Question, random: &mut SmallRng) -> Option<ApiError> {
     match fault {
-        ApiFault::Down if random.random_bool(0.3) => Some(ApiError::TimedOut),
+        ApiFault::Down if random.random_bool(0.3) => Some(ApiError::TimedOut("the API".into())),
         ApiFault::Down => Some(ApiError::Unreachable("connection refused".into())),
         ApiFault::Errors if random.random_bool(0.5) => Some(ApiError::Status {
             status: 500,

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use unicode_width::UnicodeWidthStr;
 
 use super::report::{Delivery, Dispatch, DueCommand, Report, Site, Status, Untold};
-use super::words::{count, cut, end, fill, relative, span, time, wrap};
+use super::words::{cut, end, fill, relative, span, time, wrap};
 use crate::cli::output::plain;
+use crate::model::count;
 
 /// No line is longer.
 pub(super) const WIDTH: usize = 80;

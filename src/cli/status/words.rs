@@ -42,11 +42,6 @@ pub(super) fn span(seconds: u64) -> String {
     }
 }
 
-/// A count and what is counted.
-pub(super) fn count(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// `text` in lines of `width` at most, broken between words where possible.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();

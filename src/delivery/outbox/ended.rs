@@ -80,7 +80,7 @@ impl Outbox {
                 }
             }
         }
-        self.health.advance(now.mono);
+        self.advance_health(now.mono);
     }
 
     /// The receiver can be reached again: every subject is tried at once.

@@ -9,6 +9,7 @@ use imbl::OrdMap;
 
 use super::{Key, Untold};
 use crate::clock::{Mono, Now};
+use crate::seldom::spoken;
 
 /// How long a sink may deliver nothing while it fails before that is an error.
 const FAILING_AFTER: Duration = Duration::from_secs(300);
@@ -115,6 +116,52 @@ pub(super) struct HealthBook {
     gone: Option<(Mono, u32, Mono)>,
     /// Refused events, by the key of their subject.
     refused: BTreeMap<Key, RefusedEvent>,
+    said: Said,
+}
+
+/// What the log has said of the sink's condition.
+#[derive(Debug, Default)]
+struct Said {
+    condition: SinkCondition,
+    /// When each condition was last told, in the order of [`SinkCondition::ALL`].
+    at: [Option<Mono>; 4],
+    /// Since when the condition is another than `Ok`.
+    since: Option<Mono>,
+}
+
+/// A change of the condition that is to be logged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News {
+    condition: SinkCondition,
+    /// How long the condition has been another than `Ok`.
+    failed_for: Duration,
+}
+
+/// The shortest time between two lines about one condition of one sink.
+const LINE_PAUSE: Duration = Duration::from_secs(60);
+
+impl Said {
+    /// Whether the log must say that the condition is `condition` at `now`: each one at
+    /// most once a minute, and `Ok` only after another one was told.
+    fn take(&mut self, condition: SinkCondition, now: Mono) -> Option<News> {
+        let ok = condition == SinkCondition::Ok;
+        let since = if ok {
+            self.since.take().unwrap_or(now)
+        } else {
+            *self.since.get_or_insert(now)
+        };
+        let told = self.at.get_mut(condition as usize)?;
+        let soon = told.is_some_and(|told| now.saturating_sub(told) < LINE_PAUSE);
+        if condition == self.condition || (soon && !ok) {
+            return None;
+        }
+        *told = Some(now);
+        self.condition = condition;
+        Some(News {
+            condition,
+            failed_for: now.saturating_sub(since),
+        })
+    }
 }
 
 impl HealthBook {
@@ -142,6 +189,7 @@ impl HealthBook {
             failing_since: None,
             gone: None,
             refused: BTreeMap::new(),
+            said: Said::default(),
         }
     }
 
@@ -240,8 +288,8 @@ impl HealthBook {
         }
     }
 
-    /// Brings the condition up to date, and logs it once when it changes.
-    pub fn advance(&mut self, now: Mono) {
+    /// Brings the condition up to date. Gives what is to be logged about it.
+    pub fn advance(&mut self, now: Mono) -> Option<News> {
         let fails = self.down.is_some() || !self.failing.is_empty();
         let lasts = |since: Option<Mono>, long| {
             since.is_some_and(|since| now.saturating_sub(since) >= long)
@@ -264,33 +312,41 @@ impl HealthBook {
         if self.health.last_error != last_error {
             self.health.last_error = last_error;
         }
-        if condition != self.health.condition {
-            self.log(condition);
-            self.health.condition = condition;
-        }
+        self.health.condition = condition;
+        self.said.take(condition, now)
     }
 
-    fn log(&self, condition: SinkCondition) {
+    /// Logs a change of the condition. The next attempt comes after `next_try`.
+    pub fn log(&self, news: News, next_try: Option<Duration>) {
         let sink = &*self.health.name;
         let (subject, reason) = self.latest();
-        match condition {
-            SinkCondition::Ok => tracing::info!(sink, "the sink takes all events again"),
+        let next_try = next_try.map(|after| format!("in {}", spoken(after)));
+        let next_try = next_try.map(tracing::field::display);
+        match news.condition {
+            SinkCondition::Ok => tracing::info!(
+                sink,
+                failed_for = %spoken(news.failed_for),
+                "the sink takes all events again"
+            ),
             SinkCondition::Retrying => tracing::warn!(
                 sink,
                 subject,
                 reason,
+                next_try,
                 "an event could not be delivered; dispatchd tries again"
             ),
             SinkCondition::Failing => tracing::error!(
                 sink,
                 subject,
                 reason,
+                next_try,
                 "nothing can be delivered; dispatchd goes on trying"
             ),
             SinkCondition::Paused => tracing::error!(
                 sink,
                 subject,
                 reason,
+                next_try,
                 "the receiver says that it wants no more events; dispatchd goes on trying"
             ),
         }

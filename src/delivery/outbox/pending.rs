@@ -111,7 +111,7 @@ impl Outbox {
         self.complete(position);
         self.recovered(&key);
         self.watch_wait(&key, false, now);
-        self.health.advance(now.mono);
+        self.advance_health(now.mono);
         self.progress.await_record();
         self.go_on(&key);
         tracing::warn!(

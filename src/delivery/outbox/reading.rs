@@ -43,7 +43,7 @@ impl Outbox {
                 return;
             }
         };
-        if self.window.read_succeeded() {
+        if self.window.read_succeeded(now.mono) {
             tracing::info!(sink = &*self.name, "pending events can be read again");
         }
         // The rest is on disk, and offered in a moment.

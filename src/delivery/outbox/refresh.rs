@@ -15,6 +15,7 @@ use super::{Key, Outbox};
 use crate::clock::{Mono, Now};
 use crate::model::Event;
 use crate::retry::backoff;
+use crate::seldom::Seldom;
 use crate::store::StoreError;
 
 /// How many events are read at once.
@@ -60,6 +61,9 @@ pub(super) struct Refresh {
     failures: u32,
     /// The newest attempt that may have begun on the connection of before.
     doubtful: u64,
+    /// Limit what the log says of reads and of attempts that failed.
+    unread: Seldom,
+    unsent: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +151,9 @@ impl Outbox {
                 }
             }
             Err(error) => {
-                tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
+                if self.refresh.unread.count(now.mono).is_some() {
+                    tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
+                }
                 let only = self.refresh.pass.take().and_then(|pass| pass.only);
                 match only {
                     Some(mut only) => self.refresh.again.append(&mut only),
@@ -209,11 +215,13 @@ impl Outbox {
             return false;
         }
         if self.refresh.again.is_empty() {
-            tracing::warn!(
-                sink = &*self.name,
-                reason,
-                "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
-            );
+            if self.refresh.unsent.count(now).is_some() {
+                tracing::warn!(
+                    sink = &*self.name,
+                    reason,
+                    "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
+                );
+            }
             self.postpone(random, now);
         }
         self.refresh.again.insert(Key::clone(key));

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use super::Key;
 use crate::clock::Mono;
 use crate::model::Event;
+use crate::seldom::Trouble;
 
 /// How many events that are all to be delivered are held in memory, beside the
 /// next one of each subject that fails.
@@ -76,7 +77,7 @@ pub(super) struct Window {
     pub reading: Option<(Read, u64)>,
     not_before: Mono,
     /// Whether the last read failed.
-    unreadable: bool,
+    trouble: Trouble,
     /// Whether the next event has no room until another one goes.
     pub full: bool,
 }
@@ -168,15 +169,15 @@ impl Window {
         Some(read)
     }
 
-    /// A read failed: the next one waits. Tells whether the one before did not.
+    /// A read failed: the next one waits. Tells whether to log that.
     pub fn read_failed(&mut self, now: Mono) -> bool {
         self.not_before = now + READ_PAUSE;
-        !std::mem::replace(&mut self.unreadable, true)
+        self.trouble.lasts(now).is_some()
     }
 
-    /// A read succeeded. Tells whether the one before did not.
-    pub fn read_succeeded(&mut self) -> bool {
-        std::mem::take(&mut self.unreadable)
+    /// A read succeeded. Tells whether to log that, since the log says that they fail.
+    pub fn read_succeeded(&mut self, now: Mono) -> bool {
+        self.trouble.over(now).is_some()
     }
 
     /// When a read that failed may be tried again.

@@ -22,6 +22,7 @@ use self::lines::Lines;
 use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
+use crate::seldom::Lately;
 
 /// How long the program may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -51,6 +52,8 @@ pub struct ExecSink {
     name: String,
     program: PathBuf,
     limit: Duration,
+    /// What programs have said lately.
+    said: Lately,
 }
 
 impl ExecSink {
@@ -59,6 +62,7 @@ impl ExecSink {
             name,
             program,
             limit: LIMIT,
+            said: Lately::new(),
         }
     }
 
@@ -133,7 +137,12 @@ impl ExecSink {
         let Some(mut stderr) = stderr else { return };
         let mut lines = Lines::default();
         let mut buffer = [0; 4096];
-        let log = |line: String| tracing::warn!(sink = self.name, %line, "the program says");
+        let log = |line: String| {
+            // Many events make a program say the same many times.
+            if self.said.is_new(&line) {
+                tracing::warn!(sink = self.name, %line, "the program says");
+            }
+        };
         // Read to the end even when no more is logged: a full pipe would stop
         // the program.
         while let Ok(n) = stderr.read(&mut buffer).await {

@@ -11,12 +11,13 @@ use rumqttc::{PublishNoticeError, PublishOptions, PublishProperties};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use self::link::{Link, Up};
+use self::link::{Link, Up, words};
 use super::build::{SinkBuildError, SinkContext};
 use super::spec::MqttTarget;
 use super::{Attempt, causes, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
+use crate::seldom::Lately;
 
 /// How long an attempt may take, a first connection included.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -95,6 +96,7 @@ impl MqttSink {
             status: topic::status(&target.prefix),
             link: sender,
             connections: made,
+            said: Lately::new(),
         };
         context.tasks.spawn(keeper.keep(context.stop.clone()));
         Ok(Self {
@@ -169,7 +171,7 @@ impl MqttSink {
         match result {
             Ok(()) => Attempt::Delivered,
             Err(PublishNoticeError::V5PubAck(code)) => {
-                failed(format!("the broker refused the event: {code:?}"))
+                failed(format!("the broker refused the event: {}", words(code)))
             }
             Err(PublishNoticeError::Recv) => {
                 failed("the connection to the broker was lost before it confirmed the event")

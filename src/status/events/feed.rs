@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire;
 use crate::http::Hangup;
 use crate::model::Event;
+use crate::seldom::Rarely;
 use crate::store::StoreHandle;
 
 /// How many stored events are read at once. They may be large, and are held
@@ -117,7 +118,13 @@ impl Feed {
         let patience = match ended {
             Some(End::Gone | End::Broken) => return,
             Some(End::Stuck) => {
-                tracing::info!("a listener of events took nothing any more and is cut off");
+                static LINE: Rarely = Rarely::new();
+                if let Some(count) = LINE.count() {
+                    tracing::info!(
+                        count,
+                        "listeners of events read nothing any more and were cut off"
+                    );
+                }
                 Duration::ZERO
             }
             None => FAREWELL,
@@ -146,7 +153,10 @@ impl Feed {
         loop {
             let page = self.store.events(self.after, PAGE).await;
             let page = page.map_err(|error| {
-                tracing::error!(%error, "events could not be read");
+                static LINE: Rarely = Rarely::new();
+                if let Some(count) = LINE.count() {
+                    tracing::error!(%error, count, "events could not be read for a listener of events");
+                }
                 End::Broken
             })?;
             let is_last = page.len() < PAGE;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::Event;
+use crate::seldom::Rarely;
 
 /// How long a browser waits before it connects again, in ms.
 const RETRY_MS: u32 = 2000;
@@ -21,7 +22,12 @@ pub(super) fn heartbeat() -> Bytes {
 /// An event. `None` if it cannot be written.
 pub(super) fn event(event: &Event) -> Option<Bytes> {
     let json = serde_json::to_string(event)
-        .inspect_err(|error| tracing::error!(%error, id = %event.id, "an event cannot be shown"))
+        .inspect_err(|error| {
+            static LINE: Rarely = Rarely::new();
+            if let Some(count) = LINE.count() {
+                tracing::error!(%error, count, id = %event.id, "an event cannot be shown");
+            }
+        })
         .ok()?;
     // A line break in JSON is white space, but would end the line here.
     let json = if json.contains(['\n', '\r']) {

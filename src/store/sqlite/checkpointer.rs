@@ -22,6 +22,7 @@ use rusqlite::Connection;
 
 use super::hold::{Folded, Hold, Notice};
 use crate::clock::{Clock, Mono, SystemClock};
+use crate::seldom::Rarely;
 use crate::store::LogHealth;
 
 /// Pages of 4 KiB from which on the writer folds the log in itself.
@@ -178,7 +179,10 @@ impl Folder {
         let folded = match self.checkpoint("PASSIVE") {
             Ok((_, folded)) => folded,
             Err(error) => {
-                tracing::warn!(%error, "the state file's log cannot be folded in and grows until it can");
+                static LINE: Rarely = Rarely::new();
+                if let Some(count) = LINE.count() {
+                    tracing::warn!(%error, count, "the state file's log cannot be folded in and grows until it can");
+                }
                 return;
             }
         };

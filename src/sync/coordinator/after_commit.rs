@@ -11,6 +11,7 @@ use crate::model::{Asked, DispatchId, Source};
 use crate::store::StoreError;
 use crate::sync::batch_builder::{AfterCommit, CommitUnderWay, WaiterOutcome};
 use crate::sync::log;
+use crate::sync::notices::PollFailure;
 use crate::sync::waiters::Ticket;
 
 impl<W> Coordinator<W> {
@@ -29,11 +30,15 @@ impl<W> Coordinator<W> {
         for (ticket, ..) in failed.after_commit.waiter_outcomes {
             self.answering.refuse(ticket, reason);
         }
+        let failure = PollFailure {
+            kind: "store",
+            error: reason.to_owned(),
+            told_to_wait: None,
+        };
         for asked in failed.after_commit.polls {
             let ended = self.asking.poll_failed(
                 asked,
-                reason.to_owned(),
-                None,
+                &failure,
                 &mut self.answering,
                 &mut self.random,
                 now,
@@ -52,9 +57,10 @@ impl<W> Coordinator<W> {
             let rules = &self.settings.rules;
             Arc::make_mut(&mut self.counters).commit(&done, committed, rules, now.wall);
         }
-        log::mass_absence(
+        self.lines.mass_absence(
             committed.schedule.mass_absence(),
             done.next.schedule.mass_absence(),
+            now.mono,
         );
         *committed = done.next;
         let mass_absence = committed.schedule.mass_absence().is_some();
@@ -75,13 +81,8 @@ impl<W> Coordinator<W> {
         } = done.after_commit;
         self.outdated += outdated;
         self.rewinds += rewinds;
-        if rewinds > 0 {
-            tracing::warn!(
-                dispatches = rewinds,
-                "the API's numbers went back, as after a restore from a backup; taken over"
-            );
-        }
-        log::doubts(&doubts, mass_absence, &self.lower_numbers, now.mono);
+        self.lines.rewinds(rewinds, now.mono);
+        self.lines.doubts(&doubts, mass_absence, now.mono);
         for change in &done.changes {
             if change.source != Source::Timer {
                 self.asking.look_again.caught_up(&change.id);
@@ -131,7 +132,12 @@ impl<W> Coordinator<W> {
         for ticket in std::mem::take(&mut poll.tickets) {
             self.answering.answer(ticket, WaiterReply::Applied);
         }
+        let listed = poll.listed;
         self.asking.poller.succeeded(now, self.random.random());
+        let took = self.asking.poller.last.as_ref().map(|poll| poll.duration);
+        self.asking
+            .notices
+            .poll_succeeded(listed, took.unwrap_or_default(), now.mono);
         self.count_poll(true);
     }
 

@@ -17,6 +17,7 @@ use crate::sync::budget::Budget;
 use crate::sync::legibility::Legibility;
 use crate::sync::look_again::LookAgain;
 use crate::sync::look_ups::{LookUps, Why};
+use crate::sync::notices::{Notices, PollFailure};
 use crate::sync::numbering::Clocks;
 use crate::sync::poller::Poller;
 use crate::sync::request_log::RequestLog;
@@ -62,6 +63,8 @@ pub(super) struct Asking<W> {
     /// The time that the API's last response showed, UTC, and when it came.
     api_clock: Option<(DateTime<Utc>, Mono)>,
     pub legibility: Legibility,
+    /// What the log says of all this.
+    pub notices: Notices,
     /// The requests for the registration that wait for a token.
     pub token_waiters: VecDeque<W>,
     /// Those who wait for a token to follow a redirect of the API.
@@ -87,6 +90,7 @@ impl<W> Asking<W> {
             request_log: RequestLog::default(),
             api_clock: None,
             legibility: Legibility::default(),
+            notices: Notices::default(),
             token_waiters: VecDeque::new(),
             redirects: VecDeque::new(),
         }
@@ -320,11 +324,12 @@ impl<W> Asking<W> {
         }
         match (was_slow, error) {
             (false, Some(error)) if self.slowdown.is_slow() => {
-                tracing::warn!(%error, "the API fails: all requests to it are slowed down");
+                let pause = self.slowdown.next().saturating_sub(now.mono);
+                self.notices.slowed_down(error, pause, now.mono);
                 self.slowed_since = Some(now.wall);
             }
             (true, _) if !self.slowdown.is_slow() => {
-                tracing::info!("the API answers again: requests go at full speed");
+                self.notices.at_full_speed(now.mono);
                 self.slowed_since = None;
             }
             _ => {}
@@ -372,16 +377,17 @@ impl<W> Asking<W> {
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                tracing::warn!(%error, "a poll failed");
-                let (reason, wait) = (error.to_string(), error.retry_after());
-                self.poll_failed(asked, reason, wait, answering, random, now);
+                self.poll_failed(asked, &(&error).into(), answering, random, now);
                 return ResponseResult {
                     job: None,
                     poll_failed: true,
                 };
             }
         };
-        self.legibility.list(&response.problems);
+        if let (Answer::List(list), Some(poll)) = (&response.answer, self.poller.under_way(asked)) {
+            poll.listed = list.readings().len() + list.nameless();
+        }
+        self.legibility.list(&response.problems, now.mono);
         let age = response.stamp.age;
         let too_old = age > self.trusted_age;
         let tickets = match &response.answer {
@@ -394,12 +400,15 @@ impl<W> Asking<W> {
             Answer::List(_) | Answer::Found(_) | Answer::Gone(_) => Vec::new(),
         };
         if too_old {
-            let error = format!(
-                "a cache answered with a list that is {} old, more than three poll intervals",
-                humantime::format_duration(age)
-            );
-            tracing::warn!(error, "a poll failed");
-            self.poll_failed(asked, error, None, answering, random, now);
+            let failure = PollFailure {
+                kind: "cache",
+                error: format!(
+                    "a cache answered with a list that is {} old, more than three poll intervals",
+                    humantime::format_duration(age)
+                ),
+                told_to_wait: None,
+            };
+            self.poll_failed(asked, &failure, answering, random, now);
         }
         // The list is too old to count as a poll. It is taken in all the same: it
         // may show a change.
@@ -428,11 +437,11 @@ impl<W> Asking<W> {
     ) -> Option<Answer> {
         match result {
             Ok(response) => {
-                self.legibility.look_up(&response.problems);
+                self.legibility.look_up(&response.problems, now);
                 Some(response.answer)
             }
             Err(error) => {
-                tracing::warn!(dispatch = %id, source = source.name(), %error, "a look-up failed");
+                self.notices.look_up_failed(id, source, &error, now);
                 self.look_ups.check_failed(id, now);
                 if !tickets.is_empty() {
                     self.poller.soon(now);
@@ -446,13 +455,11 @@ impl<W> Asking<W> {
         }
     }
 
-    /// Ends the poll `asked` as failed. `told_to_wait` is what the API asked for.
-    /// Returns `false` if that poll has already ended.
+    /// Ends the poll `asked` as failed. Returns `false` if it has already ended.
     pub fn poll_failed(
         &mut self,
         asked: Asked,
-        error: String,
-        told_to_wait: Option<Duration>,
+        failure: &PollFailure,
         answering: &mut Answering<W>,
         random: &mut SmallRng,
         now: Now,
@@ -461,11 +468,20 @@ impl<W> Asking<W> {
             return false;
         };
         for ticket in std::mem::take(&mut poll.tickets) {
-            answering.refuse(ticket, &error);
+            answering.refuse(ticket, &failure.error);
         }
+        let error = failure.error.clone();
         self.poller
-            .failed(now, random.random(), error, told_to_wait);
+            .failed(now, random.random(), error, failure.told_to_wait);
+        let pause = self.next_poll_in(now.mono);
+        self.notices.poll_failed(failure, pause, now.mono);
         true
+    }
+
+    /// How long it is until the next poll.
+    pub fn next_poll_in(&self, now: Mono) -> Duration {
+        let next = self.poller.expected().max(self.slowdown.silent_until());
+        next.saturating_sub(now)
     }
 
     /// The daemon stops: answers 503 to all whose request to the API was not sent.

@@ -187,3 +187,13 @@ pub enum WaiterReply {
     /// The event is pending at these sinks, and none was named.
     PendingAt(Vec<Arc<str>>),
 }
+
+impl WaiterReply {
+    /// Why it could not be done now, for the operator.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}

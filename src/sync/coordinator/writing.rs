@@ -8,6 +8,7 @@ use super::delivering::Delivering;
 use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, Event};
+use crate::seldom::{Trouble, spoken};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
@@ -36,6 +37,8 @@ pub(super) struct Writing {
     jobs: VecDeque<Job>,
     /// Why the last commit failed. `None` while the store takes commits.
     pub store_error: Option<String>,
+    /// The same, for the log.
+    trouble: Trouble,
     /// What sites must be told and cannot be, while it takes none.
     pub due_commands: Arc<[Event]>,
     not_before: Mono,
@@ -81,6 +84,7 @@ impl Writing {
             next: None,
             jobs: VecDeque::new(),
             store_error: None,
+            trouble: Trouble::default(),
             due_commands: Arc::default(),
             not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
@@ -236,7 +240,12 @@ impl Writing {
         Some(match result {
             Ok(()) => {
                 if self.store_error.take().is_some() {
-                    tracing::info!("the state file takes writes again");
+                    if let Some(failed_for) = self.trouble.over(now) {
+                        tracing::info!(
+                            failed_for = %spoken(failed_for),
+                            "the state file takes writes again"
+                        );
+                    }
                     self.due_commands = Arc::default();
                 }
                 self.not_before = Mono::ZERO;
@@ -245,8 +254,12 @@ impl Writing {
             Err(error @ (StoreError::Fenced | StoreError::Closed)) => Ended::End(error),
             Err(error) => {
                 let reason = error.to_string();
-                if self.store_error.as_ref() != Some(&reason) {
-                    tracing::error!(%error, "nothing can be written; webhooks are answered 503 until it can");
+                if self.store_error.as_ref() != Some(&reason) && self.trouble.lasts(now).is_some() {
+                    tracing::error!(
+                        %error,
+                        next_try = %format_args!("in {}", spoken(DISK_PAUSE)),
+                        "nothing can be written; webhooks are answered 503 until it can"
+                    );
                 }
                 self.store_error = Some(reason.clone());
                 self.note_due_commands(&under_way.events);

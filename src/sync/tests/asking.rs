@@ -323,7 +323,7 @@ fn a_check_that_fails_is_made_again_after_ten_seconds() {
                 Question::List => Ok(list(vec![])),
                 Question::Dispatch(_) => {
                     at.push(world.now);
-                    Err(ApiError::TimedOut)
+                    Err(ApiError::TimedOut("the API".into()))
                 }
             };
             world.answer(asked, result);

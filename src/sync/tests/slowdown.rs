@@ -33,7 +33,7 @@ fn requests_in_vain(world: &mut World, millis: u64, ids: u64, error: &ApiError) 
 fn an_api_that_fails_as_a_whole_is_not_asked_for_every_webhook() {
     for error in [
         down(),
-        ApiError::TimedOut,
+        ApiError::TimedOut("the API".into()),
         ApiError::Status {
             status: 502,
             message: String::new(),

@@ -46,7 +46,7 @@ async fn a_webhook_that_is_under_way_is_answered_before_the_end_and_counted() {
     });
     assert_eq!((answer.status, status.code()), (200, Some(0)));
     let told = daemon.wait_for_log("finished while stopping").await;
-    assert!(told.contains(": 1 webhooks answered, "), "{told}");
+    assert!(told.contains(": 1 webhook answered, "), "{told}");
     world.sandbox.down(true);
     let daemon = world.setup().start().await;
     assert_eq!(daemon.phase("d").await, "scheduled");
@@ -68,7 +68,7 @@ async fn a_delivery_that_is_under_way_is_finished_and_others_are_left_for_the_ne
     assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
     let told = daemon.wait_for_log("finished while stopping").await;
     assert!(
-        told.contains(" 1 events delivered; 1 deliveries are left for the next start"),
+        told.contains(" 1 event delivered; 1 delivery is left for the next start"),
         "{told}"
     );
     assert_eq!(slow.types_of("d"), ["dispatch.created"]);
@@ -111,7 +111,7 @@ async fn whatever_hangs_the_end_comes_within_ten_seconds_and_the_waiting_are_tol
     // A little for a busy machine, and for looking only now and then.
     assert!(took.num_milliseconds() < 10_500, "{took}");
     let told = daemon.wait_for_log("finished while stopping").await;
-    assert!(told.contains(": 1 webhooks answered, "), "{told}");
+    assert!(told.contains(": 1 webhook answered, "), "{told}");
     daemon.wait_for_log("some requests took too long").await;
 }
 

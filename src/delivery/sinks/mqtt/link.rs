@@ -1,5 +1,6 @@
 //! Keeps the one connection to the broker.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::sinks::spec::MqttTarget;
 use crate::http::causes;
 use crate::retry::backoff;
+use crate::seldom::{Lately, spoken};
 
 /// How long a quiet broker is trusted to be there, in seconds.
 const KEEP_ALIVE: u16 = 20;
@@ -188,6 +190,8 @@ pub(super) struct Keeper {
     pub(super) link: watch::Sender<Link>,
     /// How many connections were made.
     pub(super) connections: watch::Sender<u64>,
+    /// What the log has said lately.
+    pub(super) said: Lately,
 }
 
 enum End {
@@ -205,7 +209,6 @@ impl Keeper {
     /// Connects again and again until `stop`.
     pub(super) async fn keep(self, stop: CancellationToken) {
         let mut failures = 0;
-        let mut logged = String::new();
         while let End::Lost {
             reason,
             made,
@@ -214,17 +217,20 @@ impl Keeper {
         {
             if proven {
                 failures = 0;
-                logged.clear();
             }
-            // Once for each trouble, not for each try.
-            if logged != reason {
-                tracing::warn!(sink = self.sink, reason, "not connected to the broker");
-                logged.clone_from(&reason);
+            let pause = pause(failures, made);
+            if self.said.is_new(&reason) {
+                tracing::warn!(
+                    sink = self.sink,
+                    reason,
+                    next_try = %format_args!("in {}", spoken(pause)),
+                    "not connected to the broker"
+                );
             }
             self.link.send_replace(Link::Down(reason));
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep(pause(failures, made)) => failures += 1,
+                () = sleep(pause) => failures += 1,
             }
         }
         let stopped = "the daemon is stopping".to_owned();
@@ -315,14 +321,18 @@ impl Keeper {
     }
 
     fn connected(&self, client: &AsyncClient, ack: &ConnAck, give_up: &CancellationToken) {
-        tracing::info!(sink = self.sink, "connected to the broker");
+        if self.said.is_new("connected") {
+            tracing::info!(sink = self.sink, "connected to the broker");
+        }
         let retained = PublishOptions::at_least_once().retained();
         // The queue of a new connection is empty, so there is room.
         if client
             .try_publish(&self.status, "online", retained)
             .is_err()
         {
-            tracing::warn!(sink = self.sink, "the status topic cannot be published");
+            if self.said.is_new("status") {
+                tracing::warn!(sink = self.sink, "the status topic cannot be published");
+            }
         }
         let largest = ack.properties.as_ref().and_then(|p| p.max_packet_size);
         let receive_maximum = ack.properties.as_ref().and_then(|p| p.receive_max);
@@ -336,10 +346,22 @@ impl Keeper {
     }
 }
 
+/// The name of a reason code in plain words: `NotAuthorized` is `not authorized`.
+pub(super) fn words(code: impl fmt::Debug) -> String {
+    let mut words = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
+
 fn said(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => {
-            format!("the broker refused the connection: {code:?}")
+            format!("the broker refused the connection: {}", words(code))
         }
         ConnectionError::Timeout(_) => "the broker did not answer in time".to_owned(),
         ConnectionError::MqttState(StateError::ServerDisconnect {
@@ -349,7 +371,7 @@ fn said(error: &ConnectionError) -> String {
                give each its own"
             .to_owned(),
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
-            format!("the broker closed the connection: {reason_code:?}")
+            format!("the broker closed the connection: {}", words(reason_code))
         }
         // Not every broker says that it was a takeover.
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
