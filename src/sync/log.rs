@@ -103,26 +103,23 @@ impl Lines {
         after: Option<MassAbsence>,
         now: Mono,
     ) {
-        match (before, after) {
-            (None, Some(mass)) => {
-                if self.mass_absence.lasts(now).is_some() {
-                    tracing::error!(
-                        absent = mass.absent,
-                        live = mass.live,
-                        "the API's list lacks most of the live dispatches: nothing is cancelled for that, \
-                         and nothing looked up, until it has lasted ten minutes; check the API and the key"
-                    );
-                }
-            }
-            (Some(_), None) => {
-                if let Some(lasted) = self.mass_absence.over(now) {
-                    tracing::info!(
-                        lasted = %spoken(lasted),
-                        "the API's list shows most of the live dispatches again"
-                    );
-                }
-            }
-            _ => {}
+        if let (None, Some(mass)) = (before, after)
+            && self.mass_absence.lasts(now).is_some()
+        {
+            tracing::error!(
+                absent = mass.absent,
+                live = mass.live,
+                "the API's list lacks most of the live dispatches: nothing is cancelled for that, \
+                 and nothing looked up, until it has lasted ten minutes; check the API and the key"
+            );
+        }
+        if let (Some(_), None) = (before, after)
+            && let Some(lasted) = self.mass_absence.over(now)
+        {
+            tracing::info!(
+                lasted = %spoken(lasted),
+                "the API's list shows most of the live dispatches again"
+            );
         }
     }
 }

@@ -110,7 +110,7 @@ async fn an_api_that_fails_is_told_once_and_so_is_its_coming_back() {
     world.faults(json!({"api_error_rate": 1.0, "api_error_status": 502}));
     let stale = daemon.wait_for_log("the schedule is stale").await;
     says(&stale, &["ERROR", "502", "next_try=in ", "for 600ms"]);
-    world.wait_for_polls(10).await;
+    world.wait_for_polls(3).await;
     says(
         &only(&daemon, "a poll failed"),
         &["WARN", "502", "next_try=in "],
@@ -124,7 +124,7 @@ async fn an_api_that_fails_is_told_once_and_so_is_its_coming_back() {
     // It flaps: the log does not.
     for rate in [1.0, 0.0, 1.0, 0.0] {
         world.faults(json!({"api_error_rate": rate}));
-        world.wait_for_polls(4).await;
+        world.wait_for_polls(3).await;
     }
     daemon.wait_until_ready().await;
     for words in [

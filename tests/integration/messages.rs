@@ -303,3 +303,57 @@ async fn a_key_that_is_refused_is_told_by_where_it_came_from() {
         assert_eq!(status, 1);
     }
 }
+
+#[apply(test)]
+async fn a_browser_that_is_turned_away_is_told_how_to_get_in() {
+    let world = World::new().await;
+    let open = world.setup().start().await;
+    let closed = world.setup().with("--state", ":memory:");
+    let closed = closed.with("--status-token", "t").start().await;
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let visit = async |daemon: &crate::harness::Daemon, path: &str, host: Option<&str>| {
+        let request = daemon.http.get(daemon.status_url(path));
+        let request = request.header("accept", browser);
+        let request = match host {
+            Some(host) => request.header("host", host),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        let kind = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.unwrap())
+    };
+    for path in ["/status", "/schedule", "/metrics"] {
+        let (status, kind, text) = visit(&closed, path, None).await;
+        assert_eq!((status, kind.as_str()), (401, "text/plain; charset=utf-8"));
+        for way in [
+            "enter the token",
+            "--status-token-file",
+            "Authorization: Bearer",
+        ] {
+            assert!(text.contains(way), "{way} in {text}");
+        }
+    }
+    for path in ["/", "/status"] {
+        let (status, kind, text) = visit(&open, path, Some("ops.example")).await;
+        assert_eq!((status, kind.as_str()), (403, "text/plain; charset=utf-8"));
+        for way in [
+            "--status-host ops.example",
+            "ssh -L ",
+            "--status-token-file",
+        ] {
+            assert!(text.contains(way), "{way} in {text}");
+        }
+    }
+    // A program is answered as before.
+    let answer = closed.get("/status").await;
+    assert_eq!(answer.status, 401);
+    assert!(
+        answer.json["error"]
+            .as_str()
+            .unwrap()
+            .contains("--status-token")
+    );
+}

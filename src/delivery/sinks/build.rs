@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::spec::Kind;
-use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink};
+use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes};
 use crate::clock::Clock;
 use crate::delivery::Sink;
 
@@ -37,8 +37,9 @@ pub struct SinkContext {
 pub enum SinkBuildError {
     /// The HTTP client does not start.
     #[error(
-        "sink `{name}`: no HTTP client can be made: it wants the system's certificates \
-         (package `ca-certificates`) and a valid proxy, if the environment names one"
+        "sink `{name}`: no HTTP client can be made: {}; it needs the system's certificates \
+         (package `ca-certificates`) and a valid proxy, if the environment names one",
+        causes(.source)
     )]
     Http {
         /// The sink's name.
@@ -54,7 +55,7 @@ pub enum SinkBuildError {
     },
     /// TLS does not start.
     #[error(
-        "sink `{name}`: TLS is not possible: install the system's certificates \
+        "sink `{name}`: TLS is not possible: {source}; install the system's certificates \
          (package `ca-certificates`), or write mqtt://"
     )]
     Tls {
@@ -64,7 +65,9 @@ pub enum SinkBuildError {
         source: rustls::Error,
     },
     /// Standard output cannot be had.
-    #[error("sink `stdout`: standard output cannot be written: is it closed?")]
+    #[error(
+        "sink `stdout`: standard output cannot be written: {source}; open it, or give another --sink"
+    )]
     Stdout {
         /// What the system said.
         source: std::io::Error,

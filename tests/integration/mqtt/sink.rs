@@ -233,7 +233,10 @@ async fn an_event_that_the_broker_refuses_fails_with_its_reason() {
     let running = Running::start(&broker.sink());
     running.delivered("e1", "dispatch.created", "d1").await;
     let failure = reason(running.deliver("e2", "site.curtail", "s1").await);
-    assert!(failure.contains("NotAuthorized"), "{failure}");
+    assert!(
+        failure.contains("the broker refused the event: not authorized"),
+        "{failure}"
+    );
     running.stop().await;
 }
 

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::sinks::spec::MqttTarget;
-use crate::http::causes;
+use crate::http::{causes, io_reason};
 use crate::retry::backoff;
 use crate::seldom::{Lately, spoken};
 
@@ -329,10 +329,9 @@ impl Keeper {
         if client
             .try_publish(&self.status, "online", retained)
             .is_err()
+            && self.said.is_new("status")
         {
-            if self.said.is_new("status") {
-                tracing::warn!(sink = self.sink, "the status topic cannot be published");
-            }
+            tracing::warn!(sink = self.sink, "the status topic cannot be published");
         }
         let largest = ack.properties.as_ref().and_then(|p| p.max_packet_size);
         let receive_maximum = ack.properties.as_ref().and_then(|p| p.receive_max);
@@ -379,6 +378,7 @@ fn said(error: &ConnectionError) -> String {
              same prefix"
                 .to_owned()
         }
+        ConnectionError::Io(error) => io_reason(error),
         error => causes(error),
     }
 }
