@@ -125,7 +125,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "NAME", env = "DISPATCHD_NODE", help_heading = STATE)]
     pub node: Option<String>,
 
-    /// How logs are written, to standard error; RUST_LOG filters them
+    /// How logs are written, to standard error; RUST_LOG filters them, such as
+    /// RUST_LOG=debug
     #[arg(long, value_name = "FORMAT", env = "DISPATCHD_LOG_FORMAT", default_value = "text", value_enum, help_heading = STATE)]
     pub log_format: LogFormat,
 }

@@ -363,8 +363,8 @@ async fn a_public_url_is_kept_registered_and_never_shown_whole() {
     let lines = done(&run(&world, None, &public).await);
     assert!(lines.contains("\nok registration: "), "{lines}");
     assert!(!lines.contains(SECRET), "{lines}");
-    wait_until("the former one is told of", async || {
-        daemon.log().join("\n").contains("former registration")
+    wait_until("the deletion of the older one is told of", async || {
+        daemon.log().join("\n").contains("older registration")
     })
     .await;
     assert!(!daemon.log().join("\n").contains(SECRET));

@@ -218,7 +218,7 @@ fn registration(config: &Config, webhooks: Option<Result<Vec<Webhook>, ApiError>
         Action::Delete(ids) => {
             let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
             let detail = format!(
-                "{wanted} for all events; former ones beside it: {}",
+                "{wanted} for all events; older ones beside it: {}",
                 ids.join(", ")
             );
             ok(REGISTRATION, detail)

@@ -161,7 +161,7 @@ fn program(path: &str) -> Result<PathBuf, SinkSpecError> {
         return Err(refused("it is not a file".to_owned()));
     }
     rustix::fs::access(&found, Access::EXEC_OK)
-        .map_err(|_| refused("it may not be executed".to_owned()))?;
+        .map_err(|_| refused("this user may not execute it".to_owned()))?;
     Ok(found)
 }
 
