@@ -141,7 +141,7 @@ fn a_program_that_cannot_be_run_ends_the_start() {
     };
     assert!(reason(&text).contains("No such file"));
     std::fs::write(&path, "#!/bin/sh\n").unwrap();
-    assert!(reason(&text).contains("may not be executed"));
+    assert!(reason(&text).contains("this user may not execute it"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(parse(&text).unwrap().name(), text);
     assert!(reason(&format!("exec:{}", dir.path().display())).contains("not a file"));
