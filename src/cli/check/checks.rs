@@ -87,13 +87,18 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
 }
 
 fn configuration(config: &Config) -> Check {
-    let sinks: Vec<&str> = config.sinks.iter().map(|sink| sink.name()).collect();
+    let sinks = config.sinks.iter().filter(|sink| !sink.is_none());
+    let sinks: Vec<&str> = sinks.map(|sink| sink.name()).collect();
+    let events = if sinks.is_empty() {
+        "no sink (--sink none), so that no site is told anything".to_owned()
+    } else {
+        format!("events to {}", sinks.join(", "))
+    };
     let polls = humantime::format_duration(config.poll_interval);
     let detail = format!(
-        "{} version {}, a poll every {polls}, events to {}",
+        "{} version {}, a poll every {polls}, {events}",
         config.origin(),
         config.api_version,
-        sinks.join(", ")
     );
     ok(CONFIGURATION, detail)
 }
