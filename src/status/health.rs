@@ -136,9 +136,7 @@ fn warning(sink: &SinkHealth) -> Option<String> {
     let reason = sink.last_error.as_deref().unwrap_or("no reason is known");
     match sink.condition {
         SinkCondition::Paused => Some(format!("sink {name} wants no more events: {reason}")),
-        SinkCondition::Failing => Some(format!(
-            "sink {name} has been failing for five minutes: {reason}"
-        )),
+        SinkCondition::Failing => Some(format!("sink {name} fails or cannot be reached: {reason}")),
         SinkCondition::Retrying | SinkCondition::Ok => None,
     }
 }

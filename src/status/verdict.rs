@@ -120,19 +120,26 @@ pub(super) fn on_delivery(view: &View, now: Now) -> Verdict {
     }
     let count = untold_sites(view);
     if count > 0 {
-        let named: Vec<String> = longest_untold(view, NAMED)
-            .iter()
-            .map(|site| {
-                format!(
+        let longest = longest_untold(view, NAMED);
+        let alike = longest.chunk_by(|a, b| (a.sink, a.reason) == (b.sink, b.reason));
+        let mut named: Vec<String> = alike
+            .filter_map(|sites| {
+                let first = sites.first()?;
+                let names: Vec<&str> = sites.iter().map(UntoldSite::shown_name).collect();
+                Some(format!(
                     "{} ({}: {}, {})",
-                    site.shown_name(),
-                    site.sink,
-                    site.reason,
-                    age(now.wall - site.since)
-                )
+                    names.join(", "),
+                    first.sink,
+                    first.reason,
+                    age(now.wall - first.since)
+                ))
             })
             .collect();
-        let text = format!("{} not told: {}.", sites(count), list(&named, count));
+        if count > longest.len() {
+            named.push(format!("and {} more", count - longest.len()));
+        }
+        let named = named.join("; ");
+        let text = format!("{} not told: {named}.", counted(count, "site"));
         Verdict::add(&mut findings, Level::Error, text);
     }
     let due = &view.health.due_commands;
@@ -278,10 +285,6 @@ fn list(named: &[String], of: usize) -> String {
         list += &format!("; and {} more", of - named.len());
     }
     list
-}
-
-fn sites(count: usize) -> String {
-    counted(count, "site")
 }
 
 fn counted(count: usize, what: &str) -> String {

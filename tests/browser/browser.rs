@@ -104,9 +104,15 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", scheme).await;
     }
 
-    async fn devtools(&self, command: &str, params: Value) {
+    /// A picture of what is in sight, in Base64.
+    pub async fn picture(&self) -> String {
+        let picture = self.devtools("Page.captureScreenshot", json!({})).await;
+        picture["data"].as_str().unwrap().to_owned()
+    }
+
+    async fn devtools(&self, command: &str, params: Value) -> Value {
         let body = json!({"cmd": command, "params": params});
-        self.command("/goog/cdp/execute", body).await;
+        self.command("/goog/cdp/execute", body).await
     }
 
     /// Without async, for want of it in a drop.

@@ -20,6 +20,7 @@ extern crate macro_rules_attribute;
 mod harness;
 
 mod browser;
+mod states;
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use browser::Browser;
-use harness::{Daemon, Setup, World, dispatch, in_ms, wait_until};
+use harness::{Daemon, Receiver, Setup, World, dispatch, in_ms, wait_until};
 
 const HOUR: i64 = 3_600_000;
 
@@ -148,6 +149,62 @@ async fn it_says_when_the_schedule_cannot_be_trusted_and_when_it_can_again() {
     page.daemon.kill();
     page.shows("#verdict", "Not connected").await;
     page.shows("#link", "Disconnected").await;
+}
+
+/// The schedule is right, and nobody is told.
+#[apply(test)]
+async fn a_site_that_was_not_told_turns_the_page_red_and_its_delivery_green_again() {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    let (sink, address) = (receiver.sink(), receiver.address());
+    drop(receiver);
+    world.put(called("dkmq", "Bayview", 1));
+    let page = Shown::open(&world.setup().sink(&sink)).await;
+    page.shows("#verdict", "can be trusted").await;
+    let red = page.shows("#told", "1 site not told");
+    let red = tokio::time::timeout(Duration::from_secs(15), red).await;
+    assert!(red.is_ok(), "after 15 s it is not red");
+    page.shows("#told-why", "Bayview 0").await;
+    page.shows("#told-why", "refused").await;
+    page.shows("#rows .row-label", "not told").await;
+    page.shows("#sites tbody", "not told").await;
+    assert_eq!(page.count("#on-delivery.first[data-level=error]").await, 1);
+    let title = page.browser.run("return document.title").await;
+    assert_eq!(title, "⚠ 1 site not told · dispatchd");
+
+    let receiver = Receiver::at(address).await;
+    wait_until("it is told", async || !receiver.types_of("s0").is_empty()).await;
+    let green = page.shows("#told", "Every site has been told");
+    let green = tokio::time::timeout(Duration::from_secs(5), green).await;
+    assert!(green.is_ok(), "5 s after the delivery it is still red");
+    page.is_at_peace().await;
+}
+
+#[apply(test)]
+async fn the_focus_returns_to_what_was_opened_and_times_can_be_in_utc() {
+    let world = World::new().await;
+    world.put(called("dkmq", "Plant", 3));
+    let page = Shown::open(&world.setup()).await;
+    page.shows("#sites-count", "3 sites").await;
+    page.browser
+        .run("document.querySelector('#sites .opener').focus()")
+        .await;
+    page.browser.press("\u{E007}").await;
+    page.shows("#detail-title", "Plant 0").await;
+    // The table is drawn anew beneath the dialog.
+    world.put(called("next", "Plant", 4));
+    assert_eq!(page.daemon.webhook("next").await.status, 200);
+    page.shows("#sites-count", "4 sites").await;
+    page.browser.press("\u{E00C}").await;
+    let focused = "return document.activeElement.dataset.id ?? ''";
+    wait_until("the focus is back", async || {
+        page.browser.run(focused).await == "s0"
+    })
+    .await;
+    page.click("#axis-zone").await;
+    page.shows("#axis-zone", "UTC").await;
+    page.shows("#zone", "Times are in").await;
+    page.is_at_peace().await;
 }
 
 #[apply(test)]

@@ -53,6 +53,7 @@ mod sites;
 mod skipping;
 mod status;
 mod terminal;
+mod untold;
 mod usage;
 
 fn main() -> std::process::ExitCode {

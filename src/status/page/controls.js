@@ -1,8 +1,8 @@
 // How the timeline is moved about: buttons, keys, pointer.
 
 const LEGEND = [
-  ["scheduled", "Scheduled", false],
   ["active", "Active", false],
+  ["scheduled", "Scheduled", false],
   ["ended", "Ended", false],
   ["cancelled", "Cancelled", false],
   ["active", "No end yet", true],
@@ -10,7 +10,7 @@ const LEGEND = [
 
 function drawLegend() {
   $("legend").replaceChildren(...LEGEND.map(([phase, text, open]) => {
-    const thin = phase === "ended";
+    const thin = phase === "ended" || phase === "cancelled";
     const box = (className, extra) =>
       s("rect", { class: className, x: 1, y: thin ? 3.5 : 1, width: 26, height: thin ? 7 : 12, rx: 3, ...extra });
     return h("li", null,
@@ -67,6 +67,11 @@ function startTimeline() {
   $("earlier").addEventListener("click", () => move(-0.5));
   $("later").addEventListener("click", () => move(0.5));
   $("to-now").addEventListener("click", backToNow);
+  $("hide-over").addEventListener("click", () => {
+    model.hideOver = !model.hideOver;
+    rebuildModel();
+    drawTimeline();
+  });
 
   const rows = $("rows");
   const dragged = letDrag(rows);

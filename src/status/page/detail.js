@@ -20,11 +20,28 @@ let opened = null;
 const openDispatch = (id) => openDetail("dispatch", id);
 const openSite = (id) => openDetail("site", id);
 
+/** What had the focus before the dialog: the element, or what was drawn in its place since. */
+let focused = null;
+
+function rememberFocus() {
+  const element = document.activeElement;
+  focused = { element, table: element?.closest("table")?.id, id: element?.dataset?.id };
+}
+
+function giveFocusBack() {
+  const { element, table, id } = focused ?? {};
+  const again = table && id ? [...$(table).querySelectorAll("button.opener")].find((button) => button.dataset.id === id) : null;
+  (element?.isConnected ? element : again ?? $("rows")).focus();
+}
+
 function openDetail(kind, id) {
   opened = { kind, id, stamp: null };
   $("detail-body").replaceChildren(h("p", { class: "dim" }, "Asking."));
   say("detail-title", id);
-  if (!$("detail").open) $("detail").showModal();
+  if (!$("detail").open) {
+    rememberFocus();
+    $("detail").showModal();
+  }
   $("detail-body").scrollTop = 0;
   refreshDetail();
 }
@@ -39,7 +56,7 @@ async function refreshDetail() {
     return;
   }
   const of = asked.kind === "dispatch" ? [item] : item.all.map((held) => held.dispatch);
-  const stamp = JSON.stringify([item.state, item.until, item.commitment_kw, item.next, of.map((d) => d.last_changed)]);
+  const stamp = JSON.stringify([item.state, item.untold, item.until, item.commitment_kw, item.next, of.map((d) => d.last_changed)]);
   if (stamp === asked.stamp) return;
   asked.stamp = stamp;
   const newest = of.slice().sort((a, b) => Date.parse(b.last_changed) - Date.parse(a.last_changed)).slice(0, HISTORIES);
@@ -95,7 +112,8 @@ function dispatchDetail(dispatch) {
 function siteDetail(site) {
   const held = site.all.slice().sort((a, b) => b.dispatch.start - a.dispatch.start);
   return h("div", null,
-    h("p", { class: "chips" }, h("span", { class: `chip state ${site.state}` }, site.state)),
+    h("p", { class: "chips" }, stateChips(site)),
+    untoldBy(site),
     h("dl", { class: "facts small" },
       fact("Id", named(site.id)),
       fact("Location", named(site.customer_location_id || "–")),
@@ -108,6 +126,16 @@ function siteDetail(site) {
       phaseChip(dispatch.phase), linkTo(() => openDispatch(dispatch.id), dispatch.id),
       h("span", null, when(dispatch.start_time), " – ", dispatch.end === null ? "no end yet" : when(dispatch.end_time)),
       h("span", { class: "dim" }, kilowatts(commitment)))));
+}
+
+/** Which sinks have not told the site, since when, and why. */
+function untoldBy(site) {
+  const known = (state.status?.untold ?? []).filter((one) => one.site === site.id);
+  return (site.untold ?? []).map((sink) => {
+    const why = known.find((one) => one.sink === sink);
+    return h("p", { class: "bad" }, named(sink), " has not told it",
+      why ? [" since ", when(why.since, true), ": ", named(why.reason)] : "");
+  });
 }
 
 const linkTo = (go, text) => h("button", { type: "button", class: "opener", onclick: go }, named(text));
@@ -200,7 +228,10 @@ function siteChanges(from, to) {
 function startDetail() {
   const dialog = $("detail");
   $("detail-close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => { opened = null; });
+  dialog.addEventListener("close", () => {
+    opened = null;
+    giveFocusBack();
+  });
   // A click beside it closes it, as people expect.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();

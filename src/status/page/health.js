@@ -1,4 +1,8 @@
-// The top of the page: can the schedule be trusted, and how is everything else.
+// The top of the page: can the schedule be trusted, has every site been told, and how
+// is everything else.
+
+/** What to do while the schedule may be wrong. */
+const WHEN_STALE = "Check the API, the key and the network. Until it is fresh again, ask Voltus which sites must curtail, and curtail those by hand.";
 
 /** The verdict on the schedule: what it is called, how it is coloured, and why. */
 function verdictOn(status) {
@@ -15,7 +19,7 @@ function verdictOn(status) {
     const from = since === null ? Date.parse(status.started_at) : Date.parse(since);
     const reason = error ? `The last poll failed: ${error}.` : "No poll has ended.";
     return ["stale", `Stale since ${timeText(from + 3 * interval, true)}`,
-      `No poll has succeeded for ${length(nowMs() - from)}, so the schedule may be wrong. ${reason}`];
+      `No poll has succeeded for ${length(nowMs() - from)}, so the schedule may be wrong. ${reason} ${WHEN_STALE}`];
   }
   if (sync.state === "starting") {
     return ["starting", "Starting",
@@ -40,6 +44,19 @@ function verdictOn(status) {
     `Confirmed by a poll ${length(nowMs() - Date.parse(since))} ago, revision ${status.schedule.revision}.`];
 }
 
+/** The verdict on deliveries: how grave it is, what it is called, and why. */
+function toldVerdict(status) {
+  const { level, text } = status.verdict.told;
+  const due = status.due_commands.length;
+  if (status.untold_sites) return [level, `${plural(status.untold_sites, "site")} not told`, text.replace(/^\d+ sites? not told: /, "")];
+  if (due) return [level, `${plural(due, "command")} due and not sent`, text];
+  if (!status.delivery.length) return [level, "Nobody is told", text];
+  if (level === "ok") return [level, text.replace(/\.$/, ""), ""];
+  return [level, "A receiver is not there or takes no events", text];
+}
+
+const LEVELS = { fresh: "ok", wavering: "warning", starting: "unknown", stale: "error", lost: "error" };
+
 function showHealth() {
   const status = state.status;
   if (!status) {
@@ -47,16 +64,27 @@ function showHealth() {
       say("verdict", "Not connected to the daemon");
       say("why", "It has not answered since this page was opened.");
       $("trust").dataset.trust = "lost";
+      $("on-schedule").dataset.level = "error";
     }
     return;
   }
   const [trust, verdict, why] = verdictOn(status);
+  const [level, told, toldWhy] = toldVerdict(status);
   $("trust").dataset.trust = trust;
+  $("on-schedule").dataset.level = LEVELS[trust];
+  $("on-delivery").dataset.level = level;
+  // The graver verdict stands first.
+  $("on-delivery").classList.toggle("first", level === "error" && LEVELS[trust] !== "error");
   say("verdict", verdict);
   say("why", why);
+  say("told", told);
+  say("told-why", toldWhy);
   say("version", status.version);
-  const mark = { fresh: "", wavering: "", starting: "… " }[trust] ?? "⚠ ";
-  document.title = `${mark}${status.schedule.active} active · dispatchd`;
+  showWhere(status);
+  showLink();
+  const calm = `${status.schedule.active} active`;
+  const alarm = LEVELS[trust] === "error" ? { stale: "stale", lost: "not connected" }[trust] : level === "error" ? told : null;
+  document.title = `${alarm ? `⚠ ${alarm}` : trust === "starting" ? `… ${calm}` : calm} · dispatchd`;
 
   const { sync } = status;
   const soon = Date.parse(sync.next_poll) - nowMs();
@@ -84,6 +112,17 @@ function showHealth() {
   say("fact-dispatches", `${count(active)} active`);
   say("sub-dispatches", `${count(scheduled)} scheduled`);
   showSinks(status.delivery);
+}
+
+/** Whose daemon this is: so that nobody takes the sandbox for production. */
+function showWhere({ api, node, role }) {
+  const text = `${api.host} ${api.environment} ${node} ${role}`;
+  if ($("where").dataset.of === text) return;
+  $("where").dataset.of = text;
+  $("where").replaceChildren(
+    h("span", { class: `chip environment ${api.environment}` }, api.environment),
+    h("span", null, named(api.host)),
+    h("span", { class: "dim" }, named(node), role === "leader" ? "" : `, ${role}`));
 }
 
 function tint(id, is, kind = "bad") {
@@ -126,7 +165,7 @@ function showCurtailed() {
   const held = all.filter((site) => site.state === "curtailed");
   const kw = held.reduce((sum, site) => sum + (site.commitment_kw ?? 0), 0);
   say("fact-curtailed", `${count(held.length)}`);
-  say("sub-curtailed", held.length ? `of ${count(all.length)}, ${kw < 10_000 ? kilowatts(kw) : `${count(kw / 1000)} MW`}` : `of ${count(all.length)}`);
+  say("sub-curtailed", held.length ? `of ${count(all.length)}, ${kilowatts(kw)}` : `of ${count(all.length)}`);
 }
 
 function showLink() {
@@ -139,6 +178,9 @@ function showLink() {
   } else if (!state.following) {
     kind = "asking";
     text = state.status ? `No live stream: asking every ${length(FALLBACK_MS)}` : "Connecting";
+  } else if (state.status && state.status.verdict.schedule.level === "error") {
+    kind = "asking";
+    text = "Live, but the schedule may be wrong";
   }
   link.dataset.link = kind;
   say("link", text);

@@ -97,11 +97,17 @@ function unanswered(error) {
   showHealth();
 }
 
+/** Who has not been told, in a form that can be compared. */
+const untoldNow = () => JSON.stringify([state.status?.untold_sites, state.status?.untold.map(({ site, sink }) => [site, sink])]);
+
 const refreshStatus = activity(async () => {
   try {
     const reply = await ask("status");
     if (!reply.ok) throw new Error(`status answered ${reply.status}`);
+    const before = untoldNow();
     state.status = await reply.json();
+    // No event tells of it.
+    if (untoldNow() !== before) refreshData();
     setClock(state.status.now);
     answered();
     showHealth();

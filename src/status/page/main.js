@@ -60,7 +60,25 @@ function startPolling() {
   });
 }
 
-say("zone", zone === "UTC" ? "Times are in UTC." : `Times are in ${zone}; UTC is shown on hover.`);
+function showZone() {
+  say("zone", inUtc ? "Times are in UTC." : `Times are in ${localZone}; UTC is shown on hover.`);
+  say("axis-zone", zoneShort());
+  $("axis-zone").title = inUtc ? `Show times in ${localZone}` : "Show times in UTC";
+}
+
+function startZone() {
+  showZone();
+  $("axis-zone").addEventListener("click", () => {
+    setZone(!inUtc);
+    showZone();
+    if (state.sites && state.schedule) showData();
+    showHealth();
+  });
+  // On a phone what matters now comes first.
+  if (narrow.matches) $("how").removeAttribute("open");
+}
+
+startZone();
 startTables();
 startDetail();
 startToken();

@@ -9,6 +9,8 @@ const model = {
   dispatches: [],
   byId: new Map(),
   search: "",
+  /** Whether ended and cancelled dispatches are left out of the timeline. */
+  hideOver: false,
 };
 
 const programOf = (dispatch) => dispatch.program?.name || dispatch.program?.program_type || "";
@@ -17,6 +19,8 @@ const total = (dispatch) => {
   return known.length ? known.reduce((sum, kw) => sum + kw, 0) : null;
 };
 const siteTitle = (site) => site.name || site.customer_location_id || site.id;
+
+const isOver = (dispatch) => dispatch.phase === "ended" || dispatch.phase === "cancelled";
 
 /** Where its bar ends. What was called off without an end would else fill its sites' rows for ever. */
 function drawnEnd(dispatch) {
@@ -43,7 +47,8 @@ function rebuildModel() {
   model.sites = [...sites.values()];
   for (const site of model.sites) {
     site.text = `${site.id} ${site.name} ${site.customer_location_id}`.toLowerCase();
-    site.lanes = stack(site.all);
+    site.shown = model.hideOver ? site.all.filter(({ dispatch }) => !isOver(dispatch)) : site.all;
+    site.lanes = stack(site.shown);
   }
   model.sites.sort((a, b) => urgency(a) - urgency(b) || byText(siteTitle(a), siteTitle(b)) || byText(a.id, b.id));
 }
@@ -51,12 +56,16 @@ function rebuildModel() {
 const collator = new Intl.Collator(undefined, { numeric: true });
 const byText = (a, b) => collator.compare(a, b);
 
-/** Curtailed sites come first, then those that will be, then the rest. */
+/** Sites that were not told come first, then curtailed ones, then those that will be, then the rest. */
 function urgency(site) {
-  if (site.state === "curtailed") return 0;
-  if (site.next) return 1;
-  return site.all.length ? 2 : 3;
+  if (isUntold(site)) return 0;
+  if (site.state === "curtailed") return 1;
+  if (site.next) return 2;
+  return site.all.length ? 3 : 4;
 }
+
+/** Whether some sink has not told the site what it must do. */
+const isUntold = (site) => (site.untold ?? []).length > 0;
 
 /** Puts what overlaps into lanes, so that nothing hides anything. Returns how many. */
 function stack(held) {

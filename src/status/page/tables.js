@@ -63,6 +63,10 @@ const phaseChip = (phase) => h("span", { class: `chip phase ${phase}` }, phase);
 const sourceChip = (source) => h("span", { class: `chip source ${source}` }, source);
 const sub = (...content) => h("span", { class: "cell-sub" }, ...content);
 
+/** What a site does, and whether somebody has not told it so. */
+const stateChips = (site) => [h("span", { class: `chip state ${site.state}` }, site.state),
+  isUntold(site) ? h("span", { class: "chip untold", title: site.untold.join(", ") }, "not told") : null];
+
 let drawDispatches;
 let drawSites;
 
@@ -85,7 +89,7 @@ function startTables() {
     id: "sites", one: "site", rows: foundSites, open: openSite,
     none: "No site is known yet.", sort: { index: 0, down: false },
     columns: [
-      { head: "State", by: urgency, show: (site) => h("span", { class: `chip state ${site.state}` }, site.state) },
+      { head: "State", by: urgency, show: stateChips },
       { head: "Site", by: siteTitle, show: (site) => [opener(site.id, siteTitle(site)), sub(named(site.id))] },
       { head: "Location", class: "wide", by: (site) => site.customer_location_id || null, show: (site) => named(site.customer_location_id) },
       { head: "Commitment", class: "num mid", by: (site) => site.commitment_kw, show: (site) => kilowatts(site.commitment_kw) },

@@ -17,7 +17,9 @@ const view = {
 
 const narrow = matchMedia("(max-width: 640px)");
 const labelWidth = () => (narrow.matches ? 0 : 190);
-const rowHeight = () => (narrow.matches ? 58 : 48);
+/** Above so many sites rows are lower, so that more of them fit. */
+const MANY = 30;
+const rowHeight = () => (narrow.matches ? 58 : view.rows.length > MANY ? 32 : 48);
 const spanMs = () => view.hours * HOUR;
 
 function startMs() {
@@ -32,17 +34,19 @@ const xOf = (ms) => ((ms - startMs()) / spanMs()) * plotWidth();
 
 const TICK_MINUTES = [5, 10, 15, 30, 60, 120, 180, 360, 720];
 
-/** Round times of the browser's zone, about 90 px apart. */
+/** Round times of the zone shown, about 90 px apart. */
 function ticks() {
   const most = Math.max(2, plotWidth() / 90);
   const step = (TICK_MINUTES.find((minutes) => spanMs() / (minutes * MINUTE) <= most) ?? 1440) * MINUTE;
   const from = startMs();
   const found = [];
   const day = new Date(from);
-  day.setHours(0, 0, 0, 0);
+  if (inUtc) day.setUTCHours(0, 0, 0, 0);
+  else day.setHours(0, 0, 0, 0);
   while (day.getTime() < from + spanMs()) {
     const next = new Date(day);
-    next.setDate(next.getDate() + 1);
+    if (inUtc) next.setUTCDate(next.getUTCDate() + 1);
+    else next.setDate(next.getDate() + 1);
     // Day by day, as a day may have 23 or 25 hours.
     for (let at = day.getTime(); at < next.getTime(); at += step) {
       if (at >= from && at <= from + spanMs()) found.push({ at, midnight: at === day.getTime() });
@@ -57,8 +61,9 @@ function drawAxis() {
   const left = labelWidth();
   $("axis").replaceChildren(...marks.map(({ at, midnight }) =>
     h("span", { class: midnight ? "tick day" : "tick", "data-x": left + xOf(at) },
-      midnight ? dayFormat.format(at) : clockFormat.format(at))));
+      h("span", null, midnight ? dayFormat.format(at) : clockFormat.format(at)))));
   for (const tick of $("axis").children) tick.style.left = `${tick.dataset.x}px`;
+  for (const tick of $("axis").children) tick.dataset.width = tick.offsetWidth;
   const grid = $("grid");
   grid.style.left = `${left}px`;
   grid.style.width = `${plotWidth()}px`;
@@ -68,6 +73,11 @@ function drawAxis() {
 
 function drawNow() {
   const x = xOf(nowMs());
+  // The label of now covers no other.
+  for (const tick of $("axis").children) {
+    const from = Number(tick.dataset.x) - labelWidth();
+    tick.classList.toggle("covered", from < x + 22 && from + tick.dataset.width * 1 > x - 22);
+  }
   const line = $("now-line");
   line.hidden = !view.rows.length || x < 0 || x > plotWidth();
   line.style.left = `${labelWidth() + x}px`;
@@ -86,14 +96,13 @@ function bar(item, lanes, top, room) {
   const height = Math.max(1.5, step > 5 ? Math.floor(step - 2) : step - 1);
   const y = top + lane * (step > 5 ? height + 2 : step);
   const open = dispatch.end === null;
-  const label = [dispatch.test ? "TEST" : null, dispatch.phase === "cancelled" ? "cancelled" : null, programOf(dispatch) || dispatch.id, kilowatts(commitment), open ? "no end yet" : null]
-    .filter(Boolean).join(" · ");
-  const thin = dispatch.phase === "ended" && lanes === 1;
-  const boxY = thin ? y + height * 0.2 : y;
-  const boxHeight = thin ? height * 0.6 : height;
+  const thin = isOver(dispatch) && height > 8;
+  const boxY = thin ? y + height * 0.25 : y;
+  const boxHeight = thin ? height * 0.5 : height;
   const shown = Math.min(width, plotWidth() - left) - Math.max(0, -left);
-  const text = height >= 11 && shown > 34
-    ? s("svg", { x: Math.max(left, 0), y, width: Math.max(0, shown - 3), height, class: height < 14 ? "tight" : null },
+  const label = height >= 11 && shown > 34 && !(thin && boxHeight < 10) ? barLabel(dispatch, commitment, shown - 12) : "";
+  const text = label
+    ? s("svg", { x: Math.max(left, 0), y, width: Math.max(0, shown - 3), height, class: height < 14 || thin ? "tight" : null },
       s("text", { x: 6, y: "50%", dy: "0.35em" }, label))
     : null;
   const box = (className, extra) => s("rect", { class: className, x: left, y: boxY, width, height: boxHeight, rx: 3, ...extra });
@@ -103,6 +112,25 @@ function bar(item, lanes, top, room) {
       box("box"),
       dispatch.phase === "cancelled" ? box("pattern", { fill: "url(#hatch)" }) : null),
     text);
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+/** What a bar says in so many pixels: the amount always, the name cut between words. */
+function barLabel(dispatch, commitment, room) {
+  pen.font = "550 11.5px Inter, system-ui, sans-serif";
+  const fits = (text) => pen.measureText(text).width <= room;
+  const amount = kilowatts(commitment);
+  const marks = [dispatch.test ? "TEST" : null, dispatch.phase === "cancelled" ? "cancelled" : null];
+  const whole = [amount, ...marks, programOf(dispatch) || dispatch.id, dispatch.end === null ? "no end yet" : null].filter(Boolean).join(" · ");
+  if (fits(whole)) return whole;
+  const parts = whole.split(" ");
+  while (parts.length > 1) {
+    parts.pop();
+    const cut = `${parts.join(" ").replace(/[ ·]+$/, "")}…`;
+    if (cut.startsWith(amount) && fits(cut)) return cut === `${amount}…` ? amount : cut;
+  }
+  return fits(amount) ? amount : "";
 }
 
 function barTitle(dispatch, commitment) {
@@ -120,22 +148,24 @@ function rowLabel(site) {
   const doing = site.state === "curtailed"
     ? `curtailed ${site.until ? `until ${timeText(Date.parse(site.until))}` : "with no end yet"}`
     : "normal";
-  return `${siteTitle(site)}, ${doing}, ${plural(site.all.length, "dispatch", "dispatches")}`;
+  const untold = isUntold(site) ? ", not told" : "";
+  return `${siteTitle(site)}, ${doing}${untold}, ${plural(site.all.length, "dispatch", "dispatches")}`;
 }
 
 function row(site, index, height) {
   const label = labelWidth();
   const top = label ? 5 : 23;
   const lanes = Math.max(1, site.lanes);
-  const bars = site.all.map((item) => bar(item, lanes, top, height - top - 5));
+  const bars = site.shown.map((item) => bar(item, lanes, top, height - top - 5));
   const element = h("div", {
     class: `row${index === view.chosen ? " chosen" : ""}`, id: `row-${index}`, role: "option", "data-index": index,
     "aria-selected": String(index === view.chosen), "aria-setsize": view.rows.length, "aria-posinset": index + 1,
     "aria-label": rowLabel(site),
   },
-  h("div", { class: `row-label ${site.state}`, title: `${siteTitle(site)} (${site.id})` },
+  h("div", { class: `row-label ${site.state}${isUntold(site) ? " untold" : ""}${height < 40 ? " low" : ""}`, title: `${siteTitle(site)} (${site.id})` },
     h("span", { class: "row-name" }, named(siteTitle(site))),
-    h("span", { class: "row-sub" }, site.state === "curtailed" ? `curtailed · ${kilowatts(site.commitment_kw)}` : named(subtitle(site)))),
+    h("span", { class: "row-sub" }, isUntold(site) ? "not told"
+      : site.state === "curtailed" ? `${height < 40 ? "" : "curtailed · "}${kilowatts(site.commitment_kw)}` : named(subtitle(site)))),
   s("svg", { class: "bars", width: plotWidth(), height }, ...bars));
   element.style.top = `${index * height}px`;
   element.style.height = `${height}px`;
@@ -175,7 +205,8 @@ const drawTimeline = eachFrame(() => {
   say("no-rows", !state.sites ? "Asking for the sites."
     : model.sites.length ? "No site is found by that."
       : "No site is known yet. Sites appear with the first dispatch that names them.");
-  rows.style.height = `${Math.min(view.rows.length * rowHeight(), Math.max(240, innerHeight * 0.5))}px`;
+  rows.style.height = `${Math.min(view.rows.length * rowHeight(), Math.max(240, innerHeight * 0.55))}px`;
+  $("hide-over").setAttribute("aria-pressed", String(model.hideOver));
   $("to-now").setAttribute("aria-pressed", String(view.start === null));
   for (const button of $("spans").children) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.hours) === view.hours));

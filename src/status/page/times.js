@@ -4,12 +4,35 @@
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const secondsFormat = new Intl.DateTimeFormat(undefined, {
-  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-});
-const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
+const localZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const ZONE = "dispatchd.utc";
+
+/** Whether times are shown in UTC; else in the browser's zone. */
+let inUtc = false;
+try { inUtc = localStorage.getItem(ZONE) === "true"; } catch { /* the storage is forbidden */ }
+
+let clockFormat;
+let secondsFormat;
+let dayFormat;
+
+function setZone(utc) {
+  inUtc = utc;
+  try { localStorage.setItem(ZONE, String(utc)); } catch { /* kept here alone */ }
+  const timeZone = utc ? "UTC" : localZone;
+  const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone };
+  clockFormat = new Intl.DateTimeFormat(undefined, clock);
+  secondsFormat = new Intl.DateTimeFormat(undefined, { ...clock, second: "2-digit" });
+  dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", timeZone });
+}
+setZone(inUtc);
+
+const zoneName = () => (inUtc ? "UTC" : localZone);
+/** The zone as a difference to UTC, as short as it is unmistakable. */
+const zoneShort = () => {
+  if (inUtc) return "UTC";
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset", timeZone: localZone }).formatToParts(nowMs());
+  return parts.find((part) => part.type === "timeZoneName")?.value.replace("GMT", "UTC") ?? localZone;
+};
 
 /** How far the daemon's clock is ahead of the browser's, in ms. */
 let clockAhead = 0;
@@ -25,7 +48,7 @@ function setClock(iso) {
 
 const utc = (ms) => new Date(ms).toISOString().replace("T", " ").replace(".000Z", "Z").replace("Z", " UTC");
 
-const sameDay = (a, b) => new Date(a).toDateString() === new Date(b).toDateString();
+const sameDay = (a, b) => dayFormat.format(a) === dayFormat.format(b);
 
 /** A time as text: the day only if it is not today. */
 function timeText(ms, seconds = false) {

@@ -100,6 +100,11 @@ impl Receiver {
         format!("http://{}/in", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// How often it was asked so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)

@@ -155,3 +155,17 @@ async fn a_subject_with_a_nul_can_still_be_delivered() {
     assert_eq!(script.sink.deliver(&events).await, Attempt::Delivered);
     assert_eq!(script.read("env"), "a\u{fffd}b");
 }
+
+#[tokio::test]
+async fn a_program_that_cannot_be_run_is_known_without_running_it() {
+    let script = Script::new("echo ran > ran");
+    assert_eq!(script.sink.probe().await, Ok(()));
+    let hook = script.path().join("hook");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let reason = script.sink.probe().await.unwrap_err();
+    assert!(reason.contains("Permission denied"), "{reason}");
+    std::fs::remove_file(&hook).unwrap();
+    let reason = script.sink.probe().await.unwrap_err();
+    assert!(reason.contains("No such file"), "{reason}");
+    assert_eq!(script.read("ran"), "");
+}

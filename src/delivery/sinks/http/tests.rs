@@ -406,3 +406,13 @@ async fn attempts_that_hang_hold_up_no_other() {
         other = other => assert_eq!(other, Attempt::Delivered),
     }
 }
+
+#[tokio::test]
+async fn a_receiver_that_is_not_there_is_known_without_a_request() {
+    let (listener, address) = listen().await;
+    let sink = impatient(address);
+    assert_eq!(sink.probe().await, Ok(()));
+    drop(listener);
+    let reason = sink.probe().await.unwrap_err();
+    assert!(reason.contains("refused"), "{reason}");
+}
