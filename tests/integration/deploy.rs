@@ -135,6 +135,47 @@ fn words<'t>(text: &'t str, prefixes: &[&str], part: fn(char) -> bool) -> BTreeS
     found
 }
 
+/// A secret that a command reads was written by a command above it.
+#[apply(test)]
+fn every_secret_is_made_before_it_is_installed() {
+    let page = text_of("README.md");
+    for (name, commands) in [("api-key", 2), ("webhook-secret", 2), ("status-token", 1)] {
+        let written = page
+            .find(&format!("> {name})"))
+            .unwrap_or_else(|| panic!("no {name}"));
+        // Where lines that read it begin.
+        let mut uses = Vec::new();
+        let mut at = 0;
+        for line in page.split_inclusive('\n') {
+            let reads = line.contains("install -m 0") || line.contains("--from-file=");
+            if reads && line.contains(name) {
+                uses.push(at);
+            }
+            at += line.len();
+        }
+        assert!(uses.len() >= commands, "{name}");
+        assert!(uses.iter().all(|at| *at > written), "{name}");
+    }
+}
+
+#[apply(test)]
+fn the_page_for_the_night_explains_every_alert() {
+    let alerts = text_of("prometheus/alerts.yml");
+    let page = text_of("3am.md");
+    let is_part = |c: char| c.is_ascii_alphanumeric();
+    let named = words(&page, &["Dispatchd"], is_part);
+    let mut there = BTreeSet::new();
+    for alert in alerts.split("- alert: ").skip(1) {
+        let (name, body) = alert.split_once('\n').unwrap();
+        there.insert(name);
+        let heading = page.contains(&format!("\n### {name}\n"));
+        let row = page.contains(&format!("\n| `{name}` |"));
+        let critical = body.contains("severity: critical");
+        assert_eq!((heading, row), (critical, !critical), "{name}");
+    }
+    assert_eq!(named, there);
+}
+
 #[apply(test)]
 fn every_variable_and_option_that_is_named_in_deploy_exists() {
     let help = Command::new(PROGRAM).args(["run", "--help"]).output();

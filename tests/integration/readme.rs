@@ -1,7 +1,7 @@
 //! What the README says can be done, is done: each of its commands is run, with
 //! nothing changed but what [`Place::substitutions`] lists.
 
-mod blocks;
+pub mod blocks;
 mod place;
 
 use std::collections::BTreeSet;

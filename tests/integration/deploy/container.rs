@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::{PROGRAM, path_of, ran, said, text_of};
-use crate::harness::World;
+use crate::harness::{Daemon, Process, World};
 
 const FILE: &str = "container/Containerfile";
 
@@ -62,6 +64,77 @@ fn it_copies_what_is_there_and_runs_as_nobody_in_particular() {
         .unwrap();
     assert!(user > 0 && group > 0);
     assert_eq!(instruction("ENTRYPOINT"), r#"["dispatchd"]"#);
+}
+
+/// The commands of the README that begin with `start`.
+fn commands(start: &str) -> Vec<String> {
+    let page = text_of("README.md");
+    let sections = crate::readme::blocks::sections(&page);
+    let blocks = sections.iter().flat_map(|section| &section.blocks);
+    blocks
+        .flat_map(|block| block.commands())
+        .filter(|command| command.starts_with(start))
+        .map(|command| command.replace("\\\n", " "))
+        .collect()
+}
+
+/// The values of an option of a command, in their order.
+fn values<'c>(command: &'c str, option: &str) -> Vec<&'c str> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let pairs = words.windows(2).filter(|pair| pair[0] == option);
+    pairs.map(|pair| pair[1]).collect()
+}
+
+#[apply(test)]
+fn the_image_is_built_in_the_format_that_has_a_health_check() {
+    let build = commands("sudo podman build");
+    assert_eq!(build.len(), 1);
+    assert_eq!(values(&build[0], "--format"), ["docker"]);
+    assert!(text_of(FILE).contains("podman build --format docker "));
+}
+
+#[apply(test)]
+async fn the_containers_environment_starts_a_daemon_that_reads_its_secrets_again() {
+    let [run] = &commands("sudo podman run")[..] else {
+        panic!("one command");
+    };
+    let world = World::with_key("api-key-value").await;
+    // A folder is mounted: a file that replaces another one in it is seen inside.
+    let mounts = values(run, "-v");
+    assert_eq!(
+        mounts,
+        [
+            "dispatchd:/var/lib/dispatchd",
+            "/etc/dispatchd:/etc/dispatchd:ro"
+        ]
+    );
+    let here = world.folder().display().to_string();
+    let mut environment: std::collections::BTreeMap<&str, String> = values(run, "-e")
+        .into_iter()
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(name, value)| (name, value.replace("/etc/dispatchd", &here)))
+        .collect();
+    for name in ["api-key", "webhook-secret"] {
+        std::fs::write(world.path(name), format!("{name}-value\n")).unwrap();
+        let file = world.path(name).display().to_string();
+        assert!(environment.values().any(|value| *value == file), "{name}");
+    }
+    environment.insert("VOLTUS_API_URL", world.sandbox.url());
+    let public = environment.insert("DISPATCHD_PUBLIC_URL", "http://127.0.0.1:1".to_owned());
+    assert!(public.is_some_and(|url| url.starts_with("https://")));
+    assert!(environment.contains_key("DISPATCHD_SINKS"));
+    // Without a terminal, as `podman run -d` starts it.
+    let mut started = Command::new("setsid");
+    started.arg(PROGRAM).env_clear().envs(environment);
+    started.args(["run", "--state", "state.db"]);
+    started.args(["--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0"]);
+    started.current_dir(world.folder());
+    let daemon = Daemon::of(Process::spawn(&mut started)).await;
+    daemon.wait_until_ready().await;
+    std::fs::write(world.path("fresh"), "another\n").unwrap();
+    std::fs::rename(world.path("fresh"), world.path("webhook-secret")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("it holds another value now").await;
 }
 
 #[apply(test)]

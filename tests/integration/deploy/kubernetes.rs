@@ -32,9 +32,12 @@ fn kustomize_is_given_every_file_that_is_there() {
     let mut listed = names(&kustomization["resources"]);
     listed.push("kustomization.yaml");
     listed.sort_unstable();
+    // What is in a folder is for some clusters only.
     let mut there: Vec<String> = std::fs::read_dir(path_of("kubernetes"))
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     there.sort();
     assert_eq!(listed, there);
@@ -78,6 +81,65 @@ fn one_daemon_at_a_time_uses_the_state_and_nothing_is_writable_beside_it() {
     assert_eq!(pod["automountServiceAccountToken"], false);
     let enforced = read("namespace.yaml")["metadata"]["labels"].clone();
     assert_eq!(enforced["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+#[apply(test)]
+fn the_operator_of_prometheus_scrapes_the_pod_under_the_name_that_the_alerts_expect() {
+    let monitor = read("prometheus-operator/podmonitor.yaml");
+    assert_eq!(monitor["kind"], "PodMonitor");
+    assert_eq!(
+        monitor["metadata"]["namespace"],
+        read("kustomization.yaml")["namespace"]
+    );
+    let deployment = read("deployment.yaml");
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
+    // The job is named after this label of the pod.
+    let label = monitor["spec"]["jobLabel"].as_str().unwrap();
+    let job = labels[label].as_str().unwrap();
+    assert!(text_of("prometheus/alerts.yml").contains(&format!("up{{job=\"{job}\"}}")));
+    let [endpoint] = &monitor["spec"]["podMetricsEndpoints"].as_array().unwrap()[..] else {
+        panic!("one endpoint");
+    };
+    let (pod, container) = pod();
+    let ports = container["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|port| port["name"] == endpoint["port"]));
+    let credentials = &endpoint["authorization"]["credentials"];
+    assert_eq!(
+        credentials["name"],
+        pod["volumes"][1]["secret"]["secretName"]
+    );
+    let file = format!("/etc/dispatchd/{}", credentials["key"].as_str().unwrap());
+    let variables = container["env"].as_array().unwrap();
+    let token = variables
+        .iter()
+        .find(|variable| variable["value"] == file.as_str());
+    assert_eq!(token.unwrap()["name"], "DISPATCHD_STATUS_TOKEN_FILE");
+}
+
+/// The README joins the head and the alerts by this.
+#[apply(test)]
+fn the_alerts_become_a_rule_of_the_operator() {
+    let page = text_of("README.md");
+    let mut lines = page.lines();
+    let joined = lines.find(|line| line.contains("rule-head.yaml")).unwrap();
+    let (join, apply) = joined.rsplit_once(" | ").unwrap();
+    assert_eq!(apply, "kubectl apply -f -");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let output = Command::new("sh")
+        .args(["-c", join])
+        .current_dir(root)
+        .output();
+    let rule: Value = serde_saphyr::from_str(&said(&output.unwrap())).unwrap();
+    assert_eq!(rule["kind"], "PrometheusRule");
+    let alerts: Value = serde_saphyr::from_str(&text_of("prometheus/alerts.yml")).unwrap();
+    assert_eq!(rule["spec"], alerts);
+}
+
+#[apply(test)]
+fn an_ingress_controller_is_chosen() {
+    let class = &read("ingress.yaml")["spec"]["ingressClassName"];
+    assert!(class.as_str().is_some_and(|class| !class.is_empty()));
 }
 
 #[apply(test)]
@@ -144,8 +206,14 @@ fn environment(world: &World, container: &Value) -> BTreeMap<String, String> {
         *value = value.replace(":5000", ":0").replace(":5001", ":0");
     }
     all.insert("VOLTUS_API_URL".into(), world.sandbox.url());
-    // Nothing stands in front of it here.
-    all.remove("DISPATCHD_PUBLIC_URL").expect("a public URL");
+    // What the operator must decide on: until then the daemon does not start.
+    for (name, decision) in [
+        ("DISPATCHD_SINKS", "none"),
+        ("DISPATCHD_PUBLIC_URL", "http://127.0.0.1:1"),
+    ] {
+        let undecided = all.insert(name.to_owned(), decision.to_owned());
+        assert_eq!(undecided.as_deref(), Some(""), "{name}");
+    }
     all
 }
 

@@ -177,11 +177,11 @@ fn nginx(world: &World, daemon: &Daemon, port: u16) -> Command {
                 &format!("http://{}", daemon.listener),
             ),
             (
-                "/etc/ssl/dispatchd/fullchain.pem",
+                "/etc/letsencrypt/live/hooks.example.com/fullchain.pem",
                 &display(world.path("fullchain.pem")),
             ),
             (
-                "/etc/ssl/dispatchd/privkey.pem",
+                "/etc/letsencrypt/live/hooks.example.com/privkey.pem",
                 &display(world.path("privkey.pem")),
             ),
             (
@@ -237,6 +237,26 @@ fn caddy(world: &World, daemon: &Daemon, port: u16) -> Command {
         command.env(variable, world.folder());
     }
     command
+}
+
+/// nginx refuses a configuration whose certificates are missing, and Debian's Caddy
+/// brings a file of its own.
+#[apply(test)]
+fn the_readme_gets_a_certificate_before_nginx_needs_it_and_keeps_the_caddyfile_that_is_there() {
+    let page = text_of("README.md");
+    let at = |command: &str| {
+        let found = page.find(command);
+        found.unwrap_or_else(|| panic!("{command} is not there"))
+    };
+    let nginx = at("deploy/proxy/nginx.conf /etc/nginx/conf.d/");
+    assert!(at("certbot certonly") < nginx && nginx < at("sudo nginx -t"));
+    for line in page
+        .lines()
+        .filter(|line| line.contains("install -m 0644 "))
+    {
+        let ours = line.contains("/etc/systemd/system/");
+        assert!(ours || line.contains("--backup=numbered"), "{line}");
+    }
 }
 
 #[apply(test)]

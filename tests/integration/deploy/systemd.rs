@@ -77,9 +77,13 @@ fn environment(world: &World) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What the test puts in the place of the world outside.
-fn in_this_world(world: &World) -> [(&'static str, String); 3] {
+/// What the operator decides, and what the test puts in the place of the world
+/// outside.
+fn in_this_world(world: &World) -> [(&'static str, String); 5] {
     [
+        ("DISPATCHD_SINKS", "none".to_owned()),
+        // The sandbox sends the handshake there, and nobody is there.
+        ("DISPATCHD_PUBLIC_URL", "http://127.0.0.1:1".to_owned()),
         ("VOLTUS_API_URL", world.sandbox.url()),
         ("DISPATCHD_LISTEN", "127.0.0.1:0".to_owned()),
         ("DISPATCHD_STATUS_LISTEN", "127.0.0.1:0".to_owned()),
@@ -110,6 +114,43 @@ async fn the_units_environment_starts_a_daemon_that_keeps_its_state_and_reloads(
     daemon.signal(Signal::HUP);
     daemon.wait_for_log("--webhook-secret-file").await;
     assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
+}
+
+#[apply(test)]
+async fn a_service_whose_operator_has_not_chosen_where_commands_go_does_not_start() {
+    let world = World::with_key("api-key-value").await;
+    let mut decided = environment(&world);
+    for (variable, decision) in [
+        ("DISPATCHD_PUBLIC_URL", "http://127.0.0.1:1"),
+        ("DISPATCHD_SINKS", "none"),
+    ] {
+        let mut run = Command::new(PROGRAM);
+        run.arg("run").env_clear().envs(decided.clone());
+        let output = run.current_dir(world.folder()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let named = format!("the variable {variable} is empty");
+        assert!(said(&output).contains(&named), "{}", said(&output));
+        decided.push((variable.to_owned(), decision.to_owned()));
+    }
+}
+
+/// The README says what to change for a systemd that does not know `%d`.
+#[apply(test)]
+fn the_unit_for_an_older_systemd_has_no_folder_that_it_does_not_know() {
+    let page = text_of("README.md");
+    let (_, script) = page.split_once("sudo sed -i '").unwrap();
+    let (script, _) = script.split_once('\'').unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let unit = unit_to_check(folder.path());
+    let edited = Command::new("sed").args(["-i", script, &unit]).status();
+    assert!(edited.unwrap().success());
+    let text = std::fs::read_to_string(&unit).unwrap();
+    let used: Vec<&str> = settings(&text, "Environment");
+    assert!(!used.concat().contains("%d"), "{used:?}");
+    let key = "VOLTUS_API_KEY_FILE=/run/credentials/%n/api-key";
+    assert!(used.contains(&key), "{used:?}");
+    let output = ran("systemd-analyze", &["verify", "--man=no", &unit]);
+    assert_eq!(said(&output), "");
 }
 
 /// The system calls in a set of systemd's, sets in it included. A name that is
