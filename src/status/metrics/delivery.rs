@@ -23,7 +23,7 @@ const ATTEMPTS: Metric = Metric::plain(
 );
 const FAILING: Metric = Metric::plain(
     "sink_failing",
-    "1 while attempts fail and nothing has been delivered for five minutes, by sink.",
+    "1 while attempts fail and nothing has been delivered for five minutes, or no connection can be made, by sink.",
 );
 const PAUSED: Metric = Metric::plain(
     "sink_paused",
