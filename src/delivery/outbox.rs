@@ -9,6 +9,7 @@
 //!
 //! | file | what it decides |
 //! |---|---|
+//! | [`opening`] | what an outbox knows at a start |
 //! | [`queue`] | what a subject queue sends next |
 //! | [`command`] | which command a site gets, if any |
 //! | [`lines`] | whose turn it is |
@@ -31,6 +32,7 @@ mod command;
 mod ended;
 mod health;
 mod lines;
+mod opening;
 mod pending;
 mod places;
 mod progress;
@@ -47,11 +49,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Sink;
 use crate::clock::{Mono, Now};
 use crate::model::Event;
 use crate::retry::RETRY_AFTER_MAX;
-use crate::store::{Retry, SinkState};
+use crate::store::Retry;
 
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
 pub use pending::{PendingEvent, Skipped};
@@ -121,64 +122,6 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox for `sink`, as `state` left it. `head` is the newest position,
-    /// `beyond` the number of pending `dispatch.*` and `sync.*` events up to it. A
-    /// sink that is new gets none of them.
-    pub fn new(
-        sink: &dyn Sink,
-        state: Option<SinkState>,
-        head: u64,
-        beyond: u64,
-        now: Now,
-    ) -> Self {
-        let state = state.unwrap_or(SinkState {
-            done: head,
-            ..SinkState::default()
-        });
-        let queue = |(site, last): (&Arc<str>, &_)| {
-            let key = SubjectQueue::key_of_site(site);
-            (key, SubjectQueue::of_site(*last))
-        };
-        let progress = Progress::new(sink.name(), &state);
-        let mut outbox = Self {
-            name: sink.name().into(),
-            queues: state.attempted.iter().map(queue).collect(),
-            lines: Lines::default(),
-            paused: BTreeSet::new(),
-            to_record: Vec::new(),
-            recording: Vec::new(),
-            places: Places::new(sink.at_once(), sink.batch()),
-            reach: Reach::default(),
-            commands_first: Mono::ZERO,
-            commands_held: false,
-            window: Window::new(progress.done(), head, beyond),
-            progress,
-            health: HealthBook::new(sink.name()),
-            refresh: Refresh::default(),
-            untold: UntoldSites::default(),
-            abandoned: Vec::new(),
-            attempted_before: state
-                .attempted
-                .iter()
-                .map(|(site, last)| (SubjectQueue::key_of_site(site), last.position))
-                .collect(),
-        };
-        for (key, retry) in state.retries {
-            let queue = outbox.queues.entry(Key::clone(&key)).or_default();
-            queue.failures = retry.attempts;
-            queue.place = Place::Paused;
-            // A clock that was set back makes no pause longer.
-            let left = (retry.at - now.wall).to_std().unwrap_or_default();
-            let left = left.min(retry.pause);
-            let ago = retry.pause - left;
-            queue.new_command_at = now.mono + NEW_COMMAND_WITHIN.saturating_sub(ago);
-            queue.due = now.mono + left.min(longest_pause(&key));
-            queue.pause_stored = true;
-            outbox.paused.insert((queue.due, key));
-        }
-        outbox
-    }
-
     /// The sink's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -207,18 +150,6 @@ impl Outbox {
                 event.family() != "site"
             };
             self.window.beyond += u64::from(later);
-        }
-    }
-
-    /// At a start: takes in the newest event of a site, if this sink has not
-    /// acknowledged what it asks for.
-    pub fn offer_site(&mut self, event: &Event, now: Now) {
-        let key = event.subject_key();
-        let queue = self.queues.get(&key);
-        let attempted = queue.and_then(SubjectQueue::attempted);
-        let unconditional = event.unconditional && !self.progress.is_done(event.position);
-        if unconditional || command::command(&unforced(event), attempted, false).is_some() {
-            self.offer_command(event, now);
         }
     }
 
@@ -536,14 +467,6 @@ fn longest_pause(key: &str) -> Duration {
     match SubjectQueue::site_of(key) {
         Some(_) => COMMAND_PAUSE_MAX,
         None => RETRY_AFTER_MAX,
-    }
-}
-
-/// A site's event as if nothing made it unconditional.
-fn unforced(event: &Event) -> Event {
-    Event {
-        unconditional: false,
-        ..event.clone()
     }
 }
 

@@ -16,7 +16,8 @@ use std::pin::Pin;
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::delivery::Attempt;
+use crate::delivery::{Attempt, Sink};
+use crate::store::SinkState;
 
 const CURTAIL: &str = "site.curtail";
 const ADJUST: &str = "site.adjust";

@@ -1,0 +1,99 @@
+//! Makes an outbox of what is stored.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::health::HealthBook;
+use super::lines::Lines;
+use super::places::Places;
+use super::progress::Progress;
+use super::queue::{Place, SubjectQueue};
+use super::reach::Reach;
+use super::refresh::Refresh;
+use super::untold::UntoldSites;
+use super::window::Window;
+use super::{Key, NEW_COMMAND_WITHIN, Outbox, command, longest_pause};
+use crate::clock::{Mono, Now};
+use crate::delivery::Sink;
+use crate::model::Event;
+use crate::store::SinkState;
+
+impl Outbox {
+    /// An outbox for `sink`, as `state` left it. `head` is the newest position,
+    /// `beyond` the number of pending `dispatch.*` and `sync.*` events up to it. A
+    /// sink that is new gets none of them.
+    pub fn new(
+        sink: &dyn Sink,
+        state: Option<SinkState>,
+        head: u64,
+        beyond: u64,
+        now: Now,
+    ) -> Self {
+        let state = state.unwrap_or(SinkState {
+            done: head,
+            ..SinkState::default()
+        });
+        let queue = |(site, last): (&Arc<str>, &_)| {
+            let key = SubjectQueue::key_of_site(site);
+            (key, SubjectQueue::of_site(*last))
+        };
+        let progress = Progress::new(sink.name(), &state);
+        let mut outbox = Self {
+            name: sink.name().into(),
+            queues: state.attempted.iter().map(queue).collect(),
+            lines: Lines::default(),
+            paused: BTreeSet::new(),
+            to_record: Vec::new(),
+            recording: Vec::new(),
+            places: Places::new(sink.at_once(), sink.batch()),
+            reach: Reach::default(),
+            commands_first: Mono::ZERO,
+            commands_held: false,
+            window: Window::new(progress.done(), head, beyond),
+            progress,
+            health: HealthBook::new(sink.name()),
+            refresh: Refresh::default(),
+            untold: UntoldSites::default(),
+            abandoned: Vec::new(),
+            attempted_before: state
+                .attempted
+                .iter()
+                .map(|(site, last)| (SubjectQueue::key_of_site(site), last.position))
+                .collect(),
+        };
+        for (key, retry) in state.retries {
+            let queue = outbox.queues.entry(Key::clone(&key)).or_default();
+            queue.failures = retry.attempts;
+            queue.place = Place::Paused;
+            // A clock that was set back makes no pause longer.
+            let left = (retry.at - now.wall).to_std().unwrap_or_default();
+            let left = left.min(retry.pause);
+            let ago = retry.pause - left;
+            queue.new_command_at = now.mono + NEW_COMMAND_WITHIN.saturating_sub(ago);
+            queue.due = now.mono + left.min(longest_pause(&key));
+            queue.pause_stored = true;
+            outbox.paused.insert((queue.due, key));
+        }
+        outbox
+    }
+
+    /// At a start: takes in the newest event of a site, if this sink has not
+    /// acknowledged what it asks for.
+    pub fn offer_site(&mut self, event: &Event, now: Now) {
+        let key = event.subject_key();
+        let queue = self.queues.get(&key);
+        let attempted = queue.and_then(SubjectQueue::attempted);
+        let unconditional = event.unconditional && !self.progress.is_done(event.position);
+        if unconditional || command::command(&unforced(event), attempted, false).is_some() {
+            self.offer_command(event, now);
+        }
+    }
+}
+
+/// A site's event as if nothing made it unconditional.
+fn unforced(event: &Event) -> Event {
+    Event {
+        unconditional: false,
+        ..event.clone()
+    }
+}
