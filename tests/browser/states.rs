@@ -1,5 +1,6 @@
 //! The page in all its states, on a screen and a phone, light and dark. With
-//! `DISPATCHD_SCREENSHOTS` set to a folder, a picture of each is written there:
+//! `DISPATCHD_SCREENSHOTS` set to a folder, a picture of each is written there;
+//! `tests/screenshots` renews those of the README so:
 //!
 //! ```sh
 //! DISPATCHD_SCREENSHOTS=/tmp/shots cargo test --test browser every_state

@@ -130,3 +130,27 @@ fn what_is_not_pending_cannot_be_skipped() {
     assert_eq!(world.outbox.skip(&id, world.now), None);
     assert_eq!(world.outbox.skip("", world.now), None);
 }
+
+#[test]
+fn a_refused_event_tells_when_its_own_first_attempt_failed() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "bad");
+    for position in [1, 2] {
+        let first = world.now.wall;
+        for _ in 0..5 {
+            let sent = world.sends();
+            world.ends(sent[0].0, &failed());
+            world.wait();
+        }
+        let refused = &world.outbox.health().refused[0];
+        assert_eq!(
+            (refused.id.clone(), refused.since),
+            (world.log[position - 1].id.clone(), first)
+        );
+        // The next event begins anew.
+        world.happens("dispatch.updated", "bad");
+        let sent = world.sends();
+        world.ends(sent[0].0, &Attempt::Delivered);
+        world.wait();
+    }
+}

@@ -25,6 +25,20 @@ fn a_command_that_could_not_be_written_down_is_not_attempted() {
     world.sends_one("site.curtail s 1", &Attempt::Delivered);
 }
 
+/// The disk failed once, and then the command was superseded before it was attempted.
+#[test]
+fn what_could_not_be_written_down_at_first_leaves_nothing_behind() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    let record = world.outbox.take_record(world.now.mono, false);
+    world.outbox.not_recorded(record, world.now.mono);
+    world.happens(RELEASE, "s");
+    world.sends_nothing();
+    world.commit();
+    assert!(world.stored.attempted.is_empty());
+}
+
 #[test]
 fn a_command_superseded_before_it_was_attempted_is_taken_back() {
     let mut world = World::new(1);
