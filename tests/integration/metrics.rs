@@ -65,7 +65,12 @@ const ALL: &str = "
     dispatchd_untold_sites
     dispatchd_webhook_last_timestamp_seconds
     dispatchd_webhook_seconds
-    dispatchd_webhooks_total";
+    dispatchd_webhooks_total
+    process_cpu_seconds_total
+    process_max_fds
+    process_open_fds
+    process_resident_memory_bytes
+    process_start_time_seconds";
 
 /// The metrics as `daemon` writes them for those who ask for nothing special.
 async fn read(daemon: &Daemon) -> (Exposition, String) {

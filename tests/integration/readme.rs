@@ -167,7 +167,7 @@ fn help() -> String {
 }
 
 /// Options of other programs, where they are named in passing.
-const OF_OTHERS: [&str; 2] = ["--add-host", "--secret"];
+const OF_OTHERS: [&str; 3] = ["--add-host", "--format", "--secret"];
 
 #[apply(test)]
 fn every_option_that_is_named_exists() {
