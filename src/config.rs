@@ -81,6 +81,13 @@ pub struct Config {
     pub node: String,
 }
 
+impl Config {
+    /// The sinks that get events: `none` is no sink.
+    pub fn receiving_sinks(&self) -> impl Iterator<Item = &SinkSpec> {
+        self.sinks.iter().filter(|sink| !sink.is_none())
+    }
+}
+
 /// Where the schedule is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatePath {

@@ -126,9 +126,7 @@ impl Daemon {
             stop: stop_sinks.clone(),
         };
         let sinks = config
-            .sinks
-            .iter()
-            .filter(|spec| !spec.is_none())
+            .receiving_sinks()
             .map(|spec| spec.build(&context))
             .collect::<Result<Vec<Arc<dyn Sink>>, _>>()?;
         let now = clock.now();

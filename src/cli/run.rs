@@ -148,8 +148,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
         }
     }
     tracing::info!("status is told at http://{}", daemon.status_listen());
-    let sinks = config.sinks.iter().filter(|sink| !sink.is_none());
-    let sinks: Vec<&str> = sinks.map(|sink| sink.name()).collect();
+    let sinks: Vec<&str> = config.receiving_sinks().map(|sink| sink.name()).collect();
     if sinks.is_empty() {
         tracing::warn!(
             "no sink is configured (--sink none): no site is told to curtail or to release"

@@ -2,6 +2,7 @@
 
 pub(super) mod report;
 mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -107,10 +108,10 @@ async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<Stri
 async fn leader(clients: &[DaemonClient]) -> Result<(&DaemonClient, Vec<AskError>), AskError> {
     let mut answers = None;
     let mut errors = Vec::new();
+    if let [client] = clients {
+        return Ok((client, errors));
+    }
     for client in clients {
-        if clients.len() == 1 {
-            return Ok((client, errors));
-        }
         match client.expect::<Value>(&["status"]).await {
             Ok(status) if status["role"] == "leader" => answers = Some(client),
             Ok(_) => answers = answers.or(Some(client)),

@@ -20,6 +20,8 @@ impl<C: Clock + Clone> Status<C> {
         let view = self.view.borrow().clone();
         let health = &view.health;
         let traffic = &self.traffic;
+        let untold = verdict::untold(&view);
+        let untold_sites = verdict::untold_sites(&view);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started_at,
@@ -33,10 +35,10 @@ impl<C: Clock + Clone> Status<C> {
             },
             "verdict": {
                 "schedule": verdict::on_schedule(&view, now),
-                "told": verdict::on_delivery(&view, now),
+                "told": verdict::on_delivery(&view, &untold, untold_sites, now),
             },
-            "untold_sites": verdict::untold_sites(&view),
-            "untold": verdict::untold(&view),
+            "untold_sites": untold_sites,
+            "untold": untold,
             "due_commands": verdict::due(&view),
             "sync": {
                 "state": health.state(now.mono).name(),

@@ -33,8 +33,9 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(site: &'a SiteState, sinks: &'a [SinkHealth]) -> Self {
-        let untold = sinks
+    /// `late` are the sinks that have not told some site.
+    fn new(site: &'a SiteState, late: &[&'a SinkHealth]) -> Self {
+        let untold = late
             .iter()
             .filter(|sink| sink.untold.contains_key(site.id.as_str()));
         Self {
@@ -42,6 +43,12 @@ impl<'a> Shown<'a> {
             untold: untold.map(|sink| &*sink.name).collect(),
         }
     }
+}
+
+/// The sinks that have not told some site.
+fn late(view: &View) -> Vec<&SinkHealth> {
+    let sinks = view.sinks.iter();
+    sinks.filter(|sink| !sink.untold.is_empty()).collect()
 }
 
 /// The sites that the query asks for.
@@ -57,11 +64,12 @@ pub(super) async fn list(
     };
     let known = Known::read(headers);
     long.written(view.plan.len(), move || {
+        let late = late(&view);
         let sites: Vec<Shown> = view
             .plan
             .sites()
             .filter(|site| selection.takes(site))
-            .map(|site| Shown::new(site, &view.sinks))
+            .map(|site| Shown::new(site, &late))
             .collect();
         let pieces = match Pieces::json(&sites) {
             Ok(pieces) => pieces,
@@ -83,7 +91,7 @@ pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
     let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
         return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
     };
-    let site = Shown::new(site, &view.sinks);
+    let site = Shown::new(site, &late(view));
     let shown = match serde_json::to_vec(&site) {
         Ok(shown) => shown,
         Err(error) => return unwritten(&error),

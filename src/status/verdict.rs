@@ -11,8 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::clock::Now;
-use crate::delivery::{SinkCondition, SinkHealth};
-use crate::model::{Event, SiteId};
+use crate::delivery::SinkCondition;
+use crate::model::{Event, SiteId, count as counted};
 use crate::sync::{State, View};
 
 /// How many sites, sinks or commands a verdict's sentence names.
@@ -111,16 +111,21 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
     Verdict::of(findings, "The schedule is right.")
 }
 
-/// Whether every site has been told what it must do.
-pub(super) fn on_delivery(view: &View, now: Now) -> Verdict {
+/// Whether every site has been told what it must do. `untold` are those that have
+/// waited longest of `untold_sites`.
+pub(super) fn on_delivery(
+    view: &View,
+    untold: &[UntoldSite],
+    untold_sites: usize,
+    now: Now,
+) -> Verdict {
     let mut findings = Vec::new();
     if view.sinks.is_empty() {
         let text = "No sink is configured: nobody is told.".to_owned();
         Verdict::add(&mut findings, Level::Warning, text);
     }
-    let count = untold_sites(view);
-    if count > 0 {
-        let longest = longest_untold(view, NAMED);
+    if untold_sites > 0 {
+        let longest = untold.get(..NAMED).unwrap_or(untold);
         let alike = longest.chunk_by(|a, b| (a.sink, a.reason) == (b.sink, b.reason));
         let mut named: Vec<String> = alike
             .filter_map(|sites| {
@@ -135,11 +140,14 @@ pub(super) fn on_delivery(view: &View, now: Now) -> Verdict {
                 ))
             })
             .collect();
-        if count > longest.len() {
-            named.push(format!("and {} more", count - longest.len()));
+        if untold_sites > longest.len() {
+            named.push(format!("and {} more", untold_sites - longest.len()));
         }
         let named = named.join("; ");
-        let text = format!("{} not told: {named}.", counted(count, "site"));
+        let text = format!(
+            "{} not told: {named}.",
+            counted(untold_sites as u64, "site", "sites")
+        );
         Verdict::add(&mut findings, Level::Error, text);
     }
     let due = &view.health.due_commands;
@@ -152,7 +160,7 @@ pub(super) fn on_delivery(view: &View, now: Now) -> Verdict {
         let verb = if due.len() == 1 { "is" } else { "are" };
         let text = format!(
             "{} {verb} due and cannot be sent while nothing can be stored: {}.",
-            counted(due.len(), "command"),
+            counted(due.len() as u64, "command", "commands"),
             list(&named, due.len())
         );
         Verdict::add(&mut findings, Level::Error, text);
@@ -216,10 +224,6 @@ pub(super) fn untold_sites(view: &View) -> usize {
 
 /// The sites that have waited longest, at most a hundred.
 pub(super) fn untold(view: &View) -> Vec<UntoldSite<'_>> {
-    longest_untold(view, LISTED)
-}
-
-fn longest_untold(view: &View, most: usize) -> Vec<UntoldSite<'_>> {
     let mut all: Vec<_> = view
         .sinks
         .iter()
@@ -228,12 +232,12 @@ fn longest_untold(view: &View, most: usize) -> Vec<UntoldSite<'_>> {
             sites.map(move |(site, untold)| (untold.since, site, sink, untold))
         })
         .collect();
-    let order = |one: &(DateTime<Utc>, &Arc<str>, &SinkHealth, _)| (one.0, Arc::clone(one.1));
-    if all.len() > most && most > 0 {
-        all.select_nth_unstable_by_key(most - 1, order);
-        all.truncate(most);
+    let since = |one: &(DateTime<Utc>, _, _, _)| one.0;
+    if all.len() > LISTED {
+        all.select_nth_unstable_by_key(LISTED - 1, since);
+        all.truncate(LISTED);
     }
-    all.sort_unstable_by_key(order);
+    all.sort_by_key(since);
     all.into_iter()
         .map(|(since, site, sink, untold)| UntoldSite {
             site,
@@ -285,14 +289,6 @@ fn list(named: &[String], of: usize) -> String {
         list += &format!("; and {} more", of - named.len());
     }
     list
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{count} {what}s")
-    }
 }
 
 /// How long ago, in the largest unit that fits.

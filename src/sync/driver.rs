@@ -289,7 +289,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// not is known before there is something to deliver. Ends with the driver.
     fn probe_sinks(&self) {
         for (sink, to) in self.sinks.iter().enumerate() {
-            let (to, inbox) = (Arc::clone(to), self.sender.0.downgrade());
+            let (to, inbox) = (Arc::clone(to), self.sender.0.clone());
             self.elsewhere.spawn(async move {
                 loop {
                     let result = match timeout(PROBE_TIMEOUT, to.probe()).await {
@@ -303,12 +303,13 @@ impl<A: Api, C: Clock> Driver<A, C> {
                         Ok(()) => PROBE_EVERY,
                         Err(_) => PROBE_AGAIN,
                     };
-                    let Some(inbox) = inbox.upgrade() else { return };
                     if inbox.send(Input::Probed { sink, result }).is_err() {
                         return;
                     }
-                    drop(inbox);
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = inbox.closed() => return,
+                        () = sleep(pause) => {}
+                    }
                 }
             });
         }

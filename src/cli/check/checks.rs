@@ -87,8 +87,7 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
 }
 
 fn configuration(config: &Config) -> Check {
-    let sinks = config.sinks.iter().filter(|sink| !sink.is_none());
-    let sinks: Vec<&str> = sinks.map(|sink| sink.name()).collect();
+    let sinks: Vec<&str> = config.receiving_sinks().map(|sink| sink.name()).collect();
     let events = if sinks.is_empty() {
         "no sink (--sink none), so that no site is told anything".to_owned()
     } else {

@@ -15,13 +15,10 @@ use imbl::OrdMap;
 use super::queue::SubjectQueue;
 use super::{Key, Outbox};
 use crate::clock::{Mono, Now};
+use crate::seldom::{Trouble, spoken};
 
 /// How long a due command may wait for its acknowledgement.
 const UNTOLD_AFTER: Duration = Duration::from_secs(10);
-
-/// How long after one log line of untold sites the next one follows, while there
-/// are more of them.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A site that has not been told what it must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +44,9 @@ pub(super) struct UntoldSites {
     /// When each wait ends. One that has ended before stays in here until then.
     waits: BinaryHeap<Reverse<(Mono, Key)>>,
     pub sites: OrdMap<Arc<str>, Untold>,
-    /// How many were logged, and when.
-    logged: Option<(usize, Mono)>,
+    trouble: Trouble,
+    /// How many the last line told of.
+    logged: usize,
 }
 
 impl Outbox {
@@ -114,17 +112,18 @@ impl Outbox {
         let sink = &*self.name;
         let sites = self.untold.sites.len();
         let Some((site, untold)) = self.untold.sites.get_min() else {
-            if self.untold.logged.take().is_some() {
-                tracing::info!(sink, "every site has been told what it must do");
+            self.untold.logged = 0;
+            if let Some(lasted) = self.untold.trouble.over(now) {
+                tracing::info!(
+                    sink,
+                    lasted = %spoken(lasted),
+                    "every site has been told what it must do"
+                );
             }
             return;
         };
-        let more = self
-            .untold
-            .logged
-            .is_none_or(|(logged, at)| sites > logged && now.saturating_sub(at) >= LOG_EVERY);
-        if more {
-            self.untold.logged = Some((sites, now));
+        if sites > self.untold.logged && self.untold.trouble.lasts(now).is_some() {
+            self.untold.logged = sites;
             let reason = untold.reason.clone().or(self.health.last_error());
             tracing::error!(
                 sink,
