@@ -2,29 +2,23 @@
 //! for a while in the order of requests (rule R2).
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::model::Asked;
 
-/// One request is remembered for so long a time: the first. `Age` tells whole
-/// seconds as well.
-const SLOT: Duration = Duration::from_secs(1);
+/// How many requests are remembered: four hours of them at the default rate.
+const KEPT: usize = 1 << 16;
 
-/// How many requests are remembered: an hour of them.
-const KEPT: usize = 3600;
-
-/// The requests of this start of the daemon, one a second, the newest of them.
+/// The newest requests of this start of the daemon.
+///
+/// All of them are kept, for an answer must not be placed before a request that it
+/// is later than: it may show a dispatch that this request's answer lacked.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog(VecDeque<(Mono, Asked)>);
 
 impl RequestLog {
     /// A request is issued.
     pub fn issued(&mut self, asked: Asked, now: Mono) {
-        let last = self.0.back().map(|(at, _)| *at);
-        if last.is_some_and(|last| now < last.saturating_add(SLOT)) {
-            return;
-        }
         if self.0.len() >= KEPT {
             self.0.pop_front();
         }
@@ -49,6 +43,8 @@ impl RequestLog {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn asked(count: u64) -> Asked {
@@ -70,8 +66,8 @@ mod tests {
             (4_999, Asked::default()),
             (5_000, asked(3)),
             (8_999, asked(3)),
-            // Within a second the first one stands for all: never too new.
-            (9_700, asked(5)),
+            (9_499, asked(5)),
+            (9_700, asked(7)),
             (20_000, asked(9)),
             (99_000, asked(9)),
         ] {
@@ -87,6 +83,6 @@ mod tests {
         }
         assert_eq!(log.0.len(), KEPT);
         assert_eq!(log.order_at(at(0)), Asked::default());
-        assert_eq!(log.order_at(Mono::MAX), asked(99_999));
+        assert_eq!(log.order_at(Mono::MAX), asked(100_000));
     }
 }

@@ -86,3 +86,40 @@ fn a_list_that_is_older_than_three_intervals_is_a_failed_poll() {
         assert_eq!(world.outcomes(), [("hand", hand)]);
     }
 }
+
+#[test]
+fn a_list_from_a_cache_that_shows_a_dispatch_after_the_first_404_saves_it_from_the_second() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 1000));
+    world.commit();
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    // Asked within the same second as the list.
+    world.gone("a");
+    world.until(world.now + 5000);
+    world.asked.clear();
+    world.step([Input::Poll { waiter: "hand" }]);
+    let (asked, _) = world.question();
+    let result = kept(list(vec![dispatch("a", 1000)]), 2);
+    world.step([Input::Response { asked, result }]);
+    world.commit();
+    world.until(world.now + 4999);
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    world.until(world.now + 1);
+    world.gone("a");
+    while !world.commits.is_empty() {
+        world.commit();
+    }
+    assert_eq!(world.event_types(), ["dispatch.created"]);
+    world.until(world.now + 10_000);
+    world.gone("a");
+    world.commit();
+    assert_eq!(
+        world.event_types(),
+        ["dispatch.created", "dispatch.cancelled"]
+    );
+}
