@@ -3,6 +3,7 @@
 mod api;
 mod check;
 mod completions;
+mod config_file;
 mod daemon_client;
 mod demo;
 mod empty;
@@ -28,9 +29,9 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::RunOptions;
+use crate::config::{Origins, RunOptions};
 
 /// What the exit status of every command means.
 const EXIT_STATUS: &str = "\
@@ -91,12 +92,18 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         say(&problem);
         return ExitCode::from(2);
     }
-    let matches = match command().try_get_matches_from(&args) {
+    let file = config_file::named(command(), &args);
+    let mut command = match &file {
+        Some(file) => file.with_defaults(command()),
+        None => command(),
+    };
+    let matches = match command.try_get_matches_from_mut(&args) {
         Ok(matches) => matches,
         Err(error) => return refuse(&error, &args),
     };
+    let origins = Origins::new(&command, &matches, file.as_ref());
     let outcome = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => dispatch(cli.command, &matches),
+        Ok(cli) => dispatch(cli.command, &origins.within()),
         Err(error) => return refuse(&error, &args),
     };
     let (message, status) = match outcome {
@@ -113,19 +120,16 @@ fn command() -> Command {
     Cli::command()
 }
 
-fn dispatch(command: Commands, matches: &ArgMatches) -> Result<(), Failure> {
-    let (_, own) = matches
-        .subcommand()
-        .ok_or_else(|| Failure::Usage("no command was given".into()))?;
+fn dispatch(command: Commands, origins: &Origins<'_>) -> Result<(), Failure> {
     match command {
-        Commands::Run(options) => run::run(*options, own),
+        Commands::Run(options) => run::run(*options, origins),
         Commands::Sandbox(options) => sandbox::run(&options),
-        Commands::Status(options) => status::run(options, own),
-        Commands::Outbox(options) => outbox::run(options, own),
-        Commands::Webhook(options) => webhook::run(options, own),
-        Commands::Scenario(options) => scenario::run(options, own),
-        Commands::Verify(options) => verify::run(options, own),
-        Commands::Check(options) => check::run(*options, own),
+        Commands::Status(options) => status::run(options, origins),
+        Commands::Outbox(options) => outbox::run(options, origins),
+        Commands::Webhook(options) => webhook::run(options, origins),
+        Commands::Scenario(options) => scenario::run(options, origins),
+        Commands::Verify(options) => verify::run(options, origins),
+        Commands::Check(options) => check::run(*options, origins),
         Commands::Completions(options) => completions::run(&options),
         Commands::Demo(options) => demo::run(&options),
     }

@@ -1,22 +1,29 @@
 //! Turns the options into a checked configuration.
 //!
+//! An option's value comes from the command line, else from its environment variable,
+//! else from the configuration file ([`ConfigFile`]), else it is the default. The table
+//! of options is [`RunOptions`]; all of these read it.
+//!
 //! Everything that is wrong is told at once, each by the option at fault.
 
 mod api;
 mod checks;
 mod daemon;
+mod file;
 mod options;
+mod origin;
 mod public_url;
 mod secrets;
-mod variables;
+mod sinks;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use url::Url;
 
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
@@ -26,9 +33,14 @@ use crate::voltus::ApiKey;
 pub use api::{Api, ApiOptions, api_url};
 pub(crate) use checks::{status_token_fits, webhook_secret_fits};
 pub use daemon::{DaemonAccess, DaemonOptions};
-pub use options::{LONGEST_DURATION, LogFormat, RunOptions, address, duration, whole_number};
+pub use file::ConfigFile;
+pub use options::{
+    FileOption, LONGEST_DURATION, LogFormat, RunOptions, address, duration, whole_number,
+};
+pub(crate) use origin::suffix;
+pub use origin::{Origin, Origins, Place};
 pub use public_url::PublicUrl;
-pub(crate) use variables::{set_by, suffix};
+pub use sinks::{ReplacedSinks, SinkConfig};
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]
@@ -52,7 +64,9 @@ pub struct Config {
     /// Where the schedule is kept.
     pub state: StatePath,
     /// Where events go.
-    pub sinks: Vec<SinkSpec>,
+    pub sinks: Vec<SinkConfig>,
+    /// The sinks of the configuration file, if others take their place.
+    pub replaced_sinks: Option<ReplacedSinks>,
     /// What signs what the HTTP sinks send.
     pub sink_secret: Option<Secret>,
     /// The same, as the sinks hold it.
@@ -79,12 +93,15 @@ pub struct Config {
     pub status_hosts: Vec<String>,
     /// The daemon's name, for people.
     pub node: String,
+    /// The file that some of this came from.
+    pub file: Option<Arc<ConfigFile>>,
 }
 
 impl Config {
     /// The sinks that get events: `none` is no sink.
     pub fn receiving_sinks(&self) -> impl Iterator<Item = &SinkSpec> {
-        self.sinks.iter().filter(|sink| !sink.is_none())
+        let specs = self.sinks.iter().map(|sink| &sink.to);
+        specs.filter(|spec| !spec.is_none())
     }
 }
 
@@ -99,22 +116,51 @@ pub enum StatePath {
 
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{option}: {problem}{}", variables::suffix(.variable.as_deref(), .problem))]
 pub struct Problem {
-    /// The option at fault.
-    pub option: &'static str,
+    /// The option at fault, written as `--name`; or the key of the file at fault, or
+    /// nothing if the problem says it.
+    pub option: Cow<'static, str>,
     /// What is wrong with it, and what would be right.
     pub problem: String,
-    /// The variable that gave the option its value, if one did.
-    pub variable: Option<String>,
+    /// Where the value came from that is at fault.
+    pub origin: Origin,
+}
+
+/// What is wrong in the file begins with its line, and the option is written as there.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = match &self.origin {
+            Origin::File(place) => {
+                write!(f, "{place}: ")?;
+                self.option.trim_start_matches("--")
+            }
+            _ => &self.option,
+        };
+        if !option.is_empty() {
+            write!(f, "{option}: ")?;
+        }
+        f.write_str(&self.problem)?;
+        match &self.origin {
+            Origin::File(_) => Ok(()),
+            other => f.write_str(&suffix(other, &self.problem)),
+        }
+    }
 }
 
 impl Problem {
     pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
         Self {
-            option,
+            option: option.into(),
             problem: problem.into(),
-            variable: None,
+            origin: Origin::Default,
+        }
+    }
+
+    /// The line of the file, if that is at fault.
+    fn line(&self) -> Option<usize> {
+        match &self.origin {
+            Origin::File(place) => Some(place.line),
+            _ => None,
         }
     }
 }
@@ -144,31 +190,33 @@ impl Problems {
 pub struct ConfigError(pub Vec<Problem>);
 
 impl ConfigError {
-    /// The same, each problem with the variable that gave the option its value.
-    /// `O` are the options of the command.
-    fn naming_variables<O: clap::Args>(mut self, matches: &ArgMatches) -> Self {
-        let command = O::augment_args(clap::Command::new("dispatchd"));
-        for problem in &mut self.0 {
-            let variable = set_by(problem.option, &command, matches);
-            problem.variable = problem.variable.take().or(variable);
+    /// The problems of `checks`, each with the place that gave the option its value,
+    /// and those of the file, line by line.
+    fn of(file: Vec<Problem>, checks: Problems, origins: &Origins<'_>) -> Self {
+        let mut all = file;
+        for mut problem in checks.0 {
+            if problem.origin == Origin::Default {
+                problem.origin = origins.of(&problem.option);
+            }
+            all.push(problem);
         }
-        self
+        all.sort_by_key(|problem| (problem.line().is_none(), problem.line()));
+        Self(all)
     }
 }
 
 impl Config {
-    /// Checks what the operator wrote. `matches` tell where each value came
+    /// Checks what the operator wrote. `origins` tell where each value came
     /// from, `env` looks a variable up.
     ///
     /// # Errors
     /// With all that is wrong.
     pub fn check(
         options: RunOptions,
-        matches: &ArgMatches,
+        origins: &Origins<'_>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let checked = checks::check(options, matches, env);
-        checked.map_err(|error| error.naming_variables::<RunOptions>(matches))
+        checks::check(options, origins, env)
     }
 
     /// The API that the stored schedule belongs to.

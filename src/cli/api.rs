@@ -1,18 +1,16 @@
 //! What the commands share that ask the API.
 
-use clap::ArgMatches;
-
 use super::Failure;
 use crate::clock::SystemClock;
-use crate::config::{Api, ApiOptions};
+use crate::config::{Api, ApiOptions, Origins};
 use crate::voltus::{Admin, ApiError, ClientSettings};
 
 /// The longest answer taken by commands that have no option for it.
 pub(super) const ANSWER_MAX: u64 = 128 * 1024 * 1024;
 
 /// Checks the options.
-pub(super) fn check(options: ApiOptions, matches: &ArgMatches) -> Result<Api, Failure> {
-    Api::check(options, matches).map_err(|error| Failure::Usage(error.to_string()))
+pub(super) fn check(options: ApiOptions, origins: &Origins<'_>) -> Result<Api, Failure> {
+    Api::check(options, origins).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// A client for the API at `api`.

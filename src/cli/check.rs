@@ -6,11 +6,9 @@ mod tests;
 
 use std::fmt;
 
-use clap::ArgMatches;
-
 use super::output::{line, plain};
 use super::{Failure, logging, runtime};
-use crate::config::{Config, RunOptions};
+use crate::config::{Config, Origins, RunOptions};
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,26 +38,29 @@ impl fmt::Display for Check {
 }
 
 /// Checks what `dispatchd run` would run with, a line each.
-pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(options.log_format, "error")?;
     let env = |name: &str| std::env::var(name).ok();
-    let config = Config::check(options, matches, &env);
+    let config = Config::check(options, origins, &env);
     let checks = runtime()?.block_on(checks::all(config));
     for check in &checks {
         line(&check.to_string())?;
     }
-    let failed: Vec<&str> = checks
-        .iter()
-        .filter(|check| check.outcome == CheckOutcome::Failed)
-        .map(|check| check.name)
-        .collect();
+    let names = |wanted: &dyn Fn(&Check) -> bool| {
+        let checks = checks.iter().filter(|check| wanted(check));
+        let mut names: Vec<&str> = checks.map(|check| check.name).collect();
+        // Each problem of the configuration has a line.
+        names.dedup();
+        names
+    };
+    let failed = names(&|check| check.outcome == CheckOutcome::Failed);
     if failed.is_empty() {
         Ok(())
     } else {
         Err(Failure::Runtime(format!(
             "{} of {} checks failed: {}",
             failed.len(),
-            checks.len(),
+            names(&|_| true).len(),
             failed.join(", ")
         )))
     }

@@ -24,7 +24,7 @@ pub(super) fn refusal(command: Command, args: &[OsString]) -> Option<String> {
 
 /// The same command, with values that are not looked at yet: the complaint about an
 /// empty value is to be the same for all types.
-fn untyped(command: Command) -> Command {
+pub(super) fn untyped(command: Command) -> Command {
     command
         .mut_args(|arg| {
             // What is missing is told when all is read.

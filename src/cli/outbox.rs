@@ -1,6 +1,6 @@
 //! `dispatchd outbox`
 
-use clap::{ArgMatches, Args, Subcommand};
+use clap::{Args, Subcommand};
 use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::daemon_client::{AskError, DaemonClient};
 use super::output::{plain, write};
 use super::{Failure, logging, runtime};
-use crate::config::{DaemonAccess, DaemonOptions, LogFormat, whole_number};
+use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins, whole_number};
 
 /// The options of `dispatchd outbox`.
 #[derive(Debug, Args)]
@@ -90,23 +90,23 @@ struct Skipped {
 }
 
 /// Asks a running daemon.
-pub(super) fn run(options: OutboxOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: OutboxOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "error")?;
-    let matches = matches.subcommand().map_or(matches, |(_, own)| own);
+    let origins = &origins.within();
     match options.action {
-        Action::List(options) => list(options, matches),
-        Action::Skip(options) => skip(options, matches),
+        Action::List(options) => list(options, origins),
+        Action::Skip(options) => skip(options, origins),
     }
 }
 
-fn client(daemon: DaemonOptions, matches: &ArgMatches) -> Result<DaemonClient, Failure> {
+fn client(daemon: DaemonOptions, origins: &Origins<'_>) -> Result<DaemonClient, Failure> {
     let access =
-        DaemonAccess::check(daemon, matches).map_err(|error| Failure::Usage(error.to_string()))?;
+        DaemonAccess::check(daemon, origins).map_err(|error| Failure::Usage(error.to_string()))?;
     DaemonClient::new(access)
 }
 
-fn list(options: ListOptions, matches: &ArgMatches) -> Result<(), Failure> {
-    let client = client(options.daemon, matches)?;
+fn list(options: ListOptions, origins: &Origins<'_>) -> Result<(), Failure> {
+    let client = client(options.daemon, origins)?;
     let limit = options.limit.to_string();
     let mut query = vec![("limit", limit.as_str())];
     query.extend(options.sink.as_deref().map(|sink| ("sink", sink)));
@@ -177,8 +177,8 @@ fn described(sink: &Sink) -> String {
     text
 }
 
-fn skip(options: SkipOptions, matches: &ArgMatches) -> Result<(), Failure> {
-    let client = client(options.daemon, matches)?;
+fn skip(options: SkipOptions, origins: &Origins<'_>) -> Result<(), Failure> {
+    let client = client(options.daemon, origins)?;
     let path = ["outbox", &options.event, "skip"];
     let sink = options.sink.as_deref();
     let query: Vec<(&str, &str)> = sink.map(|sink| ("sink", sink)).into_iter().collect();

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command};
 
-use crate::config::suffix;
+use crate::config::{Origin, suffix};
 
 /// The line for `error`, which `command` found in `args`.
 pub(super) fn line(error: &Error, command: &Command, args: &[OsString]) -> String {
@@ -38,17 +38,17 @@ pub(super) fn line(error: &Error, command: &Command, args: &[OsString]) -> Strin
         }
         ErrorKind::InvalidValue => {
             let valid = text(error, ContextKind::ValidValue).unwrap_or_default();
-            let set_by = path.variable(name, &value, args);
+            let set_by = path.origin(name, &value, args);
             let message = format!("{name}: `{value}` is not one of {valid}");
-            format!("{message}{}", suffix(set_by.as_deref(), ""))
+            format!("{message}{}", suffix(&set_by, ""))
         }
         ErrorKind::ValueValidation => {
             let why =
                 std::error::Error::source(error).map_or_else(String::new, ToString::to_string);
-            let set_by = path.variable(name, &value, args);
+            let set_by = path.origin(name, &value, args);
             format!(
                 "{name}: `{value}` cannot be used: {why}{}",
-                suffix(set_by.as_deref(), "")
+                suffix(&set_by, "")
             )
         }
         ErrorKind::MissingRequiredArgument => {
@@ -94,8 +94,14 @@ impl<'a> Path<'a> {
         Self { name, commands }
     }
 
-    /// The variable that gave `option` its `value`, unless it was written among
-    /// `args`.
+    /// Where `option` got its `value`: written among `args`, or from its variable.
+    fn origin(&self, option: &str, value: &str, args: &[OsString]) -> Origin {
+        match self.variable(option, value, args) {
+            Some(variable) => Origin::Variable(variable),
+            None => Origin::CommandLine,
+        }
+    }
+
     fn variable(&self, option: &str, value: &str, args: &[OsString]) -> Option<String> {
         let written = |arg: &OsString| {
             let arg = arg.to_string_lossy();

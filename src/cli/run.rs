@@ -2,50 +2,48 @@
 
 use std::convert::Infallible;
 
-use clap::{ArgMatches, Args};
 use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
 
 use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
-use crate::config::{Config, PublicUrl, RunOptions, StatePath, set_by, suffix};
+use crate::config::{Config, Origins, PublicUrl, RunOptions, StatePath, suffix};
 use crate::daemon::{Daemon, Reload, shield_secrets};
 use crate::model::{WEBHOOK_PATH, count};
 use crate::voltus::Environment;
 
 /// Runs the daemon until it is told to end.
-pub(super) fn run(options: RunOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     let log_format = options.log_format;
     let env = |name: &str| std::env::var(name).ok();
     let config =
-        Config::check(options, matches, &env).map_err(|error| Failure::Usage(error.to_string()))?;
+        Config::check(options, origins, &env).map_err(|error| Failure::Usage(error.to_string()))?;
     logging::start(log_format, "info")?;
-    // Which variable gave the option that the message begins with.
-    let variable = |message: &str| {
+    // What gave the option that the message begins with its value.
+    let set_by = |message: &str| {
         let option = message.split([' ', ':']).next().unwrap_or_default();
-        let options = RunOptions::augment_args(clap::Command::new("run"));
-        suffix(set_by(option, &options, matches).as_deref(), message)
+        suffix(&origins.of(option), message)
     };
     if let Err(error) = shield_secrets() {
         tracing::warn!(%error, "programs of exec: sinks may be able to read the secrets of this process");
     }
     raise_file_limit();
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config, &variable));
+    let ended = runtime.block_on(serve(config, &set_by));
     // Whatever hangs in the system by now, a name look-up or standard output,
     // ends with the process.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: Config, variable: &dyn Fn(&str) -> String) -> Result<(), Failure> {
+async fn serve(config: Config, set_by: &dyn Fn(&str) -> String) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
     let hangups = stop::on_hangup(&stop, &tasks)?;
     let daemon = Daemon::start(&config).await.map_err(|error| {
         let mut message = error.to_string();
-        message.push_str(&variable(&message));
+        message.push_str(&set_by(&message));
         if error.is_configuration() {
             Failure::Usage(message)
         } else {
@@ -107,6 +105,9 @@ fn introduce(config: &Config, daemon: &Daemon) {
         node = config.node,
         "dispatchd has started"
     );
+    if let Some(file) = &config.file {
+        tracing::info!(config = %file.path().display(), "options are read from the configuration file");
+    }
     tracing::info!(
         api = %config.api_url.as_str().trim_end_matches('/'),
         environment = Environment::of(&config.api_url).name(),
@@ -155,6 +156,9 @@ fn introduce(config: &Config, daemon: &Daemon) {
         );
     } else {
         tracing::info!("events go to {}", sinks.join(", "));
+    }
+    if let Some(replaced) = &config.replaced_sinks {
+        tracing::warn!("{replaced}");
     }
     let polls_a_minute = 60.0 / config.poll_interval.as_secs_f64();
     if polls_a_minute > f64::from(config.api_rate.get()) * 0.75 {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgMatches, Args};
 use serde_json::Value;
 
 use super::output::{line, write};
 use super::{Failure, api, logging, note, runtime};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Api, ApiOptions, LogFormat, api_url, duration};
+use crate::config::{Api, ApiOptions, FileOption, LogFormat, Origins, api_url, duration};
 use crate::model::Kilowatts;
 use crate::sandbox::{Acceptance, SiteSpec, acceptance};
 use crate::voltus::{ApiError, KeySource};
@@ -54,11 +54,14 @@ pub(super) struct ScenarioOptions {
     print: bool,
 
     #[command(flatten)]
+    config: FileOption,
+
+    #[command(flatten)]
     api: ApiOptions,
 }
 
 /// Starts a scenario, and tells the ids of its dispatches, one a line.
-pub(super) fn run(options: ScenarioOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: ScenarioOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "warn")?;
     let order = match (&options.file, options.test) {
         (Some(path), _) => from_file(path)?,
@@ -76,7 +79,7 @@ pub(super) fn run(options: ScenarioOptions, matches: &ArgMatches) -> Result<(), 
             url.host_str().unwrap_or_default()
         )));
     }
-    let admin = api::admin(api::check(options.api, matches)?, api::ANSWER_MAX)?;
+    let admin = api::admin(api::check(options.api, origins)?, api::ANSWER_MAX)?;
     let started = runtime()?.block_on(admin.start_scenario(&order));
     let ids = started.map_err(|error| match &error {
         ApiError::KeyRefused {

@@ -10,7 +10,7 @@ mod words;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::daemon_client::{AskError, DaemonClient};
 use super::output::{line, write};
 use super::{Failure, logging, runtime, stop};
-use crate::config::{DaemonAccess, DaemonOptions, LogFormat};
+use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins};
 use report::Report;
 use table::Style;
 
@@ -44,9 +44,9 @@ pub(super) struct StatusOptions {
 }
 
 /// Asks a running daemon how it is.
-pub(super) fn run(options: StatusOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: StatusOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "error")?;
-    let access = DaemonAccess::check_all(options.daemon, matches)
+    let access = DaemonAccess::check_all(options.daemon, origins)
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let clients = access
         .into_iter()

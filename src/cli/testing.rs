@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::daemon_client::DaemonClient;
 use super::{Cli, Commands, command};
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError, DaemonAccess};
+use crate::config::{Config, ConfigError, DaemonAccess, Origins};
 use crate::daemon::Daemon;
 use crate::sandbox::{Options, Sandbox};
 use crate::voltus::{Admin, ApiKey, ClientSettings};
@@ -26,7 +26,9 @@ pub(super) fn config(args: &[&str]) -> Result<Config, ConfigError> {
     let Commands::Run(options) = Cli::from_arg_matches(&matches).unwrap().command else {
         panic!("not the options of run");
     };
-    Config::check(*options, matches.subcommand().unwrap().1, &|_| None)
+    let command = command();
+    let origins = Origins::new(&command, &matches, None).within();
+    Config::check(*options, &origins, &|_| None)
 }
 
 /// Arguments with those of `defaults`, an option and its value each, that are

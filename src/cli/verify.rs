@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use chrono::DurationRound;
 use chrono::{DateTime, TimeDelta, Utc};
-use clap::{ArgMatches, Args};
+use clap::Args;
 
 use super::daemon_client::DaemonClient;
 use super::scenario::later;
 use super::{Failure, api, logging, runtime};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ApiOptions, DaemonAccess, DaemonOptions, LogFormat, duration, whole_number};
+use crate::config::{
+    ApiOptions, DaemonAccess, DaemonOptions, LogFormat, Origins, duration, whole_number,
+};
 use proof::Proof;
 
 /// What the exit status means, for `--help`.
@@ -53,14 +55,14 @@ pub(super) struct VerifyOptions {
 }
 
 /// Makes a test dispatch and watches the daemon until it has it.
-pub(super) fn run(options: VerifyOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: VerifyOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "error")?;
     let clock = SystemClock::new();
     let (start, end) = times(&options, clock.now().wall)?;
-    let access = DaemonAccess::check(options.daemon, matches)
+    let access = DaemonAccess::check(options.daemon, origins)
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let proof = Proof {
-        admin: api::admin(api::check(options.api, matches)?, api::ANSWER_MAX)?,
+        admin: api::admin(api::check(options.api, origins)?, api::ANSWER_MAX)?,
         daemon: DaemonClient::new(access)?,
         clock,
         start,

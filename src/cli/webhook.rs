@@ -1,12 +1,12 @@
 //! `dispatchd webhook`
 
-use clap::{ArgMatches, Args, Subcommand};
+use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::output::{line, plain};
 use super::{Failure, api, logging, note, runtime};
 use crate::clock::SystemClock;
-use crate::config::{ApiOptions, LogFormat};
+use crate::config::{ApiOptions, FileOption, LogFormat, Origins};
 use crate::voltus::{Admin, Webhook, WebhookId, WebhookUrl};
 
 /// The options of `dispatchd webhook`.
@@ -15,6 +15,9 @@ use crate::voltus::{Admin, Webhook, WebhookId, WebhookUrl};
 pub(super) struct WebhookOptions {
     #[command(subcommand)]
     action: Action,
+
+    #[command(flatten)]
+    file: FileOption,
 
     #[command(flatten)]
     api: ApiOptions,
@@ -46,7 +49,7 @@ enum Todo {
 }
 
 /// Does what is asked, and tells what came of it.
-pub(super) fn run(options: WebhookOptions, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn run(options: WebhookOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "warn")?;
     // Before the API is asked anything.
     let todo = match options.action {
@@ -54,7 +57,7 @@ pub(super) fn run(options: WebhookOptions, matches: &ArgMatches) -> Result<(), F
         Action::Register { url } => Todo::Register(webhook_url(&url)?),
         Action::Delete { id } => Todo::Delete(id),
     };
-    let admin = api::admin(api::check(options.api, matches)?, api::ANSWER_MAX)?;
+    let admin = api::admin(api::check(options.api, origins)?, api::ANSWER_MAX)?;
     runtime()?.block_on(async {
         let lines = match todo {
             Todo::List => list(&admin).await,

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
 use super::options::API;
 use super::secrets::{API_KEY, Given, choose, read};
-use super::{ConfigError, Problem, Problems};
+use super::{ConfigError, Origins, Problem, Problems};
 use crate::http::is_loopback;
 use crate::secret::Secret;
 use crate::voltus::{ApiKey, Environment, KeySource};
@@ -49,16 +49,17 @@ pub struct Api {
 }
 
 impl Api {
-    /// Checks what the operator wrote. `matches` tell where each value came
+    /// Checks what the operator wrote. `origins` tell where each value came
     /// from.
     ///
     /// # Errors
     /// With all that is wrong.
-    pub fn check(options: ApiOptions, matches: &ArgMatches) -> Result<Self, ConfigError> {
+    pub fn check(options: ApiOptions, origins: &Origins<'_>) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
-        match check(options, matches, &mut problems) {
-            Some(api) if problems.0.is_empty() => Ok(api),
-            _ => Err(ConfigError(problems.0).naming_variables::<ApiOptions>(matches)),
+        let of_file = origins.problems_of_file();
+        match check(options, origins, &mut problems) {
+            Some(api) if problems.0.is_empty() && of_file.is_empty() => Ok(api),
+            _ => Err(ConfigError::of(of_file, problems, origins)),
         }
     }
 
@@ -71,15 +72,15 @@ impl Api {
 
 pub(super) fn check(
     options: ApiOptions,
-    matches: &ArgMatches,
+    origins: &Origins<'_>,
     problems: &mut Problems,
 ) -> Option<Api> {
     let url = problems.take(api_url(&options.api_url));
-    let given = choose(&API_KEY, options.api_key, options.api_key_file, matches);
+    let given = choose(&API_KEY, options.api_key, options.api_key_file, origins);
     let key = problems
         .take(given)
         .zip(url.as_ref())
-        .and_then(|(given, url)| problems.take(api_key(given, url, matches)));
+        .and_then(|(given, url)| problems.take(api_key(given, url, origins)));
     version_fits(&options.api_version, problems);
     Some(Api {
         url: url?,
@@ -149,17 +150,20 @@ fn with_scheme(text: &str) -> Option<String> {
     Some(format!("{scheme}://{text}"))
 }
 
-fn api_key(given: Option<Given>, url: &Url, matches: &ArgMatches) -> Result<ApiKey, Problem> {
+fn api_key(given: Option<Given>, url: &Url, origins: &Origins<'_>) -> Result<ApiKey, Problem> {
     let (secret, source) = match read(&API_KEY, given)? {
         Some(secret) => {
-            let name = API_KEY.used(&secret, matches);
+            let name = API_KEY.used(&secret, origins);
             let source = match secret.file() {
                 Some(file) => KeySource::File(name, file.to_owned()),
                 None => KeySource::Given(name),
             };
             (secret, source)
         }
-        None if Api::is_sandbox(url) => (Secret::fixed(SANDBOX_KEY.into()), KeySource::Public),
+        // The file gives one that cannot be used, and is refused for that.
+        None if Api::is_sandbox(url) || API_KEY.is_unreadable(origins) => {
+            (Secret::fixed(SANDBOX_KEY.into()), KeySource::Public)
+        }
         None => {
             let problem = format!(
                 "{} needs a key; give --api-key-file (or the variable VOLTUS_API_KEY_FILE) or \

@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secrets::{Names, SINK_SECRET, STATUS_TOKEN, WEBHOOK_SECRET, choose, read};
 use super::{
-    Config, ConfigError, Problem, Problems, PublicUrl, RunOptions, StatePath, empty_variable,
+    Config, ConfigError, Origin, Origins, Problem, Problems, PublicUrl, RunOptions, StatePath,
+    empty_variable, sinks,
 };
-use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
 
 /// No poll comes sooner after another.
@@ -19,13 +19,15 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn check(
     options: RunOptions,
-    matches: &ArgMatches,
+    origins: &Origins<'_>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigError> {
+    let of_file = origins.file().map(|file| file.problems());
+    let of_file = of_file.unwrap_or_default();
     let mut problems = Problems::default();
-    let api = super::api::check(options.api, matches, &mut problems);
+    let api = super::api::check(options.api, origins, &mut problems);
     let mut secret = |names: &Names, text, file| {
-        let chosen = choose(names, text, file, matches);
+        let chosen = choose(names, text, file, origins);
         problems.take(chosen.and_then(|given| read(names, given)))
     };
     let webhook_secret = secret(
@@ -61,7 +63,11 @@ pub(super) fn check(
         problems.add("--api-max-body", "must be more than 0");
     }
     let remote = !options.status_listen.ip().is_loopback();
-    if remote && !options.allow_remote_status && matches!(status_token, Some(None)) {
+    let guarded = options.allow_remote_status
+        || !matches!(status_token, Some(None))
+        || origins.is_unreadable("--allow-remote-status")
+        || STATUS_TOKEN.is_unreadable(origins);
+    if remote && !guarded {
         problems.add(
             "--status-listen",
             format!(
@@ -70,12 +76,14 @@ pub(super) fn check(
             ),
         );
     }
-    if options.listen == options.status_listen && options.listen.port() != 0 {
+    let same = options.listen == options.status_listen && options.listen.port() != 0;
+    let listeners = ["--listen", "--status-listen"];
+    if same && !listeners.iter().any(|option| origins.is_unreadable(option)) {
         problems.add("--status-listen", "is the same address as --listen");
     }
     let mut listed = |option, written, variable| {
         problems
-            .take(listed(option, written, variable, env))
+            .take(listed(option, written, variable, origins, env))
             .unwrap_or_default()
     };
     let status_hosts = listed(
@@ -83,14 +91,11 @@ pub(super) fn check(
         options.status_hosts,
         "DISPATCHD_STATUS_HOSTS",
     );
-    let mut sinks = listed("--sink", options.sinks, "DISPATCHD_SINKS");
-    if sinks.values.is_empty() {
-        sinks.values.push("stdout".to_owned());
-    }
+    let sinks = listed("--sink", options.sinks, "DISPATCHD_SINKS");
     for host in &status_hosts.values {
         let fits = status_host_fits(host);
         problems.take(fits.map_err(|problem| Problem {
-            variable: status_hosts.variable.clone(),
+            origin: status_hosts.origin.clone(),
             ..Problem::new("--status-host", problem)
         }));
     }
@@ -100,7 +105,7 @@ pub(super) fn check(
         .and_then(|secret| problems.take(sink_secrets(secret.as_ref())));
     let sinks = sink_secrets
         .as_ref()
-        .and_then(|secrets| read_sinks(&sinks, secrets, &mut problems));
+        .and_then(|secrets| sinks::choose(&sinks, origins.file(), secrets, &mut problems));
     let state = problems.take(state_path(&options.state));
 
     let secrets = (sink_secrets, webhook_secret, status_token);
@@ -110,7 +115,7 @@ pub(super) fn check(
             Some(sinks),
             Some(state),
             (Some(sink_secrets), Some(webhook_secret), Some(status_token)),
-        ) if problems.0.is_empty() => Ok(Config {
+        ) if problems.0.is_empty() && of_file.is_empty() => Ok(Config {
             api_url: api.url,
             api_version: api.version,
             api_key: api.key,
@@ -120,7 +125,8 @@ pub(super) fn check(
             status_listen: options.status_listen,
             poll_interval: options.poll_interval,
             state,
-            sinks,
+            sinks: sinks.used,
+            replaced_sinks: sinks.replaced,
             sink_secret: sink_secret.flatten(),
             sink_secrets,
             pre_curtail: options.pre_curtail,
@@ -134,8 +140,9 @@ pub(super) fn check(
             status_token,
             status_hosts,
             node: options.node.unwrap_or_else(host_name),
+            file: origins.file().cloned(),
         }),
-        _ => Err(ConfigError(problems.0)),
+        _ => Err(ConfigError::of(of_file, problems, origins)),
     }
 }
 
@@ -166,28 +173,40 @@ fn state_path(path: &Path) -> Result<StatePath, Problem> {
 }
 
 /// Values of an option that is repeatable.
-#[derive(Default)]
-struct Listed {
-    values: Vec<String>,
-    /// The variable that lists them, unless they were written as options.
-    variable: Option<String>,
+pub(super) struct Listed {
+    pub values: Vec<String>,
+    /// Where they come from.
+    pub origin: Origin,
 }
 
-/// What was written as options, else what the variable lists.
+/// None.
+impl Default for Listed {
+    fn default() -> Self {
+        Self {
+            values: Vec::new(),
+            origin: Origin::Default,
+        }
+    }
+}
+
+/// What was written as options, else what the variable lists, else what the file has.
 fn listed(
     option: &'static str,
     written: Vec<String>,
     variable: &str,
+    origins: &Origins<'_>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Listed, Problem> {
-    if !written.is_empty() {
+    let origin = origins.of(option);
+    let list = match origin {
+        Origin::CommandLine => None,
+        _ => env(variable),
+    };
+    let Some(list) = list else {
         return Ok(Listed {
             values: written,
-            variable: None,
+            origin,
         });
-    }
-    let Some(list) = env(variable) else {
-        return Ok(Listed::default());
     };
     let values: Vec<String> = list
         .split(',')
@@ -195,13 +214,14 @@ fn listed(
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect();
+    let origin = Origin::Variable(variable.to_owned());
     if values.is_empty() {
-        return Err(Problem::new(option, empty_variable(variable)));
+        return Err(Problem {
+            origin,
+            ..Problem::new(option, empty_variable(variable))
+        });
     }
-    Ok(Listed {
-        values,
-        variable: Some(variable.to_owned()),
-    })
+    Ok(Listed { values, origin })
 }
 
 /// The name alone, as the `Host` header has it.
@@ -245,21 +265,4 @@ fn sink_secrets(secret: Option<&Secret>) -> Result<SinkSecrets, Problem> {
     };
     SinkSecrets::signing(&secret.get())
         .map_err(|error| SINK_SECRET.problem(secret, error.to_string()))
-}
-
-fn read_sinks(
-    texts: &Listed,
-    secrets: &SinkSecrets,
-    problems: &mut Problems,
-) -> Option<Vec<SinkSpec>> {
-    match SinkSpec::parse_all(texts.values.iter().map(String::as_str), secrets) {
-        Ok(specs) => Some(specs),
-        Err(errors) => {
-            problems.0.extend(errors.iter().map(|error| Problem {
-                variable: texts.variable.clone(),
-                ..Problem::new("--sink", error.to_string())
-            }));
-            None
-        }
-    }
 }

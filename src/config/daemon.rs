@@ -2,19 +2,23 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
 use super::api::http_url;
 use super::checks::status_token_fits;
-use super::options::STATUS;
+use super::options::{FileOption, STATUS};
 use super::secrets::{STATUS_TOKEN, choose, read};
-use super::{ConfigError, Problem, Problems};
+use super::{ConfigError, Origins, Problem, Problems};
 
 /// The options that say how a running daemon is asked.
 #[derive(Debug, Args)]
 pub struct DaemonOptions {
+    /// The configuration file.
+    #[command(flatten)]
+    pub file: FileOption,
+
     /// The status listener of a running daemon; repeatable for `dispatchd status`
     #[arg(long, value_name = "URL", env = "DISPATCHD_STATUS_URL", value_delimiter = ',', default_value = "http://127.0.0.1:5001", help_heading = STATUS)]
     pub status_url: Vec<String>,
@@ -38,13 +42,13 @@ pub struct DaemonAccess {
 }
 
 impl DaemonAccess {
-    /// Checks what the operator wrote for a command that asks one daemon. `matches`
+    /// Checks what the operator wrote for a command that asks one daemon. `origins`
     /// tell where each value came from.
     ///
     /// # Errors
     /// With all that is wrong.
-    pub fn check(options: DaemonOptions, matches: &ArgMatches) -> Result<Self, ConfigError> {
-        let mut all = Self::check_all(options, matches)?;
+    pub fn check(options: DaemonOptions, origins: &Origins<'_>) -> Result<Self, ConfigError> {
+        let mut all = Self::check_all(options, origins)?;
         match (all.pop(), all.is_empty()) {
             (Some(one), true) => Ok(one),
             _ => {
@@ -60,9 +64,10 @@ impl DaemonAccess {
     /// With all that is wrong.
     pub fn check_all(
         options: DaemonOptions,
-        matches: &ArgMatches,
+        origins: &Origins<'_>,
     ) -> Result<Vec<Self>, ConfigError> {
         let mut problems = Problems::default();
+        let of_file = origins.problems_of_file();
         let urls: Vec<Url> = options
             .status_url
             .iter()
@@ -72,7 +77,7 @@ impl DaemonAccess {
             &STATUS_TOKEN,
             options.status_token,
             options.status_token_file,
-            matches,
+            origins,
         );
         let token = problems.take(token.and_then(|given| read(&STATUS_TOKEN, given)));
         if let Some(Some(secret)) = &token {
@@ -80,7 +85,7 @@ impl DaemonAccess {
             problems.take(fits.map_err(|problem| STATUS_TOKEN.problem(secret, problem)));
         }
         match token {
-            Some(token) if problems.0.is_empty() => {
+            Some(token) if problems.0.is_empty() && of_file.is_empty() => {
                 let token = token.map(|token| (*token.get()).clone());
                 let access = |url| Self {
                     url,
@@ -88,7 +93,7 @@ impl DaemonAccess {
                 };
                 Ok(urls.into_iter().map(access).collect())
             }
-            _ => Err(ConfigError(problems.0).naming_variables::<DaemonOptions>(matches)),
+            _ => Err(ConfigError::of(of_file, problems, origins)),
         }
     }
 }

@@ -24,9 +24,24 @@ pub enum LogFormat {
     Json,
 }
 
-/// The options of `dispatchd run`. Each has a variable; the option wins.
+/// The option that names the configuration file. The program reads the file before it
+/// reads the other options, and takes their defaults from it.
+#[derive(Debug, Args)]
+pub struct FileOption {
+    /// A TOML file with options by their names and [[sink]] tables; command line and
+    /// environment win over it
+    #[arg(long, global = true, value_name = "PATH", env = "DISPATCHD_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// The options of `dispatchd run`. Each has a variable and a key in the file; the option
+/// wins over the variable, and that over the file.
 #[derive(Debug, Args)]
 pub struct RunOptions {
+    /// The configuration file.
+    #[command(flatten)]
+    pub file: FileOption,
+
     /// How the API is reached.
     #[command(flatten)]
     pub api: ApiOptions,

@@ -1,12 +1,11 @@
 //! Reads secrets that are given as a value or in a file.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
 use secrecy::SecretString;
 
-use super::Problem;
+use super::{Origin, Origins, Problem};
 use crate::secret::{Secret, SecretError};
 
 /// The names under which one secret can be given.
@@ -16,24 +15,21 @@ pub(super) struct Names {
     file: Name,
 }
 
-/// An option, and how the command line's parser calls it.
+/// An option and its variable.
 #[derive(Debug, Clone, Copy)]
 struct Name {
-    id: &'static str,
     option: &'static str,
     variable: &'static str,
 }
 
 macro_rules! names {
-    ($id:literal, $option:literal, $variable:literal) => {
+    ($option:literal, $variable:literal) => {
         Names {
             text: Name {
-                id: $id,
                 option: $option,
                 variable: $variable,
             },
             file: Name {
-                id: concat!($id, "_file"),
                 option: concat!($option, "-file"),
                 variable: concat!($variable, "_FILE"),
             },
@@ -41,16 +37,10 @@ macro_rules! names {
     };
 }
 
-pub(super) const API_KEY: Names = names!("api_key", "--api-key", "VOLTUS_API_KEY");
-pub(super) const WEBHOOK_SECRET: Names = names!(
-    "webhook_secret",
-    "--webhook-secret",
-    "DISPATCHD_WEBHOOK_SECRET"
-);
-pub(super) const SINK_SECRET: Names =
-    names!("sink_secret", "--sink-secret", "DISPATCHD_SINK_SECRET");
-pub(super) const STATUS_TOKEN: Names =
-    names!("status_token", "--status-token", "DISPATCHD_STATUS_TOKEN");
+pub(super) const API_KEY: Names = names!("--api-key", "VOLTUS_API_KEY");
+pub(super) const WEBHOOK_SECRET: Names = names!("--webhook-secret", "DISPATCHD_WEBHOOK_SECRET");
+pub(super) const SINK_SECRET: Names = names!("--sink-secret", "DISPATCHD_SINK_SECRET");
+pub(super) const STATUS_TOKEN: Names = names!("--status-token", "DISPATCHD_STATUS_TOKEN");
 
 impl Names {
     /// Something wrong with the secret, told by the option that it came by.
@@ -62,14 +52,21 @@ impl Names {
         Problem::new(name.option, problem)
     }
 
-    /// The option or variable by which the secret came.
-    pub fn used(&self, secret: &Secret, matches: &ArgMatches) -> &'static str {
+    /// Whether the configuration file may give the secret in a way that cannot be read.
+    pub fn is_unreadable(&self, origins: &Origins<'_>) -> bool {
+        let names = [self.text, self.file];
+        names.iter().any(|name| origins.is_unreadable(name.option))
+    }
+
+    /// The option, variable or key of the file by which the secret came.
+    pub fn used(&self, secret: &Secret, origins: &Origins<'_>) -> &'static str {
         let name = match secret.file() {
             Some(_) => self.file,
             None => self.text,
         };
-        match matches.value_source(name.id) {
-            Some(ValueSource::EnvVariable) => name.variable,
+        match origins.of(name.option) {
+            Origin::Variable(_) => name.variable,
+            Origin::File(_) => name.option.trim_start_matches("--"),
             _ => name.option,
         }
     }
@@ -82,25 +79,26 @@ pub(super) enum Given {
 }
 
 /// Chooses between a secret and a file with it. What was written as an option
-/// wins over a variable; two of one kind contradict each other.
+/// wins over a variable, and that over the configuration file; two of one kind
+/// contradict each other.
 pub(super) fn choose(
     names: &Names,
     text: Option<SecretString>,
     file: Option<PathBuf>,
-    matches: &ArgMatches,
+    origins: &Origins<'_>,
 ) -> Result<Option<Given>, Problem> {
-    let written = |name: Name| matches.value_source(name.id) == Some(ValueSource::CommandLine);
+    let [by_text, by_file] = [names.text, names.file].map(|name| origins.of(name.option).rank());
     let given = match (text, file) {
         (None, None) => return Ok(None),
         (Some(text), None) => Given::Text(text),
         (None, Some(file)) => Given::File(file),
-        (Some(text), Some(file)) => match (written(names.text), written(names.file)) {
-            (true, false) => Given::Text(text),
-            (false, true) => Given::File(file),
-            _ => {
-                let called = |name: Name| match written(name) {
-                    true => name.option.to_owned(),
-                    false => format!("the variable {}", name.variable),
+        (Some(text), Some(file)) => match by_text.cmp(&by_file) {
+            Ordering::Less => Given::Text(text),
+            Ordering::Greater => Given::File(file),
+            Ordering::Equal => {
+                let called = |name: Name| match origins.of(name.option) {
+                    Origin::Variable(variable) => format!("the variable {variable}"),
+                    _ => name.option.to_owned(),
                 };
                 let problem = format!(
                     "{} and {} are both given; give one of them",

@@ -1,4 +1,5 @@
-//! Reads the API key and the secrets again while the daemon runs.
+//! Reads the API key and the secrets again while the daemon runs, and looks whether the
+//! configuration file has changed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-use crate::config::{Config, PublicUrl, status_token_fits, webhook_secret_fits};
+use crate::config::{Config, ConfigFile, PublicUrl, status_token_fits, webhook_secret_fits};
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
 use crate::sync::{Inbox, WaiterReply};
@@ -23,6 +24,7 @@ pub struct Reload {
 /// The files that are read again, and who must know what they say.
 #[derive(Debug)]
 struct Files {
+    config: Option<Arc<ConfigFile>>,
     api_key: Arc<ApiKey>,
     webhook_secret: Option<Secret>,
     public_url: Option<(PublicUrl, watch::Sender<WebhookUrl>)>,
@@ -39,6 +41,7 @@ impl Reload {
         inbox: Inbox,
     ) -> Self {
         let files = Files {
+            config: config.file.clone(),
             api_key: Arc::clone(&config.api_key),
             webhook_secret: config.webhook_secret.clone(),
             public_url: config.public_url.clone().zip(wanted),
@@ -88,7 +91,10 @@ type Outcome = Result<Option<&'static str>, String>;
 
 impl Files {
     fn read_again(&self) {
-        let mut none = true;
+        let mut none = self.config.is_none();
+        if let Some(file) = &self.config {
+            look_at(file);
+        }
         let mut tell = |option: &str, file: Option<&Path>, read: &dyn Fn() -> Outcome| {
             let Some(file) = file else { return };
             none = false;
@@ -164,6 +170,32 @@ impl Files {
         secret.set(fresh);
         wanted.send_replace(url);
         Ok("webhooks come in there only, and the registration follows")
+    }
+}
+
+/// Tells what the configuration file says otherwise than at the start. Nothing of it
+/// takes effect before the next start: what sites are told depends on it, and a start
+/// compares that with what they were told.
+fn look_at(file: &ConfigFile) {
+    let now = file.read_again();
+    let path = file.path().display();
+    let problems = now.problems();
+    for problem in &problems {
+        tracing::error!(
+            "{problem}; the daemon keeps the configuration that it started with, and would not start with this one"
+        );
+    }
+    if !problems.is_empty() {
+        return;
+    }
+    match file.differences(&now) {
+        differing if differing.is_empty() => {
+            tracing::info!("--config {path}: read again; it says the same");
+        }
+        differing => tracing::warn!(
+            "--config {path}: changed since the start: {}; restart dispatchd to use it",
+            differing.join(", ")
+        ),
     }
 }
 

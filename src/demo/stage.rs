@@ -15,7 +15,7 @@ use super::Pace;
 use super::feed::{self, Heard};
 use super::story::Missing;
 use super::teller::Teller;
-use crate::config::{Config, ConfigError, RunOptions};
+use crate::config::{Config, ConfigError, Origins, RunOptions};
 use crate::daemon::{Daemon, DaemonError};
 use crate::model::WEBHOOK_PATH;
 use crate::sandbox::{Options, Sandbox, StartError};
@@ -174,7 +174,7 @@ fn config(api_url: &str, poll: Duration) -> Result<Config, DemoError> {
     let poll = format!("{}ms", poll.as_millis());
     let command = RunOptions::augment_args(Command::new("run"));
     let command = command.mut_args(|arg| arg.env(None::<&'static str>));
-    let matches = command.try_get_matches_from([
+    let matches = command.clone().try_get_matches_from([
         "run",
         "--api-url",
         api_url,
@@ -190,5 +190,6 @@ fn config(api_url: &str, poll: Duration) -> Result<Config, DemoError> {
         "none",
     ])?;
     let options = RunOptions::from_arg_matches(&matches)?;
-    Ok(Config::check(options, &matches, &|_| None)?)
+    let origins = Origins::new(&command, &matches, None);
+    Ok(Config::check(options, &origins, &|_| None)?)
 }

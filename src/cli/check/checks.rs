@@ -53,7 +53,9 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
         Err(error) => {
             let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION];
             let why = "needs a configuration that can work";
-            return std::iter::once(failed(CONFIGURATION, error.to_string()))
+            let problems = error.0.iter();
+            return problems
+                .map(|problem| failed(CONFIGURATION, problem.to_string()))
                 .chain(rest.map(|name| skipped(name, why)))
                 .collect();
         }
@@ -94,11 +96,17 @@ fn configuration(config: &Config) -> Check {
         format!("events to {}", sinks.join(", "))
     };
     let polls = humantime::format_duration(config.poll_interval);
-    let detail = format!(
+    let mut detail = format!(
         "{} version {}, a poll every {polls}, {events}",
         config.origin(),
         config.api_version,
     );
+    if let Some(file) = &config.file {
+        detail += &format!("; options from {}", file.path().display());
+    }
+    if let Some(replaced) = &config.replaced_sinks {
+        detail += &format!("; {replaced}");
+    }
     ok(CONFIGURATION, detail)
 }
 
