@@ -40,7 +40,7 @@
 //! | [`demo`] | sandbox and daemon in a story of lost webhooks |
 //! | [`daemon`] | builds all parts, runs them, and stops them in order |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
-//! | [`config`] | options and environment → a checked configuration |
+//! | [`config`] | options, environment and file → a checked configuration |
 //! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`listener`] | the public webhook endpoint |
@@ -64,7 +64,7 @@
 //! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
 //! | a metric | `status/metrics`, in the file of its subject. Webhooks are counted in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
-//! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on |
+//! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on. The configuration file knows it by that; `deploy/dispatchd.toml` must name it |
 //!
 //! # Glossary
 //!

@@ -193,7 +193,7 @@ fn look_at(file: &ConfigFile) {
             tracing::info!("--config {path}: read again; it says the same");
         }
         differing => tracing::warn!(
-            "--config {path}: changed since the start: {}; restart dispatchd to use it",
+            "--config {path}: changed since the start: {}; to use it, verify it with `dispatchd check` and restart dispatchd",
             differing.join(", ")
         ),
     }

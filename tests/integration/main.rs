@@ -27,6 +27,7 @@ mod certificates;
 mod clients;
 mod clocks;
 mod commands;
+mod config_file;
 mod crashes;
 mod delivery;
 mod deploy;
