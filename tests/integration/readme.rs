@@ -1,23 +1,84 @@
-//! What the README says can be done, is done: each of its commands is run, with
-//! nothing changed but what [`Place::substitutions`] lists.
+//! What the README says can be done, is done: all of its shell blocks are pasted one
+//! after another, with nothing changed but what `Place::substitutions` lists.
 
 pub mod blocks;
 mod place;
+mod signatures;
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::harness::wait_until;
-use blocks::{sections, spans};
+use blocks::{Block, blocks, spans};
 use place::{Place, need_programs_of};
 
-/// Commands that cannot be run here, and why.
-const LEFT_OUT: [(&str, &str); 2] = [
-    ("cargo test", "this is it"),
+/// Lines that are not run here, and why.
+const LEFT_OUT: [(&str, &str); 4] = [
+    ("cargo test ", "this is it"),
     (
-        "cargo run --release --example simulate",
+        "cargo install --path . --locked",
+        "a build of minutes; the program is put where it would be",
+    ),
+    (
+        "cargo run --release --example simulate -- --seeds",
         "a build of minutes; `.ci/run` simulates",
     ),
+    (
+        "cargo run --release --example simulate -- --seed 7",
+        "the same",
+    ),
+];
+
+/// The line of the README by which a shell finds the program.
+const PROFILE: &str = "export PATH=";
+
+/// What a reader sees after the first block below a heading that has some words in it:
+/// the heading, the words, who prints something (the block itself, or one of
+/// `place::GOING_ON`), and a part of that.
+const SEEN: [(&str, &str, &str, &str); 17] = [
+    ("Install", "dispatchd --version", "", "dispatchd 0."),
+    ("First run", "sleep 1\ndispatchd status", "", "CURTAILED"),
+    (
+        "First run",
+        r#"-d '{"drop_webhooks":0}'"#,
+        "",
+        "heals     1 change found by polls",
+    ),
+    (
+        "HTTP",
+        "5050 --start-in 0s --length 1m",
+        "the receiver",
+        "site.curtail asdf 12",
+    ),
+    (
+        "HTTP",
+        "5050 --start-in 0s --length 1m",
+        "the receiver",
+        "site.curtail lkjh 40",
+    ),
+    ("HTTP", "dispatchd outbox list", "", "2 sites not told"),
+    ("HTTP", "dispatchd outbox list", "", "site.adjust asdf"),
+    ("HTTP", "dispatchd outbox list", "", "Connection refused"),
+    // It has been started again.
+    (
+        "A program",
+        "chmod +x site.sh",
+        "the receiver",
+        "site.adjust asdf",
+    ),
+    ("A program", "cat relays", "", "asdf off"),
+    ("MQTT", "-v -C 2", "", r#"plant/site/asdf {"#),
+    ("MQTT", "-v -C 2", "", r#"plant/site/lkjh {"#),
+    (
+        "Standard output",
+        "--length 1m",
+        "the daemon",
+        r#"["site.curtail","asdf",null]"#,
+    ),
+    ("Voltus's sandbox", "dispatchd status", "", "FRESH"),
+    ("Voltus's sandbox", "key ID", "", "deleted"),
+    ("Production", "dispatchd check", "", "ok registration"),
+    ("Production", "dispatchd verify", "", "webhook"),
 ];
 
 fn page(path: &str) -> String {
@@ -25,115 +86,69 @@ fn page(path: &str) -> String {
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
-fn is_left_out(command: &str) -> bool {
-    LEFT_OUT.iter().any(|(out, _)| command.starts_with(out))
+/// The blocks for a shell.
+fn shell_blocks() -> Vec<Block> {
+    let mut blocks = blocks(&page("README.md"));
+    blocks.retain(|block| block.language == "sh");
+    blocks
 }
 
-/// Runs all that is below a heading: in order, as a reader would, with a
-/// terminal of its own for whatever does not end by itself.
-async fn follow(heading: &str) {
-    let sections = sections(&page("README.md"));
-    let section = sections.iter().find(|section| section.heading == heading);
-    let section = section.unwrap_or_else(|| panic!("{heading:?} has no command any more"));
-    let blocks = section.blocks.iter();
-    let commands: Vec<String> = blocks
-        .filter(|block| block.language == "sh")
-        .flat_map(|block| block.commands())
-        .filter(|command| !is_left_out(command))
-        .collect();
-    need_programs_of(&commands);
-    let mut place = Place::new().await;
-    for command in commands {
-        place.run(&command).await;
-    }
-    place.leave().await;
+/// A block without the lines that are left out.
+fn pasted(block: &Block) -> String {
+    let is_left_out = |line: &&str| LEFT_OUT.iter().any(|(out, _)| line.starts_with(out));
+    let lines = block.text.lines().filter(|line| !is_left_out(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The sections that are followed below; no other has a command, and all of the last
-/// one's are left out.
-const FOLLOWED: [&str; 6] = [
-    "Try it",
-    "Against the stand-in on this machine",
-    "Against Voltus's sandbox",
-    "Against production",
-    "Connecting your sites",
-    "For contributors",
-];
-
-#[apply(test)]
-fn no_command_of_the_readme_is_left_out_but_this_very_run() {
+/// An empty place whose reader has done what the README says about `PATH`.
+async fn place() -> Place {
     let page = page("README.md");
-    let with_commands: Vec<String> = sections(&page)
-        .into_iter()
-        .filter(|section| section.blocks.iter().any(|block| block.language == "sh"))
-        .map(|section| section.heading)
-        .collect();
-    assert_eq!(with_commands, FOLLOWED);
-    for (command, _) in LEFT_OUT {
-        assert!(page.contains(command), "{command} need not be left out");
+    let mut lines = page.lines().filter(|line| line.starts_with(PROFILE));
+    Place::new(lines.next().unwrap()).await
+}
+
+#[apply(test)]
+fn only_what_takes_a_build_is_left_out() {
+    let page = page("README.md");
+    for (line, reason) in LEFT_OUT {
+        assert_eq!(
+            page.matches(&format!("\n{line}")).count(),
+            1,
+            "{line}, {reason}"
+        );
     }
 }
 
 #[apply(test)]
-async fn the_demo_and_the_tests_can_be_tried() {
-    follow(FOLLOWED[0]).await;
-}
-
-#[apply(test)]
-async fn a_newcomer_gets_to_a_curtailed_site_on_this_machine() {
-    follow(FOLLOWED[1]).await;
-}
-
-#[apply(test)]
-async fn the_acceptance_tests_run_on_a_sandbox() {
-    follow(FOLLOWED[2]).await;
-}
-
-#[apply(test)]
-async fn the_way_to_production_can_be_gone() {
-    follow(FOLLOWED[3]).await;
-}
-
-#[apply(test)]
-async fn sites_are_connected_as_it_says() {
-    follow(FOLLOWED[4]).await;
-}
-
-#[apply(test)]
-async fn the_receiver_in_python_is_told_to_curtail() {
-    let sections = sections(&page("README.md"));
-    let mut blocks = sections.iter().flat_map(|section| &section.blocks);
-    let program = blocks.find(|block| block.language == "python").unwrap();
-    let mut place = Place::new().await;
-    let receiver = place.python(&program.text);
-    let (_, command) = program
-        .text
-        .lines()
-        .next()
-        .unwrap()
-        .split_once("; ")
-        .unwrap();
-    place.run(command).await;
-    wait_until("it prints that", async || {
-        receiver.said().contains("site.curtail site-")
-    })
-    .await;
-    place.leave().await;
-}
-
-/// Asks a daemon and its state file, as whoever reads the text between the
-/// blocks would.
-#[apply(test)]
-async fn what_is_to_be_typed_in_passing_works_as_well() {
-    let typed: Vec<String> = spans(&page("README.md"))
-        .into_iter()
-        .filter(|span| span.starts_with("curl ") || span.starts_with("sqlite3 "))
-        .collect();
-    assert!(typed.len() >= 3, "{typed:?}");
-    need_programs_of(&typed);
-    let mut place = Place::new().await;
-    place.run("dispatchd sandbox").await;
-    place.run("dispatchd run").await;
+async fn all_that_the_readme_says_can_be_pasted_one_after_another() {
+    let blocks = shell_blocks();
+    need_programs_of(&page("README.md"));
+    let mut place = place().await;
+    let mut unseen = SEEN.to_vec();
+    for block in &blocks {
+        let said = place.paste(block, &pasted(block)).await;
+        let (now, later): (Vec<_>, Vec<_>) =
+            unseen.into_iter().partition(|(heading, words, ..)| {
+                block.heading == *heading && block.text.contains(words)
+            });
+        unseen = later;
+        for (_, _, by, part) in now {
+            if by.is_empty() {
+                assert!(said.contains(part), "{part} in {said}\n{}", block.text);
+            } else {
+                let running = place.of(by);
+                wait_until(&format!("{by} prints {part}"), async || {
+                    running.said().contains(part)
+                })
+                .await;
+            }
+        }
+    }
+    assert!(unseen.is_empty(), "no block shows {unseen:?}");
+    // What a reader types in passing.
+    let mut typed = spans(&page("README.md"));
+    typed.retain(|span| span.starts_with("curl ") || span.starts_with("sqlite3 "));
+    assert!(typed.len() >= 2, "{typed:?}");
     for command in typed {
         place.run(&command).await;
     }
@@ -166,6 +181,9 @@ fn help() -> String {
     all
 }
 
+/// How commands of other programs begin.
+const OTHERS: [&str; 4] = ["cargo ", "kubectl ", "podman ", "sqlite3 "];
+
 /// Options of other programs, where they are named in passing.
 const OF_OTHERS: [&str; 3] = ["--add-host", "--format", "--secret"];
 
@@ -185,13 +203,12 @@ fn every_option_that_is_named_exists() {
     for span in spans(&page("README.md"))
         .iter()
         .chain(&spans(&page("deploy/README.md")))
-        .filter(|span| !span.starts_with("cargo "))
+        .filter(|span| !OTHERS.iter().any(|other| span.starts_with(other)))
     {
         named.extend(options(span));
     }
     assert!(named.len() > 25, "{named:?}");
-    let deploy = sections(&page("deploy/README.md"));
-    for block in deploy.iter().flat_map(|section| &section.blocks) {
+    for block in blocks(&page("deploy/README.md")) {
         let ours = block
             .commands()
             .into_iter()

@@ -69,10 +69,9 @@ fn it_copies_what_is_there_and_runs_as_nobody_in_particular() {
 /// The commands of the README that begin with `start`.
 fn commands(start: &str) -> Vec<String> {
     let page = text_of("README.md");
-    let sections = crate::readme::blocks::sections(&page);
-    let blocks = sections.iter().flat_map(|section| &section.blocks);
-    blocks
-        .flat_map(|block| block.commands())
+    let blocks = crate::readme::blocks::blocks(&page);
+    let commands = blocks.iter().flat_map(|block| block.commands());
+    commands
         .filter(|command| command.starts_with(start))
         .map(|command| command.replace("\\\n", " "))
         .collect()

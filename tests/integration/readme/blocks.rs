@@ -1,15 +1,13 @@
-//! The blocks of code in a page of Markdown.
-
-/// A heading, and the blocks below it up to the next one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    pub heading: String,
-    pub blocks: Vec<Block>,
-}
+//! The blocks of code in a page of Markdown, and what stands between them.
 
 /// A block of code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
+    /// The heading that it is below.
+    pub heading: String,
+    /// The text between the block before, or the page's beginning, and this one. Its
+    /// lines are joined.
+    pub before: String,
     pub language: String,
     pub text: String,
 }
@@ -42,32 +40,45 @@ impl Block {
         }
         commands
     }
+
+    /// What the text before it asks to be stopped, of `things`: they are named in a
+    /// sentence that begins with "Stop" or "Now stop".
+    pub fn stops<'t>(&self, things: &[&'t str]) -> Vec<&'t str> {
+        let sentences = self.before.split(['.', ':', '?']);
+        let asking = sentences.filter(|sentence| {
+            let sentence = sentence.trim_start_matches(|c: char| !c.is_alphabetic());
+            sentence.starts_with("Stop ") || sentence.starts_with("Now stop ")
+        });
+        let asked: String = asking.collect();
+        let mut stopped = things.to_vec();
+        stopped.retain(|thing| asked.contains(thing));
+        stopped
+    }
 }
 
-/// All sections of a page that have blocks.
-pub fn sections(page: &str) -> Vec<Section> {
-    let mut sections: Vec<Section> = Vec::new();
-    let mut heading = "";
+/// All blocks of a page.
+pub fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let (mut heading, mut before) = ("", Vec::new());
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
             let inner: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            if sections.last().is_none_or(|last| last.heading != heading) {
-                sections.push(Section {
-                    heading: heading.to_owned(),
-                    blocks: Vec::new(),
-                });
-            }
-            let block = Block {
+            blocks.push(Block {
+                heading: heading.to_owned(),
+                before: before.join(" "),
                 language: language.to_owned(),
                 text: inner.join("\n"),
-            };
-            sections.last_mut().unwrap().blocks.push(block);
-        } else if line.starts_with('#') {
+            });
+            before.clear();
+            continue;
+        }
+        if line.starts_with('#') {
             heading = line.trim_start_matches('#').trim();
         }
+        before.push(line);
     }
-    sections
+    blocks
 }
 
 /// What stands between single backquotes outside of blocks.
@@ -86,15 +97,16 @@ pub fn spans(page: &str) -> Vec<String> {
 #[apply(test)]
 fn a_page_is_read_as_a_shell_and_its_reader_would() {
     let page = "# A\n`x` and `y z`\n```sh\n# no\none \\\n  more  # said\ncat <<'E'\n# in\nE\ntwo\n```\n\
-                ## B\n```\nno `span`\n```\n`w`\n```sh\nthree\n```\n";
-    let sections = sections(page);
-    let headings: Vec<&str> = sections.iter().map(|s| s.heading.as_str()).collect();
-    assert_eq!(headings, ["A", "B"]);
+                ## B\n**Do?** Stop the dog (by\na call). To stop the cat, wait:\n```\nno `span`\n```\n`w`\n```sh\nthree\n```\n";
+    let blocks = blocks(page);
+    let headings: Vec<&str> = blocks.iter().map(|block| block.heading.as_str()).collect();
+    assert_eq!(headings, ["A", "B", "B"]);
     assert_eq!(
-        sections[0].blocks[0].commands(),
+        blocks[0].commands(),
         ["one \\\n  more  # said", "cat <<'E'\n# in\nE", "two"]
     );
-    assert_eq!(sections[1].blocks.len(), 2);
-    assert_eq!(sections[1].blocks[1].commands(), ["three"]);
+    assert_eq!(blocks[1].stops(&["the dog", "the cat"]), ["the dog"]);
+    assert_eq!(blocks[2].commands(), ["three"]);
+    assert_eq!(blocks[2].before, "`w`");
     assert_eq!(spans(page), ["x", "y z", "w"]);
 }
