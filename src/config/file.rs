@@ -25,6 +25,9 @@ pub(super) use sinks::{SinkTable, Written};
 /// less than 1 MiB.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
+/// The most problems that are told. A file with more of them is something else.
+const PROBLEMS_MAX: usize = 100;
+
 /// A configuration file as it was read: what it sets, and all that is wrong with it.
 pub struct ConfigFile {
     path: Arc<Path>,
@@ -224,6 +227,9 @@ impl ConfigFile {
     /// Something wrong in a line. `about` is the long name of the option that is
     /// meant, `key` what is wrong, as it stands in the file.
     fn add_problem(&mut self, line: usize, about: Option<&str>, key: &str, text: String) {
+        if self.has_enough_problems() {
+            return;
+        }
         if let Some(about) = about {
             self.refused.insert(about.to_owned());
         }
@@ -236,6 +242,23 @@ impl ConfigFile {
                 origin,
             },
         });
+    }
+
+    /// Whether so much is wrong that the rest need not be looked at.
+    fn has_enough_problems(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
+    }
+
+    /// Says that not all problems are told, if that may be so.
+    fn close(&mut self) {
+        self.problems.sort_by_key(|problem| problem.problem.line());
+        if self.has_enough_problems() {
+            self.broken = true;
+            if let Some(last) = self.problems.last_mut() {
+                let text = &mut last.problem.problem;
+                text.push_str("; only the first 100 errors are told, correct them first");
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sinks: which of them are used, and the checks of each ([`SinkConfig`]).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -122,7 +123,8 @@ fn of_file(
     problems: &mut Problems,
 ) -> Option<Vec<SinkConfig>> {
     let mut sinks: Vec<SinkConfig> = Vec::new();
-    let mut taken: Vec<(String, usize)> = Vec::new();
+    // The line of each name.
+    let mut taken: HashMap<String, usize> = HashMap::new();
     let mut all = true;
     for table in tables {
         let mut add = |option: &'static str, line, problem: String| {
@@ -148,15 +150,18 @@ fn of_file(
             add("sink", table.line, problem.to_owned());
             all = false;
         }
-        match taken.iter().find(|(name, _)| *name == sink.name) {
-            Some((name, line)) => {
+        match taken.get(&sink.name) {
+            Some(line) => {
                 let problem = format!(
-                    "the sink of line {line} is called `{name}` too; give each sink a `name` of its own"
+                    "the sink of line {line} is called `{}` too; give each sink a `name` of its own",
+                    sink.name
                 );
                 add("sink", table.line, problem);
                 all = false;
             }
-            None => taken.push((sink.name.clone(), table.line)),
+            None => {
+                taken.insert(sink.name.clone(), table.line);
+            }
         }
         sinks.push(sink);
     }

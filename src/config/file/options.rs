@@ -30,6 +30,9 @@ pub(super) struct Wrong {
 pub(super) fn read(file: &mut ConfigFile, text: &Text<'_>, table: &DeTable<'_>) {
     let options = self::table();
     for (key, value) in in_order(table) {
+        if file.has_enough_problems() {
+            break;
+        }
         let name: &str = key.get_ref();
         let line = text.line(key.span().start);
         if name == "sink" {

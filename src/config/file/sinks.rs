@@ -77,6 +77,9 @@ pub(super) fn read(
         ),
         DeValue::Array(values) => {
             for value in values {
+                if reader.file.has_enough_problems() {
+                    break;
+                }
                 reader.sink(value, line);
             }
         }

@@ -81,5 +81,5 @@ pub(super) fn read(file: &mut ConfigFile, bytes: &[u8]) {
         }
     }
     super::options::read(file, &text, table.get_ref());
-    file.problems.sort_by_key(|problem| problem.problem.line());
+    file.close();
 }

@@ -164,6 +164,17 @@ fn what_is_no_toml_is_told_line_by_line_and_the_rest_is_read() {
 }
 
 #[test]
+fn a_file_that_is_something_else_is_told_in_a_hundred_errors() {
+    for line in ["zebra\n", "[[sink]]\nzebra = 1\n"] {
+        let said = wrong(&line.repeat(100_000));
+        assert_eq!(said.len(), 100);
+        assert!(said[99].ends_with("; only the first 100 errors are told, correct them first"));
+    }
+    let many: String = (0..10_000).map(|at| format!("zebra-{at} = 1\n")).collect();
+    assert_eq!(wrong(&many).len(), 100);
+}
+
+#[test]
 fn sinks_are_tables_or_addresses() {
     let file = parse(
         "[[sink]]\nname = \"plant-a\"\nto = \"mqtt://broker:1883/plant-a\"\n\
