@@ -23,9 +23,11 @@ struct SubjectQueues {
     under_way: BTreeMap<u64, Vec<Event>>,
     /// The positions that have arrived, by subject queue.
     arrived: BTreeMap<Arc<str>, BTreeSet<u64>>,
-    /// The last of them that arrived before the state was lost or replaced. What the
-    /// state says of the receiver may be older.
-    arrived_before: BTreeMap<Arc<str>, u64>,
+    /// The last position that was sent, by subject queue.
+    sent: BTreeMap<Arc<str>, u64>,
+    /// The last one that was sent before the state was lost or replaced, though it may
+    /// arrive later. What the state says of the receiver may be older.
+    sent_before: BTreeMap<Arc<str>, u64>,
     /// The type under which each event went out.
     types: BTreeMap<u64, Arc<str>>,
     /// What was last attempted of each site.
@@ -47,7 +49,8 @@ impl Deliveries {
             batch: *batch,
             under_way: BTreeMap::new(),
             arrived: BTreeMap::new(),
-            arrived_before: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            sent_before: BTreeMap::new(),
             types: BTreeMap::new(),
             attempted: BTreeMap::new(),
         };
@@ -81,10 +84,7 @@ impl Deliveries {
         for queues in &mut self.sinks {
             queues.attempted.clear();
             queues.types.clear();
-            let arrived = queues.arrived.iter();
-            queues.arrived_before = arrived
-                .filter_map(|(key, positions)| Some((Arc::clone(key), *positions.last()?)))
-                .collect();
+            queues.sent_before = queues.sent.clone();
         }
         self.daemon_gone(durable);
     }
@@ -118,6 +118,8 @@ impl Deliveries {
                 format!("sink{sink}, {key}")
             })?;
             queues.is_the_same(sink, event, durable, now)?;
+            let sent = queues.sent.entry(key).or_default();
+            *sent = event.position.max(*sent);
             if event.family() == "site" {
                 queues.command(sink, receiver, event, durable, now)?;
             }
@@ -170,7 +172,7 @@ impl Deliveries {
                 .get(&event.subject)
                 .is_some_and(|tried| tried.sequence > position);
             // Released by a later event, or before the state was lost or replaced.
-            let before = queues.arrived_before.get(&event.subject_key()).copied();
+            let before = queues.sent_before.get(&event.subject_key()).copied();
             let overtaken = receiver.obeyed(&event.subject).is_some_and(|obeyed| {
                 obeyed.position > position || Some(obeyed.position) <= before
             });
