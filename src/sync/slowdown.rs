@@ -3,8 +3,8 @@
 //!
 //! At full speed only the budget bounds requests. A failure that tells of the
 //! API as a whole slows all requests down: there is a gap between two requests
-//! that doubles with every failure, and three good answers in a row bring full
-//! speed back. One resource that fails alone slows nothing down.
+//! that doubles with every failure, and with every request sent before the last one is
+//! answered. Three good answers in a row bring full speed back. One resource that fails alone slows nothing down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,9 @@ pub(super) struct Slowdown {
     failures: u32,
     /// The time between two requests while slowed down.
     gap: Duration,
+    /// When the last request was sent while slowed down, until it or a later one is
+    /// answered.
+    unanswered: Option<Mono>,
     /// Good answers since the last failure that counted.
     good: u32,
     /// When the last failure that counted came in. Requests issued before it say
@@ -101,6 +104,7 @@ impl Slowdown {
             not_before: Mono::ZERO,
             failures: 0,
             gap: Duration::ZERO,
+            unanswered: None,
             good: 0,
             since: Mono::ZERO,
             failing: None,
@@ -146,6 +150,10 @@ impl Slowdown {
     /// A request of any kind is sent.
     pub fn issued(&mut self, now: Mono) {
         if self.is_slow() {
+            if self.unanswered.replace(now).is_some() {
+                // The last one may hang for ten seconds before it counts as failed.
+                self.gap = self.gap.saturating_mul(2).min(self.longest);
+            }
             self.not_before = self.not_before.max(now.saturating_add(self.gap));
         }
     }
@@ -153,6 +161,7 @@ impl Slowdown {
     /// A request that was sent at `issued` got a good answer.
     pub fn succeeded(&mut self, issued: Mono, now: Mono) {
         self.failing = None;
+        self.answered(issued);
         if !self.is_slow() || issued < self.since {
             return;
         }
@@ -161,7 +170,13 @@ impl Slowdown {
         self.good += 1;
         if self.good >= GOOD_ENOUGH {
             self.failures = 0;
+            self.gap = Duration::ZERO;
+            self.unanswered = None;
         }
+    }
+
+    fn answered(&mut self, issued: Mono) {
+        self.unanswered = self.unanswered.filter(|last| issued < *last);
     }
 
     /// A request about `resource` that was sent at `issued` failed. `random` is
@@ -174,6 +189,7 @@ impl Slowdown {
         now: Mono,
         random: f64,
     ) {
+        self.answered(issued);
         let of_api = match extent(error) {
             Extent::Api => true,
             Extent::Resource => self.is_second_to_fail(resource),
@@ -189,7 +205,8 @@ impl Slowdown {
         if !self.is_slow() || issued >= self.since {
             self.failures = self.failures.saturating_add(1);
             self.since = now;
-            self.gap = backoff(self.failures, random, FIRST_GAP, self.longest);
+            let gap = backoff(self.failures, random, FIRST_GAP, self.longest);
+            self.gap = self.gap.max(gap);
             self.not_before = self.not_before.max(now.saturating_add(self.gap));
         }
         let silence = match error {
@@ -286,6 +303,20 @@ mod tests {
             });
             assert!((20..=40).contains(&sent.len()), "{error}: {}", sent.len());
         }
+    }
+
+    #[test]
+    fn an_api_that_lets_requests_hang_is_asked_less_and_less_before_they_have_failed() {
+        let mut slowdown = Slowdown::new(INTERVAL);
+        slowdown.failed(look_up("a"), &refused(), seconds(0.0), seconds(0.0), 0.0);
+        let mut sent = Vec::new();
+        let mut now = slowdown.next();
+        while now < seconds(10.0) {
+            slowdown.issued(now);
+            sent.push(now.as_secs_f64());
+            now = slowdown.next();
+        }
+        assert_eq!(sent, [0.5, 1.0, 2.0, 4.0, 8.0]);
     }
 
     #[test]
