@@ -40,7 +40,7 @@ pub use options::{
 pub(crate) use origin::suffix;
 pub use origin::{Origin, Origins, Place};
 pub use public_url::PublicUrl;
-pub use sinks::{ReplacedSinks, SinkConfig};
+pub use sinks::ReplacedSinks;
 
 /// What the daemon runs with. Every part of it has been checked.
 #[derive(Debug)]
@@ -64,9 +64,11 @@ pub struct Config {
     /// Where the schedule is kept.
     pub state: StatePath,
     /// Where events go.
-    pub sinks: Vec<SinkConfig>,
+    pub sinks: Vec<SinkSpec>,
     /// The sinks of the configuration file, if others take their place.
     pub replaced_sinks: Option<ReplacedSinks>,
+    /// The names of sinks that are gone for good, whatever they were told.
+    pub forget_sinks: Vec<String>,
     /// What signs what the HTTP sinks send.
     pub sink_secret: Option<Secret>,
     /// The same, as the sinks hold it.
@@ -100,7 +102,7 @@ pub struct Config {
 impl Config {
     /// The sinks that get events: `none` is no sink.
     pub fn receiving_sinks(&self) -> impl Iterator<Item = &SinkSpec> {
-        let specs = self.sinks.iter().map(|sink| &sink.to);
+        let specs = self.sinks.iter();
         specs.filter(|spec| !spec.is_none())
     }
 }

@@ -21,7 +21,7 @@ use url::Url;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatePath};
 use crate::delivery::Sink;
-use crate::delivery::sinks::{SinkContext, wall_clock};
+use crate::delivery::sinks::{SinkContext, SinkSpec, wall_clock};
 use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
@@ -98,7 +98,8 @@ impl Daemon {
     pub async fn start(config: &Config) -> Result<Self, DaemonError> {
         let clock = SystemClock::new();
         let mut kept = Kept::open(config, clock.now().wall)?;
-        let stored = kept.load(config)?;
+        let mut stored = kept.load(config)?;
+        kept.forget_sinks(config, &mut stored)?;
         let loaded = Loaded::of(&stored);
         let listen = bind("--listen", config.listen)?;
         let status_listen = bind("--status-listen", config.status_listen)?;
@@ -131,8 +132,10 @@ impl Daemon {
             .collect::<Result<Vec<Arc<dyn Sink>>, _>>()?;
         let now = clock.now();
         let store_id = Arc::clone(&stored.id);
+        let routes = config.receiving_sinks().map(SinkSpec::route);
+        let receivers = sinks.iter().map(|sink| &**sink).zip(routes);
         let outboxes = kept
-            .restore(&sinks, &stored, now)
+            .restore(receivers, &stored, now)
             .map_err(|source| stored_error(config, source))?;
         let coordinator = Coordinator::new(settings(config), stored, outboxes, now, rand::random());
         let (closed, store) = kept.start().map_err(|source| DaemonError::System {

@@ -18,4 +18,4 @@ pub use places::{Bounds, Cut, Places, peer_of};
 pub use reply::{
     json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
 };
-pub use serve::{Hangup, Peer, Route, allow_open_files, first_of, listen, serve, serve_at};
+pub use serve::{Endpoint, Hangup, Peer, allow_open_files, first_of, listen, serve, serve_at};

@@ -30,7 +30,7 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
 use crate::http::{
-    Hangup, Places, Route, first_of, json_reply, not_served, set_retry_after, wrong_method,
+    Endpoint, Hangup, Places, first_of, json_reply, not_served, set_retry_after, wrong_method,
 };
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
@@ -85,7 +85,7 @@ pub struct Status<C> {
 
 impl<C: Clock + Clone> Status<C> {
     /// The routes of the status listener, behind `guard`.
-    pub fn routes(self, guard: Guard) -> Route {
+    pub fn routes(self, guard: Guard) -> Endpoint {
         let status = Arc::new(self);
         let with = {
             let status = Arc::clone(&status);

@@ -91,6 +91,11 @@ pub(super) fn check(
         options.status_hosts,
         "DISPATCHD_STATUS_HOSTS",
     );
+    let forget_sinks = listed(
+        "--forget-sink",
+        options.forget_sinks,
+        "DISPATCHD_FORGET_SINKS",
+    );
     let sinks = listed("--sink", options.sinks, "DISPATCHD_SINKS");
     for host in &status_hosts.values {
         let fits = status_host_fits(host);
@@ -127,6 +132,7 @@ pub(super) fn check(
             state,
             sinks: sinks.used,
             replaced_sinks: sinks.replaced,
+            forget_sinks: forget_sinks.values,
             sink_secret: sink_secret.flatten(),
             sink_secrets,
             pre_curtail: options.pre_curtail,

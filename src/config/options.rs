@@ -91,6 +91,11 @@ pub struct RunOptions {
     #[arg(long = "sink", value_name = "SINK", help_heading = DELIVERY)]
     pub sinks: Vec<String>,
 
+    /// A sink that is gone for good, whatever it was told; repeatable
+    /// [env: DISPATCHD_FORGET_SINKS=, comma-separated]
+    #[arg(long = "forget-sink", value_name = "NAME", help_heading = DELIVERY)]
+    pub forget_sinks: Vec<String>,
+
     /// Signs what the HTTP sinks send, as Standard Webhooks do
     #[arg(long, value_name = "S", env = "DISPATCHD_SINK_SECRET", hide_env_values = true, help_heading = DELIVERY)]
     pub sink_secret: Option<SecretString>,

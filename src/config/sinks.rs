@@ -1,4 +1,4 @@
-//! The sinks: which of them are used, and the checks of each ([`SinkConfig`]).
+//! The sinks: which of them are used, and the checks of each.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,35 +8,7 @@ use super::checks::Listed;
 use super::file::{ConfigFile, SinkTable, Written};
 use super::{Origin, Place, Problem, Problems};
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
-
-/// One sink, checked.
-#[derive(Debug)]
-pub struct SinkConfig {
-    /// What it is called everywhere: its address without secrets, unless the file names
-    /// it.
-    pub name: String,
-    /// Where it delivers.
-    pub to: SinkSpec,
-    /// Patterns of the sites that it gets, none for all.
-    pub sites: Vec<String>,
-    /// Patterns of the programs that it gets, none for all.
-    pub programs: Vec<String>,
-    /// Patterns of the event types that it gets, none for all.
-    pub events: Vec<String>,
-}
-
-impl SinkConfig {
-    /// A sink that gets everything.
-    fn whole(to: SinkSpec) -> Self {
-        Self {
-            name: to.name().to_owned(),
-            to,
-            sites: Vec::new(),
-            programs: Vec::new(),
-            events: Vec::new(),
-        }
-    }
-}
+use crate::model::{Route, RouteError};
 
 /// Sinks of the file that are not used, since others were given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +33,7 @@ impl fmt::Display for ReplacedSinks {
 
 /// The sinks that are used, and the file's if it has some that are not.
 pub(super) struct Chosen {
-    pub used: Vec<SinkConfig>,
+    pub used: Vec<SinkSpec>,
     pub replaced: Option<ReplacedSinks>,
 }
 
@@ -103,9 +75,9 @@ fn of_texts(
     origin: &Origin,
     secrets: &SinkSecrets,
     problems: &mut Problems,
-) -> Option<Vec<SinkConfig>> {
+) -> Option<Vec<SinkSpec>> {
     match SinkSpec::parse_all(texts.iter().map(String::as_str), secrets) {
-        Ok(specs) => Some(specs.into_iter().map(SinkConfig::whole).collect()),
+        Ok(specs) => Some(specs),
         Err(errors) => {
             problems.0.extend(errors.iter().map(|error| Problem {
                 origin: origin.clone(),
@@ -121,8 +93,8 @@ fn of_file(
     tables: &[SinkTable],
     secrets: &SinkSecrets,
     problems: &mut Problems,
-) -> Option<Vec<SinkConfig>> {
-    let mut sinks: Vec<SinkConfig> = Vec::new();
+) -> Option<Vec<SinkSpec>> {
+    let mut sinks: Vec<SinkSpec> = Vec::new();
     // The line of each name.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut all = true;
@@ -139,28 +111,38 @@ fn of_file(
             continue;
         };
         let sink = match SinkSpec::parse(&to.text, secrets) {
-            Ok(spec) => configured(table, spec),
+            Ok(spec) => spec,
             Err(error) => {
                 add("sink", to.line, error.to_string());
                 all = false;
                 continue;
             }
         };
-        if let Some(problem) = not_supported_yet(&sink) {
-            add("sink", table.line, problem.to_owned());
-            all = false;
-        }
-        match taken.get(&sink.name) {
+        let sink = match &table.name {
+            Some(name) => sink.named(name.text.clone()),
+            None => sink,
+        };
+        let sink = match route(table) {
+            Ok(route) => sink.routed(route),
+            Err(errors) => {
+                for error in errors {
+                    add("sink", line_of(error.list(), table), error.to_string());
+                }
+                all = false;
+                sink
+            }
+        };
+        match taken.get(sink.name()) {
             Some(line) => {
                 let problem = format!(
                     "the sink of line {line} is called `{}` too; give each sink a `name` of its own",
-                    sink.name
+                    sink.name()
                 );
                 add("sink", table.line, problem);
                 all = false;
             }
             None => {
-                taken.insert(sink.name.clone(), table.line);
+                taken.insert(sink.name().to_owned(), table.line);
             }
         }
         sinks.push(sink);
@@ -168,25 +150,23 @@ fn of_file(
     all.then_some(sinks)
 }
 
-fn configured(table: &SinkTable, to: SinkSpec) -> SinkConfig {
-    let texts = |written: &[Written]| written.iter().map(|it| it.text.clone()).collect();
-    SinkConfig {
-        name: match &table.name {
-            Some(name) => name.text.clone(),
-            None => to.name().to_owned(),
-        },
-        to,
-        sites: texts(&table.sites),
-        programs: texts(&table.programs),
-        events: texts(&table.events),
-    }
+fn route(table: &SinkTable) -> Result<Route, Vec<RouteError>> {
+    let texts = |written: &[Written]| -> Vec<String> {
+        written.iter().map(|it| it.text.clone()).collect()
+    };
+    Route::parse(
+        &texts(&table.sites),
+        &texts(&table.programs),
+        &texts(&table.events),
+    )
 }
 
-/// Says what the daemon cannot do yet with a sink of the file.
-fn not_supported_yet(sink: &SinkConfig) -> Option<&'static str> {
-    let lists = [&sink.sites, &sink.programs, &sink.events];
-    if lists.iter().any(|list| !list.is_empty()) {
-        return Some("sites, programs and events are not supported yet; leave them out");
-    }
-    (sink.name != sink.to.name()).then_some("a name is not supported yet; leave it out")
+/// The line on which the list of patterns with this name begins.
+fn line_of(list: &str, table: &SinkTable) -> usize {
+    let patterns = match list {
+        "sites" => &table.sites,
+        "programs" => &table.programs,
+        _ => &table.events,
+    };
+    patterns.first().map_or(table.line, |first| first.line)
 }

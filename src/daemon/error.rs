@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::delivery::sinks::SinkBuildError;
+use crate::model::count;
 use crate::store::{OpenError, StoreError};
 use crate::sync::DriverError;
 use crate::voltus::ClientError;
@@ -39,6 +40,9 @@ pub enum DaemonError {
         #[source]
         source: StoreError,
     },
+    /// Sinks that may hold sites curtailed are not named any more.
+    #[error("--sink: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    SinksGone(Vec<GoneSink>),
     /// A listener got no address.
     #[error("{}", cannot_listen(.option, *.address, .source))]
     Bind {
@@ -76,6 +80,37 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the operator must change something before another try.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Open(_) | Self::Stored { .. } | Self::Sink(_))
+        matches!(
+            self,
+            Self::Open(_) | Self::Stored { .. } | Self::Sink(_) | Self::SinksGone(_)
+        )
     }
+}
+
+/// A sink that the configuration does not name any more, though it may hold sites
+/// curtailed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no sink is named `{name}` any more, and it may hold {} curtailed ({}): nobody would release \
+     {}; name it again, or give --forget-sink {name} if it is gone for good",
+    count(.sites.len() as u64, "site", "sites"), listed(.sites),
+    if .sites.len() == 1 { "it" } else { "them" }
+)]
+pub struct GoneSink {
+    /// Its name.
+    pub name: String,
+    /// The ids of those sites.
+    pub sites: Vec<String>,
+}
+
+/// The first few of many.
+fn listed(sites: &[String]) -> String {
+    /// More than so many are not all named.
+    const FEW: usize = 3;
+    let named = sites.iter().take(FEW).map(String::as_str);
+    let mut text = named.collect::<Vec<_>>().join(", ");
+    if let Some(more) = sites.len().checked_sub(FEW).filter(|more| *more > 0) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }

@@ -1,16 +1,17 @@
 //! Opens the store: a file, or memory.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::DaemonError;
+use super::error::GoneSink;
 use crate::clock::Now;
 use crate::config::{Config, StatePath};
 use crate::delivery::{Outbox, Sink, restore};
+use crate::model::Route;
 use crate::store::{
-    Closed, MemoryStore, SqliteStore, Store, StoreError, StoreHandle, StoreReader, Stored,
+    Batch, Closed, MemoryStore, SqliteStore, Store, StoreError, StoreHandle, StoreReader, Stored,
 };
 
 /// The store of either kind, before its threads are started.
@@ -41,9 +42,9 @@ impl Kept {
         .map_err(|source| stored_error(config, source))
     }
 
-    pub fn restore(
+    pub fn restore<'s>(
         &self,
-        sinks: &[Arc<dyn Sink>],
+        sinks: impl Iterator<Item = (&'s dyn Sink, &'s Route)>,
         stored: &Stored,
         now: Now,
     ) -> Result<Vec<Outbox>, StoreError> {
@@ -51,7 +52,62 @@ impl Kept {
             Self::Memory(store) => &mut store.clone(),
             Self::File(store) => &mut store.reader()?,
         };
-        restore(sinks.iter().map(|sink| &**sink), stored, reader, now)
+        restore(sinks, stored, reader, now)
+    }
+
+    /// Forgets sinks that the operator says are gone for good, and makes sure that each
+    /// of the others that may hold sites curtailed is one of `named`.
+    pub fn forget_sinks(
+        &mut self,
+        config: &Config,
+        stored: &mut Stored,
+    ) -> Result<(), DaemonError> {
+        let named = |name: &str| config.receiving_sinks().any(|sink| sink.name() == name);
+        let forgets = |name: &str| config.forget_sinks.iter().any(|gone| gone == name);
+        let gone = stored.sinks.iter();
+        let gone = gone.filter(|(name, _)| !named(name) && !forgets(name));
+        let nobody_releases: Vec<GoneSink> = gone
+            .filter(|(_, state)| !state.attempted.is_empty())
+            .map(|(name, state)| GoneSink {
+                name: name.to_string(),
+                sites: state
+                    .attempted
+                    .keys()
+                    .map(|site| site.to_string())
+                    .collect(),
+            })
+            .collect();
+        if !nobody_releases.is_empty() {
+            return Err(DaemonError::SinksGone(nobody_releases));
+        }
+        let is_forgotten = |name: &str| forgets(name) && !named(name);
+        let forgotten: Vec<_> = stored
+            .sinks
+            .extract_if(.., |name, _| is_forgotten(name))
+            .collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        for (name, state) in &forgotten {
+            let sites = state.attempted.len();
+            tracing::warn!(
+                sink = &**name,
+                sites,
+                "this sink is forgotten, as --forget-sink says: it is sent nothing any more, and the sites that it may hold curtailed are not released there"
+            );
+        }
+        let batch = Batch {
+            term: stored.term,
+            expected_revision: stored.revision,
+            revision: stored.revision,
+            forgotten_sinks: forgotten.into_iter().map(|(name, _)| name).collect(),
+            ..Batch::default()
+        };
+        match self {
+            Self::Memory(store) => store.commit(&batch),
+            Self::File(store) => store.commit(&batch),
+        }
+        .map_err(|source| stored_error(config, source))
     }
 
     pub fn start(self) -> std::io::Result<(Closed, StoreHandle)> {

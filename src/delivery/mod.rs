@@ -5,6 +5,7 @@
 
 mod outbox;
 mod restore;
+mod routing;
 mod sink;
 pub mod sinks;
 
@@ -13,4 +14,5 @@ pub use outbox::{
     Skipped, Start, Untold,
 };
 pub use restore::restore;
+pub use routing::Announced;
 pub use sink::{Attempt, Sink};

@@ -45,12 +45,14 @@ mod refresh;
 mod untold;
 mod window;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Mono, Now};
-use crate::model::Event;
+use crate::delivery::routing::{Announced, Share};
+use crate::model::{Event, Route, SiteId};
 use crate::retry::RETRY_AFTER_MAX;
 use crate::store::Retry;
 
@@ -94,6 +96,12 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Outbox {
     name: Key,
+    /// Which events the sink gets.
+    route: Route,
+    /// The route as it is to be kept, if it is another than before.
+    new_route: Option<Arc<str>>,
+    /// Sites that it takes and did not take before, or the other way round.
+    rerouted: Vec<SiteId>,
     queues: HashMap<Key, SubjectQueue>,
     lines: Lines,
     /// Paused queues, by when they may go again.
@@ -134,22 +142,53 @@ impl Outbox {
     }
 
     /// Takes in events that are on disk now, oldest first.
-    pub fn offer<'e>(&mut self, events: impl IntoIterator<Item = &'e Event>, now: Now) {
-        for event in events {
+    pub fn offer<'a, 'e: 'a>(
+        &mut self,
+        events: impl IntoIterator<Item = &'a Announced<'e>>,
+        now: Now,
+    ) {
+        for announced in events {
+            let event = announced.event;
             if event.position <= self.window.head {
                 continue;
             }
             let caught_up = self.window.is_caught_up();
             self.window.head = event.position;
-            if event.family() == "site" {
-                self.offer_command(event, now);
+            let is_site = event.family() == "site";
+            if is_site && let Some(command) = self.command_for(announced) {
+                self.offer_command(&command, now);
             }
             let later = if caught_up {
-                matches!(self.advance_to(event), Advance::Later | Advance::Full)
+                matches!(self.advance_to(announced), Advance::Later | Advance::Full)
             } else {
-                event.family() != "site"
+                !is_site
             };
             self.window.beyond += u64::from(later);
+        }
+    }
+
+    /// The site's event as this sink gets it, if it does. A site that is not held for
+    /// this sink is released here, if anything is known of it.
+    fn command_for<'e>(&self, announced: &Announced<'e>) -> Option<Cow<'e, Event>> {
+        match announced.share(&self.route) {
+            Share::Goes(event) => Some(event),
+            Share::Released if self.queues.contains_key(&announced.event.subject_key()) => {
+                Some(Cow::Owned(announced.released()))
+            }
+            Share::Released | Share::Nothing => None,
+        }
+    }
+
+    /// Sites that are to be told once more what they must do, because this sink's route
+    /// is another than before.
+    pub fn take_rerouted(&mut self) -> Vec<SiteId> {
+        std::mem::take(&mut self.rerouted)
+    }
+
+    /// Those sites are told. The route is kept from now on.
+    pub fn rerouted(&mut self) {
+        if let Some(route) = self.new_route.take() {
+            self.progress.route(route);
         }
     }
 

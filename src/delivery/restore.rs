@@ -3,30 +3,32 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Now;
-use crate::delivery::{Outbox, Sink};
+use crate::delivery::{Announced, Outbox, Sink};
+use crate::model::Route;
 use crate::store::{SinkState, StoreError, StoreReader, Stored};
 
-/// An outbox for each of `sinks`. It knows where its sites stand; what else it is
-/// still to get it reads from the store by and by.
+/// An outbox for each of `sinks`, with the route of each. It knows where its sites
+/// stand; what else it is still to get it reads from the store by and by.
 ///
 /// # Errors
 /// When the events cannot be read.
 pub fn restore<'s>(
-    sinks: impl IntoIterator<Item = &'s dyn Sink>,
+    sinks: impl IntoIterator<Item = (&'s dyn Sink, &'s Route)>,
     stored: &Stored,
     reader: &mut dyn StoreReader,
     now: Now,
 ) -> Result<Vec<Outbox>, StoreError> {
-    let sinks: Vec<&dyn Sink> = sinks.into_iter().collect();
-    let states = sinks.iter().map(|sink| stored.sinks.get(sink.name()));
+    let sinks: Vec<(&dyn Sink, &Route)> = sinks.into_iter().collect();
+    let states = sinks.iter().map(|(sink, _)| stored.sinks.get(sink.name()));
     let pending = pending(states.flatten(), stored.position, reader)?;
     let mut outboxes: Vec<Outbox> = sinks
         .into_iter()
-        .map(|sink| {
+        .map(|(sink, route)| {
             let state = stored.sinks.get(sink.name()).cloned();
             let beyond = state.as_ref().map(|state| pending.of(state));
             Outbox::new(
                 sink,
+                route,
                 state,
                 stored.position,
                 beyond.unwrap_or_default(),
@@ -35,8 +37,9 @@ pub fn restore<'s>(
         })
         .collect();
     for event in reader.newest_site_events()? {
+        let announced = Announced::new(&event);
         for outbox in &mut outboxes {
-            outbox.offer_site(&event, now);
+            outbox.offer_site(&announced, now);
         }
     }
     Ok(outboxes)

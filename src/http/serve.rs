@@ -37,12 +37,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::seldom::Seldom;
 
 /// Answers a request, or leaves it to the next route.
-pub type Route = BoxedFilter<(Response,)>;
+pub type Endpoint = BoxedFilter<(Response,)>;
 
 /// The first of these routes that takes a request. Each is boxed: the type of a
 /// long chain of filters takes the compiler a minute.
-pub fn first_of<const N: usize>(first: Route, others: [Route; N]) -> Route {
-    let or = |all: Route, next| all.or(next).unify().boxed();
+pub fn first_of<const N: usize>(first: Endpoint, others: [Endpoint; N]) -> Endpoint {
+    let or = |all: Endpoint, next| all.or(next).unify().boxed();
     others.into_iter().fold(first, or)
 }
 

@@ -1,9 +1,11 @@
 //! The state of a site: what it must do now.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{DispatchId, Kilowatts, SiteId, time};
+use super::{DispatchId, Kilowatts, ProgramName, SiteId, time};
 
 /// Whether a site must curtail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,6 +61,10 @@ pub struct SiteState {
     pub commitment_kw: Option<Kilowatts>,
     /// The dispatches that hold it now, by id.
     pub dispatches: Vec<DispatchId>,
+    /// The programs of these dispatches, each once. Empty in a state that was stored
+    /// before programs were kept with sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Arc<ProgramName>>,
     /// The next one that will, and does not hold it yet.
     pub next: Option<NextDispatch>,
 }
@@ -75,6 +81,7 @@ impl SiteState {
             until: None,
             commitment_kw: None,
             dispatches: Vec::new(),
+            programs: Vec::new(),
             next: None,
         }
     }

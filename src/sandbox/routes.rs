@@ -18,7 +18,7 @@ use super::answer::{Refusal, json_answer};
 use super::state::State;
 use super::{Inner, PutError, Sandbox, scenarios, telemetry, test_dispatch, webhooks};
 use crate::clock::Clock;
-use crate::http::{Route, first_of};
+use crate::http::{Endpoint, first_of};
 
 /// A version of the API as it stands in a path: a date.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +50,14 @@ fn yes() -> bool {
 }
 
 /// Everything that the sandbox answers.
-pub(super) fn all(inner: &Arc<Inner>) -> Route {
+pub(super) fn all(inner: &Arc<Inner>) -> Endpoint {
     first_of(dispatches(inner), [webhooks(inner), control(inner)])
         .recover(explain)
         .unify()
         .boxed()
 }
 
-fn dispatches(inner: &Arc<Inner>) -> Route {
+fn dispatches(inner: &Arc<Inner>) -> Endpoint {
     let at = |word| path::param::<Version>().and(path(word));
     let list = at("dispatches")
         .and(path::end())
@@ -107,7 +107,7 @@ fn dispatches(inner: &Arc<Inner>) -> Route {
     first_of(list, [by_id, test, sites, telemetry, scenario])
 }
 
-fn webhooks(inner: &Arc<Inner>) -> Route {
+fn webhooks(inner: &Arc<Inner>) -> Endpoint {
     let at = || path::param::<Version>().and(path("webhooks"));
     let list = at()
         .and(path::end())
@@ -140,7 +140,7 @@ fn webhooks(inner: &Arc<Inner>) -> Route {
     first_of(list, [register, delete])
 }
 
-fn control(inner: &Arc<Inner>) -> Route {
+fn control(inner: &Arc<Inner>) -> Endpoint {
     let at = |word| path("control").and(path(word));
     let sandbox = || with(inner).map(Sandbox);
     let faults = at("faults")

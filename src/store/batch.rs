@@ -45,6 +45,8 @@ pub struct Batch {
     pub sync: Option<SyncRecord>,
     /// What came of deliveries.
     pub sinks: Vec<SinkRecord>,
+    /// Sinks of which nothing is kept any more, whatever they were told.
+    pub forgotten_sinks: Vec<Arc<str>>,
 }
 
 impl Batch {
@@ -60,6 +62,7 @@ impl Batch {
             && self.forget_before.is_none()
             && self.sync.is_none()
             && self.sinks.is_empty()
+            && self.forgotten_sinks.is_empty()
     }
 }
 
@@ -87,6 +90,8 @@ pub struct SinkRecord {
     pub retries: BTreeMap<Arc<str>, Option<Retry>>,
     /// What was last attempted, by site; `None` where nothing counts any more.
     pub attempted: BTreeMap<Arc<str>, Option<Attempted>>,
+    /// The route that its sites are commanded by, if that is new.
+    pub route: Option<Arc<str>>,
 }
 
 /// What a sink was last told of a site, whatever came of it.
@@ -127,6 +132,9 @@ pub struct SinkState {
     pub retries: BTreeMap<Arc<str>, Retry>,
     /// What was last attempted, by site.
     pub attempted: BTreeMap<Arc<str>, Attempted>,
+    /// The route that its sites were last commanded by. `None` if that was every site,
+    /// before there were routes.
+    pub route: Option<Arc<str>>,
 }
 
 /// What the daemon goes on from after a start.

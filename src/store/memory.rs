@@ -172,6 +172,12 @@ impl Store for MemoryStore {
                     None => sink.attempted.remove(site),
                 };
             }
+            if record.route.is_some() {
+                sink.route.clone_from(&record.route);
+            }
+        }
+        for sink in &batch.forgotten_sinks {
+            kept.stored.sinks.remove(sink);
         }
         Ok(())
     }

@@ -415,6 +415,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
                 ]
                 .into(),
                 attempted: [("a".into(), Some(told)), ("b".into(), Some(told))].into(),
+                route: Some("a route".into()),
             }],
             ..Batch::default()
         };
@@ -426,6 +427,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             done_beyond: [(9, Some(10)), (12, None)].into(),
             retries: [("site/a".into(), None)].into(),
             attempted: [("a".into(), None)].into(),
+            route: None,
         }];
         store.commit(&keep).unwrap();
         drop(store);
@@ -436,5 +438,41 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         assert_eq!(sink.retries.len(), 1);
         assert_eq!(sink.retries["site/b"], retry);
         assert_eq!(sink.attempted, [("b".into(), told)].into());
+        assert_eq!(sink.route.as_deref(), Some("a route"));
+    });
+}
+
+#[test]
+fn a_sink_that_is_forgotten_leaves_nothing_behind_and_the_others_stay() {
+    of_each(|open| {
+        let mut store = open().0;
+        let stored = store.load().unwrap();
+        let told = Attempted {
+            position: 3,
+            curtailed: true,
+            acknowledged: true,
+            held: true,
+        };
+        let record = |sink: &str| SinkRecord {
+            sink: sink.into(),
+            done: 4,
+            done_beyond: [(6, Some(7))].into(),
+            attempted: [("a".into(), Some(told))].into(),
+            ..SinkRecord::default()
+        };
+        let mut batch = Batch {
+            term: stored.term,
+            sinks: vec![record("stays"), record("goes")],
+            ..Batch::default()
+        };
+        store.commit(&batch).unwrap();
+        batch.sinks = Vec::new();
+        batch.forgotten_sinks = vec!["goes".into(), "was never there".into()];
+        store.commit(&batch).unwrap();
+        drop(store);
+        let stored = open().0.load().unwrap();
+        let sinks: Vec<&str> = stored.sinks.keys().map(|name| &**name).collect();
+        assert_eq!(sinks, ["stays"]);
+        assert_eq!(stored.sinks["stays"].attempted["a"], told);
     });
 }

@@ -332,6 +332,11 @@ impl BatchBuilder {
     }
 
     /// Lets the sites follow the schedule.
+    /// Whether all sites whose sinks have changed were told.
+    pub fn is_rerouted(&self) -> bool {
+        self.next.plan.is_rerouted()
+    }
+
     fn plan_sites(&mut self, outcome: &Outcome) {
         let planned = plan(
             std::mem::take(&mut self.next.plan),

@@ -101,13 +101,17 @@ impl<W> Coordinator<W> {
     pub fn new(
         settings: Settings,
         stored: Stored,
-        outboxes: Vec<Outbox>,
+        mut outboxes: Vec<Outbox>,
         now: Now,
         seed: u64,
     ) -> Self {
+        let rerouted = outboxes.iter_mut().flat_map(Outbox::take_rerouted);
+        let asking = Asking::new(&settings, stored.term, now.mono);
+        let mut writing = Writing::new(stored, settings.rules, now);
+        writing.committed.plan.reroute(rerouted);
         Self {
-            asking: Asking::new(&settings, stored.term, now.mono),
-            writing: Writing::new(stored, settings.rules, now),
+            asking,
+            writing,
             delivering: Delivering::new(outboxes),
             answering: Answering::new(),
             heals: Heals::default(),

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use dispatchd::clock::{Mono, Now};
 use dispatchd::delivery::{Sink, restore};
+use dispatchd::model::Route;
 use dispatchd::store::{MemoryStore, Store, StoreError};
 use dispatchd::sync::{Coordinator, Effect, Input, Settings};
 
@@ -48,8 +49,9 @@ impl Daemon {
             mono: Mono::ZERO,
         };
         let mut reader = store.clone();
+        let everything = Route::default();
         let outboxes = restore(
-            sinks.iter().map(|(_, sink)| *sink),
+            sinks.iter().map(|(_, sink)| (*sink, &everything)),
             &stored,
             &mut reader,
             clocks,

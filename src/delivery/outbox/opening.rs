@@ -15,24 +15,30 @@ use super::window::Window;
 use super::{Key, NEW_COMMAND_WITHIN, Outbox, command, longest_pause};
 use crate::clock::{Mono, Now};
 use crate::delivery::Sink;
-use crate::model::Event;
+use crate::delivery::routing::{Announced, is_release};
+use crate::model::{Event, Route, SiteId};
 use crate::store::SinkState;
 
 impl Outbox {
     /// An outbox for `sink`, as `state` left it. `head` is the newest position,
-    /// `beyond` the number of pending `dispatch.*` and `sync.*` events up to it. A
-    /// sink that is new gets none of them.
+    /// `beyond` the number of pending `dispatch.*` and `sync.*` events up to it, if
+    /// all of them go to the sink. A sink that is new gets none of them.
     pub fn new(
         sink: &dyn Sink,
+        route: &Route,
         state: Option<SinkState>,
         head: u64,
         beyond: u64,
         now: Now,
     ) -> Self {
-        let state = state.unwrap_or(SinkState {
+        let text: Arc<str> = route.text().into();
+        let state = state.unwrap_or_else(|| SinkState {
             done: head,
+            route: Some(Arc::clone(&text)),
             ..SinkState::default()
         });
+        let before = state.route.clone();
+        let before = before.unwrap_or_else(|| Route::default().text().into());
         let queue = |(site, last): (&Arc<str>, &_)| {
             let key = SubjectQueue::key_of_site(site);
             (key, SubjectQueue::of_site(*last))
@@ -40,6 +46,9 @@ impl Outbox {
         let progress = Progress::new(sink.name(), &state);
         let mut outbox = Self {
             name: sink.name().into(),
+            route: route.clone(),
+            new_route: (before != text).then_some(text),
+            rerouted: Vec::new(),
             queues: state.attempted.iter().map(queue).collect(),
             lines: Lines::default(),
             paused: BTreeSet::new(),
@@ -79,13 +88,25 @@ impl Outbox {
 
     /// At a start: takes in the newest event of a site, if this sink has not
     /// acknowledged what it asks for.
-    pub fn offer_site(&mut self, event: &Event, now: Now) {
-        let key = event.subject_key();
-        let queue = self.queues.get(&key);
+    ///
+    /// If the route is another than before, a curtailed site that the sink is to hear
+    /// of, or of which it is to hear no more, waits for an event of its own: the newest
+    /// one may be as old as what the receiver knows.
+    pub fn offer_site(&mut self, announced: &Announced<'_>, now: Now) {
+        let Some(event) = self.command_for(announced) else {
+            return;
+        };
+        let queue = self.queues.get(&event.subject_key());
         let attempted = queue.and_then(SubjectQueue::attempted);
+        let lost = is_release(&event) && !is_release(announced.event);
+        let gained = !is_release(&event) && attempted.is_none() && self.new_route.is_some();
+        if (lost && attempted.is_some()) || gained {
+            self.rerouted.extend(SiteId::new(&event.subject));
+            return;
+        }
         let unconditional = event.unconditional && !self.progress.is_done(event.position);
-        if unconditional || command::command(&unforced(event), attempted, false).is_some() {
-            self.offer_command(event, now);
+        if unconditional || command::command(&unforced(&event), attempted, false).is_some() {
+            self.offer_command(&event, now);
         }
     }
 }

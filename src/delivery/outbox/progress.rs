@@ -128,6 +128,12 @@ impl Progress {
         self.change();
     }
 
+    /// The next record is to have the sink's route.
+    pub fn route(&mut self, route: Arc<str>) {
+        self.record.route = Some(route);
+        self.await_record();
+    }
+
     /// The next record is to have what was completed out of its turn as well.
     pub fn store_all(&mut self) {
         self.all = true;
@@ -169,6 +175,7 @@ impl Progress {
             done_beyond: BTreeMap::new(),
             retries: record.retries,
             attempted: record.attempted,
+            route: newer.route.or(record.route),
         };
         self.record.retries.extend(newer.retries);
         self.record.attempted.extend(newer.attempted);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::window::{OF_A_SUBJECT, Read};
 use super::{Key, Outbox};
 use crate::clock::Now;
+use crate::delivery::routing::{Announced, Share};
 use crate::model::Event;
 use crate::store::StoreError;
 
@@ -13,6 +14,8 @@ use crate::store::StoreError;
 pub(super) enum Advance {
     /// It is a site's command, or done with, or held already.
     Passed,
+    /// It is not for this sink.
+    Elsewhere,
     /// It is held now.
     Taken,
     /// It stays in the store until the earlier events of its subject are done with.
@@ -51,15 +54,17 @@ impl Outbox {
         events.retain(|event| event.position <= known);
         let mut end = events.last().map_or(head, |event| event.position);
         let mut served = self.take_served(read.after, end);
-        for event in &events {
-            let key = event.subject_key();
-            if served.contains(&key) && !self.take_wanted(event, &key) {
+        for announced in events.iter().map(Announced::new) {
+            let key = announced.event.subject_key();
+            if served.contains(&key) && !self.take_wanted(&announced, &key) {
                 served.remove(&key);
             }
-            if event.position > self.window.cursor {
-                match self.advance_to(event) {
+            if announced.event.position > self.window.cursor {
+                match self.advance_to(&announced) {
                     Advance::Passed | Advance::Later => {}
-                    Advance::Taken => self.window.beyond = self.window.beyond.saturating_sub(1),
+                    Advance::Taken | Advance::Elsewhere => {
+                        self.window.beyond = self.window.beyond.saturating_sub(1);
+                    }
                     Advance::Full => {
                         self.window.full = true;
                         end = self.window.cursor;
@@ -99,11 +104,16 @@ impl Outbox {
 
     /// Takes in an event of a subject that wants more. `false` if it takes no more,
     /// from this event on.
-    fn take_wanted(&mut self, event: &Event, key: &Key) -> bool {
-        let position = event.position;
+    fn take_wanted(&mut self, announced: &Announced<'_>, key: &Key) -> bool {
+        let position = announced.event.position;
         if self.progress.is_done(position) || self.window.holds(position) {
             return true;
         }
+        let Share::Goes(event) = announced.share(&self.route) else {
+            self.progress.pass(position, position);
+            self.window.beyond = self.window.beyond.saturating_sub(1);
+            return true;
+        };
         let room = self.window.has_room(event.data.get().len());
         let Some(queue) = self.queues.get_mut(key) else {
             return false;
@@ -113,29 +123,41 @@ impl Outbox {
             self.line_up(key);
             return false;
         }
-        self.window.hold(event, key, true);
+        self.window.hold(&event, key, true);
         self.window.beyond = self.window.beyond.saturating_sub(1);
-        queue.push(event.clone());
+        queue.push(event.into_owned());
         true
     }
 
     /// Moves the cursor to an event, and takes the event in if it is pending.
-    pub(super) fn advance_to(&mut self, event: &Event) -> Advance {
-        let position = event.position;
+    pub(super) fn advance_to(&mut self, announced: &Announced<'_>) -> Advance {
+        let position = announced.event.position;
+        let share = announced.share(&self.route);
+        if announced.event.family() == "site" {
+            self.pass_to(position.saturating_sub(1));
+            self.window.cursor = position;
+            match share {
+                Share::Goes(event) => self.pass_command(&event),
+                Share::Released | Share::Nothing => self.progress.pass(position, position),
+            }
+            return Advance::Passed;
+        }
         let known = self.progress.is_done(position) || self.window.holds(position);
-        let is_site = event.family() == "site";
-        if !known && !is_site && !self.window.has_room(event.data.get().len()) {
+        if let Share::Goes(event) = &share
+            && !known
+            && !self.window.has_room(event.data.get().len())
+        {
             return Advance::Full;
         }
         self.pass_to(position.saturating_sub(1));
         self.window.cursor = position;
-        if is_site {
-            self.pass_command(event);
-            return Advance::Passed;
-        }
         if known {
             return Advance::Passed;
         }
+        let Share::Goes(event) = share else {
+            self.progress.pass(position, position);
+            return Advance::Elsewhere;
+        };
         let key = event.subject_key();
         let queue = self.queues.entry(Key::clone(&key)).or_default();
         let full = queue.len() >= OF_A_SUBJECT || (queue.trouble.is_some() && !queue.is_empty());
@@ -143,8 +165,8 @@ impl Outbox {
             queue.more_from.get_or_insert(position);
             return Advance::Later;
         }
-        queue.push(event.clone());
-        self.window.hold(event, &key, true);
+        self.window.hold(&event, &key, true);
+        queue.push(event.into_owned());
         self.line_up(&key);
         Advance::Taken
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::queue::SubjectQueue;
 use super::{Key, Outbox};
 use crate::clock::{Mono, Now};
+use crate::delivery::routing::{Announced, Share};
 use crate::model::Event;
 use crate::retry::backoff;
 use crate::seldom::Seldom;
@@ -146,7 +147,7 @@ impl Outbox {
         match result {
             Ok(RefreshPage::Positions(positions)) => pass.positions = Some(positions.into()),
             Ok(RefreshPage::Events(events)) => {
-                for event in events {
+                for event in &events {
                     self.refresh_site(event);
                 }
             }
@@ -165,8 +166,9 @@ impl Outbox {
     }
 
     /// Lines up a site's newest event once more, unless it is on its way anyway.
-    fn refresh_site(&mut self, event: Event) {
+    fn refresh_site(&mut self, event: &Event) {
         let key = event.subject_key();
+        let announced = Announced::new(event);
         let Some(pass) = &self.refresh.pass else {
             return;
         };
@@ -176,6 +178,11 @@ impl Outbox {
         if left_out || newer {
             return;
         }
+        let event = match announced.share(&self.route) {
+            Share::Goes(event) => event.into_owned(),
+            Share::Released if announced.is_site_of(&self.route) => announced.released(),
+            Share::Released | Share::Nothing => return,
+        };
         let queue = self.queues.entry(Key::clone(&key)).or_default();
         if queue.refresh(event) {
             self.refresh.waiting.insert(Key::clone(&key));

@@ -5,6 +5,7 @@ mod hanging;
 mod pending;
 mod refresh;
 mod restart;
+mod routes;
 mod untold;
 mod window;
 mod written;
@@ -78,6 +79,7 @@ impl Sink for Takes {
 struct World {
     outbox: Outbox,
     sink: Takes,
+    route: Route,
     stored: SinkState,
     /// The events on disk.
     log: Vec<Event>,
@@ -101,8 +103,9 @@ impl World {
     fn of(sink: Takes) -> Self {
         let stored = SinkState::default();
         Self {
-            outbox: Outbox::new(&sink, Some(stored.clone()), 0, 0, at(0)),
+            outbox: Outbox::new(&sink, &Route::default(), Some(stored.clone()), 0, 0, at(0)),
             sink,
+            route: Route::default(),
             stored,
             log: Vec::new(),
             position: 0,
@@ -136,7 +139,7 @@ impl World {
     }
 
     fn offer(&mut self, event: Event) -> u64 {
-        self.outbox.offer([&event], self.now);
+        self.outbox.offer(&[Announced::new(&event)], self.now);
         self.log.push(event);
         self.position
     }
@@ -144,6 +147,9 @@ impl World {
     /// Writes down what is to be written down.
     fn commit(&mut self) {
         if let Some(record) = self.outbox.take_record(self.now.mono, true) {
+            if record.route.is_some() {
+                self.stored.route = record.route;
+            }
             self.stored.done = record.done;
             for (first, last) in record.done_beyond {
                 match last {
@@ -246,6 +252,7 @@ impl World {
         let beyond = open.count() as u64;
         self.outbox = Outbox::new(
             &self.sink,
+            &self.route,
             Some(state.clone()),
             self.position,
             beyond,
@@ -254,7 +261,7 @@ impl World {
         let sites = self.log.iter().filter(|event| event.family() == "site");
         let newest: BTreeMap<&str, &Event> = sites.map(|event| (&*event.subject, event)).collect();
         for event in newest.into_values() {
-            self.outbox.offer_site(event, self.now);
+            self.outbox.offer_site(&Announced::new(event), self.now);
         }
     }
 }
@@ -456,12 +463,12 @@ fn a_new_sink_gets_no_old_events_but_learns_which_sites_are_curtailed() {
     let mut world = World::new(1);
     world.happens("dispatch.created", "a");
     world.happens(ADJUST, "s");
-    world.outbox = Outbox::new(&world.sink, None, 2, 0, world.now);
+    world.outbox = Outbox::new(&world.sink, &Route::default(), None, 2, 0, world.now);
     world.sends_nothing();
     let newest = world.log[1].clone();
-    world.outbox.offer_site(&newest, world.now);
+    world.outbox.offer_site(&Announced::new(&newest), world.now);
     world.sends_one("site.curtail s 2", &Attempt::Delivered);
-    world.outbox.offer_site(&newest, world.now);
+    world.outbox.offer_site(&Announced::new(&newest), world.now);
     world.sends_nothing();
 }
 

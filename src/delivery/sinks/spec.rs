@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use super::SinkSecrets;
 use super::secrets::{Credentials, SigningKey};
+use crate::model::Route;
 pub use error::SinkSpecError;
 
 /// One sink as the operator wrote it, checked but not yet at work.
@@ -28,6 +29,7 @@ pub use error::SinkSpecError;
 pub struct SinkSpec {
     name: String,
     kind: Kind,
+    route: Route,
 }
 
 #[derive(Clone)]
@@ -76,6 +78,7 @@ impl SinkSpec {
             Ok(Self {
                 name: text.to_owned(),
                 kind,
+                route: Route::default(),
             })
         };
         match text {
@@ -101,7 +104,26 @@ impl SinkSpec {
                 });
             }
         };
-        Ok(Self { name, kind })
+        Ok(Self {
+            name,
+            kind,
+            route: Route::default(),
+        })
+    }
+
+    /// The same sink under a name that the operator gave it.
+    pub fn named(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The same sink with a route of its own, instead of that of everything.
+    pub fn routed(self, route: Route) -> Self {
+        Self { route, ..self }
+    }
+
+    /// Which events it gets.
+    pub fn route(&self) -> &Route {
+        &self.route
     }
 
     /// Reads several. Two of one name are refused: what is still to be

@@ -1,10 +1,12 @@
 //! Computes the state of a site from the claims on it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::claim::{Hold, Link};
 use crate::engine::Rules;
-use crate::model::{DispatchId, Kilowatts, NextDispatch, SiteMode, SiteState};
+use crate::model::{DispatchId, Kilowatts, NextDispatch, ProgramName, SiteMode, SiteState};
 
 /// The state of a site that stood as `before`, under these claims.
 ///
@@ -36,6 +38,7 @@ pub(super) fn judge(
         until: chain_end(links, rules),
         commitment_kw: commitment(links),
         dispatches,
+        programs: programs(links),
         next: next(links),
     }
 }
@@ -50,6 +53,16 @@ fn holders(links: &[Link]) -> Vec<DispatchId> {
         .collect();
     holders.sort_unstable();
     holders
+}
+
+/// The programs of those that hold it.
+fn programs(links: &[Link]) -> Vec<Arc<ProgramName>> {
+    let mut programs: Vec<_> = with(links, Hold::Begun)
+        .filter_map(|link| link.claim.program.clone())
+        .collect();
+    programs.sort_unstable();
+    programs.dedup();
+    programs
 }
 
 /// The largest known commitment. One that is unknown does not hide the others.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::engine::Rules;
-use crate::model::{Dispatch, DispatchId, Entry, Phase, Site};
+use crate::model::{Dispatch, DispatchId, Entry, Phase, ProgramName, Site};
 
 /// Whether a dispatch holds its sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) struct SiteClaim {
     /// When the entry last changed, UTC: of several that hold a site the newest
     /// names it.
     pub last_changed: DateTime<Utc>,
+    /// Its program, if it holds its sites: they all share it.
+    pub program: Option<Arc<ProgramName>>,
 }
 
 /// Whether sites of `entry`, which was over at first sight, may have been curtailed
@@ -41,6 +43,10 @@ pub(super) fn may_have_held(entry: &Entry, now: DateTime<Utc>, rules: &Rules) ->
 /// Whether a dispatch curtails sites at all.
 fn counts(dispatch: &Dispatch, rules: &Rules) -> bool {
     rules.curtail_on_test || !dispatch.test
+}
+
+fn program(dispatch: &Dispatch) -> Arc<ProgramName> {
+    Arc::new(ProgramName::from(&dispatch.program))
 }
 
 impl SiteClaim {
@@ -58,6 +64,7 @@ impl SiteClaim {
             hold,
             by_lead: hold == Hold::Begun && entry.phase == Phase::Scheduled,
             last_changed: entry.last_changed,
+            program: (hold == Hold::Begun).then(|| program(&entry.dispatch)),
         }
     }
 
@@ -80,6 +87,7 @@ impl SiteClaim {
             hold: Hold::Begun,
             by_lead: true,
             last_changed: self.last_changed,
+            program: Some(program(&self.dispatch)),
         }
     }
 
@@ -123,13 +131,19 @@ impl Link {
 
     /// What of it can change how the site is curtailed. `None` if nothing can.
     pub fn bearing(&self) -> Option<impl PartialEq> {
-        let SiteClaim { dispatch, hold, .. } = &*self.claim;
+        let SiteClaim {
+            dispatch,
+            hold,
+            program,
+            ..
+        } = &*self.claim;
         let commitment = match hold {
             Hold::None => return None,
             Hold::Coming => None,
             Hold::Begun => self.site()?.commitment,
         };
-        Some((*hold, dispatch.start_time, dispatch.end_time, commitment))
+        let (start, end) = (dispatch.start_time, dispatch.end_time);
+        Some((*hold, start, end, commitment, program.clone()))
     }
 
     /// The links that a claim makes, with the site that each is for.

@@ -32,6 +32,8 @@ pub struct SitePlan {
     /// that nothing holds any more, and after a restart those that may have been
     /// told something.
     pub(super) unsettled: OrdSet<SiteId>,
+    /// Sites whose sinks have changed: they are told what they must do once more.
+    pub(super) rerouted: OrdSet<SiteId>,
     /// When this life of the daemon began, UTC. What the sites were told before may
     /// be missing in the state: it may be an older copy.
     pub(super) life_began: DateTime<Utc>,
@@ -141,6 +143,21 @@ impl SitePlan {
             plan.put_site(record, rules);
         }
         plan
+    }
+
+    /// The next step tells these sites what they must do although nothing holds them
+    /// otherwise than before: other sinks are to hear it now. Those that are normal are
+    /// told nothing.
+    pub fn reroute(&mut self, sites: impl IntoIterator<Item = SiteId>) {
+        for site in sites {
+            self.unsettled.insert(site.clone());
+            self.rerouted.insert(site);
+        }
+    }
+
+    /// Whether all sites whose sinks have changed were told.
+    pub fn is_rerouted(&self) -> bool {
+        self.rerouted.is_empty()
     }
 
     /// The site with this id.

@@ -267,7 +267,10 @@ impl Planning<'_> {
         // An earlier run of the daemon may have curtailed this site and cannot
         // release it any more.
         let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
-        let kind = changed.or(abandoned.is_some().then_some(SiteChangeKind::Release));
+        let rerouted = plan.rerouted.remove(id).is_some() && state.is_curtailed();
+        let kind = changed
+            .or(abandoned.is_some().then_some(SiteChangeKind::Release))
+            .or(rerouted.then_some(SiteChangeKind::Adjust));
         let record = Record {
             state: Arc::clone(&state),
             links,
@@ -282,7 +285,10 @@ impl Planning<'_> {
         let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
         let caused = match changed {
             Some(_) => cause(&known, &state, visits, &self.touches),
-            None => abandoned,
+            None => abandoned.or_else(|| {
+                let holder = state.dispatches.first().filter(|_| rerouted)?;
+                Some((holder.clone(), Source::Operator))
+            }),
         };
         if let Some(kind) = kind
             && let Some((cause, source)) = caused

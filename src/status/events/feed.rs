@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire;
 use crate::http::Hangup;
-use crate::model::Event;
+use crate::model::{EVENT_TYPES, Event};
 use crate::seldom::Rarely;
 use crate::store::StoreHandle;
 
@@ -30,20 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a listener may take to read the rest once the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Every type of event there is.
-const TYPES: [&str; 10] = [
-    "dispatch.created",
-    "dispatch.updated",
-    "dispatch.started",
-    "dispatch.ended",
-    "dispatch.cancelled",
-    "site.curtail",
-    "site.adjust",
-    "site.release",
-    "sync.stale",
-    "sync.recovered",
-];
-
 /// Which events a listener wants.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter(Vec<String>);
@@ -60,7 +46,7 @@ impl Filter {
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if name == "type" {
                 for prefix in value.split(',') {
-                    if !TYPES.iter().any(|known| known.starts_with(prefix)) {
+                    if !EVENT_TYPES.iter().any(|known| known.starts_with(prefix)) {
                         return Err(FilterError(prefix.to_owned()));
                     }
                     prefixes.push(prefix.to_owned());
@@ -254,6 +240,6 @@ mod tests {
             Site::Adjust.event_type(),
             Site::Release.event_type(),
         ];
-        assert_eq!(made[..], TYPES[..8]);
+        assert_eq!(made[..], EVENT_TYPES[..8]);
     }
 }

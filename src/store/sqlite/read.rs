@@ -48,10 +48,14 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
             read(sink, cells)
         })
     };
-    each("SELECT sink, settled FROM sinks", &mut |sink, mut cells| {
-        sink.done = cells.value()?;
-        Ok(())
-    })?;
+    each(
+        "SELECT sink, settled, route FROM sinks",
+        &mut |sink, mut cells| {
+            sink.done = cells.value()?;
+            sink.route = cells.value::<Option<String>>()?.map(Arc::from);
+            Ok(())
+        },
+    )?;
     // Rows of version 4 and before have one position each.
     let beyond = "SELECT sink, position, max(position, upto) FROM settled_beyond";
     each(beyond, &mut |sink, mut cells| {

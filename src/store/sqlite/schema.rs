@@ -151,6 +151,11 @@ CREATE TABLE skipped (
 ) STRICT;
 CREATE INDEX skipped_by_dispatch ON skipped (dispatch);
 ",
+    "
+-- The route that the sites of a sink are commanded by. Before there were routes it was
+-- that of every site.
+ALTER TABLE sinks ADD COLUMN route TEXT;
+",
 ];
 
 /// The version that this program writes.

@@ -54,6 +54,9 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     for record in &batch.sinks {
         sink(&transaction, record)?;
     }
+    for forgotten in &batch.forgotten_sinks {
+        forget_sink(&transaction, forgotten)?;
+    }
     transaction.commit()?;
     Ok(true)
 }
@@ -187,8 +190,12 @@ fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> {
     let sink = &*record.sink;
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO sinks (sink, settled) VALUES (?1, ?2)")?
-        .execute((sink, record.done))?;
+        .prepare_cached(
+            "INSERT INTO sinks (sink, settled, route) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET
+             settled = excluded.settled, route = coalesce(excluded.route, route)",
+        )?
+        .execute((sink, record.done, record.route.as_deref()))?;
     let mut put = transaction.prepare_cached(
         "INSERT OR REPLACE INTO settled_beyond (sink, position, upto) VALUES (?1, ?2, ?3)",
     )?;
@@ -242,6 +249,13 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
                 .prepare_cached("DELETE FROM told WHERE sink = ?1 AND site = ?2")?
                 .execute((sink, &**site))?,
         };
+    }
+    Ok(())
+}
+
+fn forget_sink(transaction: &Transaction, sink: &str) -> rusqlite::Result<()> {
+    for table in ["sinks", "settled_beyond", "retries", "told"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [sink])?;
     }
     Ok(())
 }

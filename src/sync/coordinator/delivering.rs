@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answering::Answering;
 use super::{Effect, WaiterReply};
 use crate::clock::{Mono, Now};
-use crate::delivery::{Outbox, PendingEvent};
+use crate::delivery::{Announced, Outbox, PendingEvent};
 use crate::model::Event;
 use crate::store::SinkRecord;
 use crate::sync::batch_builder::BatchBuilder;
@@ -89,6 +89,9 @@ impl<W> Delivering<W> {
 
     /// Writes down with `batch` what came of deliveries.
     pub fn write_down(&mut self, batch: &mut BatchBuilder, stopping: bool, now: Mono) {
+        if batch.is_rerouted() {
+            self.outboxes.iter_mut().for_each(Outbox::rerouted);
+        }
         let outboxes = self.outboxes.iter_mut();
         self.records = outboxes
             .map(|outbox| outbox.take_record(now, stopping))
@@ -100,9 +103,10 @@ impl<W> Delivering<W> {
 
     /// The commit under way is on disk, and `events` with it.
     pub fn written(&mut self, events: &[Event], answering: &mut Answering<W>, now: Now) {
+        let announced: Vec<Announced> = events.iter().map(Announced::new).collect();
         for outbox in &mut self.outboxes {
             outbox.recorded();
-            outbox.offer(events, now);
+            outbox.offer(&announced, now);
         }
         for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
             let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::delivery::{Attempt, Sink};
-use crate::model::{Answer, Dispatch, Event, List, Program, Reading};
+use crate::model::{Answer, Dispatch, Event, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
@@ -47,7 +47,16 @@ impl Shell {
             .unwrap();
         let outboxes = sinks
             .iter()
-            .map(|name| Outbox::new(&Named((*name).to_owned()), None, 0, 0, now))
+            .map(|name| {
+                Outbox::new(
+                    &Named((*name).to_owned()),
+                    &Route::default(),
+                    None,
+                    0,
+                    0,
+                    now,
+                )
+            })
             .collect();
         let settings = Settings {
             poll_interval,

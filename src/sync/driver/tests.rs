@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::{Mono, Now, SystemClock};
 use crate::delivery::{Attempt, restore};
 use crate::engine::Rules;
-use crate::model::{Answer, Dispatch, List, Program, Reading};
+use crate::model::{Answer, Dispatch, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::Settings;
 use crate::voltus::{ApiResponse, Problems, Question, Stamp};
@@ -162,7 +162,7 @@ impl Running {
         let stored = store.clone().load().unwrap();
         let sinks: Vec<Arc<dyn Sink>> = vec![Arc::<SlowSink>::clone(sink)];
         let outboxes = restore(
-            [&**sink as &dyn Sink],
+            [(&**sink as &dyn Sink, &Route::default())],
             &stored,
             &mut store.clone(),
             clock.now(),

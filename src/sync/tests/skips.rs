@@ -2,13 +2,20 @@
 
 use super::*;
 use crate::delivery::sinks::NoneSink;
-use crate::model::{HistoryItem, Phase, SKIPPED, Source};
+use crate::model::{HistoryItem, Phase, Route, SKIPPED, Source};
 
 /// A coordinator with a sink at which the creation of `d` hangs, and that event's id.
 fn with_pending() -> (World, Arc<str>) {
     let mut world = World::new();
     let stored = world.store.load().unwrap();
-    let outbox = Outbox::new(&NoneSink, None, stored.position, 0, at(0));
+    let outbox = Outbox::new(
+        &NoneSink,
+        &Route::default(),
+        None,
+        stored.position,
+        0,
+        at(0),
+    );
     world.coordinator = Coordinator::new(settings(240), stored, vec![outbox], at(0), 7);
     world.has_sink = true;
     world.step([]);

@@ -88,7 +88,7 @@ fn what_was_delivered_is_written_down_after_a_quarter_of_a_second_and_before_an_
 
 #[test]
 fn a_new_sink_is_written_down_with_the_next_commit() {
-    let mut outbox = Outbox::new(&World::new(1).sink, None, 5, 0, at(0));
+    let mut outbox = Outbox::new(&World::new(1).sink, &Route::default(), None, 5, 0, at(0));
     let record = outbox.take_record(at(0).mono, false).unwrap();
     assert_eq!(record.done, 5);
     assert!(outbox.take_record(at(0).mono, false).is_none());

@@ -211,7 +211,7 @@ fn a_site_is_written_as_the_interface_says() {
     let change = world.planned.changes.first();
     assert!(change.is_none(), "an open end is not made longer by a link");
     let site = Arc::clone(world.plan.get(&site_id("s")).unwrap());
-    let shown = r#"{"id":"s","name":"Plant s","customer_location_id":"loc-s","state":"curtailed","since":"2024-10-04T00:00:10Z","until":null,"commitment_kw":10,"dispatches":["a"],"next":{"start_time":"2024-10-04T00:00:30Z","dispatch":"b"}}"#;
+    let shown = r#"{"id":"s","name":"Plant s","customer_location_id":"loc-s","state":"curtailed","since":"2024-10-04T00:00:10Z","until":null,"commitment_kw":10,"dispatches":["a"],"programs":[{"id":null,"name":null}],"next":{"start_time":"2024-10-04T00:00:30Z","dispatch":"b"}}"#;
     assert_eq!(serde_json::to_string(&site).unwrap(), shown);
     let stored: SiteState = serde_json::from_str(shown).unwrap();
     assert_eq!(stored, *site);

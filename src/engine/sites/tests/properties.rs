@@ -187,6 +187,11 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
         },
         until,
         commitment_kw: commitments.last().copied(),
+        programs: holding
+            .first()
+            .map(|it| Arc::new((&it.program).into()))
+            .into_iter()
+            .collect(),
         dispatches,
         next: next.map(|it| crate::model::NextDispatch {
             start_time: it.start_time,

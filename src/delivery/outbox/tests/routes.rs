@@ -1,0 +1,281 @@
+//! What a sink gets whose route takes some events and not others.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn route(sites: &[&str], programs: &[&str], events: &[&str]) -> Route {
+    let strings =
+        |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
+    Route::parse(&strings(sites), &strings(programs), &strings(events)).unwrap()
+}
+
+/// A world in which nothing has happened and whose sink has this route.
+fn with(route: Route) -> World {
+    let mut world = World::new(1);
+    world.stored.route = Some(route.text().into());
+    world.route = route;
+    world.restart();
+    world
+}
+
+/// A site's event, with the dispatches that hold it and their programs.
+fn site(position: u64, event_type: &str, site: &str, holders: &[(&str, &str)]) -> Event {
+    let dispatches: Vec<&str> = holders.iter().map(|(dispatch, _)| *dispatch).collect();
+    let programs = holders.iter();
+    let programs: Vec<Value> = programs
+        .map(|(_, program)| json!({"id": null, "name": program}))
+        .collect();
+    let data = json!({
+        "id": site, "name": "Mill", "customer_location_id": format!("store-{site}"),
+        "state": if holders.is_empty() { "normal" } else { "curtailed" },
+        "since": "2024-10-04T00:00:00Z", "until": null, "commitment_kw": 12,
+        "dispatches": dispatches, "programs": programs, "next": null,
+        "source": "poll", "cause": "d1",
+    });
+    Event {
+        data: serde_json::value::to_raw_value(&data).unwrap().into(),
+        ..event(position, event_type, site)
+    }
+}
+
+fn dispatch(position: u64, program: &str, sites: &[&str]) -> Event {
+    let sites = sites.iter();
+    let sites: Vec<Value> = sites
+        .map(|id| json!({"id": id, "customer_location_id": "", "commitment": 1.0e-7}))
+        .collect();
+    let data = json!({
+        "id": "d1", "program": {"id": 867, "name": program}, "sites": sites, "source": "poll",
+    });
+    Event {
+        data: serde_json::value::to_raw_value(&data).unwrap().into(),
+        ..event(position, "dispatch.created", "d1")
+    }
+}
+
+impl World {
+    /// Commits an event and offers it.
+    fn announces(&mut self, event: Event) {
+        self.commit();
+        self.position = event.position;
+        self.offer(event);
+    }
+
+    /// What the next attempt sends, which the receiver takes.
+    fn sent_data(&mut self) -> Value {
+        let starts = self.start();
+        assert_eq!(starts.len(), 1, "{starts:?}");
+        let data = serde_json::from_str(starts[0].events[0].data.get()).unwrap();
+        self.ends(starts[0].attempt, &Attempt::Delivered);
+        data
+    }
+
+    fn is_done_with_all(&mut self) {
+        self.sends_nothing();
+        self.commit();
+        assert_eq!(self.outbox.health().pending, 0);
+        assert_eq!(self.stored.done, self.position);
+    }
+}
+
+#[test]
+fn what_happens_at_a_site_that_is_not_the_sinks_is_not_sent_and_not_pending() {
+    let mut world = with(route(&["a"], &[], &[]));
+    world.announces(site(1, CURTAIL, "b", &[("d1", "X")]));
+    world.announces(site(2, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 2", &Attempt::Delivered);
+    world.announces(site(3, RELEASE, "b", &[]));
+    world.announces(Event {
+        unconditional: true,
+        ..site(4, RELEASE, "c", &[])
+    });
+    world.is_done_with_all();
+}
+
+#[test]
+fn of_a_dispatch_a_sink_sees_its_own_sites_and_each_as_it_was_written() {
+    let mut world = with(route(&["a", "b"], &[], &[]));
+    world.announces(dispatch(1, "X", &["x", "b", "y", "a"]));
+    let seen = world.sent_data();
+    let ids: Vec<&str> = seen["sites"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|site| site["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["b", "a"]);
+    assert_eq!(seen["sites"][0]["commitment"], 1.0e-7);
+    assert_eq!(
+        (&seen["id"], &seen["program"]["id"]),
+        (&json!("d1"), &json!(867))
+    );
+    world.announces(dispatch(2, "X", &["x", "y"]));
+    world.announces(dispatch(3, "X", &[]));
+    world.is_done_with_all();
+}
+
+#[test]
+fn a_sink_for_some_types_gets_no_others() {
+    let mut world = with(route(&[], &[], &["sync.*", "dispatch.ended"]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.announces(dispatch(2, "X", &["a"]));
+    world.announces(event(3, "sync.stale", "dispatchd"));
+    world.sends_one("sync.stale dispatchd 3", &Attempt::Delivered);
+    world.is_done_with_all();
+}
+
+#[test]
+fn a_site_is_released_where_none_of_the_programs_that_still_hold_it_is_routed() {
+    let mut world = with(route(&[], &["CAISO*"], &[]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "PJM")]));
+    world.is_done_with_all();
+    world.announces(site(2, ADJUST, "a", &[("d1", "PJM"), ("d2", "CAISO RDRR")]));
+    world.sends_one("site.curtail a 2", &Attempt::Delivered);
+    world.announces(site(3, ADJUST, "a", &[("d1", "PJM")]));
+    let starts = world.start();
+    assert_eq!(&*starts[0].events[0].event_type, RELEASE);
+    let data: Value = serde_json::from_str(starts[0].events[0].data.get()).unwrap();
+    assert_eq!(data["state"], "normal");
+    assert_eq!(data["dispatches"], json!([]));
+    assert_eq!(
+        (&data["commitment_kw"], &data["id"]),
+        (&Value::Null, &json!("a"))
+    );
+    world.ends(starts[0].attempt, &Attempt::Delivered);
+    world.announces(site(4, RELEASE, "a", &[]));
+    world.is_done_with_all();
+}
+
+#[test]
+fn a_curtail_that_waits_is_dropped_when_the_site_is_held_for_the_sink_no_longer() {
+    let mut world = with(route(&[], &["CAISO"], &[]));
+    world.outbox.hold_commands(true);
+    world.announces(site(1, CURTAIL, "a", &[("d1", "CAISO")]));
+    world.announces(site(2, ADJUST, "a", &[("d2", "PJM")]));
+    world.outbox.hold_commands(false);
+    world.is_done_with_all();
+}
+
+#[test]
+fn after_a_restart_with_another_route_a_curtailed_site_is_told_by_an_event_of_its_own() {
+    let mut world = with(route(&["a", "b"], &[], &[]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.announces(site(2, CURTAIL, "b", &[("d1", "X")]));
+    world.sends_one("site.curtail b 2", &Attempt::Delivered);
+    world.announces(site(3, CURTAIL, "c", &[("d1", "X")]));
+    world.commit();
+
+    world.route = route(&["b", "c"], &[], &[]);
+    for crashes in [true, false] {
+        world.restart();
+        world.sends_nothing();
+        let mut rerouted = world.outbox.take_rerouted();
+        rerouted.sort();
+        let rerouted: Vec<&str> = rerouted.iter().map(SiteId::as_str).collect();
+        // A crash before these are told changes nothing.
+        assert_eq!(rerouted, ["a", "c"], "{crashes}");
+    }
+    world.outbox.rerouted();
+    world.announces(site(4, ADJUST, "a", &[("d1", "X")]));
+    world.sends_one("site.release a 4", &Attempt::Delivered);
+    world.announces(site(5, ADJUST, "c", &[("d1", "X")]));
+    world.sends_one("site.curtail c 5", &Attempt::Delivered);
+    world.is_done_with_all();
+
+    world.restart();
+    assert_eq!(world.outbox.take_rerouted(), []);
+    world.is_done_with_all();
+}
+
+#[test]
+fn a_site_that_a_sink_lost_is_released_there_however_often_it_is_restarted_before() {
+    let mut world = with(Route::default());
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.commit();
+    world.route = route(&["b"], &[], &[]);
+    world.restart();
+    world.outbox.rerouted();
+    world.announces(site(2, ADJUST, "a", &[("d1", "X")]));
+    world.sends_one("site.release a 2", &failed());
+    world.commit();
+    world.restart();
+    let told_again = world.outbox.take_rerouted();
+    assert_eq!(
+        told_again.iter().map(SiteId::as_str).collect::<Vec<_>>(),
+        ["a"]
+    );
+    world.announces(site(3, ADJUST, "a", &[("d1", "X")]));
+    world.wait();
+    world.sends_one("site.release a 3", &Attempt::Delivered);
+    world.commit();
+    world.restart();
+    assert_eq!(world.outbox.take_rerouted(), []);
+    world.is_done_with_all();
+}
+
+#[test]
+fn a_site_that_is_normal_when_the_route_changes_is_told_nothing_new() {
+    let mut world = with(route(&["a"], &[], &[]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.announces(site(2, RELEASE, "a", &[]));
+    world.commit();
+    world.route = route(&["b"], &[], &[]);
+    world.restart();
+    assert_eq!(world.outbox.take_rerouted(), []);
+    // It is still owed the release that it had not got.
+    world.sends_one("site.release a 2", &Attempt::Delivered);
+    world.is_done_with_all();
+}
+
+#[test]
+fn events_of_others_do_not_take_the_room_of_a_long_backlog() {
+    let mut world = with(route(&["a"], &[], &[]));
+    for position in 1..=5000 {
+        let mine = position % 100 == 0;
+        let mut event = dispatch(position, "X", &[if mine { "a" } else { "b" }]);
+        event.subject = format!("d{position}").into();
+        world.announces(event);
+    }
+    assert_eq!(world.outbox.health().pending, 50);
+    world.restart();
+    let mut delivered = 0;
+    loop {
+        let starts = world.start();
+        if starts.is_empty() {
+            break;
+        }
+        for start in starts {
+            delivered += start.events.len();
+            world.ends(start.attempt, &Attempt::Delivered);
+        }
+    }
+    assert_eq!(delivered, 50);
+    world.is_done_with_all();
+}
+
+#[test]
+fn after_a_new_connection_the_sinks_own_sites_are_sent_as_they_stand_for_it() {
+    let mut world = with(route(&["a", "b"], &["CAISO"], &[]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "CAISO")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.announces(site(2, CURTAIL, "b", &[("d2", "PJM")]));
+    world.announces(site(3, CURTAIL, "c", &[("d1", "CAISO")]));
+    world.outbox.connected(world.now);
+    while let Some(read) = world.outbox.refresh_read(world.now) {
+        let page = match read {
+            RefreshRead::Positions => RefreshPage::Positions(vec![1, 2, 3]),
+            RefreshRead::Events(positions) => {
+                let log = world.log.iter();
+                let events = log.filter(|event| positions.contains(&event.position));
+                RefreshPage::Events(events.cloned().collect())
+            }
+        };
+        world.outbox.take_refresh(Ok(page), world.now);
+    }
+    let mut sent: Vec<String> = world.sends().into_iter().map(|(_, sent)| sent).collect();
+    sent.sort();
+    assert_eq!(sent, ["site.curtail a 1", "site.release b 2"]);
+}

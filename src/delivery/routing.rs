@@ -1,0 +1,207 @@
+//! What a sink gets of an event, by its route. Pure, and nowhere else.
+//!
+//! A site belongs to a sink while the sink's route takes the site, and, for as long
+//! as it is curtailed, one of the programs that hold it. Once it does not, it is
+//! released there: for that sink it is as if nothing held the site any more.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::model::{Event, ProgramName, Route, rfc3339};
+
+/// An event that is on disk. What routes look at is read once, however many sinks
+/// there are, and not at all if everything goes to all of them.
+#[derive(Debug)]
+pub struct Announced<'e> {
+    /// The event.
+    pub event: &'e Event,
+    subject: OnceCell<Subject<'e>>,
+}
+
+/// What a sink gets of an event.
+#[derive(Debug)]
+pub(super) enum Share<'e> {
+    /// It goes there, of a dispatch with the sink's own sites alone.
+    Goes(Cow<'e, Event>),
+    /// The site is not held for the sink: if the sink was told otherwise, it is
+    /// released there.
+    Released,
+    /// Nothing.
+    Nothing,
+}
+
+/// What an event is about, as far as routes look at it.
+#[derive(Debug)]
+enum Subject<'e> {
+    Site(SiteSubject),
+    Dispatch(DispatchSubject<'e>),
+    Daemon,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SiteSubject {
+    customer_location_id: String,
+    programs: Vec<Arc<ProgramName>>,
+}
+
+/// The data of a dispatch's event in pieces, so that each sink's share is put
+/// together from them: a dispatch may name 20,000 sites of 200 sinks.
+#[derive(Debug, Default)]
+struct DispatchSubject<'e> {
+    program: ProgramName,
+    fields: Fields<'e>,
+    sites: Vec<(SiteName, &'e RawValue)>,
+}
+
+/// The fields of a JSON object, each as it was written.
+type Fields<'e> = BTreeMap<&'e str, &'e RawValue>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SiteName {
+    id: String,
+    customer_location_id: String,
+}
+
+impl<'e> DispatchSubject<'e> {
+    fn read(data: &'e RawValue) -> Option<Self> {
+        let fields: Fields<'e> = serde_json::from_str(data.get()).ok()?;
+        let sites: Vec<&'e RawValue> = serde_json::from_str(fields.get("sites")?.get()).ok()?;
+        let sites = sites.into_iter().map(|site| {
+            let name = serde_json::from_str(site.get()).unwrap_or_default();
+            (name, site)
+        });
+        Some(Self {
+            program: serde_json::from_str(fields.get("program")?.get()).ok()?,
+            sites: sites.collect(),
+            fields,
+        })
+    }
+}
+
+impl<'e> Announced<'e> {
+    /// The event, of which nothing was read yet.
+    pub fn new(event: &'e Event) -> Self {
+        Self {
+            event,
+            subject: OnceCell::new(),
+        }
+    }
+
+    /// Data that is not as we write it names no site and no program: then no route
+    /// takes it that does not take everything.
+    fn subject(&self) -> &Subject<'e> {
+        self.subject.get_or_init(|| {
+            let data: &'e RawValue = &self.event.data;
+            match self.event.family() {
+                "site" => Subject::Site(serde_json::from_str(data.get()).unwrap_or_default()),
+                "dispatch" => Subject::Dispatch(DispatchSubject::read(data).unwrap_or_default()),
+                _ => Subject::Daemon,
+            }
+        })
+    }
+
+    /// What a sink with this route gets of the event.
+    pub(super) fn share(&self, route: &Route) -> Share<'e> {
+        if route.is_everything() {
+            return Share::Goes(Cow::Borrowed(self.event));
+        }
+        let wanted = route.takes_type(&self.event.event_type);
+        match self.subject() {
+            Subject::Daemon if wanted => Share::Goes(Cow::Borrowed(self.event)),
+            Subject::Site(site) => {
+                let held = is_release(self.event) || route.takes_held(&site.programs);
+                if wanted && held && self.is_site_of(route) {
+                    Share::Goes(Cow::Borrowed(self.event))
+                } else {
+                    Share::Released
+                }
+            }
+            Subject::Dispatch(dispatch) if wanted && route.takes_program(&dispatch.program) => {
+                self.share_of_dispatch(dispatch, route)
+            }
+            Subject::Dispatch(_) | Subject::Daemon => Share::Nothing,
+        }
+    }
+
+    /// A dispatch goes to a sink if one of its sites does, and shows none but these:
+    /// what one customer's sink gets never names another's site.
+    fn share_of_dispatch(&self, dispatch: &DispatchSubject<'e>, route: &Route) -> Share<'e> {
+        if !route.names_sites() {
+            return Share::Goes(Cow::Borrowed(self.event));
+        }
+        let taken = dispatch.sites.iter();
+        let taken =
+            taken.filter(|(name, _)| route.takes_site(&name.id, &name.customer_location_id));
+        let taken: Vec<&RawValue> = taken.map(|(_, site)| *site).collect();
+        if taken.is_empty() {
+            return Share::Nothing;
+        }
+        if taken.len() == dispatch.sites.len() {
+            return Share::Goes(Cow::Borrowed(self.event));
+        }
+        let own = raw(&taken).and_then(|sites| {
+            let mut fields = dispatch.fields.clone();
+            fields.insert("sites", &sites);
+            raw(&fields)
+        });
+        own.map_or(Share::Nothing, |data| {
+            Share::Goes(Cow::Owned(Event {
+                data: Arc::new(data),
+                ..self.event.clone()
+            }))
+        })
+    }
+
+    /// Whether it is about a site that the route takes, whatever holds it.
+    pub(super) fn is_site_of(&self, route: &Route) -> bool {
+        match self.subject() {
+            Subject::Site(site) => {
+                route.takes_type(&self.event.event_type)
+                    && route.takes_site(&self.event.subject, &site.customer_location_id)
+            }
+            Subject::Dispatch(_) | Subject::Daemon => false,
+        }
+    }
+
+    /// The site's event as it is for a sink for which nothing holds the site: a
+    /// release.
+    pub(super) fn released(&self) -> Event {
+        Event {
+            event_type: "site.release".into(),
+            unconditional: false,
+            data: self
+                .normal()
+                .map_or_else(|| Arc::clone(&self.event.data), Arc::new),
+            ..self.event.clone()
+        }
+    }
+
+    fn normal(&self) -> Option<Box<RawValue>> {
+        let mut fields: Fields<'_> = serde_json::from_str(self.event.data.get()).ok()?;
+        let (normal, none) = (raw("normal")?, raw(&[(); 0])?);
+        let (since, null) = (raw(&rfc3339(self.event.time))?, raw(&())?);
+        fields.insert("state", &normal);
+        fields.insert("since", &since);
+        fields.insert("until", &null);
+        fields.insert("commitment_kw", &null);
+        fields.insert("dispatches", &none);
+        fields.remove("programs");
+        raw(&fields)
+    }
+}
+
+pub(super) fn is_release(event: &Event) -> bool {
+    &*event.event_type == "site.release"
+}
+
+/// JSON text of what can always be written.
+fn raw<T: Serialize + ?Sized>(value: &T) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).ok()
+}
