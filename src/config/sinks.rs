@@ -151,9 +151,8 @@ fn of_file(
 }
 
 fn route(table: &SinkTable) -> Result<Route, Vec<RouteError>> {
-    let texts = |written: &[Written]| -> Vec<String> {
-        written.iter().map(|it| it.text.clone()).collect()
-    };
+    let texts =
+        |written: &[Written]| -> Vec<String> { written.iter().map(|it| it.text.clone()).collect() };
     Route::parse(
         &texts(&table.sites),
         &texts(&table.programs),
