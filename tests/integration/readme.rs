@@ -6,10 +6,11 @@ mod place;
 mod signatures;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::wait_until;
-use blocks::{Block, blocks, spans};
+use blocks::{Block, blocks, headings, links, spans};
 use place::{Place, need_programs_of};
 
 /// Lines that are not run here, and why.
@@ -81,8 +82,8 @@ const SEEN: [(&str, &str, &str, &str); 17] = [
     ("Production", "dispatchd verify", "", "webhook"),
 ];
 
-fn page(path: &str) -> String {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+fn page(path: impl AsRef<Path>) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
@@ -153,6 +154,25 @@ async fn all_that_the_readme_says_can_be_pasted_one_after_another() {
         place.run(&command).await;
     }
     place.leave().await;
+}
+
+#[apply(test)]
+fn every_link_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut followed = 0;
+    for from in ["README.md", "deploy/README.md", "deploy/3am.md"] {
+        for (path, heading) in links(&page(from)) {
+            let to = match path.as_str() {
+                "" => Path::new(from).to_owned(),
+                path => Path::new(from).parent().unwrap().join(path),
+            };
+            assert!(root.join(&to).exists(), "{from}: {path}");
+            let found = heading.is_empty() || headings(&page(&to)).contains(&heading);
+            assert!(found, "{from}: {path}#{heading}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 25, "{followed}");
 }
 
 /// The help of every command.

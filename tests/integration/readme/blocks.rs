@@ -94,13 +94,38 @@ pub fn spans(page: &str) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
+/// Where the page's links lead that lead to this repository: a path beside the page,
+/// empty for the page itself, and a heading in it, empty for all of it.
+pub fn links(page: &str) -> Vec<(String, String)> {
+    let links = page.split("](").skip(1);
+    let links = links.filter_map(|rest| Some(rest.split_once(')')?.0));
+    let inside = links.filter(|link| !link.contains("://"));
+    inside
+        .map(|link| link.split_once('#').unwrap_or((link, "")))
+        .map(|(path, heading)| (path.to_owned(), heading.to_owned()))
+        .collect()
+}
+
+/// The names of the page's headings in links, as GitHub makes them.
+pub fn headings(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|heading| heading.replace(' ', "-"))
+        .map(|heading| {
+            let is_kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
+            heading.chars().filter(is_kept).collect()
+        })
+        .collect()
+}
+
 #[apply(test)]
 fn a_page_is_read_as_a_shell_and_its_reader_would() {
     let page = "# A\n`x` and `y z`\n```sh\n# no\none \\\n  more  # said\ncat <<'E'\n# in\nE\ntwo\n```\n\
                 ## B\n**Do?** Stop the dog (by\na call). To stop the cat, wait:\n```\nno `span`\n```\n`w`\n```sh\nthree\n```\n";
     let blocks = blocks(page);
-    let headings: Vec<&str> = blocks.iter().map(|block| block.heading.as_str()).collect();
-    assert_eq!(headings, ["A", "B", "B"]);
+    let below: Vec<&str> = blocks.iter().map(|block| block.heading.as_str()).collect();
+    assert_eq!(below, ["A", "B", "B"]);
     assert_eq!(
         blocks[0].commands(),
         ["one \\\n  more  # said", "cat <<'E'\n# in\nE", "two"]
@@ -109,4 +134,11 @@ fn a_page_is_read_as_a_shell_and_its_reader_would() {
     assert_eq!(blocks[2].commands(), ["three"]);
     assert_eq!(blocks[2].before, "`w`");
     assert_eq!(spans(page), ["x", "y z", "w"]);
+    let page = "# A\n## It's B\n[x](#its-b) ![y](z/p.png) [w](https://w.example/) [v](v.md#u)";
+    assert_eq!(headings(page), ["a", "its-b"]);
+    let expected = [("", "its-b"), ("z/p.png", ""), ("v.md", "u")];
+    assert_eq!(
+        links(page),
+        expected.map(|(path, to)| (path.to_owned(), to.to_owned()))
+    );
 }

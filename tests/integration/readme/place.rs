@@ -259,7 +259,7 @@ impl Place {
             }
         };
         let ended = tokio::time::timeout(BLOCK_TIMEOUT, ending).await;
-        let ended = ended.unwrap_or_else(|_| panic!("{text} goes on and on"));
+        let ended = ended.unwrap_or_else(|_| panic!("{text} has not ended in {BLOCK_TIMEOUT:?}"));
         let said = running.said();
         assert!(ended.success(), "{text}: {ended}\n{said}{}", running.log());
         said
