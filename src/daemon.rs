@@ -27,7 +27,7 @@ use crate::http::{Bounds, Places, listen, serve_at};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::model::{Entry, Phase, SiteMode, SiteState};
 use crate::registration::Registration;
-use crate::status::{EventStream, Guard, Identity, LongAnswers, Status};
+use crate::status::{EventStream, Guard, Identity, LongAnswers, Routing, Status};
 use crate::store::{Closed, Stored};
 use crate::sync::{Coordinator, Driver, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings, Environment};
@@ -182,6 +182,13 @@ impl Daemon {
                 api_host: api_host(&config.api_url).into(),
                 environment: Environment::of(&config.api_url),
             },
+            routing: Arc::new(Routing::new(
+                config
+                    .receiving_sinks()
+                    .map(|sink| (sink.name().into(), sink.route().clone()))
+                    .collect(),
+                config.curtail_on_test,
+            )),
             started_at: now.wall,
             clock,
         };

@@ -12,6 +12,7 @@ mod openapi;
 mod outbox;
 mod page;
 mod query;
+mod routing;
 mod schedule;
 mod sites;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::voltus::{Environment, Signals};
 pub use events::EventStream;
 pub use guard::Guard;
 pub use long::LongAnswers;
+pub use routing::Routing;
 
 /// Which daemon this is, and whom it follows.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct Status<C> {
     pub scrapes: LongAnswers,
     /// Which daemon this is.
     pub identity: Identity,
+    /// Which sinks get what.
+    pub routing: Arc<Routing>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -145,7 +149,8 @@ impl<C: Clock + Clone> Status<C> {
             .then(
                 |query: String, headers: HeaderMap, status: Arc<Self>| async move {
                     let view = status.view.borrow().clone();
-                    sites::list(view, &status.long, &query, &headers).await
+                    let routing = Arc::clone(&status.routing);
+                    sites::list(view, routing, &status.long, &query, &headers).await
                 },
             )
             .boxed();
@@ -155,7 +160,7 @@ impl<C: Clock + Clone> Status<C> {
             .and(with.clone())
             .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
                 let view = status.view.borrow().clone();
-                sites::one(&view, &id, &headers)
+                sites::one(&view, &status.routing, &id, &headers)
             })
             .boxed();
         let events = warp::path!("events")

@@ -124,6 +124,11 @@ impl Route {
         !self.sites.is_everything()
     }
 
+    /// Whether it takes some programs and not others.
+    pub fn names_programs(&self) -> bool {
+        !self.programs.is_everything()
+    }
+
     /// Whether events of this type go to the sink.
     pub fn takes_type(&self, event_type: &str) -> bool {
         self.events.matches(event_type)

@@ -22,6 +22,7 @@ impl<C: Clock + Clone> Status<C> {
         let traffic = &self.traffic;
         let untold = verdict::untold(&view);
         let untold_sites = verdict::untold_sites(&view);
+        let unrouted = self.routing.unrouted(&view.schedule);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started_at,
@@ -35,10 +36,12 @@ impl<C: Clock + Clone> Status<C> {
             },
             "verdict": {
                 "schedule": verdict::on_schedule(&view, now),
-                "told": verdict::on_delivery(&view, &untold, untold_sites, now),
+                "told": verdict::on_delivery(&view, &untold, untold_sites, &unrouted, now),
             },
             "untold_sites": untold_sites,
             "untold": untold,
+            "unrouted_sites": unrouted.sites,
+            "unrouted": &*unrouted.first,
             "due_commands": verdict::due(&view),
             "sync": {
                 "state": health.state(now.mono).name(),

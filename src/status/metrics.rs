@@ -26,7 +26,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use warp::reply::Response;
 
-use super::Status;
+use super::{Routing, Status};
 use crate::clock::{Clock, Now};
 use crate::http::{Places, refusal};
 use crate::listener::Traffic;
@@ -54,6 +54,7 @@ impl<C: Clock + Clone> Status<C> {
             taken: self.timings.taken(),
             signals: Arc::clone(&self.signals),
             store: self.store.clone(),
+            routing: Arc::clone(&self.routing),
         };
         let items = scrape.view.plan.len();
         let write = move || match scrape.write(format) {
@@ -96,6 +97,7 @@ struct Scrape {
     taken: Taken,
     signals: Arc<Signals>,
     store: StoreHandle,
+    routing: Arc<Routing>,
 }
 
 impl Scrape {
@@ -121,6 +123,8 @@ impl Collector for Scrape {
         sync::log(&mut page, self.store.log())?;
         schedule::standing(&mut page, &self.view, self.now.wall)?;
         schedule::doings(&mut page, &self.view.health)?;
+        let unrouted = self.routing.unrouted(&self.view.schedule);
+        delivery::unrouted(&mut page, unrouted.sites)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)
     }
 }

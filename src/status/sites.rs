@@ -1,5 +1,7 @@
 //! `GET /sites` and `GET /sites/{id}`.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -10,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::LongAnswers;
 use super::cached::Known;
 use super::query::SiteSelection;
+use super::routing::Routing;
 use crate::delivery::SinkHealth;
 use crate::http::{Pieces, json_reply, refusal, unwritten};
 use crate::model::{SiteId, SiteState, rfc3339};
@@ -28,18 +31,21 @@ struct One<'a> {
 struct Shown<'a> {
     #[serde(flatten)]
     site: &'a SiteState,
+    /// The sinks that get its commands.
+    sinks: Vec<&'a str>,
     /// The sinks that have acknowledged no due command for ten seconds.
     untold: Vec<&'a str>,
 }
 
 impl<'a> Shown<'a> {
     /// `late` are the sinks that have not told some site.
-    fn new(site: &'a SiteState, late: &[&'a SinkHealth]) -> Self {
+    fn new(site: &'a SiteState, routing: &'a Routing, late: &[&'a SinkHealth]) -> Self {
         let untold = late
             .iter()
             .filter(|sink| sink.untold.contains_key(site.id.as_str()));
         Self {
             site,
+            sinks: routing.sinks_of(site),
             untold: untold.map(|sink| &*sink.name).collect(),
         }
     }
@@ -54,6 +60,7 @@ fn late(view: &View) -> Vec<&SinkHealth> {
 /// The sites that the query asks for.
 pub(super) async fn list(
     view: View,
+    routing: Arc<Routing>,
     long: &LongAnswers,
     query: &str,
     headers: &HeaderMap,
@@ -69,7 +76,7 @@ pub(super) async fn list(
             .plan
             .sites()
             .filter(|site| selection.takes(site))
-            .map(|site| Shown::new(site, &late))
+            .map(|site| Shown::new(site, &routing, &late))
             .collect();
         let pieces = match Pieces::json(&sites) {
             Ok(pieces) => pieces,
@@ -85,13 +92,13 @@ pub(super) async fn list(
 }
 
 /// One site. Its id may be any text, so it comes percent-encoded.
-pub(super) fn one(view: &View, segment: &str, headers: &HeaderMap) -> Response {
+pub(super) fn one(view: &View, routing: &Routing, segment: &str, headers: &HeaderMap) -> Response {
     let id = percent_decode_str(segment).decode_utf8().ok();
     let id = id.and_then(|id| SiteId::new(&id));
     let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
         return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
     };
-    let site = Shown::new(site, &late(view));
+    let site = Shown::new(site, routing, &late(view));
     let shown = match serde_json::to_vec(&site) {
         Ok(shown) => shown,
         Err(error) => return unwritten(&error),
@@ -121,6 +128,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::Route;
     use crate::status::testing::view;
 
     fn site(id: &str, state: &str, commitment: Value) -> SiteState {
@@ -131,6 +139,11 @@ mod tests {
             "next": null,
         }))
         .unwrap()
+    }
+
+    fn routing() -> Arc<Routing> {
+        let everything = Route::default();
+        Arc::new(Routing::new(vec![("plant".into(), everything)], false))
     }
 
     fn long() -> LongAnswers {
@@ -150,7 +163,7 @@ mod tests {
     }
 
     async fn listed(query: &str) -> Value {
-        body(list(two(), &long(), query, &HeaderMap::new()).await).await
+        body(list(two(), routing(), &long(), query, &HeaderMap::new()).await).await
     }
 
     #[tokio::test]
@@ -160,10 +173,12 @@ mod tests {
             json!({"as_of": "1970-01-01T00:00:00Z", "revision": 0, "sites": [
                 {"id": "a/b c", "name": "Mill", "customer_location_id": "7",
                  "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null,
-                 "commitment_kw": 12, "dispatches": ["dkmq"], "next": null, "untold": []},
+                 "commitment_kw": 12, "dispatches": ["dkmq"], "next": null,
+                 "sinks": ["plant"], "untold": []},
                 {"id": "mill", "name": "Mill", "customer_location_id": "7",
                  "state": "normal", "since": "2026-11-24T10:00:00Z", "until": null,
-                 "commitment_kw": null, "dispatches": [], "next": null, "untold": []},
+                 "commitment_kw": null, "dispatches": [], "next": null,
+                 "sinks": ["plant"], "untold": []},
             ]})
         );
     }
@@ -180,7 +195,7 @@ mod tests {
             let shown: Vec<&Value> = shown.into_iter().map(|site| &site["id"]).collect();
             assert_eq!(json!(shown), ids, "{query}");
         }
-        let refused = list(two(), &long(), "state=off", &HeaderMap::new()).await;
+        let refused = list(two(), routing(), &long(), "state=off", &HeaderMap::new()).await;
         assert_eq!(refused.status(), 400);
         let reason = body(refused).await["error"].to_string();
         assert!(reason.contains("state=off"), "{reason}");
@@ -191,14 +206,14 @@ mod tests {
         let view = two();
         let none = HeaderMap::new();
         for segment in ["a%2Fb%20c", "a%2fb c"] {
-            let shown = body(one(&view, segment, &none)).await;
+            let shown = body(one(&view, &routing(), segment, &none)).await;
             assert_eq!(shown["id"], "a/b c", "{segment}");
             assert_eq!(shown["state"], "curtailed");
             assert_eq!(shown["as_of"], "1970-01-01T00:00:00Z");
             assert_eq!(shown["revision"], 0);
         }
         for segment in ["a%252Fb%20c", "nowhere", "%FF", ""] {
-            let refused = one(&view, segment, &none);
+            let refused = one(&view, &routing(), segment, &none);
             assert_eq!(refused.status(), 404, "{segment}");
             assert!(body(refused).await["error"].is_string());
         }
@@ -207,23 +222,26 @@ mod tests {
     /// A lead curtails a site, and the schedule keeps its revision.
     #[tokio::test]
     async fn a_site_that_changed_by_itself_is_sent_again() {
-        let before = list(two(), &long(), "", &HeaderMap::new()).await;
+        let before = list(two(), routing(), &long(), "", &HeaderMap::new()).await;
         let tag = before.headers()[ETAG].clone();
         let asked = HeaderMap::from_iter([(IF_NONE_MATCH, tag.clone())]);
-        let same = list(two(), &long(), "", &asked).await;
+        let same = list(two(), routing(), &long(), "", &asked).await;
         assert_eq!(same.status(), 304);
         assert_eq!(same.headers()[ETAG], tag);
         let changed = view([
             site("a/b c", "curtailed", json!(12)),
             site("mill", "curtailed", Value::Null),
         ]);
-        assert_eq!(list(changed, &long(), "", &asked).await.status(), 200);
+        assert_eq!(
+            list(changed, routing(), &long(), "", &asked).await.status(),
+            200
+        );
     }
 
     #[tokio::test]
     async fn many_sites_are_sent_whole() {
         let many = (0..2000).map(|number| site(&format!("s{number:04}"), "normal", Value::Null));
-        let shown = body(list(view(many), &long(), "", &HeaderMap::new()).await).await;
+        let shown = body(list(view(many), routing(), &long(), "", &HeaderMap::new()).await).await;
         assert_eq!(shown["sites"].as_array().unwrap().len(), 2000);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::routing::Unrouted;
 use crate::clock::Now;
 use crate::delivery::SinkCondition;
 use crate::model::{Event, SiteId, count as counted};
@@ -117,6 +118,7 @@ pub(super) fn on_delivery(
     view: &View,
     untold: &[UntoldSite],
     untold_sites: usize,
+    unrouted: &Unrouted,
     now: Now,
 ) -> Verdict {
     let mut findings = Vec::new();
@@ -164,6 +166,21 @@ pub(super) fn on_delivery(
             list(&named, due.len())
         );
         Verdict::add(&mut findings, Level::Error, text);
+    }
+    if unrouted.sites > 0 {
+        let named: Vec<String> = unrouted
+            .first
+            .iter()
+            .take(NAMED)
+            .map(|site| site.shown_name().to_owned())
+            .collect();
+        let verb = if unrouted.sites == 1 { "is" } else { "are" };
+        let text = format!(
+            "{} of live dispatches {verb} routed to no sink: {}; nobody is told what to do there.",
+            counted(unrouted.sites as u64, "site", "sites"),
+            list(&named, unrouted.sites)
+        );
+        Verdict::add(&mut findings, Level::Warning, text);
     }
     for sink in &view.sinks {
         let reason = sink.last_error.as_deref().unwrap_or("no reason is known");

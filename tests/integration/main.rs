@@ -48,6 +48,7 @@ mod numbers;
 mod outbox;
 mod programs;
 mod readme;
+mod routing;
 mod secrets;
 mod siege;
 mod sites;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::page::{Metric, Page};
+use super::page::{Metric, Page, one};
 use crate::delivery::{SinkCondition, SinkHealth};
 
 const PENDING: Metric = Metric::plain(
@@ -42,10 +42,18 @@ const UNTOLD: Metric = Metric::plain(
     "untold_sites",
     "Sites with a due command, none of which the receiver has acknowledged for ten seconds, by sink.",
 );
+const UNROUTED: Metric = Metric::plain(
+    "unrouted_sites",
+    "Sites of live dispatches whose commands go to no sink: nobody is told what to do there.",
+);
 const STATE: Metric = Metric::plain(
     "sink_state",
     "1 for the state that a sink is in (ok, retrying, failing, paused), 0 for the others, by sink and state.",
 );
+
+pub(super) fn unrouted(page: &mut Page<'_>, sites: usize) -> fmt::Result {
+    page.gauge(&UNROUTED, one(sites))
+}
 
 pub(super) fn sinks(page: &mut Page<'_>, sinks: &[SinkHealth], now: DateTime<Utc>) -> fmt::Result {
     page.gauge(&PENDING, each(sinks, |sink| sink.pending))?;
