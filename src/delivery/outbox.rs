@@ -100,6 +100,8 @@ pub struct Outbox {
     route: Route,
     /// The route as it is to be kept, if it is another than before.
     new_route: Option<Arc<str>>,
+    /// Whether it had another route before this start.
+    is_rerouted: bool,
     /// Sites that it takes and did not take before, or the other way round.
     rerouted: Vec<SiteId>,
     queues: HashMap<Key, SubjectQueue>,

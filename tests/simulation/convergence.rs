@@ -97,6 +97,7 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         let must_be: BTreeMap<String, oracle::Duty> = duties
             .iter()
             .filter(|(site, _)| within_reach(site.as_str()))
+            .filter(|(site, duty)| receiver.route.holds(site.as_str(), &duty.holders))
             .map(|(site, duty)| (site.to_string(), duty.clone()))
             .collect();
         must(

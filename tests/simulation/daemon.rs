@@ -37,7 +37,7 @@ impl Daemon {
     /// Starts on what the store holds.
     pub fn boot(
         store: &MemoryStore,
-        sinks: &[(usize, &dyn Sink)],
+        sinks: &[(usize, &dyn Sink, Route)],
         settings: &Settings,
         now: Duration,
         wall: DateTime<Utc>,
@@ -49,9 +49,8 @@ impl Daemon {
             mono: Mono::ZERO,
         };
         let mut reader = store.clone();
-        let everything = Route::default();
         let outboxes = restore(
-            sinks.iter().map(|(_, sink)| (*sink, &everything)),
+            sinks.iter().map(|(_, sink, route)| (*sink, route)),
             &stored,
             &mut reader,
             clocks,
@@ -59,7 +58,7 @@ impl Daemon {
         let term = stored.term;
         Ok(Self {
             coordinator: Coordinator::new(settings.clone(), stored, outboxes, clocks, seed ^ term),
-            sinks: sinks.iter().map(|(sink, _)| *sink).collect(),
+            sinks: sinks.iter().map(|(sink, ..)| *sink).collect(),
             term,
             born: now,
             inbox: Vec::new(),

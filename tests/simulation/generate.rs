@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::dice::Dice;
+use super::routes::SimulatedRoute;
 use super::scenario::{
     ApiFault, DiskFault, Edit, Incident, Knobs, Plan, Scenario, SinkFault, Timed, WebhookFault,
 };
@@ -35,6 +36,13 @@ pub(super) fn generate(seed: u64) -> Scenario {
     }
     // Chances of its own: so the other incidents of a seed stay what they are.
     lost_state(lasts, &mut dice.roll("state", &[]), &mut incidents);
+    let mut knobs = knobs;
+    routes(
+        &mut knobs,
+        lasts,
+        &mut dice.roll("routes", &[]),
+        &mut incidents,
+    );
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -80,6 +88,7 @@ fn knobs(random: &mut SmallRng) -> Knobs {
         batches: (0..sinks)
             .map(|_| pick(random, &[1, 1, 5, 100], 1))
             .collect(),
+        routes: vec![SimulatedRoute::EVERYTHING; sinks],
         list_window: pick(random, &[DAY, DAY, seconds(30)], DAY),
         numbered: pick(random, &[1.0, 1.0, 1.0, 0.5, 0.0], 1.0),
         latency: Duration::from_millis(pick(random, &[20, 200, 900], 200)),
@@ -183,6 +192,46 @@ fn lost_state(lasts: Duration, random: &mut SmallRng, incidents: &mut Vec<(Durat
         let down = Duration::from_millis(pick(random, &[1_000, 5_000, 30_000], 1_000));
         let restored = random.random_bool(0.6);
         incidents.push((at, Incident::LoseState { down, restored }));
+    }
+}
+
+/// In a quarter of all runs receivers are for some sites and programs only, and for
+/// others after a restart. Not where the state is lost: nobody can know then which
+/// route a receiver was told by.
+fn routes(
+    knobs: &mut Knobs,
+    lasts: Duration,
+    random: &mut SmallRng,
+    incidents: &mut Vec<(Duration, Incident)>,
+) {
+    let loses = |(_, what): &(Duration, Incident)| matches!(what, Incident::LoseState { .. });
+    if !random.random_bool(0.25) || incidents.iter().any(loses) {
+        return;
+    }
+    let route = |random: &mut SmallRng| SimulatedRoute {
+        sites: pick(
+            random,
+            &[u8::MAX, u8::MAX, 0b0001, 0b0110, 0b1101, 0],
+            u8::MAX,
+        ),
+        program: pick(random, &[None, None, Some(0), Some(1)], None),
+    };
+    for one in &mut knobs.routes {
+        *one = route(random);
+    }
+    for _ in 0..random.random_range(0..=4) {
+        let at = lasts.mul_f64(random.random::<f64>());
+        let sink = random.random_range(0..knobs.routes.len());
+        let route = route(random);
+        incidents.push((at, Incident::Reroute { sink, route }));
+        let down = Duration::from_millis(pick(random, &[0, 200, 5_000], 200));
+        let what = if random.random_bool(0.3) {
+            Incident::Crash { down }
+        } else {
+            let without = None;
+            Incident::Restart { down, without }
+        };
+        incidents.push((at + Duration::from_millis(1), what));
     }
 }
 

@@ -22,6 +22,7 @@ mod generate;
 mod oracle;
 mod receivers;
 mod report;
+mod routes;
 mod run;
 mod scenario;
 mod shrink;

@@ -10,6 +10,7 @@ use rand::RngExt;
 
 use super::dice::Dice;
 use super::faults::Faults;
+use super::routes::SimulatedRoute;
 use super::scenario::SinkFault;
 use dispatchd::delivery::{Attempt, Sink};
 use dispatchd::model::Event;
@@ -22,6 +23,12 @@ const HANGS: Duration = Duration::from_secs(15);
 pub(super) struct Receiver {
     pub stub: Stub,
     pub faults: Faults<SinkFault>,
+    /// What it is for, as the daemon that runs knows.
+    pub route: SimulatedRoute,
+    /// What the next one will know.
+    pub next_route: SimulatedRoute,
+    /// Whether it ever was for less than everything.
+    pub was_routed: bool,
     /// What it last obeyed, by site.
     beliefs: BTreeMap<Arc<str>, Event>,
     attempts: u64,
@@ -40,16 +47,25 @@ pub(super) struct Handling {
 
 impl Receiver {
     /// The receiver with this number.
-    pub fn new(sink: usize, batch: usize) -> Self {
+    pub fn new(sink: usize, batch: usize, route: SimulatedRoute) -> Self {
         Self {
             stub: Stub {
                 name: format!("sink{sink}"),
                 batch,
             },
             faults: Faults::default(),
+            route,
+            next_route: route,
+            was_routed: false,
             beliefs: BTreeMap::new(),
             attempts: 0,
         }
+    }
+
+    /// A daemon starts: it knows the newest route.
+    pub fn take_route(&mut self) {
+        self.route = self.next_route;
+        self.was_routed |= self.route != SimulatedRoute::EVERYTHING;
     }
 
     /// Decides what becomes of an attempt that starts now.

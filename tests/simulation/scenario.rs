@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::routes::SimulatedRoute;
 use dispatchd::sync::Settings;
 
 /// One run, before it is run. All else follows from it and the seed.
@@ -28,6 +29,8 @@ pub(super) struct Knobs {
     pub settings: Settings,
     /// The most events that each receiver takes at once.
     pub batches: Vec<usize>,
+    /// What each receiver is for at first.
+    pub routes: Vec<SimulatedRoute>,
     /// How long the list shows what is over.
     pub list_window: Duration,
     /// The share of versions that carry a modification number.
@@ -95,6 +98,8 @@ pub(super) enum Incident {
         down: Duration,
         without: Option<usize>,
     },
+    /// From the next start on a receiver is for something else.
+    Reroute { sink: usize, route: SimulatedRoute },
     /// Somebody copies the state.
     BackUp,
     /// The daemon dies, and its state is gone, or replaced by the last copy.
@@ -277,6 +282,7 @@ impl Incident {
             Self::CrashStorm { .. } => "crashes at every write",
             Self::Restart { without: None, .. } => "restart",
             Self::Restart { .. } => "restart without a sink",
+            Self::Reroute { .. } => "other route",
             Self::BackUp => "state backed up",
             Self::LoseState { restored: true, .. } => "state restored from a backup",
             Self::LoseState { .. } => "state lost",

@@ -9,6 +9,7 @@ use rand::RngExt;
 use serde_json::json;
 
 use super::dice::Dice;
+use super::routes::program_of;
 use super::scenario::{Edit, Plan};
 use dispatchd::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
 
@@ -61,7 +62,10 @@ impl Upstream {
                 .map(|length| start_time + TimeDelta::seconds(length)),
             creation_time: None,
             modification_number: luck.numbered("first").then_some(0),
-            program: Program::default(),
+            program: Program {
+                name: Some(format!("P{}", program_of(id.as_str()))),
+                ..Program::default()
+            },
             sites: sites(plan.sites, luck),
             metadata: json!({}),
         };

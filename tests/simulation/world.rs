@@ -109,7 +109,7 @@ impl World {
     /// The world of `scenario`, with a daemon that has `defect`.
     pub fn new(scenario: &Scenario, defect: Option<Defect>, told: bool) -> Self {
         let knobs = &scenario.knobs;
-        let receivers = (0..).zip(&knobs.batches);
+        let receivers = (0..).zip(&knobs.batches).zip(&knobs.routes);
         let begin = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
         let mut world = Self {
             dice: Dice::new(scenario.seed),
@@ -126,7 +126,7 @@ impl World {
             storm_until: Duration::ZERO,
             crash_at_commit: Vec::new(),
             receivers: receivers
-                .map(|(sink, batch)| Receiver::new(sink, *batch))
+                .map(|((sink, batch), route)| Receiver::new(sink, *batch, *route))
                 .collect(),
             store: MemoryStore::new("simulated", begin),
             backup: None,

@@ -32,9 +32,9 @@ impl Outbox {
         now: Now,
     ) -> Self {
         let text: Arc<str> = route.text().into();
-        let state = state.unwrap_or_else(|| SinkState {
+        let is_known = state.is_some();
+        let state = state.unwrap_or(SinkState {
             done: head,
-            route: Some(Arc::clone(&text)),
             ..SinkState::default()
         });
         let before = state.route.clone();
@@ -47,6 +47,7 @@ impl Outbox {
         let mut outbox = Self {
             name: sink.name().into(),
             route: route.clone(),
+            is_rerouted: is_known && before != text,
             new_route: (before != text).then_some(text),
             rerouted: Vec::new(),
             queues: state.attempted.iter().map(queue).collect(),
@@ -99,7 +100,10 @@ impl Outbox {
         let queue = self.queues.get(&event.subject_key());
         let attempted = queue.and_then(SubjectQueue::attempted);
         let lost = is_release(&event) && !is_release(announced.event);
-        let gained = !is_release(&event) && attempted.is_none() && self.new_route.is_some();
+        let curtailed = attempted.is_some_and(|attempted| attempted.curtailed);
+        // A release may have gone out by this very event.
+        let released = attempted.is_some_and(|attempted| attempted.position == event.position);
+        let gained = !is_release(&event) && !curtailed && (self.is_rerouted || released);
         if (lost && attempted.is_some()) || gained {
             self.rerouted.extend(SiteId::new(&event.subject));
             return;

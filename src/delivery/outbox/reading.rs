@@ -110,7 +110,7 @@ impl Outbox {
             return true;
         }
         let Share::Goes(event) = announced.share(&self.route) else {
-            self.progress.pass(position, position);
+            self.progress.complete(position);
             self.window.beyond = self.window.beyond.saturating_sub(1);
             return true;
         };
@@ -155,7 +155,8 @@ impl Outbox {
             return Advance::Passed;
         }
         let Share::Goes(event) = share else {
-            self.progress.pass(position, position);
+            // Written down, so that another route of the next start brings nothing old.
+            self.progress.complete(position);
             return Advance::Elsewhere;
         };
         let key = event.subject_key();

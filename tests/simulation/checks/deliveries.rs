@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Durable;
 use crate::receivers::Receiver;
+use crate::routes::SimulatedRoute;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Sink, Start};
@@ -117,7 +118,7 @@ impl Deliveries {
             must(!busy, now, "one attempt a subject at a time", || {
                 format!("sink{sink}, {key}")
             })?;
-            queues.is_the_same(sink, event, durable, now)?;
+            queues.is_the_same(sink, receiver.route, event, durable, now)?;
             let sent = queues.sent.entry(key).or_default();
             *sent = event.position.max(*sent);
             if event.family() == "site" {
@@ -230,7 +231,10 @@ impl Deliveries {
     ) -> Checked {
         for (sink, (queues, receiver)) in self.sinks.iter().zip(receivers).enumerate() {
             for key in durable.queues.keys() {
-                if key.starts_with("site/") || durable.lost.contains(&(sink, Arc::clone(key))) {
+                if key.starts_with("site/")
+                    || receiver.was_routed
+                    || durable.lost.contains(&(sink, Arc::clone(key)))
+                {
                     continue;
                 }
                 let arrived = queues.arrived.get(key);
@@ -252,7 +256,8 @@ impl Deliveries {
                 }) {
                     continue;
                 }
-                let normal = durable.newest_of_site(site).is_some_and(is_release);
+                let newest = durable.newest_of_site(site);
+                let normal = newest.is_some_and(|newest| !receiver.route.curtails(newest));
                 must(
                     !(normal && tried.owes_release) && receiver.curtails(site) != normal,
                     now,
@@ -270,6 +275,7 @@ impl SubjectQueues {
     fn is_the_same(
         &mut self,
         sink: usize,
+        route: SimulatedRoute,
         event: &Event,
         durable: &Durable,
         now: Duration,
@@ -280,7 +286,8 @@ impl SubjectQueues {
             .is_some_and(|committed| {
                 committed.id == event.id
                     && committed.subject == event.subject
-                    && committed.data.get() == event.data.get()
+                    && (committed.data.get() == event.data.get()
+                        || is_share(route, committed, event))
                     && (event.family() == "site" || committed.event_type == event.event_type)
             });
         must(same, now, "only what is committed is delivered", || {
@@ -311,9 +318,9 @@ impl SubjectQueues {
             newest.is_some_and(|newest| {
                 // A release that is owed may go out as it was first told: a newer
                 // release need not be sent.
-                let owed = event.unconditional && is_release(newest);
+                let owed = event.unconditional && !receiver.route.curtails(newest);
                 (newest.position == event.position || owed)
-                    && is_release(newest) == is_release(event)
+                    && receiver.route.curtails(newest) != is_release(event)
             }),
             now,
             "a site is told what must be now",
@@ -355,6 +362,16 @@ impl SubjectQueues {
         };
         self.attempted.insert(Arc::clone(site), tried);
         Ok(())
+    }
+}
+
+/// Whether `sent` is what a receiver with this route gets of `committed`: of a dispatch
+/// its own sites, of a site that it is for no longer a release.
+fn is_share(route: SimulatedRoute, committed: &Event, sent: &Event) -> bool {
+    match sent.family() {
+        "dispatch" => route.is_for(&sent.subject) && route.shows(committed, sent),
+        "site" => is_release(sent) && !route.curtails(committed),
+        _ => false,
     }
 }
 

@@ -21,6 +21,7 @@ use self::promises::Promises;
 use self::promptness::Promptness;
 use self::requests::Requests;
 use super::receivers::Receiver;
+use super::routes::SimulatedRoute;
 use super::scenario::Knobs;
 use super::upstream::Moment;
 use super::violation::{Checked, must};
@@ -78,8 +79,8 @@ impl Checks {
     }
 
     /// A daemon starts, perhaps without one of its sinks.
-    pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
-        self.promptness.booted(absent, now);
+    pub fn booted(&mut self, absent: Option<usize>, routes: Vec<SimulatedRoute>, now: Duration) {
+        self.promptness.booted(absent, routes, now);
         self.answers = Answers::default();
         self.durable.booted();
         self.requests.booted(now);
@@ -169,7 +170,9 @@ impl Checks {
         event: &Event,
         now: Duration,
     ) -> Checked {
-        self.deliveries.in_order(sink, event, &self.durable, now)?;
+        if !receiver.was_routed {
+            self.deliveries.in_order(sink, event, &self.durable, now)?;
+        }
         self.deliveries.arrives(sink, receiver, event, now)
     }
 

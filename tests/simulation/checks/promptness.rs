@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Durable, StepEnd};
+use crate::routes::SimulatedRoute;
 use crate::scenario::Knobs;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Start};
@@ -37,6 +38,9 @@ struct Sink {
     /// When a subject must be attempted at the latest.
     due: BTreeMap<Arc<str>, Duration>,
     under_way: BTreeMap<u64, Vec<Event>>,
+    route: Option<SimulatedRoute>,
+    /// Whether it ever had one.
+    was_routed: bool,
     /// Subjects whose last attempt failed, and when.
     failing: BTreeMap<Arc<str>, Duration>,
     /// Subjects of which an attempt failed, in any life.
@@ -71,8 +75,12 @@ impl Promptness {
 
     /// A daemon starts, perhaps without one of its sinks. What is pending already it
     /// finds by and by.
-    pub fn booted(&mut self, absent: Option<usize>, now: Duration) {
+    pub fn booted(&mut self, absent: Option<usize>, routes: Vec<SimulatedRoute>, now: Duration) {
         self.absent = absent;
+        for (sink, route) in self.sinks.iter_mut().zip(routes) {
+            sink.route = Some(route).filter(|route| *route != SimulatedRoute::EVERYTHING);
+            sink.was_routed |= sink.route.is_some();
+        }
         self.gone();
         if std::mem::take(&mut self.clock_set_back) {
             // How long ago an attempt failed cannot be told any more.
@@ -239,6 +247,10 @@ impl Sink {
 
     /// The position of the next event of a subject that is no site.
     fn next(&self, subject: &Arc<str>, durable: &Durable) -> Option<u64> {
+        if self.was_routed {
+            // Which of them go there depends on the sites of each.
+            return None;
+        }
         let acknowledged = self.acknowledged.get(subject);
         let positions = durable.owed(&self.name, subject);
         let mut pending = positions.iter().filter(|position| {
@@ -250,8 +262,12 @@ impl Sink {
     /// A site's newest command may go.
     fn command(&mut self, newest: &Event, now: Duration) {
         let subject = newest.subject_key();
-        let release = &*newest.event_type == "site.release";
-        if release && !newest.unconditional && !self.owed.contains(&subject) {
+        let curtails = match self.route {
+            Some(route) => route.curtails(newest),
+            None => &*newest.event_type != "site.release",
+        };
+        let named = self.route.is_none_or(|route| route.names(&newest.subject));
+        if !curtails && !(newest.unconditional && named) && !self.owed.contains(&subject) {
             self.due.remove(&subject);
             return;
         }

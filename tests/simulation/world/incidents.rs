@@ -111,6 +111,11 @@ impl World {
                     self.restart(down);
                 }
             }
+            Incident::Reroute { sink, route } => {
+                if let Some(receiver) = self.receivers.get_mut(sink) {
+                    receiver.next_route = route;
+                }
+            }
             Incident::BackUp => {
                 self.backup = Some((self.store.snapshot(), self.checks.durable.clone()));
             }

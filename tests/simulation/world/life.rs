@@ -7,6 +7,7 @@ use crate::checks::{Durable, StepEnd};
 use crate::daemon::Daemon;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::Sink;
+use dispatchd::model::Route;
 use dispatchd::store::MemoryStore;
 
 /// Most steps without any input in one simulated second. More is a spin.
@@ -24,12 +25,18 @@ impl World {
             return Ok(());
         }
         self.store = self.store.reopened(self.wall());
-        let sinks: Vec<(usize, &dyn Sink)> = self
+        for receiver in &mut self.receivers {
+            receiver.take_route();
+        }
+        let sinks: Vec<(usize, &dyn Sink, Route)> = self
             .receivers
             .iter()
             .enumerate()
             .filter(|(sink, _)| Some(*sink) != self.absent)
-            .map(|(sink, receiver)| (sink, &receiver.stub as &dyn Sink))
+            .map(|(sink, receiver)| {
+                let route = receiver.route.route();
+                (sink, &receiver.stub as &dyn Sink, route)
+            })
             .collect();
         let settings = self.tamperer.settings(&self.scenario.knobs.settings);
         let booted = Daemon::boot(
@@ -44,7 +51,8 @@ impl World {
             Ok(daemon) => {
                 self.trace
                     .line(self.now, || format!("  term {} starts", daemon.term));
-                self.checks.booted(self.absent, self.now);
+                let routes = self.receivers.iter().map(|receiver| receiver.route);
+                self.checks.booted(self.absent, routes.collect(), self.now);
                 self.daemon = Some(daemon);
                 Ok(())
             }

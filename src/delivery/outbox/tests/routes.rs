@@ -216,6 +216,29 @@ fn a_site_that_a_sink_lost_is_released_there_however_often_it_is_restarted_befor
 }
 
 #[test]
+fn a_site_that_comes_back_while_its_release_is_pending_is_curtailed_by_an_event_of_its_own() {
+    let mut world = with(Route::default());
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.commit();
+    world.route = route(&["b"], &[], &[]);
+    world.restart();
+    world.announces(site(2, ADJUST, "a", &[("d1", "X")]));
+    world.sends_one("site.release a 2", &failed());
+    world.commit();
+    world.route = Route::default();
+    world.restart();
+    let told_again = world.outbox.take_rerouted();
+    assert_eq!(
+        told_again.iter().map(SiteId::as_str).collect::<Vec<_>>(),
+        ["a"]
+    );
+    world.announces(site(3, ADJUST, "a", &[("d1", "X")]));
+    world.wait();
+    world.sends_one("site.curtail a 3", &Attempt::Delivered);
+}
+
+#[test]
 fn a_site_that_is_normal_when_the_route_changes_is_told_nothing_new() {
     let mut world = with(route(&["a"], &[], &[]));
     world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
