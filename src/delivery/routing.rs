@@ -131,7 +131,9 @@ impl<'e> Announced<'e> {
     }
 
     /// A dispatch goes to a sink if one of its sites does, and shows none but these:
-    /// what one customer's sink gets never names another's site.
+    /// what one customer's sink gets never names another's site. A sink whose route
+    /// names sites gets no unknown field of the dispatch itself, as it may name others,
+    /// and no event about a change in nothing else.
     fn share_of_dispatch(&self, dispatch: &DispatchSubject<'e>, route: &Route) -> Share<'e> {
         if !route.names_sites() {
             return Share::Goes(Cow::Borrowed(self.event));
@@ -143,12 +145,22 @@ impl<'e> Announced<'e> {
         if taken.is_empty() {
             return Share::Nothing;
         }
-        if taken.len() == dispatch.sites.len() {
+        let mut fields: Fields<'_> = dispatch.fields.clone();
+        // What we do not know of the dispatch itself may name any site.
+        let had_extra = fields.remove("extra").is_some();
+        let changed = fields.get("changed").and_then(|raw| known_fields(raw));
+        if changed.as_ref().is_some_and(|changed| changed.is_nothing) {
+            return Share::Nothing;
+        }
+        if taken.len() == dispatch.sites.len() && !had_extra && changed.is_none() {
             return Share::Goes(Cow::Borrowed(self.event));
         }
-        let own = raw(&taken).and_then(|sites| {
-            let mut fields = dispatch.fields.clone();
-            fields.insert("sites", &sites);
+        if let Some(changed) = &changed {
+            fields.insert("changed", &changed.names);
+        }
+        let sites = raw(&taken);
+        let own = sites.as_ref().and_then(|sites| {
+            fields.insert("sites", sites);
             raw(&fields)
         });
         own.map_or(Share::Nothing, |data| {
@@ -193,8 +205,31 @@ impl<'e> Announced<'e> {
         fields.insert("commitment_kw", &null);
         fields.insert("dispatches", &none);
         fields.remove("programs");
+        fields.remove("extra");
         raw(&fields)
     }
+}
+
+/// The changed fields of an event without those that we do not know.
+struct KnownFields {
+    names: Box<RawValue>,
+    /// There is none.
+    is_nothing: bool,
+}
+
+/// The names in `changed` without those of unknown fields. `None` if it has none of
+/// them.
+fn known_fields(changed: &RawValue) -> Option<KnownFields> {
+    let names: Vec<String> = serde_json::from_str(changed.get()).ok()?;
+    let known: Vec<&String> = names
+        .iter()
+        .filter(|name| !name.starts_with("extra."))
+        .collect();
+    (known.len() < names.len()).then_some(())?;
+    Some(KnownFields {
+        names: raw(&known)?,
+        is_nothing: known.is_empty(),
+    })
 }
 
 pub(super) fn is_release(event: &Event) -> bool {

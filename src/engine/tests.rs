@@ -46,12 +46,14 @@ fn dispatch(start: i64, end: Option<i64>) -> Dispatch {
         modification_number: None,
         program: Program::default(),
         sites: vec![Arc::new(Site {
+            extra: Default::default(),
             id: SiteId::new("s1").unwrap(),
             name: "Plant".into(),
             customer_location_id: "1".into(),
             commitment: Some(Kilowatts(12.0)),
         })],
         metadata: serde_json::json!({}),
+        extra: Default::default(),
     }
 }
 
@@ -340,7 +342,10 @@ fn differences_name_every_field() {
         },
         sites: vec![],
         metadata: serde_json::json!(1),
+        extra: serde_json::from_str(r#"{"new": 1}"#).unwrap(),
         ..dispatch(1, Some(2))
     };
-    assert_eq!(Field::differences(&before, &after).len(), 9);
+    let differences = Field::differences(&before, &after);
+    assert_eq!(differences.len(), 10);
+    assert_eq!(differences[9].name(), "extra.new");
 }

@@ -1,15 +1,15 @@
 //! A change of a dispatch.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Dispatch, DispatchId, Entry, Source};
+use super::{Dispatch, DispatchId, Entry, Extra, Source};
 
 /// A field of a schedule entry that an update can change. Named as in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is the field of the same name")]
 pub enum Field {
     Phase,
@@ -22,12 +22,14 @@ pub enum Field {
     Program,
     Sites,
     Metadata,
+    /// A field of the dispatch itself that we do not know. One of a site is `Sites`.
+    Extra(Arc<str>),
 }
 
 impl Field {
     /// The name used in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Phase => "phase",
             Self::Authorized => "authorized",
             Self::Test => "test",
@@ -38,7 +40,8 @@ impl Field {
             Self::Program => "program",
             Self::Sites => "sites",
             Self::Metadata => "metadata",
-        }
+            Self::Extra(name) => return format!("extra.{name}").into(),
+        })
     }
 
     /// The fields in which two states of one dispatch differ.
@@ -60,10 +63,18 @@ impl Field {
             (Self::Sites, before.sites != after.sites),
             (Self::Metadata, before.metadata != after.metadata),
         ];
+        let extra = Extra::differences(&before.extra, &after.extra);
         differs
             .into_iter()
             .filter_map(|(field, differs)| differs.then_some(field))
+            .chain(extra.into_iter().map(Self::Extra))
             .collect()
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
     }
 }
 

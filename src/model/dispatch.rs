@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{DispatchId, SiteId, time};
+use super::{DispatchId, Extra, SiteId, time};
 
 /// Power, in kW. Written without a fraction where it is whole, as the
 /// upstream does.
@@ -59,6 +59,9 @@ pub struct Dispatch {
     pub sites: Vec<Arc<Site>>,
     /// Free-form extras. An empty object when there are none.
     pub metadata: Value,
+    /// Fields that we do not know.
+    #[serde(default, skip_serializing_if = "Extra::is_empty")]
+    pub extra: Extra,
 }
 
 /// The program that a dispatch belongs to. Nothing is decided by it.
@@ -87,6 +90,9 @@ pub struct Site {
     pub customer_location_id: String,
     /// What it has promised to curtail, in kW, when known.
     pub commitment: Option<Kilowatts>,
+    /// Fields that we do not know.
+    #[serde(default, skip_serializing_if = "Extra::is_empty")]
+    pub extra: Extra,
 }
 
 #[cfg(test)]

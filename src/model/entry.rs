@@ -142,6 +142,9 @@ impl Entry {
         map.serialize_entry("program", &dispatch.program)?;
         map.serialize_entry("sites", &dispatch.sites)?;
         map.serialize_entry("metadata", &dispatch.metadata)?;
+        if !dispatch.extra.is_empty() {
+            map.serialize_entry("extra", &dispatch.extra)?;
+        }
         map.serialize_entry("first_seen", &Written(self.first_seen))?;
         map.serialize_entry("last_changed", &Written(self.last_changed))?;
         map.serialize_entry("last_confirmed", &Written(self.last_confirmed))?;

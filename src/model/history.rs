@@ -1,12 +1,12 @@
 //! The history of a dispatch, as it is kept and shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
-use super::{Change, ChangeKind, Dispatch, Phase, Source, time};
+use super::{Change, ChangeKind, Dispatch, Field, Json, Phase, Source, time};
 
 /// One line of a dispatch's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,10 +25,19 @@ pub struct HistoryItem {
     /// The phase that it left the dispatch in.
     pub phase: Phase,
     /// The fields that changed, each with `from` and `to`.
-    pub changed: Map<String, Value>,
+    pub changed: BTreeMap<String, FromTo>,
     /// The event that an operator gave up, if the line tells of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<SkippedEvent>,
+}
+
+/// What a field was and what it is, each exactly as it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FromTo {
+    /// What it was. `null` if it was not there.
+    pub from: Json,
+    /// What it is. `null` if it is not there.
+    pub to: Json,
 }
 
 /// The type of a line that tells of an event that an operator gave up. No event
@@ -61,7 +70,7 @@ impl HistoryItem {
             event_type: SKIPPED.to_owned(),
             source: Source::Operator,
             phase,
-            changed: Map::new(),
+            changed: BTreeMap::new(),
             skipped: Some(event),
         }
     }
@@ -73,7 +82,7 @@ impl From<&Change> for HistoryItem {
             (ChangeKind::Updated { .. } | ChangeKind::Cancelled(_), Some(before)) => {
                 differences(before, &change.entry.dispatch)
             }
-            _ => Map::new(),
+            _ => BTreeMap::new(),
         };
         Self {
             revision: change.revision,
@@ -88,16 +97,27 @@ impl From<&Change> for HistoryItem {
 }
 
 /// The fields in which two states differ, by their names in JSON.
-fn differences(before: &Dispatch, after: &Dispatch) -> Map<String, Value> {
-    let (Ok(Value::Object(mut from)), Ok(Value::Object(to))) =
-        (serde_json::to_value(before), serde_json::to_value(after))
-    else {
-        return Map::new();
+fn differences(before: &Dispatch, after: &Dispatch) -> BTreeMap<String, FromTo> {
+    let (Ok(mut from), Ok(mut to)) = (fields(before), fields(after)) else {
+        return BTreeMap::new();
     };
-    to.into_iter()
-        .filter_map(|(field, to)| {
-            let from = from.remove(&field).unwrap_or(Value::Null);
-            (from != to).then(|| (field, json!({"from": from, "to": to})))
-        })
-        .collect()
+    let mut take = |field: &Field| {
+        let name = field.name().into_owned();
+        let (from, to) = match field {
+            Field::Extra(unknown) => (
+                before.extra.get(unknown).cloned(),
+                after.extra.get(unknown).cloned(),
+            ),
+            _ => (from.remove(&name), to.remove(&name)),
+        };
+        let from = from.unwrap_or_else(Json::null);
+        let to = to.unwrap_or_else(Json::null);
+        (name, FromTo { from, to })
+    };
+    let changed = Field::differences(before, after);
+    changed.iter().map(&mut take).collect()
+}
+
+fn fields(dispatch: &Dispatch) -> Result<BTreeMap<String, Json>, serde_json::Error> {
+    serde_json::from_str(&serde_json::to_string(dispatch)?)
 }

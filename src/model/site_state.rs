@@ -1,11 +1,12 @@
 //! The state of a site: what it must do now.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{DispatchId, Kilowatts, ProgramName, SiteId, time};
+use super::{DispatchId, Extra, Kilowatts, ProgramName, SiteId, time};
 
 /// Whether a site must curtail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +66,10 @@ pub struct SiteState {
     /// before programs were kept with sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<Arc<ProgramName>>,
+    /// The fields of the site that we do not know, of each dispatch that holds it and
+    /// has any. Those of a dispatch itself are not here: they may name other sites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Arc<BTreeMap<DispatchId, Extra>>>,
     /// The next one that will, and does not hold it yet.
     pub next: Option<NextDispatch>,
 }
@@ -82,6 +87,7 @@ impl SiteState {
             commitment_kw: None,
             dispatches: Vec::new(),
             programs: Vec::new(),
+            extra: None,
             next: None,
         }
     }

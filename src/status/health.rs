@@ -66,6 +66,7 @@ impl<C: Clock + Clone> Status<C> {
                 "unreadable_sites": health.unreadable.sites,
                 "unreadable_amounts": health.unreadable.amounts,
                 "unreadable_details": health.unreadable.details,
+                "extra_dropped": health.unreadable.extras,
                 "unreadable": unreadable(&health.unreadable_now),
                 "rewinds": health.rewinds,
                 "slowdown": health.slowed_down.as_ref().map(slowdown),
@@ -183,6 +184,7 @@ fn unreadable(problems: &Problems) -> Value {
         "sites": counts.sites,
         "amounts": counts.amounts,
         "details": counts.details,
+        "extras": counts.extras,
         "parts": parts.collect::<Vec<Value>>(),
     })
 }

@@ -26,12 +26,14 @@ pub(crate) fn entry(id: &str) -> Entry {
             modification_number: Some(3),
             program: Program::default(),
             sites: vec![Arc::new(Site {
+                extra: Default::default(),
                 id: SiteId::new("s").unwrap(),
                 name: "Übung".into(),
                 customer_location_id: String::new(),
                 commitment: Some(Kilowatts(12.5)),
             })],
             metadata: serde_json::json!({"a": [1, null]}),
+            extra: Default::default(),
         }),
         phase: Phase::Scheduled,
         cancel_reason: None,
@@ -69,7 +71,7 @@ fn item(revision: u64) -> HistoryItem {
         event_type: "dispatch.created".into(),
         source: Source::Poll,
         phase: Phase::Scheduled,
-        changed: serde_json::Map::new(),
+        changed: Default::default(),
         skipped: None,
     }
 }

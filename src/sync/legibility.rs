@@ -84,7 +84,7 @@ impl Said {
         self.since.get_or_insert(at);
         tracing::warn!(
             count = problems.counts().total(),
-            "parts of the API's answer could not be read; an amount is unknown now, all else stays as it was: {problems}"
+            "parts of the API's answer could not be read; an amount is unknown now, too many unknown fields are dropped, all else stays as it was: {problems}"
         );
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn changes(changes: &[Change]) {
         let what = change.kind.event_type().trim_start_matches("dispatch.");
         let fields = match &change.kind {
             ChangeKind::Updated { changed } => {
-                let names: Vec<&str> = changed.iter().map(|field| field.name()).collect();
+                let names: Vec<_> = changed.iter().map(|field| field.name()).collect();
                 format!(" ({})", names.join(", "))
             }
             ChangeKind::Cancelled(reason) => format!(" ({})", reason.name()),

@@ -57,12 +57,14 @@ fn dispatch(text: &str, start: i64) -> Dispatch {
         program: Program::default(),
         sites: Vec::new(),
         metadata: serde_json::json!({}),
+        extra: Default::default(),
     }
 }
 
 /// A dispatch of one site.
 fn with_site(dispatch: Dispatch) -> Dispatch {
     let site = Site {
+        extra: Default::default(),
         id: SiteId::new("s").unwrap(),
         name: String::new(),
         customer_location_id: String::new(),

@@ -24,6 +24,9 @@ pub enum Part {
     Amount,
     /// Anything else: a name, a program, metadata. It stays as it was.
     Detail,
+    /// Fields that we do not know, of a dispatch that has more of them than are kept:
+    /// none of them is kept.
+    Extra,
 }
 
 impl Part {
@@ -34,6 +37,7 @@ impl Part {
             Self::Site => "site",
             Self::Amount => "amount",
             Self::Detail => "detail",
+            Self::Extra => "extra",
         }
     }
 }
@@ -69,12 +73,14 @@ pub struct Unreadable {
     pub amounts: u64,
     /// Anything else.
     pub details: u64,
+    /// Dispatches with more unknown fields than are kept.
+    pub extras: u64,
 }
 
 impl Unreadable {
     /// All of them together.
     pub fn total(&self) -> u64 {
-        self.dispatches + self.sites + self.amounts + self.details
+        self.dispatches + self.sites + self.amounts + self.details + self.extras
     }
 
     /// Counts those of `other` as well.
@@ -83,6 +89,7 @@ impl Unreadable {
         self.sites += other.sites;
         self.amounts += other.amounts;
         self.details += other.details;
+        self.extras += other.extras;
     }
 
     fn count(&mut self, part: Part) {
@@ -91,6 +98,7 @@ impl Unreadable {
             Part::Site => &mut self.sites,
             Part::Amount => &mut self.amounts,
             Part::Detail => &mut self.details,
+            Part::Extra => &mut self.extras,
         } += 1;
     }
 }

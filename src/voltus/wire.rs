@@ -5,6 +5,7 @@
 //! far as it can be: what cannot be read is reported, and the engine decides what
 //! that means (rule R11).
 
+mod extra;
 mod list;
 mod site;
 
@@ -16,10 +17,11 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::extra::{bounded, read_with_extra};
 use self::list::Wrapped;
 use self::site::{Sites, read_sites};
 use super::{ApiError, Part, Problems};
-use crate::model::{Dispatch, DispatchId, List, Program, Reading, Site, UnreadParts};
+use crate::model::{Dispatch, DispatchId, Extra, List, Program, Reading, Site, UnreadParts};
 
 pub use self::list::ListReader;
 
@@ -159,16 +161,16 @@ fn read_dispatch(
     sites: &mut Sites,
     problems: &mut Problems,
 ) -> Result<Reading, String> {
-    match read_object::<Wire<Listed>>(json) {
-        Ok(wire) => {
+    match read_with_extra::<Wire<Listed>>(json) {
+        Ok((wire, extra)) => {
             let number = read_number(wire.modification_number.as_ref())?;
             let mut unread = UnreadParts::default();
             let read = read_sites(&wire.sites, sites, &wire.id, &mut unread, problems);
-            Ok(whole(&wire, number, read, unread, problems))
+            Ok(whole(&wire, number, read, extra, unread, problems))
         }
         Err(error) => {
-            let wire: Wire<Option<Unlisted>> =
-                read_object(json).map_err(|error| culprit(json, &error))?;
+            let (wire, extra) = read_with_extra::<Wire<Option<Unlisted>>>(json)
+                .map_err(|error| culprit(json, &error))?;
             let number = read_number(wire.modification_number.as_ref())?;
             problems.push(Some(&wire.id), Part::Site, || {
                 format!("its sites: {}", without_place(&error))
@@ -177,7 +179,7 @@ fn read_dispatch(
                 sites: true,
                 ..UnreadParts::default()
             };
-            Ok(whole(&wire, number, Vec::new(), unread, problems))
+            Ok(whole(&wire, number, Vec::new(), extra, unread, problems))
         }
     }
 }
@@ -186,10 +188,14 @@ fn read_dispatch(
 fn whole<S>(
     wire: &Wire<'_, S>,
     modification_number: Option<i64>,
-    sites: Vec<Arc<Site>>,
+    mut sites: Vec<Arc<Site>>,
+    mut extra: Extra,
     mut unread: UnreadParts,
     problems: &mut Problems,
 ) -> Reading {
+    if let Err(reason) = bounded(&mut extra, &mut sites) {
+        problems.push(Some(&wire.id), Part::Extra, || reason);
+    }
     let mut detail = |field: &str, reason: String| {
         problems.push(Some(&wire.id), Part::Detail, || {
             format!("{field}: {reason}")
@@ -228,6 +234,7 @@ fn whole<S>(
         program: program.unwrap_or_default(),
         sites,
         metadata: metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+        extra,
     });
     if unread.any() {
         Reading::InPart { dispatch, unread }

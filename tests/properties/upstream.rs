@@ -131,12 +131,14 @@ fn fresh(id: &DispatchId, start: i64, length: Option<i64>, authorized: bool) -> 
         program: Program::default(),
         sites: sites(1),
         metadata: json!({}),
+        extra: Default::default(),
     }
 }
 
 fn sites(count: u8) -> Vec<Arc<Site>> {
     (0..count)
         .map(|number| Site {
+            extra: Default::default(),
             id: SiteId::new(&format!("s{number}")).unwrap(),
             name: String::new(),
             customer_location_id: String::new(),

@@ -68,6 +68,7 @@ impl Upstream {
             },
             sites: sites(plan.sites, luck),
             metadata: json!({}),
+            extra: Default::default(),
         };
         self.put(id, now, Some(Arc::new(dispatch)));
         true
@@ -197,6 +198,7 @@ fn sites(mask: u8, luck: Luck) -> Vec<Arc<Site>> {
                 .dice
                 .roll("commitment", &[luck.number, u64::from(site)]);
             Some(Site {
+                extra: Default::default(),
                 id: site_id(site)?,
                 name: format!("Site {site}"),
                 customer_location_id: String::new(),

@@ -1,12 +1,13 @@
 //! Computes the state of a site from the claims on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::claim::{Hold, Link};
 use crate::engine::Rules;
-use crate::model::{DispatchId, Kilowatts, NextDispatch, ProgramName, SiteMode, SiteState};
+use crate::model::{DispatchId, Extra, Kilowatts, NextDispatch, ProgramName, SiteMode, SiteState};
 
 /// The state of a site that stood as `before`, under these claims.
 ///
@@ -39,6 +40,7 @@ pub(super) fn judge(
         commitment_kw: commitment(links),
         dispatches,
         programs: programs(links),
+        extra: extra(links),
         next: next(links),
     }
 }
@@ -63,6 +65,16 @@ fn programs(links: &[Link]) -> Vec<Arc<ProgramName>> {
     programs.sort_unstable();
     programs.dedup();
     programs
+}
+
+/// What those that hold it say of it that we do not know.
+fn extra(links: &[Link]) -> Option<Arc<BTreeMap<DispatchId, Extra>>> {
+    let extras: BTreeMap<DispatchId, Extra> = with(links, Hold::Begun)
+        .filter_map(|link| Some((link, &link.site()?.extra)))
+        .filter(|(_, extra)| !extra.is_empty())
+        .map(|(link, extra)| (link.dispatch().clone(), extra.clone()))
+        .collect();
+    (!extras.is_empty()).then(|| Arc::new(extras))
 }
 
 /// The largest known commitment. One that is unknown does not hide the others.

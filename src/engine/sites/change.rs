@@ -11,8 +11,8 @@ use crate::model::{DispatchId, SiteState, Source};
 pub enum SiteChangeKind {
     /// It must curtail from now.
     Curtail,
-    /// It is still curtailed, but the amount, the end, the dispatches or their
-    /// programs are other than before.
+    /// It is still curtailed, but the amount, the end, the dispatches, their programs
+    /// or its unknown fields are other than before.
     Adjust,
     /// Nothing holds it any more.
     Release,
@@ -38,6 +38,7 @@ impl SiteChangeKind {
                 if before.until != after.until
                     || before.commitment_kw != after.commitment_kw
                     || before.dispatches != after.dispatches
+                    || before.extra != after.extra
                     || (before.programs != after.programs && !before.programs.is_empty()) =>
             {
                 Some(Self::Adjust)

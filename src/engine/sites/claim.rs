@@ -137,13 +137,16 @@ impl Link {
             program,
             ..
         } = &*self.claim;
-        let commitment = match hold {
+        let (commitment, extra) = match hold {
             Hold::None => return None,
-            Hold::Coming => None,
-            Hold::Begun => self.site()?.commitment,
+            Hold::Coming => (None, None),
+            Hold::Begun => {
+                let site = self.site()?;
+                (site.commitment, Some(site.extra.clone()))
+            }
         };
         let (start, end) = (dispatch.start_time, dispatch.end_time);
-        Some((*hold, start, end, commitment, program.clone()))
+        Some((*hold, start, end, commitment, extra, program.clone()))
     }
 
     /// The links that a claim makes, with the site that each is for.

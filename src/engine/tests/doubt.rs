@@ -4,6 +4,7 @@ use super::*;
 
 fn site(name: &str, kw: impl Into<Option<f64>>) -> Arc<Site> {
     Arc::new(Site {
+        extra: Default::default(),
         id: SiteId::new(name).unwrap(),
         name: format!("Plant {name}"),
         customer_location_id: format!("loc-{name}"),
@@ -22,6 +23,7 @@ fn of(sites: Vec<Arc<Site>>) -> Dispatch {
         },
         creation_time: Some(at(-100)),
         metadata: serde_json::json!({"note": 1}),
+        extra: Default::default(),
         ..dispatch(-10, None)
     }
 }
@@ -144,6 +146,7 @@ fn every_detail_in_doubt_stays_as_it_was() {
         (
             Dispatch {
                 metadata: serde_json::json!({}),
+                extra: Default::default(),
                 ..known.clone()
             },
             UnreadParts {

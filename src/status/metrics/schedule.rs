@@ -65,6 +65,10 @@ const UNREADABLE_DETAILS: Metric = Metric::plain(
     "unreadable_details",
     "Names, programs, creation times and metadata in answers of the API that could not be read, counted with each answer anew. They stay as they were.",
 );
+const EXTRA_DROPPED: Metric = Metric::plain(
+    "extra_dropped",
+    "Dispatches in answers of the API whose unknown fields, with those of their sites, were more than 64 KiB or nested deeper than 64 levels, counted with each answer anew. None of these fields is kept.",
+);
 const REWINDS: Metric = Metric::plain(
     "rewinds",
     "Times that a dispatch with a lower modification number was taken over, as after a restore of the API from a backup.",
@@ -141,6 +145,7 @@ pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
     page.counter(&UNREADABLE_SITES, one(unreadable.sites))?;
     page.counter(&UNREADABLE_AMOUNTS, one(unreadable.amounts))?;
     page.counter(&UNREADABLE_DETAILS, one(unreadable.details))?;
+    page.counter(&EXTRA_DROPPED, one(unreadable.extras))?;
     page.counter(&REWINDS, one(health.rewinds))?;
     page.counter(&LOOK_AGAIN_DROPPED, one(health.look_again_dropped))
 }

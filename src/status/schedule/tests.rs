@@ -1,7 +1,6 @@
 //! One entry and its history, while commits go on.
 
 use chrono::DateTime;
-use serde_json::Map;
 
 use super::*;
 use crate::engine::Schedule;
@@ -29,7 +28,7 @@ fn lines(revisions: impl IntoIterator<Item = u64>) -> Vec<HistoryItem> {
         event_type: "dispatch.updated".into(),
         source: Source::Webhook,
         phase: Phase::Scheduled,
-        changed: Map::new(),
+        changed: Default::default(),
         skipped: None,
     };
     revisions.into_iter().map(line).collect()

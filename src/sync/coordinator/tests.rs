@@ -166,6 +166,7 @@ fn dispatch(start_time: DateTime<Utc>) -> Dispatch {
         program: Program::default(),
         sites: Vec::new(),
         metadata: serde_json::json!({}),
+        extra: Default::default(),
     }
 }
 

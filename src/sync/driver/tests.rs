@@ -61,6 +61,7 @@ fn dispatch(id: DispatchId) -> Reading {
         program: Program::default(),
         sites: Vec::new(),
         metadata: serde_json::json!({}),
+        extra: Default::default(),
     }))
 }
 

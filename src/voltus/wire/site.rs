@@ -8,7 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{read_object, read_text, text_or_number, without_place};
+use super::extra::read_with_extra;
+use super::{read_text, text_or_number, without_place};
 use crate::model::{DispatchId, Kilowatts, Site, SiteId, UnreadParts};
 use crate::voltus::{Part, Problems};
 
@@ -124,7 +125,7 @@ struct OddSiteWire<'a> {
 /// Reads a site, or says why it cannot be told which site it is.
 fn read_site(raw: &RawValue) -> Result<ReadSite, String> {
     let json = raw.get().as_bytes();
-    if let Ok(wire) = read_object::<SiteWire>(json)
+    if let Ok((wire, extra)) = read_with_extra::<SiteWire>(json)
         && let Some(name) = text_or_number(wire.name)
         && let Some(location) = text_or_number(wire.customer_location_id)
     {
@@ -133,6 +134,7 @@ fn read_site(raw: &RawValue) -> Result<ReadSite, String> {
             name: name.unwrap_or_default(),
             customer_location_id: location.unwrap_or_default(),
             commitment: wire.commitment.or(wire.drop_by).map(Kilowatts),
+            extra,
         })));
     }
     read_odd_site(json)
@@ -141,7 +143,8 @@ fn read_site(raw: &RawValue) -> Result<ReadSite, String> {
 /// Reads what can be read of a site. A `commitment` that cannot be read is
 /// unknown, whatever its deprecated twin says.
 fn read_odd_site(json: &[u8]) -> Result<ReadSite, String> {
-    let wire: OddSiteWire = read_object(json).map_err(|error| without_place(&error))?;
+    let (wire, extra) =
+        read_with_extra::<OddSiteWire>(json).map_err(|error| without_place(&error))?;
     let mut faults = Vec::new();
     let mut text = |field, raw| {
         let text = read_text(raw);
@@ -169,6 +172,7 @@ fn read_odd_site(json: &[u8]) -> Result<ReadSite, String> {
         name,
         customer_location_id,
         commitment: commitment.map(Kilowatts),
+        extra,
     });
     Ok(ReadSite { site, faults })
 }

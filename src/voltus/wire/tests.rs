@@ -370,3 +370,96 @@ fn only_the_apis_own_error_body_counts_as_one() {
         assert!(read_error(other.as_bytes()).is_none(), "{other}");
     }
 }
+
+/// A dispatch with more at its end and at the end of its only site.
+fn with_more(dispatch: &str, site: &str) -> String {
+    format!(
+        r#"{{"id": "d", "authorized": true, "start_time": "2026-11-24T10:00:00Z",
+        "sites": [{{"id": "s", "commitment": 5{site}}}]{dispatch}}}"#
+    )
+}
+
+fn read_text_of(dispatch: &str) -> (Reading, Problems) {
+    let (list, problems) =
+        read_list(format!(r#"{{"dispatches": [{dispatch}]}}"#).as_bytes()).unwrap();
+    (list.readings()[0].clone(), problems)
+}
+
+#[test]
+fn fields_that_we_do_not_know_are_kept_as_they_came() {
+    let body = with_more(
+        r#", "new": {"b": 1e400, "a": 12345678901234567890.10}, "\u0061n\"other": null"#,
+        r#", "point": [1.0,
+            2]"#,
+    );
+    let (reading, problems) = read_text_of(&body);
+    let dispatch = reading.dispatch().unwrap();
+    assert_eq!(
+        dispatch.extra.get("new").unwrap().get(),
+        r#"{"b":1e400,"a":12345678901234567890.10}"#
+    );
+    assert_eq!(dispatch.extra.get("an\"other").unwrap().get(), "null");
+    assert_eq!(dispatch.extra.fields().count(), 2);
+    let site = &dispatch.sites[0];
+    assert_eq!(site.extra.get("point").unwrap().get(), "[1.0,2]");
+    assert_eq!(site.commitment, Some(Kilowatts(5.0)));
+    assert!(problems.is_empty());
+    let by_id = read_dispatch_answer(body.as_bytes(), &id("d")).unwrap().0;
+    assert_eq!(by_id, reading);
+    let odd = with_more("", r#", "name": {}, "point": 1"#);
+    let site = &read_text_of(&odd).0.dispatch().unwrap().sites[0].clone();
+    assert_eq!(site.extra.get("point").unwrap().get(), "1");
+    let no_sites = body.replace("\"sites\"", "\"SITES\"");
+    let read = read_text_of(&no_sites).0.dispatch().unwrap().clone();
+    assert!(read.extra.get("SITES").is_some() && read.extra.get("new").is_some());
+}
+
+#[test]
+fn another_order_and_spelling_of_unknown_fields_is_the_same_dispatch() {
+    let one = with_more(
+        r#", "a": {"x": 1, "y": "A"}, "b": 2"#,
+        r#", "p": 1, "q": 2"#,
+    );
+    let other = with_more(
+        r#", "b": 2.0, "a": {"y": "\u0041", "x": 1}"#,
+        r#", "q": 2, "p": 1"#,
+    );
+    assert_eq!(read_text_of(&one).0, read_text_of(&other).0);
+    let changed = with_more(
+        r#", "b": 3, "a": {"x": 1, "y": "A"}"#,
+        r#", "p": 1, "q": 2"#,
+    );
+    assert_ne!(read_text_of(&one).0, read_text_of(&changed).0);
+}
+
+#[test]
+fn too_many_unknown_fields_are_dropped_as_a_whole_and_counted() {
+    let half = "x".repeat(crate::model::EXTRA_MAX / 2);
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    let fits = with_more(
+        &format!(r#", "a": "{}""#, &half[4..]),
+        &format!(r#", "b": "{}""#, &half[2..]),
+    );
+    let (reading, problems) = read_text_of(&fits);
+    assert_eq!(reading.dispatch().unwrap().extra.size(), half.len() - 1);
+    assert!(problems.is_empty());
+    for beyond in [
+        with_more(
+            &format!(r#", "a": "{half}""#),
+            &format!(r#", "b": "{half}""#),
+        ),
+        with_more("", &format!(r#", "b": "{half}{half}""#)),
+        with_more(&format!(r#", "b": {deep}"#), r#", "b": 1"#),
+    ] {
+        let (reading, problems) = read_text_of(&beyond);
+        let Reading::Dispatch(dispatch) = reading else {
+            panic!("the rest is used");
+        };
+        assert!(dispatch.extra.is_empty() && dispatch.sites[0].extra.is_empty());
+        assert_eq!(dispatch.sites[0].commitment, Some(Kilowatts(5.0)));
+        assert_eq!(
+            (counts(&problems).extras, counts(&problems).total()),
+            (1, 1)
+        );
+    }
+}

@@ -302,3 +302,67 @@ fn after_a_new_connection_the_sinks_own_sites_are_sent_as_they_stand_for_it() {
     sent.sort();
     assert_eq!(sent, ["site.curtail a 1", "site.release b 2"]);
 }
+
+/// A dispatch's event with unknown fields, which tell that these fields changed.
+fn with_extra(position: u64, changed: &[&str]) -> Event {
+    let data = dispatch(position, "X", &["a"]).data.get().replacen(
+        '{',
+        &format!(
+            r#"{{"extra":{{"plan":{{"x":1e400}}}},"changed":{},"#,
+            json!(changed)
+        ),
+        1,
+    );
+    Event {
+        event_type: "dispatch.updated".into(),
+        data: Arc::new(serde_json::value::RawValue::from_string(data).unwrap()),
+        ..dispatch(position, "X", &["a"])
+    }
+}
+
+#[test]
+fn a_dispatchs_own_unknown_fields_go_to_no_sink_that_names_sites() {
+    let mut world = with(route(&["a"], &[], &[]));
+    world.announces(with_extra(1, &["sites", "extra.plan"]));
+    let seen = world.sent_data();
+    assert_eq!(
+        (&seen["extra"], &seen["changed"]),
+        (&Value::Null, &json!(["sites"]))
+    );
+    world.announces(with_extra(2, &["extra.plan"]));
+    world.is_done_with_all();
+
+    let mut world = with(route(&[], &["X"], &[]));
+    world.announces(with_extra(1, &["extra.plan"]));
+    let starts = world.start();
+    assert!(
+        starts[0].events[0]
+            .data
+            .get()
+            .contains(r#""plan":{"x":1e400}"#)
+    );
+}
+
+#[test]
+fn a_site_that_is_released_by_its_route_shows_no_unknown_fields() {
+    let mut world = with(route(&[], &["X"], &[]));
+    let with_extra = |position, event_type, program| {
+        let event = site(position, event_type, "a", &[("d1", program)]);
+        let data = event
+            .data
+            .get()
+            .replacen('{', r#"{"extra":{"d1":{"p":1}},"#, 1);
+        Event {
+            data: Arc::new(serde_json::value::RawValue::from_string(data).unwrap()),
+            ..event
+        }
+    };
+    world.announces(with_extra(1, CURTAIL, "X"));
+    assert_eq!(world.sent_data()["extra"], json!({"d1": {"p": 1}}));
+    world.announces(with_extra(2, "site.adjust", "Y"));
+    let released = world.sent_data();
+    assert_eq!(
+        (&released["state"], released.get("extra")),
+        (&json!("normal"), None)
+    );
+}

@@ -2,9 +2,11 @@
 //!
 //! Times are seconds. Unless said otherwise a dispatch names site `s`.
 
+use std::sync::Arc;
+
 use super::world::{But, World, at, dispatch, lead, site, site_id};
 use crate::engine::Rules;
-use crate::model::Kilowatts;
+use crate::model::{Dispatch, Kilowatts, Site};
 
 const NOTHING: [&str; 0] = [];
 
@@ -366,4 +368,48 @@ fn next_is_the_first_that_is_to_come_and_commands_nothing() {
     // In its lead it holds the site, so it is no longer to come.
     world.clock(45);
     assert_eq!(world.site("s").next.clone().unwrap().start_time, at(60));
+}
+
+/// A dispatch whose site has this unknown field, and another site the same.
+fn with_point(name: &str, point: &str) -> Dispatch {
+    dispatch(name, 10, 30).but(|it| {
+        for site in ["s", "t"] {
+            let mut named = Site::clone(&super::world::site(site, 10.0));
+            if site == "s" && !point.is_empty() {
+                named.extra = serde_json::from_str(&format!(r#"{{"point": {point}}}"#)).unwrap();
+            }
+            it.sites.retain(|it| it.id != named.id);
+            it.sites.push(Arc::new(named));
+        }
+    })
+}
+
+#[test]
+fn a_curtailed_site_whose_own_unknown_field_changes_is_adjusted_and_no_other() {
+    let mut world = World::new(lead(0));
+    world.upsert(0, with_point("a", ""));
+    assert_eq!(world.upsert(1, with_point("a", "0.1")), NOTHING);
+    assert_eq!(world.site("s").extra, None, "nothing holds it yet");
+    world.clock(10);
+    let state = serde_json::to_string(world.site("s")).unwrap();
+    assert!(state.contains(r#""extra":{"a":{"point":0.1}}"#), "{state}");
+    assert_eq!(
+        world.upsert(11, with_point("a", "1e400")),
+        ["adjust s by a"]
+    );
+    assert_eq!(world.upsert(12, with_point("a", "10e399")), NOTHING);
+    world.upsert(13, with_point("b", "2"));
+    let state = serde_json::to_string(world.site("s")).unwrap();
+    assert!(state.contains(r#""b":{"point":2}"#), "{state}");
+    assert_eq!(world.upsert(14, with_point("a", "")), ["adjust s by a"]);
+    assert_eq!(world.restart(15), NOTHING);
+    let noted = with_point("a", "").but(|a| a.extra = serde_json::from_str(r#"{"x": 1}"#).unwrap());
+    assert_eq!(
+        world.upsert(16, noted),
+        NOTHING,
+        "a dispatch's own field moves no site"
+    );
+    world.clock(30);
+    assert_eq!(world.site("s").extra, None);
+    assert_eq!(world.site("t").extra, None);
 }

@@ -48,6 +48,7 @@ pub(super) fn seconds(time: DateTime<Utc>) -> i64 {
 
 pub(super) fn site(name: &str, kw: impl Into<Option<f64>>) -> Arc<Site> {
     Arc::new(Site {
+        extra: Default::default(),
         id: site_id(name),
         name: format!("Plant {name}"),
         customer_location_id: format!("loc-{name}"),
@@ -68,6 +69,7 @@ pub(super) fn dispatch(name: &str, start: i64, end: impl Into<Option<i64>>) -> D
         program: Program::default(),
         sites: vec![site("s", 10.0)],
         metadata: serde_json::json!({}),
+        extra: Default::default(),
     }
 }
 

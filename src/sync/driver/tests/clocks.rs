@@ -78,6 +78,7 @@ impl Api for OneDispatch {
             return Err(ApiError::Unreachable("the network is down".into()));
         }
         let site = Site {
+            extra: Default::default(),
             id: SiteId::new("s").unwrap(),
             name: String::new(),
             customer_location_id: String::new(),
