@@ -63,6 +63,7 @@
 //! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs` |
 //! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
+//! | what a sink gets of an event | `model/route.rs` (patterns), `delivery/routing.rs` (what follows from them), `delivery/outbox/opening.rs` (another route at a start) |
 //! | a metric | `status/metrics`, in the file of its subject. Webhooks are counted in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
 //! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on. The configuration file knows it by that; `deploy/dispatchd.toml` must name it |
 //!
@@ -85,6 +86,7 @@
 //! | subject, subject queue | the dispatch or site an event is about; what waits for it in a sink |
 //! | attempt, acknowledged, pending | one try to deliver; the receiver took it; it has not yet |
 //! | command | a `site.*` event: curtail, adjust or release |
+//! | route | which events a sink gets: of which sites, programs and types |
 //! | heal | a change that the poller brought and no webhook (a poll correction) |
 //! | lead | the time before a start for which sites are curtailed already |
 
