@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use dispatchd::engine::Rules;
-use dispatchd::model::{Dispatch, DispatchId, Entry, Phase, Reading, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Phase, Reading, SiteId};
 
 /// Where a dispatch that the upstream has stands at `wall`.
 pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
@@ -52,19 +52,27 @@ pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
 /// Whether what is stored after an answer has all sites that the answer shows, those
 /// that were there before if the answer shows a site that could not be read, and
 /// no other.
-pub(super) fn adds_nothing(reading: &Reading, before: Option<&Entry>, stored: &Dispatch) -> bool {
-    let ids = |dispatch: &Dispatch| -> BTreeSet<SiteId> {
-        dispatch.sites.iter().map(|site| site.id.clone()).collect()
-    };
-    let mut expected = reading.dispatch().map(|read| ids(read)).unwrap_or_default();
+pub(super) fn adds_nothing(
+    reading: &Reading,
+    before: &BTreeSet<SiteId>,
+    stored: &Dispatch,
+) -> bool {
+    sites_after(reading, before) == site_ids(stored)
+}
+
+/// The sites of a dispatch that had those of `before` when the answer was taken in.
+pub(super) fn sites_after(reading: &Reading, before: &BTreeSet<SiteId>) -> BTreeSet<SiteId> {
+    let read = reading.dispatch().map(|read| site_ids(read));
+    let mut sites = read.unwrap_or_default();
     if matches!(reading, Reading::InPart { unread, .. } if unread.sites) {
-        expected.extend(
-            before
-                .map(|before| ids(&before.dispatch))
-                .unwrap_or_default(),
-        );
+        sites.extend(before.iter().cloned());
     }
-    expected == ids(stored)
+    sites
+}
+
+/// The sites that a dispatch names.
+pub(super) fn site_ids(dispatch: &Dispatch) -> BTreeSet<SiteId> {
+    dispatch.sites.iter().map(|site| site.id.clone()).collect()
 }
 
 /// What one site must do.

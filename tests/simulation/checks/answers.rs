@@ -196,11 +196,31 @@ impl Answers {
             "what is stored was told",
             || format!("{id} is {:?}, which no answer said", entry.dispatch),
         )?;
+        // Several answers of one commit may lead to it step by step.
+        let mut steps = vec![
+            before
+                .map(|before| oracle::site_ids(&before.dispatch))
+                .unwrap_or_default(),
+        ];
+        let in_commit = self.told.iter();
+        let in_commit = in_commit.filter(|answered| answered.progress == Progress::InCommit);
+        for reading in in_commit.flat_map(|answered| answered.shown.get(id).into_iter().flatten()) {
+            let after = steps
+                .iter()
+                .map(|before| oracle::sites_after(reading, before));
+            let after: Vec<_> = after.collect();
+            steps.extend(after);
+            steps.sort_unstable();
+            steps.dedup();
+        }
         must(
             candidates
                 .iter()
                 .flat_map(|answered| answered.shown.get(id).into_iter().flatten())
-                .any(|reading| oracle::adds_nothing(reading, before, &entry.dispatch)),
+                .any(|reading| {
+                    let mut steps = steps.iter();
+                    steps.any(|before| oracle::adds_nothing(reading, before, &entry.dispatch))
+                }),
             now,
             "a site that could not be read stays, and none is made up",
             || format!("{id} is {:?}, before it was {before:?}", entry.dispatch),
