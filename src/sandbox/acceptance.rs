@@ -9,8 +9,12 @@
 //! overlapping              P[=========U
 //!                               P[=========U
 //! cancelled     P----X     [          )             called off before it starts
+//! setpoints     P----+====[=====+====)              missing at first, come and change
+//! setpoints-none           P[=========)             null, then an empty list
+//! setpoints-abutting       P[====+====)             each begins where one ends
+//! setpoints-incomplete     P[====+====)             one lacks its end, one its amount
 //! ```
-//! `P` publishes it, `U` is the update that sets its end to that moment, `X`
+//! `P` publishes it, `+` is an update of the setpoints, `U` is the update that sets its end to that moment, `X`
 //! the one that sets `authorized` to false.
 
 use std::fmt;
@@ -39,6 +43,15 @@ pub enum Acceptance {
     Overlapping,
     /// Called off half-way to its start. Never curtail.
     Cancelled,
+    /// As basic, with setpoints that are missing at first: an update brings them
+    /// before the start, another one changes them half-way through.
+    Setpoints,
+    /// As basic, with setpoints that are `null`, then an empty list.
+    SetpointsNone,
+    /// As basic, with setpoints each of which begins where the one before ends.
+    SetpointsAbutting,
+    /// As basic, with setpoints one of which has no end and one no amount.
+    SetpointsIncomplete,
 }
 
 /// A text that names no acceptance test.
@@ -48,13 +61,17 @@ pub struct UnknownAcceptance(String);
 
 impl Acceptance {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Basic,
         Self::Ancillary,
         Self::Two,
         Self::Abutting,
         Self::Overlapping,
         Self::Cancelled,
+        Self::Setpoints,
+        Self::SetpointsNone,
+        Self::SetpointsAbutting,
+        Self::SetpointsIncomplete,
     ];
 
     /// Its name on the command line.
@@ -66,6 +83,10 @@ impl Acceptance {
             Self::Abutting => "abutting",
             Self::Overlapping => "overlapping",
             Self::Cancelled => "cancelled",
+            Self::Setpoints => "setpoints",
+            Self::SetpointsNone => "setpoints-none",
+            Self::SetpointsAbutting => "setpoints-abutting",
+            Self::SetpointsIncomplete => "setpoints-incomplete",
         }
     }
 }
@@ -130,6 +151,12 @@ pub fn acceptance(
             second(begins, begins)
         }
         Acceptance::Cancelled => json!({"Dispatch": cast.called_off(now, start)}),
+        Acceptance::Setpoints
+        | Acceptance::SetpointsNone
+        | Acceptance::SetpointsAbutting
+        | Acceptance::SetpointsIncomplete => {
+            json!({"Dispatch": cast.with_setpoints(kind, now, start)})
+        }
     };
     json!({"name": kind.name(), "scenario_type": "custom", "dispatches": dispatches})
 }
@@ -145,6 +172,61 @@ impl Cast<'_> {
         let mut first = self.state(published, start, "capacity");
         first.insert("end_time".into(), rfc3339(later(start, self.length)).into());
         json!({"states": [publish(published, first)]})
+    }
+
+    /// A planned dispatch whose setpoints take one state after another. The upstream
+    /// publishes neither the name nor the shape of these fields: both are invented.
+    fn with_setpoints(&self, kind: Acceptance, now: DateTime<Utc>, start: DateTime<Utc>) -> Value {
+        let half = later(start, self.length / 2);
+        let end = later(start, self.length);
+        let point = |from, to, kw: f64| json!({"start_time": rfc3339(from), "end_time": rfc3339(to), "kw": kw});
+        let before_start = now + (start - now) / 2;
+        let states = match kind {
+            Acceptance::SetpointsNone => vec![(now, Some(Value::Null)), (half, Some(json!([])))],
+            Acceptance::SetpointsAbutting => vec![
+                (
+                    now,
+                    Some(json!([point(start, half, 4.5), point(half, end, 7.0)])),
+                ),
+                (
+                    half,
+                    Some(json!([point(start, half, 4.5), point(half, end, 2.5)])),
+                ),
+            ],
+            Acceptance::SetpointsIncomplete => vec![
+                (
+                    now,
+                    Some(json!([{"start_time": rfc3339(start), "kw": 4.5}])),
+                ),
+                (
+                    half,
+                    Some(json!([{"start_time": rfc3339(half), "end_time": rfc3339(end)}])),
+                ),
+            ],
+            _ => vec![
+                (now, None),
+                (before_start, Some(json!([point(start, end, 4.5)]))),
+                (half, Some(json!([point(start, end, 7.0)]))),
+            ],
+        };
+        let mut first = self.state(now, start, "capacity");
+        first.insert("end_time".into(), rfc3339(end).into());
+        let states = states
+            .into_iter()
+            .enumerate()
+            .map(|(number, (at, setpoints))| {
+                let mut state = first.clone();
+                state.insert("modification_number".into(), number.into());
+                if let Some(setpoints) = setpoints {
+                    let sites = state.get_mut("sites").and_then(Value::as_array_mut);
+                    for site in sites.into_iter().flatten() {
+                        site["setpoints"] = setpoints.clone();
+                    }
+                    state.insert("setpoints".into(), setpoints);
+                }
+                publish(at, state)
+            });
+        json!({"states": states.collect::<Vec<Value>>()})
     }
 
     fn called_off(&self, published: DateTime<Utc>, start: DateTime<Utc>) -> Value {
@@ -282,6 +364,28 @@ mod tests {
         assert_eq!(states[0]["dispatch"]["authorized"], true);
         assert_eq!(states[1]["dispatch"]["authorized"], false);
         assert_eq!(time(&states[1]["published_time"]), at(5));
+    }
+
+    #[test]
+    fn setpoints_take_one_state_after_another_for_the_dispatch_and_its_sites() {
+        let states = |kind| scenario(kind)["dispatches"]["Dispatch"]["states"].clone();
+        let late = states(Acceptance::Setpoints);
+        assert_eq!(late[0]["dispatch"].get("setpoints"), None);
+        assert_eq!(time(&late[1]["published_time"]), at(5));
+        assert_eq!(late[1]["dispatch"]["setpoints"][0]["kw"], 4.5);
+        assert_eq!(late[2]["dispatch"]["sites"][0]["setpoints"][0]["kw"], 7.0);
+        assert_eq!(late[2]["dispatch"]["modification_number"], 2);
+        let none = states(Acceptance::SetpointsNone);
+        assert!(none[0]["dispatch"]["setpoints"].is_null());
+        assert_eq!(none[1]["dispatch"]["setpoints"], json!([]));
+        let abutting = &states(Acceptance::SetpointsAbutting)[0]["dispatch"]["setpoints"];
+        assert_eq!(abutting[0]["end_time"], abutting[1]["start_time"]);
+        let incomplete = states(Acceptance::SetpointsIncomplete);
+        assert_eq!(
+            incomplete[0]["dispatch"]["setpoints"][0].get("end_time"),
+            None
+        );
+        assert_eq!(incomplete[1]["dispatch"]["setpoints"][0].get("kw"), None);
     }
 
     #[test]

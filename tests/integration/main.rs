@@ -55,6 +55,7 @@ mod sites;
 mod skipping;
 mod status;
 mod terminal;
+mod unknown_fields;
 mod untold;
 mod usage;
 

@@ -28,6 +28,7 @@ const ALL: &str = "
     dispatchd_delivered_events_total
     dispatchd_delivery_attempts_total
     dispatchd_due_commands
+    dispatchd_extra_dropped_total
     dispatchd_heal_delay_seconds
     dispatchd_heals_total
     dispatchd_in_doubt
