@@ -74,7 +74,7 @@ fn a_slip_of_the_pen_is_answered_with_what_may_be_meant() {
     refused(
         &["scenario", "bsic", "--print"],
         &[],
-        "TEST: `bsic` is not one of basic, ancillary, two, abutting, overlapping, cancelled",
+        "TEST: `bsic` is not one of basic, ancillary, two, abutting, overlapping, cancelled, setpoints, setpoints-none, setpoints-abutting, setpoints-incomplete",
     );
     refused(
         &["scenario"],
