@@ -24,6 +24,7 @@ use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, SinkSpec, wall_clock};
 use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
+use crate::inventory::{InventoryKeeper, SinkRoute};
 use crate::listener::{Listener, Peers, Traffic};
 use crate::model::{Entry, Phase, SiteMode, SiteState};
 use crate::registration::Registration;
@@ -56,6 +57,8 @@ pub struct Daemon {
     driver: engine_thread::Ended,
     /// Keeps the webhook registered, if that is asked for.
     registration: Option<JoinHandle<()>>,
+    /// Asks which sites are enrolled.
+    inventory: JoinHandle<()>,
     sink_tasks: TaskTracker,
     closed: Closed,
     /// Nothing is kept: what is not delivered at the end never is.
@@ -147,6 +150,19 @@ impl Daemon {
         let traffic = Arc::new(Traffic::default());
         let registration =
             registration.map(|registration| registration.within(driver.inbox(), driver.timings()));
+        // A site that is routed to `none` is left out on purpose.
+        let site_routes = config.sinks.iter().map(|sink| SinkRoute {
+            sink: sink.name().into(),
+            route: sink.route().clone(),
+        });
+        let inventory = InventoryKeeper::new(
+            Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?,
+            driver.inbox(),
+            driver.timings(),
+            site_routes.collect(),
+            clock,
+            rand::random(),
+        );
         let listener = Listener {
             inbox: driver.inbox(),
             secret: config.webhook_secret.clone(),
@@ -189,6 +205,7 @@ impl Daemon {
                     .collect(),
                 config.curtail_on_test,
             )),
+            inventory: inventory.inventory(),
             started_at: now.wall,
             clock,
         };
@@ -218,6 +235,7 @@ impl Daemon {
             // Behind the listener, which the API asks before it registers it.
             registration: registration
                 .map(|registration| tasks.spawn(registration.run(stop_listeners.clone()))),
+            inventory: tasks.spawn(inventory.run(stop_listeners.clone())),
             stop_listeners,
             stop_driver,
             stop_sinks,
@@ -269,6 +287,7 @@ impl Daemon {
             ended = &mut self.driver => return Err(driver_ended(ended)),
             _ = &mut self.webhooks => Err(DaemonError::Task("the webhook listener")),
             _ = &mut self.status => Err(DaemonError::Task("the status listener")),
+            _ = &mut self.inventory => Err(DaemonError::Task("the inventory")),
             () = ended(&mut self.registration) => Err(DaemonError::Task("the webhook's registration")),
         };
         stop::take_apart(self, ended).await

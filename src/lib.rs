@@ -42,6 +42,7 @@
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`config`] | options, environment and file → a checked configuration |
 //! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |
+//! | [`inventory`] | asks which sites are enrolled, and compares them with the routes |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`listener`] | the public webhook endpoint |
 //! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget |
@@ -101,6 +102,7 @@ pub mod engine;
 pub mod fuzzing;
 pub mod histogram;
 pub mod http;
+pub mod inventory;
 pub mod listener;
 pub mod model;
 pub mod registration;

@@ -6,6 +6,7 @@ mod cached;
 mod events;
 mod guard;
 mod health;
+mod inventory;
 mod long;
 mod metrics;
 mod openapi;
@@ -33,6 +34,7 @@ use crate::clock::Clock;
 use crate::http::{
     Endpoint, Hangup, Places, first_of, json_reply, not_served, set_retry_after, wrong_method,
 };
+use crate::inventory::Inventory;
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Timings, View, WaiterReply};
@@ -81,6 +83,8 @@ pub struct Status<C> {
     pub identity: Identity,
     /// Which sinks get what.
     pub routing: Arc<Routing>,
+    /// Which sites are enrolled.
+    pub inventory: watch::Receiver<Arc<Inventory>>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -148,9 +152,7 @@ impl<C: Clock + Clone> Status<C> {
             .and(with.clone())
             .then(
                 |query: String, headers: HeaderMap, status: Arc<Self>| async move {
-                    let view = status.view.borrow().clone();
-                    let routing = Arc::clone(&status.routing);
-                    sites::list(view, routing, &status.long, &query, &headers).await
+                    sites::list(status.sites(), &status.long, &query, &headers).await
                 },
             )
             .boxed();
@@ -159,8 +161,7 @@ impl<C: Clock + Clone> Status<C> {
             .and(warp::header::headers_cloned())
             .and(with.clone())
             .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
-                let view = status.view.borrow().clone();
-                sites::one(&view, &status.routing, &id, &headers)
+                sites::one(&status.sites(), &id, &headers)
             })
             .boxed();
         let events = warp::path!("events")

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "clock",
     "histogram",
     "retry",
@@ -25,6 +25,7 @@ const ORDER: [&str; 22] = [
     "sync",
     "listener",
     "registration",
+    "inventory",
     "status",
     "config",
     "sandbox",

@@ -53,6 +53,7 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
         status,
         driver,
         registration,
+        inventory,
         ..
     } = daemon;
     let begun = now();
@@ -60,6 +61,7 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
     if let Some(registration) = &registration {
         registration.abort();
     }
+    inventory.abort();
     let aborts = [webhooks.abort_handle(), status.abort_handle()];
     // One that has ended by itself must not be waited for again.
     let all_run = ended.is_ok();

@@ -166,16 +166,18 @@ impl Route {
             && self.takes_site(id.as_str(), customer_location_id)
     }
 
-    /// The patterns of sites that match none of `sites`, each an id and a customer
-    /// location id.
-    pub fn unmatched_sites<'r>(
-        &'r self,
-        sites: impl Iterator<Item = (&'r str, &'r str)> + Clone + 'r,
-    ) -> impl Iterator<Item = String> + 'r {
-        self.sites.written().filter(move |pattern| {
-            let mut sites = sites.clone();
-            !sites.any(|(id, location)| one_has(pattern, id) || one_has(pattern, location))
-        })
+    /// The patterns of sites that match none of `names`: the ids and customer location
+    /// ids of all sites.
+    pub fn unmatched_sites(&self, names: &BTreeSet<&str>) -> impl Iterator<Item = String> {
+        self.sites
+            .written()
+            .filter(|pattern| match pattern.strip_suffix('*') {
+                Some(beginning) => {
+                    let mut from = names.range(beginning..);
+                    from.next().is_none_or(|name| !name.starts_with(beginning))
+                }
+                None => !names.contains(&**pattern),
+            })
     }
 
     /// The route as a text, to tell whether it is still the same after a restart.
@@ -187,13 +189,6 @@ impl Route {
             "events": list(&self.events),
         })
         .to_string()
-    }
-}
-
-fn one_has(pattern: &str, text: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => text.starts_with(beginning),
-        None => text == pattern,
     }
 }
 
@@ -342,6 +337,16 @@ mod tests {
             |error| matches!(error, RouteError::NoSuchEvent { pattern } if pattern == "sites.*"),
         );
         assert!(no_such);
+    }
+
+    #[test]
+    fn patterns_that_match_no_site_are_told() {
+        let route = route(&["d4z9", "store-17*", "x", "s*", "y*"], &[], &[]);
+        let names = ["d4z9", "store-16", "store-18", "store-170"].into();
+        let unmatched: Vec<String> = route.unmatched_sites(&names).collect();
+        assert_eq!(unmatched, ["x", "y*"]);
+        let none = Route::default();
+        assert_eq!(none.unmatched_sites(&names).count(), 0);
     }
 
     #[test]

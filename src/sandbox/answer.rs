@@ -65,6 +65,8 @@ pub enum Question {
     ById,
     /// `GET /dispatches/{id}` for this id.
     Id(String),
+    /// `GET /sites`.
+    Sites,
 }
 
 /// What becomes of the connection after a [`RawAnswer`]'s body.

@@ -164,8 +164,10 @@ fn put_in(inner: &Inner, request: &Request<Full<Bytes>>) -> Option<RawAnswer> {
     }
     let mut segments = request.uri().path().split('/').skip(1);
     let _version: Version = segments.next()?.parse().ok()?;
-    if segments.next()? != "dispatches" {
-        return None;
+    match segments.next()? {
+        "dispatches" => {}
+        "sites" => return inner.look(|state| state.overrides.get(&Question::Sites).cloned()),
+        _ => return None,
     }
     let id = segments.next().filter(|id| !id.is_empty());
     inner.look(|state| {

@@ -11,6 +11,7 @@
 
 mod accept;
 mod delivery;
+mod inventory;
 mod page;
 mod process;
 mod schedule;
@@ -29,6 +30,7 @@ use warp::reply::Response;
 use super::{Routing, Status};
 use crate::clock::{Clock, Now};
 use crate::http::{Places, refusal};
+use crate::inventory::Inventory;
 use crate::listener::Traffic;
 use crate::seldom::Rarely;
 use crate::store::StoreHandle;
@@ -55,6 +57,7 @@ impl<C: Clock + Clone> Status<C> {
             signals: Arc::clone(&self.signals),
             store: self.store.clone(),
             routing: Arc::clone(&self.routing),
+            inventory: Arc::clone(&self.inventory.borrow()),
         };
         let items = scrape.view.plan.len();
         let write = move || match scrape.write(format) {
@@ -98,6 +101,7 @@ struct Scrape {
     signals: Arc<Signals>,
     store: StoreHandle,
     routing: Arc<Routing>,
+    inventory: Arc<Inventory>,
 }
 
 impl Scrape {
@@ -123,6 +127,7 @@ impl Collector for Scrape {
         sync::log(&mut page, self.store.log())?;
         schedule::standing(&mut page, &self.view, self.now.wall)?;
         schedule::doings(&mut page, &self.view.health)?;
+        inventory::enrolled(&mut page, &self.inventory, self.now.mono)?;
         let unrouted = self.routing.unrouted(&self.view.schedule);
         delivery::unrouted(&mut page, unrouted.sites)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)

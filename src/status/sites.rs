@@ -9,12 +9,15 @@ use serde::Serialize;
 use warp::reply::Response;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::LongAnswers;
 use super::cached::Known;
+use super::inventory::all_sites;
 use super::query::SiteSelection;
 use super::routing::Routing;
+use super::{LongAnswers, Status};
+use crate::clock::Clock;
 use crate::delivery::SinkHealth;
 use crate::http::{Pieces, json_reply, refusal, unwritten};
+use crate::inventory::Inventory;
 use crate::model::{SiteId, SiteState, rfc3339};
 use crate::sync::View;
 
@@ -26,11 +29,33 @@ struct One<'a> {
     site: Shown<'a>,
 }
 
+/// What is said of sites: a committed state, and what is known beside it. An answer is
+/// made from one of each.
+#[derive(Debug, Clone)]
+pub(super) struct Sites {
+    pub view: View,
+    pub routing: Arc<Routing>,
+    pub inventory: Arc<Inventory>,
+}
+
+impl<C: Clock + Clone> Status<C> {
+    /// What is to be said of sites now.
+    pub(super) fn sites(&self) -> Sites {
+        Sites {
+            view: self.view.borrow().clone(),
+            routing: Arc::clone(&self.routing),
+            inventory: Arc::clone(&self.inventory.borrow()),
+        }
+    }
+}
+
 /// A site, and who has not been told what it must do.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
     site: &'a SiteState,
+    /// Whether it is enrolled. `None` if that is not known.
+    enrolled: Option<bool>,
     /// The sinks that get its commands.
     sinks: Vec<&'a str>,
     /// The sinks that have acknowledged no due command for ten seconds.
@@ -39,13 +64,14 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     /// `late` are the sinks that have not told some site.
-    fn new(site: &'a SiteState, routing: &'a Routing, late: &[&'a SinkHealth]) -> Self {
+    fn new(site: &'a SiteState, of: &'a Sites, late: &[&'a SinkHealth]) -> Self {
         let untold = late
             .iter()
             .filter(|sink| sink.untold.contains_key(site.id.as_str()));
         Self {
             site,
-            sinks: routing.sinks_of(site),
+            enrolled: of.inventory.is_enrolled(&site.id),
+            sinks: of.routing.sinks_of(site),
             untold: untold.map(|sink| &*sink.name).collect(),
         }
     }
@@ -59,8 +85,7 @@ fn late(view: &View) -> Vec<&SinkHealth> {
 
 /// The sites that the query asks for.
 pub(super) async fn list(
-    view: View,
-    routing: Arc<Routing>,
+    sites: Sites,
     long: &LongAnswers,
     query: &str,
     headers: &HeaderMap,
@@ -70,19 +95,19 @@ pub(super) async fn list(
         Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let known = Known::read(headers);
-    long.written(view.plan.len(), move || {
-        let late = late(&view);
-        let sites: Vec<Shown> = view
-            .plan
-            .sites()
+    let items = sites.view.plan.len() + sites.inventory.sites().len();
+    long.written(items, move || {
+        let view = &sites.view;
+        let late = late(view);
+        let shown: Vec<Shown> = all_sites(view, &sites.inventory)
             .filter(|site| selection.takes(site))
-            .map(|site| Shown::new(site, &routing, &late))
+            .map(|site| Shown::new(site, &sites, &late))
             .collect();
-        let pieces = match Pieces::json(&sites) {
+        let pieces = match Pieces::json(&shown) {
             Ok(pieces) => pieces,
             Err(error) => return unwritten(&error),
         };
-        known.answer(&tag(&view, pieces.hash()), || {
+        known.answer(&tag(view, pieces.hash()), || {
             let (as_of, revision) = (rfc3339(view.as_of), view.schedule.revision());
             let head = format!(r#"{{"as_of":"{as_of}","revision":{revision},"sites":"#);
             pieces.between(head, "}").reply()
@@ -92,13 +117,17 @@ pub(super) async fn list(
 }
 
 /// One site. Its id may be any text, so it comes percent-encoded.
-pub(super) fn one(view: &View, routing: &Routing, segment: &str, headers: &HeaderMap) -> Response {
+pub(super) fn one(sites: &Sites, segment: &str, headers: &HeaderMap) -> Response {
+    let view = &sites.view;
+    let enrolled = sites.inventory.known.as_ref();
     let id = percent_decode_str(segment).decode_utf8().ok();
     let id = id.and_then(|id| SiteId::new(&id));
-    let Some(site) = id.and_then(|id| view.plan.get(&id)) else {
-        return refusal(StatusCode::NOT_FOUND, "no such site in the schedule");
+    let find = |id| view.plan.get(&id).or_else(|| enrolled?.get(&id));
+    let Some(site) = id.and_then(find) else {
+        let reason = "no such site in the schedule, nor among the enrolled ones";
+        return refusal(StatusCode::NOT_FOUND, reason);
     };
-    let site = Shown::new(site, routing, &late(view));
+    let site = Shown::new(site, sites, &late(view));
     let shown = match serde_json::to_vec(&site) {
         Ok(shown) => shown,
         Err(error) => return unwritten(&error),
@@ -128,22 +157,21 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::inventory::testing::inventory;
     use crate::model::Route;
-    use crate::status::testing::view;
-
-    fn site(id: &str, state: &str, commitment: Value) -> SiteState {
-        serde_json::from_value(json!({
-            "id": id, "name": "Mill", "customer_location_id": "7", "state": state,
-            "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": commitment,
-            "dispatches": if state == "curtailed" { json!(["dkmq"]) } else { json!([]) },
-            "next": null,
-        }))
-        .unwrap()
-    }
+    use crate::status::testing::{site_with, view};
 
     fn routing() -> Arc<Routing> {
         let everything = Route::default();
         Arc::new(Routing::new(vec![("plant".into(), everything)], false))
+    }
+
+    fn of(view: View) -> Sites {
+        Sites {
+            view,
+            routing: routing(),
+            inventory: Arc::default(),
+        }
     }
 
     fn long() -> LongAnswers {
@@ -152,8 +180,8 @@ mod tests {
 
     fn two() -> View {
         view([
-            site("a/b c", "curtailed", json!(12)),
-            site("mill", "normal", Value::Null),
+            site_with("a/b c", "curtailed", json!(12)),
+            site_with("mill", "normal", Value::Null),
         ])
     }
 
@@ -163,7 +191,7 @@ mod tests {
     }
 
     async fn listed(query: &str) -> Value {
-        body(list(two(), routing(), &long(), query, &HeaderMap::new()).await).await
+        body(list(of(two()), &long(), query, &HeaderMap::new()).await).await
     }
 
     #[tokio::test]
@@ -174,11 +202,11 @@ mod tests {
                 {"id": "a/b c", "name": "Mill", "customer_location_id": "7",
                  "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null,
                  "commitment_kw": 12, "dispatches": ["dkmq"], "next": null,
-                 "sinks": ["plant"], "untold": []},
+                 "enrolled": null, "sinks": ["plant"], "untold": []},
                 {"id": "mill", "name": "Mill", "customer_location_id": "7",
                  "state": "normal", "since": "2026-11-24T10:00:00Z", "until": null,
                  "commitment_kw": null, "dispatches": [], "next": null,
-                 "sinks": ["plant"], "untold": []},
+                 "enrolled": null, "sinks": ["plant"], "untold": []},
             ]})
         );
     }
@@ -195,7 +223,7 @@ mod tests {
             let shown: Vec<&Value> = shown.into_iter().map(|site| &site["id"]).collect();
             assert_eq!(json!(shown), ids, "{query}");
         }
-        let refused = list(two(), routing(), &long(), "state=off", &HeaderMap::new()).await;
+        let refused = list(of(two()), &long(), "state=off", &HeaderMap::new()).await;
         assert_eq!(refused.status(), 400);
         let reason = body(refused).await["error"].to_string();
         assert!(reason.contains("state=off"), "{reason}");
@@ -203,17 +231,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_site_is_found_by_any_text() {
-        let view = two();
+        let sites = of(two());
         let none = HeaderMap::new();
         for segment in ["a%2Fb%20c", "a%2fb c"] {
-            let shown = body(one(&view, &routing(), segment, &none)).await;
+            let shown = body(one(&sites, segment, &none)).await;
             assert_eq!(shown["id"], "a/b c", "{segment}");
             assert_eq!(shown["state"], "curtailed");
             assert_eq!(shown["as_of"], "1970-01-01T00:00:00Z");
             assert_eq!(shown["revision"], 0);
         }
         for segment in ["a%252Fb%20c", "nowhere", "%FF", ""] {
-            let refused = one(&view, &routing(), segment, &none);
+            let refused = one(&sites, segment, &none);
             assert_eq!(refused.status(), 404, "{segment}");
             assert!(body(refused).await["error"].is_string());
         }
@@ -222,26 +250,52 @@ mod tests {
     /// A lead curtails a site, and the schedule keeps its revision.
     #[tokio::test]
     async fn a_site_that_changed_by_itself_is_sent_again() {
-        let before = list(two(), routing(), &long(), "", &HeaderMap::new()).await;
+        let before = list(of(two()), &long(), "", &HeaderMap::new()).await;
         let tag = before.headers()[ETAG].clone();
         let asked = HeaderMap::from_iter([(IF_NONE_MATCH, tag.clone())]);
-        let same = list(two(), routing(), &long(), "", &asked).await;
+        let same = list(of(two()), &long(), "", &asked).await;
         assert_eq!(same.status(), 304);
         assert_eq!(same.headers()[ETAG], tag);
         let changed = view([
-            site("a/b c", "curtailed", json!(12)),
-            site("mill", "curtailed", Value::Null),
+            site_with("a/b c", "curtailed", json!(12)),
+            site_with("mill", "curtailed", Value::Null),
         ]);
+        assert_eq!(list(of(changed), &long(), "", &asked).await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn enrolled_sites_are_listed_too_and_the_tag_follows_them() {
+        let unlisted = list(of(two()), &long(), "", &HeaderMap::new()).await;
+        let asked = HeaderMap::from_iter([(IF_NONE_MATCH, unlisted.headers()[ETAG].clone())]);
+        let sites = Sites {
+            inventory: Arc::new(inventory(&["barn", "mill"], &[])),
+            ..of(two())
+        };
+        let listed = list(sites.clone(), &long(), "state=normal", &asked).await;
+        assert_eq!(listed.status(), 200);
+        let shown = body(listed).await;
+        let of = |field: &str| -> Vec<Value> {
+            let sites = shown["sites"].as_array().unwrap().iter();
+            sites.map(|site| site[field].clone()).collect()
+        };
+        assert_eq!(of("id"), ["barn", "mill"]);
+        assert_eq!(of("name"), ["name of barn", "Mill"]);
+        assert_eq!(of("enrolled"), [true, true]);
+        let none = HeaderMap::new();
+        let barn = body(one(&sites, "barn", &none)).await;
+        assert_eq!(barn["state"], "normal");
+        assert_eq!(barn["since"], "1970-01-01T00:00:00Z");
         assert_eq!(
-            list(changed, routing(), &long(), "", &asked).await.status(),
-            200
+            body(one(&sites, "a%2Fb%20c", &none)).await["enrolled"],
+            false
         );
     }
 
     #[tokio::test]
     async fn many_sites_are_sent_whole() {
-        let many = (0..2000).map(|number| site(&format!("s{number:04}"), "normal", Value::Null));
-        let shown = body(list(view(many), routing(), &long(), "", &HeaderMap::new()).await).await;
+        let many =
+            (0..2000).map(|number| site_with(&format!("s{number:04}"), "normal", Value::Null));
+        let shown = body(list(of(view(many)), &long(), "", &HeaderMap::new()).await).await;
         assert_eq!(shown["sites"].as_array().unwrap().len(), 2000);
     }
 }

@@ -4,10 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use serde_json::{Value, json};
 
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::SiteState;
 use crate::sync::{Health, View};
+
+/// A site in this state, with 12 kW if that is to curtail.
+pub(super) fn site(id: &str, state: &str) -> SiteState {
+    let commitment = if state == "curtailed" {
+        json!(12)
+    } else {
+        Value::Null
+    };
+    site_with(id, state, commitment)
+}
+
+/// A site in this state, with this commitment.
+pub(super) fn site_with(id: &str, state: &str, commitment: Value) -> SiteState {
+    serde_json::from_value(json!({
+        "id": id, "name": "Mill", "customer_location_id": "7", "state": state,
+        "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": commitment,
+        "dispatches": if state == "curtailed" { json!(["dkmq"]) } else { json!([]) },
+        "next": null,
+    }))
+    .unwrap()
+}
 
 /// A state in which these sites are known, and nothing else.
 pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {

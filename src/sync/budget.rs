@@ -43,6 +43,10 @@ pub(super) struct Budget {
     clock: SetClock,
     kept: bool,
     period: Duration,
+    /// How many tokens can be spent at once.
+    burst: u32,
+    /// When all tokens are there again, if none is drawn until then.
+    full_at: Mono,
     /// When the next token is there, once one was missing.
     next_token: Option<Mono>,
 }
@@ -65,6 +69,8 @@ impl Budget {
             clock,
             kept: false,
             period: Duration::from_secs(60) / steady.get(),
+            burst: burst.get(),
+            full_at: Mono::ZERO,
             next_token: None,
         }
     }
@@ -92,6 +98,16 @@ impl Budget {
         self.kept && self.draw()
     }
 
+    /// Takes a token for what has time. Half of the tokens that can be spent at once
+    /// must be there, so that a webhook that comes right after it finds one. With so
+    /// small a budget that there is one token, it must be there: a webhook that comes
+    /// next is answered by a list then.
+    pub fn take_spare(&mut self) -> bool {
+        self.keep();
+        let missing = self.full_at.saturating_sub(self.clock.now().into());
+        missing <= self.period * (self.burst / 2) && self.take()
+    }
+
     /// When a token that was missing is there.
     pub fn next_token(&self) -> Option<Mono> {
         self.next_token
@@ -105,7 +121,11 @@ impl Budget {
 
     fn draw(&mut self) -> bool {
         match self.limiter.check() {
-            Ok(()) => true,
+            Ok(()) => {
+                let now = self.clock.now().into();
+                self.full_at = self.full_at.max(now).saturating_add(self.period);
+                true
+            }
             Err(refusal) => {
                 let now = self.clock.now();
                 let wait: Duration = refusal.wait_time_from(now);
@@ -163,6 +183,31 @@ mod tests {
         assert!(budget.next_token().is_some());
         assert!(budget.take_for_poll());
         assert!(!budget.take_for_poll());
+    }
+
+    #[test]
+    fn what_has_time_leaves_half_of_the_tokens() {
+        let mut budget = budget(240);
+        while budget.take_spare() {}
+        let mut left = 0;
+        while budget.take() {
+            left += 1;
+        }
+        assert!((28..=31).contains(&left), "{left}");
+        assert!(budget.take_for_poll());
+    }
+
+    #[test]
+    fn what_has_time_gets_the_only_token_there_is_but_not_that_of_the_poll() {
+        let mut budget = budget(1);
+        assert!(!budget.take_spare(), "a poll's token was drawn just now");
+        budget.advance(Duration::from_secs(1000));
+        assert!(budget.take_spare());
+        assert!(!budget.take_spare());
+        assert!(budget.take_for_poll());
+        budget.advance(Duration::from_secs(1000 + 61));
+        assert!(!budget.take_spare());
+        assert!(budget.take_for_poll());
     }
 
     #[test]

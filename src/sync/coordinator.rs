@@ -19,6 +19,7 @@ mod answering;
 mod asking;
 mod delivering;
 mod messages;
+mod token_waiters;
 mod view;
 mod writing;
 
@@ -228,8 +229,9 @@ impl<W> Coordinator<W> {
         match input {
             Input::Webhook { id, waiter } => self.webhook(&id, waiter, now.mono),
             Input::Poll { waiter } => self.poll_by_hand(waiter, now.mono),
-            Input::Token { waiter } => self.asking.token_waiters.push_back(waiter),
-            Input::Redirect { waiter } => self.asking.redirects.push_back(waiter),
+            Input::Token { waiter } => self.asking.token_waiters.registration.push_back(waiter),
+            Input::SpareToken { waiter } => self.asking.token_waiters.spare.push_back(waiter),
+            Input::Redirect { waiter } => self.asking.token_waiters.redirects.push_back(waiter),
             Input::Response { asked, result } => {
                 let (answering, random) = (&mut self.answering, &mut self.random);
                 let taken = self
@@ -248,6 +250,15 @@ impl<W> Coordinator<W> {
                     Resource::Registration,
                     issued,
                     error,
+                    &mut self.random,
+                    now,
+                );
+            }
+            Input::InventoryFailed { issued, error } => {
+                self.asking.adjust_pace(
+                    Resource::Inventory,
+                    issued,
+                    Some(&error),
                     &mut self.random,
                     now,
                 );

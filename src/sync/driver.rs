@@ -75,6 +75,12 @@ impl Inbox {
         self.ask(|waiter| Input::Token { waiter }).await == WaiterReply::Applied
     }
 
+    /// Waits until the budget has a token that nothing else wants. `false` when the
+    /// daemon stops instead.
+    pub async fn spare_token(&self) -> bool {
+        self.ask(|waiter| Input::SpareToken { waiter }).await == WaiterReply::Applied
+    }
+
     /// Has redirects wait here until the budget allows one request more.
     pub fn redirect_limiter(&self) -> RedirectLimiter {
         let inbox = self.clone();
@@ -90,6 +96,12 @@ impl Inbox {
         let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
         // Nobody counts it while the daemon stops.
         let _ = self.0.send(Input::Registered { issued, result });
+    }
+
+    /// A request for the enrolled sites, sent at `issued`, failed.
+    pub fn inventory_failed(&self, issued: Mono, error: ApiError) {
+        // Nobody counts it while the daemon stops.
+        let _ = self.0.send(Input::InventoryFailed { issued, error });
     }
 
     /// Lists pending events: [`WaiterReply::Pending`], or [`WaiterReply::Unknown`] if no sink

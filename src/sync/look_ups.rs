@@ -77,6 +77,11 @@ impl LookUps {
         self.wanted.get(id)?.first().copied()
     }
 
+    /// Whether a webhook waits for a look-up that is not issued yet.
+    pub fn is_waited_for(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
     /// Whether another look-up may be issued.
     pub fn has_room(&self) -> bool {
         self.under_way.len() < MOST_LOOK_UPS

@@ -32,6 +32,8 @@ pub(super) enum Resource {
     Dispatch(DispatchId),
     /// The registration of the webhook.
     Registration,
+    /// The enrolled sites. That they cannot be asked for says nothing of dispatches.
+    Inventory,
 }
 
 /// What a failure tells of the API.
@@ -192,6 +194,7 @@ impl Slowdown {
         self.answered(issued);
         let of_api = match extent(error) {
             Extent::Api => true,
+            Extent::Resource if resource == Resource::Inventory => false,
             Extent::Resource => self.is_second_to_fail(resource),
             Extent::None => false,
         };

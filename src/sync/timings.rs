@@ -42,10 +42,13 @@ const STATUSES: [&str; 13] = [
 /// The kind of the requests that keep the webhook registered.
 const REGISTRATION: &str = "registration";
 
+/// The kind of the requests for the enrolled sites.
+const SITES: &str = "sites";
+
 /// How long the API and the disk took since the start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
-    /// Requests by kind (`list`, `dispatch`, `registration`) and by how they
+    /// Requests by kind (`list`, `dispatch`, `registration`, `sites`) and by how they
     /// ended.
     pub requests: BTreeMap<(&'static str, &'static str), u64>,
     /// Seconds that requests took, body and all, by kind.
@@ -58,7 +61,7 @@ pub struct Taken {
 
 impl Default for Taken {
     fn default() -> Self {
-        let kinds = ["list", "dispatch", REGISTRATION];
+        let kinds = ["list", "dispatch", REGISTRATION, SITES];
         let ended = |kind| STATUSES.map(|status| ((kind, status), 0));
         Self {
             requests: kinds.into_iter().flat_map(ended).collect(),
@@ -101,6 +104,12 @@ impl Timings {
     pub fn registration<T>(&self, result: &Result<T, ApiError>, took: Duration) {
         let status = result.as_ref().map_or_else(failure, |_| "2xx");
         self.count(REGISTRATION, status, took);
+    }
+
+    /// A request for the enrolled sites took so long and ended so.
+    pub fn inventory<T>(&self, result: &Result<T, ApiError>, took: Duration) {
+        let status = result.as_ref().map_or_else(failure, |_| "200");
+        self.count(SITES, status, took);
     }
 
     fn count(&self, kind: &'static str, status: &'static str, took: Duration) {

@@ -1,5 +1,5 @@
-//! What is asked of the API beside dispatches: webhooks, scenarios, test
-//! dispatches, and what time it is there.
+//! What is asked of the API beside dispatches: webhooks, enrolled sites, scenarios,
+//! test dispatches, and what time it is there.
 //!
 //! Those of a command are few and far between, so nothing limits them. The daemon,
 //! which keeps its webhook registered, asks its limiter before each of them, and so
@@ -14,7 +14,8 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use super::client::{LIST_TIMEOUT, SharedReader, read_whole_list};
+use super::client::{LIST_TIMEOUT, SharedReader, away_if_large, read_whole_list};
+use super::enrolled::{EnrolledSites, read_enrolled_sites};
 use super::transport::{Transport, body};
 use super::webhook::{EVENTS, read_webhook, read_webhooks};
 use super::{
@@ -89,6 +90,32 @@ impl<C: Clock> Admin<C> {
             );
         }
         Ok(webhooks)
+    }
+
+    /// The sites that are enrolled under the key. Their list may be as long as one of
+    /// dispatches.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn sites(&self) -> Result<EnrolledSites, ApiError> {
+        let answer = async {
+            let response = self
+                .transport
+                .send(Method::GET, &["sites"], None, LIST_TIMEOUT)
+                .await?;
+            if response.status() != StatusCode::OK {
+                return Err(self.transport.error(response).await);
+            }
+            let url = response.url().clone();
+            let body = body(response, self.max_body).await?;
+            let sites = away_if_large(body, read_enrolled_sites).await;
+            sites.map_err(|error| error.at(&url))
+        };
+        let answer = answer.await;
+        if answer.is_err() {
+            self.transport.give_up_connections();
+        }
+        answer
     }
 
     /// Registers a webhook for all events. The API asks `url` before it answers.

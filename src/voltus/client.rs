@@ -160,7 +160,8 @@ pub(super) async fn read_whole_list(
     })
 }
 
-async fn away_if_large<T: Send + 'static>(
+/// Reads a long answer away from the threads that serve others.
+pub(super) async fn away_if_large<T: Send + 'static>(
     body: Vec<u8>,
     read: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod connections;
+mod enrolled;
 mod environment;
 mod error;
 mod key;
@@ -22,6 +23,7 @@ use crate::model::{Answer, DispatchId};
 
 pub use admin::{Admin, Look};
 pub use client::{Client, ClientSettings};
+pub use enrolled::{EnrolledSite, EnrolledSites, read_enrolled_sites};
 pub use environment::Environment;
 pub use error::{ApiError, ClientError, KeySource, RedirectRefusal};
 pub use key::{ApiKey, KeyError};

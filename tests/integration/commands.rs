@@ -314,10 +314,11 @@ async fn check_has_a_line_for_each_and_leaves_no_trace() {
         "ok key: ",
         "ok clock: ",
         "skipped registration: ",
+        "ok sites: enrolled: 2 sites",
     ]) {
         assert!(line.starts_with(name), "{line}");
     }
-    assert_eq!(lines.lines().count(), 6);
+    assert_eq!(lines.lines().count(), 7);
     assert_eq!(std::fs::read_dir(world.folder()).unwrap().count(), 0);
 
     let wanting = run(&world, None, &["check", "--api-key", SECRET]).await;

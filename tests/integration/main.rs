@@ -37,6 +37,7 @@ mod failures;
 mod files;
 mod footprint;
 mod healing;
+mod inventory;
 mod lagging;
 mod life;
 mod listener;

@@ -28,10 +28,14 @@ const ALL: &str = "
     dispatchd_delivered_events_total
     dispatchd_delivery_attempts_total
     dispatchd_due_commands
+    dispatchd_enrolled_sites
+    dispatchd_enrolled_sites_unrouted
+    dispatchd_enrolled_sites_vanished
     dispatchd_extra_dropped_total
     dispatchd_heal_delay_seconds
     dispatchd_heals_total
     dispatchd_in_doubt
+    dispatchd_inventory_age_seconds
     dispatchd_look_again_dropped_total
     dispatchd_mass_absence
     dispatchd_missed_webhooks_total
@@ -45,6 +49,7 @@ const ALL: &str = "
     dispatchd_polls_total
     dispatchd_ready
     dispatchd_rewinds_total
+    dispatchd_route_patterns_unmatched
     dispatchd_schedule_dispatches
     dispatchd_sink_failing
     dispatchd_sink_failing_subjects
@@ -95,6 +100,10 @@ async fn well_used() -> (World, Daemon) {
     let daemon = world.setup().sink("stdout").start().await;
     daemon.wait_until_ready().await;
     world.known(&daemon, "a").await;
+    wait_until("the enrolled sites are known", async || {
+        daemon.health().await["inventory"]["enrolled_sites"].is_number()
+    })
+    .await;
     (world, daemon)
 }
 

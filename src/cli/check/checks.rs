@@ -5,12 +5,13 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::{Check, CheckOutcome};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
-use crate::model::Answer;
+use crate::inventory::{Known, SinkRoute, named, reason};
+use crate::model::{Answer, count};
 use crate::registration::{Action, decide};
 use crate::store::{Probe, SqliteStore};
-use crate::voltus::{Admin, ApiError, ClientSettings, Look, Webhook};
+use crate::voltus::{Admin, ApiError, ClientSettings, EnrolledSites, Look, Webhook};
 
 /// From here on, starts and ends come noticeably early or late.
 const SKEW_MAX: TimeDelta = TimeDelta::seconds(5);
@@ -21,6 +22,7 @@ const REACHABILITY: &str = "reachability";
 const KEY: &str = "key";
 const CLOCK: &str = "clock";
 const REGISTRATION: &str = "registration";
+const SITES: &str = "sites";
 
 fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
@@ -51,7 +53,7 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION];
+            let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION, SITES];
             let why = "needs a configuration that can work";
             let problems = error.0.iter();
             return problems
@@ -70,19 +72,20 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
     match Admin::new(&settings, Arc::clone(&config.api_key), clock) {
         Ok(admin) => {
             let look = admin.look().await;
-            let webhooks = match &look.list {
-                Ok(_) => Some(admin.webhooks().await),
-                Err(_) => None,
+            let (webhooks, enrolled) = match &look.list {
+                Ok(_) => (Some(admin.webhooks().await), Some(admin.sites().await)),
+                Err(_) => (None, None),
             };
             checks.push(reachability(&config, &look));
             checks.push(key(&look));
             checks.push(clocks(&look));
             checks.push(registration(&config, webhooks));
+            checks.push(sites(&config, enrolled));
         }
         Err(error) => {
             checks.push(failed(REACHABILITY, error.to_string()));
             let why = "the API cannot be asked";
-            checks.extend([KEY, CLOCK, REGISTRATION].map(|name| skipped(name, why)));
+            checks.extend([KEY, CLOCK, REGISTRATION, SITES].map(|name| skipped(name, why)));
         }
     }
     checks
@@ -257,6 +260,54 @@ fn registration(config: &Config, webhooks: Option<Result<Vec<Webhook>, ApiError>
             let remedy = "dispatchd run with --public-url sees to it";
             failed(REGISTRATION, format!("{wanted} {why}; {remedy}"))
         }
+    }
+}
+
+/// Voltus advises to check that all expected sites are enrolled: a route expects the
+/// sites that it names, and an enrolled site expects a sink. An API that does not tell
+/// its sites is no failure.
+fn sites(config: &Config, enrolled: Option<Result<EnrolledSites, ApiError>>) -> Check {
+    let enrolled = match enrolled {
+        Some(Ok(enrolled)) => enrolled,
+        Some(Err(error)) => {
+            let detail = format!("the enrolled sites are not known: {}", reason(&error));
+            return skipped(SITES, detail);
+        }
+        None => return skipped(SITES, "the API gave no list"),
+    };
+    let routes: Vec<SinkRoute> = config
+        .sinks
+        .iter()
+        .map(|sink| SinkRoute {
+            sink: sink.name().into(),
+            route: sink.route().clone(),
+        })
+        .collect();
+    let known = Known::new(enrolled, None, &routes, SystemClock::new().now());
+    let compared = &known.comparison;
+    let mut detail = format!(
+        "enrolled: {}",
+        count(known.sites.len() as u64, "site", "sites")
+    );
+    if let Some(gap) = &known.gap {
+        detail += &format!(" (there may be more: {gap})");
+    }
+    if compared.unrouted > 0 {
+        detail += &format!(
+            "; routed to no sink: {}; add them to `sites` of a [[sink]], one with `to = \"none\"` if they are left out on purpose",
+            named(&compared.first_unrouted, compared.unrouted)
+        );
+    }
+    for unmatched in &compared.unmatched {
+        detail += &format!(
+            "; \"{}\" of {} matches no enrolled site",
+            unmatched.pattern, unmatched.sink
+        );
+    }
+    if compared.is_clean() {
+        ok(SITES, detail)
+    } else {
+        failed(SITES, detail)
     }
 }
 

@@ -32,6 +32,7 @@ async fn all_is_well_with_a_sandbox() {
         "key",
         "clock",
         "registration",
+        "sites",
     ];
     assert_eq!(lines.len(), names.len());
     for (line, name) in lines.iter().zip(names) {
@@ -65,7 +66,7 @@ async fn a_refused_key_is_told_apart_from_an_api_that_cannot_be_reached() {
     let nobody = format!("http://{}", free_address().await);
     let lines = told(config(&["--api-url", &nobody, "--state", ":memory:"])).await;
     assert!(about(&lines, "reachability").starts_with("failed "));
-    for name in ["key", "clock", "registration"] {
+    for name in ["key", "clock", "registration", "sites"] {
         assert!(about(&lines, name).starts_with("skipped "), "{lines:?}");
     }
 }

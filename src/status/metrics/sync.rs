@@ -62,7 +62,7 @@ const POLL_SUCCESS: Metric = Metric::seconds(
 
 const REQUESTS: Metric = Metric::plain(
     "api_requests",
-    "Requests to the API by kind (list, dispatch, registration) and by how they ended: a status, a class of statuses, or what went wrong.",
+    "Requests to the API by kind (list, dispatch, registration, sites) and by how they ended: a status, a class of statuses, or what went wrong.",
 );
 const REQUEST_TIME: Metric = Metric::seconds(
     "api_request",

@@ -1,6 +1,6 @@
 //! Asks the API: which request goes next, and what its response means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::answering::{Answering, RESEND_AFTER, unavailable};
+use super::token_waiters::TokenWaiters;
 use super::{Effect, Settings, WaiterReply};
 use crate::clock::{Mono, Now};
 use crate::engine::{Observation, Request, Schedule};
@@ -65,10 +66,8 @@ pub(super) struct Asking<W> {
     pub legibility: Legibility,
     /// What the log says of all this.
     pub notices: Notices,
-    /// The requests for the registration that wait for a token.
-    pub token_waiters: VecDeque<W>,
-    /// Those who wait for a token to follow a redirect of the API.
-    pub redirects: VecDeque<W>,
+    /// Requests of others that wait for a token.
+    pub token_waiters: TokenWaiters<W>,
 }
 
 impl<W> Asking<W> {
@@ -91,8 +90,7 @@ impl<W> Asking<W> {
             api_clock: None,
             legibility: Legibility::default(),
             notices: Notices::default(),
-            token_waiters: VecDeque::new(),
-            redirects: VecDeque::new(),
+            token_waiters: TokenWaiters::default(),
         }
     }
 
@@ -123,7 +121,8 @@ impl<W> Asking<W> {
     }
 
     /// Issues what is due and within the budget: polls first, then redirects,
-    /// requests for the registration, and look-ups. `newest` is the newest
+    /// requests for the registration, and look-ups. Requests that have time go only
+    /// when none of these waits. `newest` is the newest
     /// schedule. It is `None` while an observation waits to be taken in: no check
     /// is sent then, since that observation may end the doubt.
     pub fn issue_due(&mut self, newest: Option<&Schedule>, answering: &mut Answering<W>, now: Now) {
@@ -131,20 +130,9 @@ impl<W> Asking<W> {
             return;
         }
         self.issue_poll(answering, now);
-        // What is under way ends before anything new begins.
-        while !self.redirects.is_empty() && self.budget.take() {
-            if let Some(waiter) = self.redirects.pop_front() {
-                self.slowdown.issued(now.mono);
-                answering.reply(waiter, WaiterReply::Applied);
-            }
-        }
-        while !self.token_waiters.is_empty() && self.slowdown.allows(now.mono) && self.budget.take()
-        {
-            if let Some(waiter) = self.token_waiters.pop_front() {
-                self.slowdown.issued(now.mono);
-                answering.reply(waiter, WaiterReply::Applied);
-            }
-        }
+        let (budget, slowdown) = (&mut self.budget, &mut self.slowdown);
+        self.token_waiters
+            .serve(budget, slowdown, answering, now.mono);
         while self.slowdown.allows(now.mono)
             && let Some((id, why)) = self.next_look_up(newest, answering, now.mono)
         {
@@ -158,6 +146,10 @@ impl<W> Asking<W> {
             self.look_ups.issue(&id, why);
             let question = Question::Dispatch(id.clone());
             self.issue(Call::Dispatch(id), question, answering, now.mono);
+        }
+        if !self.look_ups.is_waited_for() {
+            let (budget, slowdown) = (&mut self.budget, &self.slowdown);
+            self.token_waiters.serve_spare(budget, slowdown, answering);
         }
     }
 
@@ -491,8 +483,7 @@ impl<W> Asking<W> {
         for ticket in look_ups.into_iter().chain(self.poller.give_up()) {
             answering.refuse(ticket, REASON);
         }
-        let waiters = self.redirects.drain(..).chain(self.token_waiters.drain(..));
-        for waiter in waiters {
+        for waiter in self.token_waiters.give_up() {
             answering.reply(waiter, unavailable(REASON));
         }
     }

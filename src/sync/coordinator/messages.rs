@@ -31,6 +31,12 @@ pub enum Input<W> {
         /// Who waits.
         waiter: W,
     },
+    /// Somebody will ask the API something that has time, and waits until nothing else
+    /// wants a token. The answer is [`WaiterReply::Applied`] then.
+    SpareToken {
+        /// Who waits.
+        waiter: W,
+    },
     /// A question was answered, or not.
     Response {
         /// The question's place in the order.
@@ -44,6 +50,13 @@ pub enum Input<W> {
         issued: Mono,
         /// What came of it.
         result: Result<(), ApiError>,
+    },
+    /// A request for the enrolled sites failed.
+    InventoryFailed {
+        /// When it was sent.
+        issued: Mono,
+        /// Why.
+        error: ApiError,
     },
     /// A commit has ended.
     Committed(Result<(), StoreError>),
