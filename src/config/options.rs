@@ -28,8 +28,8 @@ pub enum LogFormat {
 /// reads the other options, and takes their defaults from it.
 #[derive(Debug, Args)]
 pub struct FileOption {
-    /// A TOML file with options by their names and [[sink]] tables; command line and
-    /// environment win over it
+    /// A TOML file with options by their names and a table for each sink; command line
+    /// and environment win over it
     #[arg(long, global = true, value_name = "PATH", env = "DISPATCHD_CONFIG")]
     pub config: Option<PathBuf>,
 }

@@ -14,8 +14,8 @@
 //! setpoints-abutting       P[====+====)             each begins where one ends
 //! setpoints-incomplete     P[====+====)             one lacks its end, one its amount
 //! ```
-//! `P` publishes it, `+` is an update of the setpoints, `U` is the update that sets its end to that moment, `X`
-//! the one that sets `authorized` to false.
+//! `P` publishes the dispatch. Each of the others is an update of it: `+` changes its
+//! setpoints, `U` sets its end to that moment, and `X` sets `authorized` to false.
 
 use std::fmt;
 use std::str::FromStr;

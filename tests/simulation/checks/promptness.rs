@@ -267,7 +267,9 @@ impl Sink {
             None => &*newest.event_type != "site.release",
         };
         let named = self.route.is_none_or(|route| route.names(&newest.subject));
-        if !curtails && !(newest.unconditional && named) && !self.owed.contains(&subject) {
+        let is_owed = self.owed.contains(&subject);
+        let goes = curtails || is_owed || (newest.unconditional && named);
+        if !goes {
             self.due.remove(&subject);
             return;
         }
