@@ -49,6 +49,7 @@ mod numbers;
 mod outbox;
 mod programs;
 mod readme;
+mod report;
 mod routing;
 mod secrets;
 mod siege;
