@@ -156,14 +156,19 @@ impl Outbox {
             }
             let caught_up = self.window.is_caught_up();
             self.window.head = event.position;
-            let is_site = event.family() == "site";
-            if is_site && let Some(command) = self.command_for(announced) {
+            let share = announced.share(&self.route);
+            if announced.is_site
+                && let Some(command) = self.command_for(announced, &share)
+            {
                 self.offer_command(&command, now);
             }
             let later = if caught_up {
-                matches!(self.advance_to(announced), Advance::Later | Advance::Full)
+                matches!(
+                    self.advance_to(announced, share),
+                    Advance::Later | Advance::Full
+                )
             } else {
-                !is_site
+                !announced.is_site
             };
             self.window.beyond += u64::from(later);
         }
@@ -171,10 +176,14 @@ impl Outbox {
 
     /// The site's event as this sink gets it, if it does. A site that is not held for
     /// this sink is released here, if anything is known of it.
-    fn command_for<'e>(&self, announced: &Announced<'e>) -> Option<Cow<'e, Event>> {
-        match announced.share(&self.route) {
-            Share::Goes(event) => Some(event),
-            Share::Released if self.queues.contains_key(&announced.event.subject_key()) => {
+    fn command_for<'s>(
+        &self,
+        announced: &Announced<'_>,
+        share: &'s Share<'_>,
+    ) -> Option<Cow<'s, Event>> {
+        match share {
+            Share::Goes(event) => Some(Cow::Borrowed(event)),
+            Share::Released if self.queues.contains_key(announced.key()) => {
                 Some(Cow::Owned(announced.released()))
             }
             Share::Released | Share::Nothing => None,

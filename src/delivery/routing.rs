@@ -20,6 +20,9 @@ use crate::model::{Event, ProgramName, Route, rfc3339};
 pub struct Announced<'e> {
     /// The event.
     pub event: &'e Event,
+    /// Whether it is about a site.
+    pub(super) is_site: bool,
+    key: OnceCell<Arc<str>>,
     subject: OnceCell<Subject<'e>>,
 }
 
@@ -90,8 +93,15 @@ impl<'e> Announced<'e> {
     pub fn new(event: &'e Event) -> Self {
         Self {
             event,
+            is_site: event.family() == "site",
+            key: OnceCell::new(),
             subject: OnceCell::new(),
         }
+    }
+
+    /// The key of its subject's queue.
+    pub(super) fn key(&self) -> &Arc<str> {
+        self.key.get_or_init(|| self.event.subject_key())
     }
 
     /// Data that is not as we write it names no site and no program: then no route

@@ -94,10 +94,11 @@ impl Outbox {
     /// of, or of which it is to hear no more, waits for an event of its own: the newest
     /// one may be as old as what the receiver knows.
     pub fn offer_site(&mut self, announced: &Announced<'_>, now: Now) {
-        let Some(event) = self.command_for(announced) else {
+        let share = announced.share(&self.route);
+        let Some(event) = self.command_for(announced, &share) else {
             return;
         };
-        let queue = self.queues.get(&event.subject_key());
+        let queue = self.queues.get(announced.key());
         let attempted = queue.and_then(SubjectQueue::attempted);
         let lost = is_release(&event) && !is_release(announced.event);
         let curtailed = attempted.is_some_and(|attempted| attempted.curtailed);

@@ -82,7 +82,12 @@ impl Progress {
     pub fn pass(&mut self, first: u64, last: u64) {
         let first = first.max(self.done.saturating_add(1));
         if first <= last {
-            self.beyond.insert(first, last);
+            if self.beyond.is_empty() && first == self.done.saturating_add(1) {
+                // So most come: commands, and what goes to other sinks.
+                self.done = last;
+            } else {
+                self.beyond.insert(first, last);
+            }
             self.changed = true;
             self.join();
         }

@@ -51,6 +51,11 @@ impl Ranges {
         self.changed.insert(from);
     }
 
+    /// Whether there is no position.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// The last position of the range that holds `position`, if one does.
     pub fn end_of(&self, position: u64) -> Option<u64> {
         let (_, end) = self.ends.range(..=position).next_back()?;

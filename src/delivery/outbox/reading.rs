@@ -55,12 +55,13 @@ impl Outbox {
         let mut end = events.last().map_or(head, |event| event.position);
         let mut served = self.take_served(read.after, end);
         for announced in events.iter().map(Announced::new) {
-            let key = announced.event.subject_key();
-            if served.contains(&key) && !self.take_wanted(&announced, &key) {
-                served.remove(&key);
+            let key = announced.key();
+            if served.contains(key) && !self.take_wanted(&announced, key) {
+                served.remove(key);
             }
             if announced.event.position > self.window.cursor {
-                match self.advance_to(&announced) {
+                let share = announced.share(&self.route);
+                match self.advance_to(&announced, share) {
                     Advance::Passed | Advance::Later => {}
                     Advance::Taken | Advance::Elsewhere => {
                         self.window.beyond = self.window.beyond.saturating_sub(1);
@@ -130,10 +131,9 @@ impl Outbox {
     }
 
     /// Moves the cursor to an event, and takes the event in if it is pending.
-    pub(super) fn advance_to(&mut self, announced: &Announced<'_>) -> Advance {
+    pub(super) fn advance_to(&mut self, announced: &Announced<'_>, share: Share<'_>) -> Advance {
         let position = announced.event.position;
-        let share = announced.share(&self.route);
-        if announced.event.family() == "site" {
+        if announced.is_site {
             self.pass_to(position.saturating_sub(1));
             self.window.cursor = position;
             match share {

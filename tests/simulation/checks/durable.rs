@@ -33,7 +33,8 @@ pub(crate) struct Durable {
     pub lost: BTreeSet<(usize, Arc<str>)>,
     /// What is written down as attempted, by sink and site.
     pub attempted: BTreeMap<(Arc<str>, Arc<str>), Attempted>,
-    /// The sinks and sites at which anything was ever attempted.
+    /// The sinks and sites at which anything was ever attempted, as far as a daemon can
+    /// know.
     ever_told: BTreeSet<(Arc<str>, Arc<str>)>,
     /// The positions behind which events are owed to each sink that is on disk.
     /// A sink exists from its first record there on.
@@ -128,6 +129,17 @@ impl Durable {
         !self.has(obeyed) && self.newest_of_site(site).is_none_or(missed)
     }
 
+    /// A command to a site is attempted.
+    pub fn told(&mut self, sink: &str, site: &Arc<str>) {
+        self.ever_told.insert((sink.into(), Arc::clone(site)));
+    }
+
+    /// The daemon is no more. The next one takes what is written down as attempted for
+    /// attempted.
+    pub fn daemon_gone(&mut self) {
+        self.ever_told.extend(self.attempted.keys().cloned());
+    }
+
     /// A batch lets events go that sinks without which the daemon runs did not
     /// get.
     pub fn lose(&mut self, batch: &Batch, absent: &[usize]) {
@@ -194,7 +206,6 @@ impl Durable {
             self.owed.entry(sink).or_insert(self.at_boot);
             for (site, told) in &record.attempted {
                 let key = (Arc::clone(&record.sink), Arc::clone(site));
-                self.ever_told.insert(key.clone());
                 match told {
                     Some(told) => self.attempted.insert(key, *told),
                     None => self.attempted.remove(&key),

@@ -26,7 +26,7 @@ use super::scenario::Knobs;
 use super::upstream::Moment;
 use super::violation::{Checked, must};
 use dispatchd::clock::Mono;
-use dispatchd::delivery::{Attempt, Start};
+use dispatchd::delivery::{Attempt, Sink, Start};
 use dispatchd::model::{Asked, Event};
 use dispatchd::store::Batch;
 use dispatchd::sync::{Input, View, WaiterReply};
@@ -98,6 +98,7 @@ impl Checks {
     /// The daemon is no more.
     pub fn gone(&mut self) {
         self.to_show.clear();
+        self.durable.daemon_gone();
         self.deliveries.daemon_gone(&self.durable);
         self.promises.daemon_gone();
         self.promptness.gone();
@@ -158,6 +159,9 @@ impl Checks {
         now: Duration,
     ) -> Checked {
         self.promptness.starts(sink, start);
+        for event in start.events.iter().filter(|event| event.family() == "site") {
+            self.durable.told(receiver.stub.name(), &event.subject);
+        }
         self.deliveries
             .starts(sink, receiver, start, &self.durable, now)
     }
