@@ -49,6 +49,8 @@ pub(super) struct State {
     places: u64,
     /// The fixture, while it is shown.
     fixture: Option<Fixture>,
+    /// Whether there was one: its sites stay enrolled.
+    had_fixture: bool,
     /// Ends the present scenario.
     pub(super) scenario: CancellationToken,
     /// By the order of registration.
@@ -69,6 +71,7 @@ impl State {
         Self {
             dispatches: BTreeMap::new(),
             places: 0,
+            had_fixture: fixture.is_some(),
             fixture,
             scenario: CancellationToken::new(),
             webhooks: Vec::new(),
@@ -204,14 +207,14 @@ impl State {
         listed.iter().map(|held| Arc::clone(&held.json)).collect()
     }
 
-    /// What `GET /sites` shows: the sites of the fixture, and every site that a
-    /// dispatch names. Each has one meter.
+    /// What `GET /sites` shows: the sites of the fixture, if there was one, and every
+    /// site that a dispatch names. Each has one meter.
     pub(super) fn sites(&self) -> Vec<Value> {
-        let of_fixture = fixture::sites();
+        let of_fixture = self.had_fixture.then(fixture::sites);
         let named = self.dispatches.values().map(|held| &held.json["sites"]);
         let mut enrolled = BTreeMap::new();
         for site in named
-            .chain([&of_fixture])
+            .chain(&of_fixture)
             .filter_map(Value::as_array)
             .flatten()
         {
@@ -303,7 +306,7 @@ mod tests {
 
     #[test]
     fn every_site_that_a_dispatch_names_is_enrolled_once() {
-        let mut state = empty();
+        let mut state = State::new(Faults::default(), Some(Fixture::Moving));
         let site =
             json!({"id": "mill", "name": "Mill", "customer_location_id": "7", "commitment": 5});
         for id in ["a", "b"] {
