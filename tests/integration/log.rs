@@ -45,6 +45,7 @@ async fn a_start_says_what_runs_what_was_loaded_and_that_the_first_poll_succeede
 
     let receiver = Receiver::new().await;
     let setup = world.setup().polling("200ms").sink(receiver.sink());
+    let setup = setup.with("--forget-sink", "stdout");
     let daemon = setup.ready().await;
     let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
     says(&only(&daemon, "dispatchd has started"), &["INFO", version]);
