@@ -11,7 +11,6 @@ mod logging;
 mod outbox;
 mod output;
 mod refusal;
-mod report;
 mod run;
 mod sandbox;
 mod scenario;
@@ -58,8 +57,6 @@ enum Commands {
     Status(status::StatusOptions),
     /// Lists events that sinks have not taken yet, and gives one up
     Outbox(outbox::OutboxOptions),
-    /// Tells what happened around a dispatch, for settlement and disputes
-    Report(report::ReportOptions),
     /// Manages the registration of webhooks at Voltus
     Webhook(webhook::WebhookOptions),
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
@@ -129,7 +126,6 @@ fn dispatch(command: Commands, origins: &Origins<'_>) -> Result<(), Failure> {
         Commands::Sandbox(options) => sandbox::run(&options),
         Commands::Status(options) => status::run(options, origins),
         Commands::Outbox(options) => outbox::run(options, origins),
-        Commands::Report(options) => report::run(options, origins),
         Commands::Webhook(options) => webhook::run(options, origins),
         Commands::Scenario(options) => scenario::run(options, origins),
         Commands::Verify(options) => verify::run(options, origins),

@@ -13,7 +13,6 @@ mod openapi;
 mod outbox;
 mod page;
 mod query;
-mod report;
 mod routing;
 mod schedule;
 mod sites;
@@ -146,16 +145,6 @@ impl<C: Clock + Clone> Status<C> {
                 schedule::one(&status.view, &status.store, &status.long, &id).await
             })
             .boxed();
-        let report = warp::path!("report" / String)
-            .and(warp::get())
-            .and(warp::header::headers_cloned())
-            .and(with.clone())
-            .then(
-                |id: String, headers: HeaderMap, status: Arc<Self>| async move {
-                    report::one(&status.view, &status.store, &status.long, &id, &headers).await
-                },
-            )
-            .boxed();
         let sites = warp::path!("sites")
             .and(warp::get())
             .and(query::raw())
@@ -233,8 +222,7 @@ impl<C: Clock + Clone> Status<C> {
         let guarded = first_of(
             health,
             [
-                schedule, entry, report, sites, site, events, interface, metrics, outbox, skip,
-                poll,
+                schedule, entry, sites, site, events, interface, metrics, outbox, skip, poll,
             ],
         );
         let guarded = guard.filter().and(guarded).boxed();

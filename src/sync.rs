@@ -19,7 +19,6 @@ mod look_ups;
 mod notices;
 mod numbering;
 mod poller;
-mod recording;
 mod request_log;
 mod skips;
 mod slowdown;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 23] = [
     "clock",
     "histogram",
     "retry",
@@ -26,7 +26,6 @@ const ORDER: [&str; 24] = [
     "listener",
     "registration",
     "inventory",
-    "report",
     "status",
     "config",
     "sandbox",

@@ -405,9 +405,6 @@ impl Outbox {
             match queue.next() {
                 Next::Send(event) => {
                     let owed = queue.set_out();
-                    if queue.command_under_way().is_some() && event.family() == "site" {
-                        self.progress.attempt_begins(&event, now.wall);
-                    }
                     keys.push(key);
                     events.push(event);
                     if let Some(position) = owed {

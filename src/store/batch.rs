@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::record::{Attempts, NewCommand, NewState};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId, SiteState};
 
 /// What one commit writes.
@@ -35,11 +34,6 @@ pub struct Batch {
     pub skipped: Vec<(DispatchId, HistoryItem)>,
     /// New events, in order.
     pub events: Vec<Event>,
-    /// What the API said of dispatches, where that is new. Of a dispatch that is not
-    /// stored nothing is kept.
-    pub states: Vec<NewState>,
-    /// The commands among the events, for the records of their dispatches.
-    pub commands: Vec<NewCommand>,
     /// Old events go: those of the daemon and of sites from before this, UTC, but
     /// for the newest one of each site; those of dispatches that have gone. They
     /// may go after the commit, by [`Store::tidy`](super::Store::tidy).
@@ -65,7 +59,6 @@ impl Batch {
             && self.sites.is_empty()
             && self.forgotten.is_empty()
             && self.events.is_empty()
-            && self.states.is_empty()
             && self.forget_before.is_none()
             && self.sync.is_none()
             && self.sinks.is_empty()
@@ -99,9 +92,6 @@ pub struct SinkRecord {
     pub attempted: BTreeMap<Arc<str>, Option<Attempted>>,
     /// The route that its sites are commanded by, if that is new.
     pub route: Option<Arc<str>>,
-    /// How attempts to deliver commands went since the last record, by the event's
-    /// position.
-    pub attempts: BTreeMap<u64, Attempts>,
 }
 
 /// What a sink was last told of a site, whatever came of it.

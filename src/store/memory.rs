@@ -1,16 +1,13 @@
 //! A store that keeps nothing beyond the process: for `--state :memory:` and
 //! for tests, which can open it again as a restart would.
 
-mod record;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use self::record::Records;
 use super::term::next_term;
-use super::{Batch, DispatchRecord, Store, StoreError, StoreReader, Stored};
+use super::{Batch, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId, SiteState};
 
 #[derive(Debug, Clone, Default)]
@@ -20,7 +17,6 @@ struct Kept {
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     history: BTreeMap<DispatchId, Vec<HistoryItem>>,
     events: BTreeMap<u64, Event>,
-    records: Records,
 }
 
 impl Kept {
@@ -133,12 +129,7 @@ impl Store for MemoryStore {
             kept.stored.position = kept.stored.position.max(event.position);
             kept.events.insert(event.position, event.clone());
         }
-        let Kept {
-            entries, records, ..
-        } = &mut *kept;
-        records.write(batch, |id| entries.contains_key(id));
         for id in &batch.pruned {
-            kept.records.prune(id);
             kept.entries.remove(id);
             kept.history.remove(id);
         }
@@ -195,17 +186,6 @@ impl Store for MemoryStore {
 impl StoreReader for MemoryStore {
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         Ok(self.lock().history.get(id).cloned().unwrap_or_default())
-    }
-
-    fn record(&mut self, id: &DispatchId) -> Result<DispatchRecord, StoreError> {
-        let kept = self.lock();
-        let sinks = kept.stored.sinks.iter();
-        Ok(DispatchRecord {
-            sinks: sinks
-                .map(|(name, sink)| (Arc::clone(name), sink.route.clone()))
-                .collect(),
-            ..kept.records.read(id)
-        })
     }
 
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

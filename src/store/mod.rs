@@ -9,7 +9,6 @@ mod error;
 mod lock;
 mod log;
 mod memory;
-mod record;
 mod sqlite;
 mod term;
 mod worker;
@@ -18,9 +17,6 @@ pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncReco
 pub use error::{OpenError, StoreError};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
-pub use record::{
-    Attempts, CommandLine, DeliveryLine, DispatchRecord, NewCommand, NewState, StateLine, Way,
-};
 pub use sqlite::{Probe, SqliteReader, SqliteStore};
 pub use worker::{Closed, StoreHandle};
 
@@ -71,12 +67,6 @@ pub trait StoreReader: Send + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError>;
-
-    /// What is kept of a dispatch to prove how it was carried out. Empty if nothing is.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn record(&mut self, id: &DispatchId) -> Result<DispatchRecord, StoreError>;
 
     /// Up to `limit` events behind position `after`, oldest first. Fewer if they
     /// are large, but one if there is one.

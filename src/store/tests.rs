@@ -1,6 +1,5 @@
 //! What every store must do, told of each of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -409,7 +408,6 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             term: stored.term,
             sync: Some(sync),
             sinks: vec![SinkRecord {
-                attempts: BTreeMap::new(),
                 sink: "stdout".into(),
                 done: 4,
                 done_beyond: [(6, Some(7)), (9, Some(9)), (12, Some(14))].into(),
@@ -426,7 +424,6 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
         store.commit(&keep).unwrap();
         keep.sync = None;
         keep.sinks = vec![SinkRecord {
-            attempts: BTreeMap::new(),
             sink: "stdout".into(),
             done: 7,
             done_beyond: [(9, Some(10)), (12, None)].into(),
@@ -481,5 +478,3 @@ fn a_sink_that_is_forgotten_leaves_nothing_behind_and_the_others_stay() {
         assert_eq!(stored.sinks["stays"].attempted["a"], told);
     });
 }
-
-mod record;

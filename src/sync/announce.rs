@@ -48,14 +48,13 @@ impl Announcer {
         );
     }
 
-    /// Tells a site what it must do. Gives the event's position.
-    pub fn site(&mut self, change: &SiteChange, at: DateTime<Utc>) -> u64 {
+    /// Tells a site what it must do.
+    pub fn site(&mut self, change: &SiteChange, at: DateTime<Utc>) {
         let data = raw(change);
         self.event(change.kind.event_type(), change.site.id.as_str(), at, data);
         if let Some(event) = self.events.last_mut() {
             event.unconditional = change.unconditional;
         }
-        self.numbering.position()
     }
 
     /// Announces that the schedule may be wrong, or can be trusted again.

@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use super::announce::Announcer;
 use super::heals::Correction;
 use super::numbering::{Clocks, Numbering};
-use super::recording::{new_command, new_states};
 use super::skips::Skip;
 use super::waiters::Ticket;
 use crate::clock::Now;
@@ -310,7 +309,6 @@ impl BatchBuilder {
 
     fn observe(&mut self, observation: &Observation) -> Outcome {
         let schedule = std::mem::take(&mut self.next.schedule);
-        let before = schedule.clone();
         let (schedule, outcome) = reconcile(schedule, observation, self.now.wall, &self.rules);
         self.next.schedule = schedule;
         for change in &outcome.changes {
@@ -326,8 +324,6 @@ impl BatchBuilder {
             self.batch.pruned.push(id.clone());
         }
         self.plan_sites(&outcome);
-        let states = new_states(observation, &outcome, &before, self.now);
-        self.batch.states.extend(states);
         self.changes.extend_from_slice(&outcome.changes);
         self.after_commit.outdated += outcome.outdated;
         self.after_commit.rewinds += outcome.rewinds;
@@ -342,7 +338,6 @@ impl BatchBuilder {
     }
 
     fn plan_sites(&mut self, outcome: &Outcome) {
-        let plan_before = self.next.plan.clone();
         let planned = plan(
             std::mem::take(&mut self.next.plan),
             &self.next.schedule,
@@ -352,16 +347,7 @@ impl BatchBuilder {
         );
         self.next.plan = planned.plan;
         for change in &planned.changes {
-            let position = self.announcer.site(change, self.now.wall);
-            let before = plan_before.get(&change.site.id);
-            self.batch.commands.push(new_command(
-                change,
-                position,
-                before.map(|before| &**before),
-                &self.next.schedule,
-                self.rules.pre_curtail,
-                self.now.wall,
-            ));
+            self.announcer.site(change, self.now.wall);
             let id = change.site.id.clone();
             self.batch.forgotten.retain(|forgotten| *forgotten != id);
             self.sites.insert(id, Arc::clone(&change.site));

@@ -49,7 +49,6 @@ mod numbers;
 mod outbox;
 mod programs;
 mod readme;
-mod report;
 mod routing;
 mod secrets;
 mod siege;

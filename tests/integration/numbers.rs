@@ -188,7 +188,6 @@ async fn numbers_of_a_file_of_an_older_version_go_on_far_above_and_its_events_ke
          ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
-         DROP TABLE states; DROP TABLE commands; DROP TABLE deliveries;
          ALTER TABLE sinks DROP COLUMN route;
          PRAGMA user_version = 3",
     )

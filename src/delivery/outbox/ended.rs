@@ -43,7 +43,6 @@ impl Outbox {
         let keys = ended.keys;
         match result {
             Attempt::Delivered => {
-                self.note_ends(&keys, Ok(()), now);
                 self.health.delivered(keys.len());
                 self.places.batch_in_time(keys.len());
                 if self.reach.answered(attempt, true, now.mono) {
@@ -68,7 +67,6 @@ impl Outbox {
                     retry_after: *retry_after,
                     random,
                 };
-                self.note_ends(&keys, Err(&reason), now);
                 match &*keys {
                     [key] => self.failed(key, &failure, now),
                     keys => self.send_alone(keys),
@@ -77,26 +75,12 @@ impl Outbox {
             Attempt::Unreachable { reason } => {
                 self.reach.unreachable(attempt, now.mono, random);
                 self.health.unreachable(reason, self.reach.is_down(), now);
-                self.note_ends(&keys, Err(&reason.as_str().into()), now);
                 for key in &keys {
                     self.come_again(key);
                 }
             }
         }
         self.advance_health(now.mono);
-    }
-
-    /// Keeps how an attempt ended, for the record of each command in it.
-    fn note_ends(&mut self, keys: &[Key], result: Result<(), &Arc<str>>, now: Now) {
-        for key in keys {
-            if let Some(site) = SubjectQueue::site_of(key)
-                && let Some(queue) = self.queues.get(key)
-                && let Some(position) = queue.command_under_way()
-            {
-                self.progress
-                    .attempt_ended(site, position, result, now.wall);
-            }
-        }
     }
 
     /// The receiver can be reached again: every subject is tried at once.
@@ -310,12 +294,10 @@ impl Outbox {
         };
         self.abandon(attempt);
         let hung = now.mono.saturating_sub(hanging.started).as_secs_f64();
-        let reason: Arc<str> =
-            format!("no answer within {hung:.1} s, and the attempt gave way to other subjects")
-                .into();
-        self.note_ends(&hanging.keys, Err(&reason), now);
+        let reason =
+            format!("no answer within {hung:.1} s, and the attempt gave way to other subjects");
         let failure = Failure {
-            reason: &reason,
+            reason: &reason.into(),
             retry_after: None,
             random: 1.0,
         };

@@ -1,15 +1,11 @@
 //! Keeps which events are done with at one sink, and what of that is not on disk yet.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
-
-use chrono::{DateTime, Utc};
 
 use super::ranges::Ranges;
 use crate::clock::Mono;
-use crate::model::Event;
-use crate::store::{Attempted, Attempts, Retry, SinkRecord, SinkState};
+use crate::store::{Attempted, Retry, SinkRecord, SinkState};
 
 /// Which events are done with at one sink: acknowledged, superseded, skipped, or
 /// never to be delivered there. Everything else is pending.
@@ -137,33 +133,6 @@ impl Progress {
         self.change();
     }
 
-    /// An attempt to deliver a site's command begins, UTC. This is written with what the
-    /// attempt's end changes: it causes no commit by itself.
-    pub fn attempt_begins(&mut self, event: &Event, at: DateTime<Utc>) {
-        let begins = Attempts::begun(&event.subject, &event.event_type, at);
-        match self.record.attempts.entry(event.position) {
-            Entry::Occupied(mut known) => known.get_mut().add(begins),
-            Entry::Vacant(place) => {
-                place.insert(begins);
-            }
-        }
-        self.changed = true;
-    }
-
-    /// The attempt to deliver the command at `position` to `site` has ended: it was
-    /// acknowledged, or failed for this reason.
-    pub fn attempt_ended(
-        &mut self,
-        site: &str,
-        position: u64,
-        result: Result<(), &Arc<str>>,
-        at: DateTime<Utc>,
-    ) {
-        let known = self.record.attempts.entry(position);
-        known.or_insert_with(|| Attempts::of(site)).end(result, at);
-        self.change();
-    }
-
     /// The next record is to have the sink's route.
     pub fn route(&mut self, route: Arc<str>) {
         self.record.route = Some(route);
@@ -212,16 +181,7 @@ impl Progress {
             retries: record.retries,
             attempted: record.attempted,
             route: newer.route.or(record.route),
-            attempts: record.attempts,
         };
-        for (position, newer) in newer.attempts {
-            match self.record.attempts.entry(position) {
-                Entry::Occupied(mut older) => older.get_mut().add(newer),
-                Entry::Vacant(place) => {
-                    place.insert(newer);
-                }
-            }
-        }
         self.record.retries.extend(newer.retries);
         self.record.attempted.extend(newer.attempted);
         self.awaited = true;

@@ -203,12 +203,6 @@ impl SubjectQueue {
         self.events.drain(1.min(self.events.len())..).collect()
     }
 
-    /// The position of the command whose attempt is under way. `None` where an event goes
-    /// once more: that is no new command.
-    pub fn command_under_way(&self) -> Option<u64> {
-        self.sent.filter(|_| !self.refresh)
-    }
-
     /// What was last attempted.
     pub fn attempted(&self) -> Option<Attempted> {
         self.attempted

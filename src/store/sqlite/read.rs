@@ -8,7 +8,7 @@ use rusqlite::{Connection, Params, Row};
 
 use super::cells::{Cells, damaged};
 use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
-use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::model::{DispatchId, Event, HistoryItem};
 use crate::store::{Attempted, Retry, SinkState, StoreError, Stored, SyncRecord};
 
 /// Of a page of events no further one is read once their data has so many bytes.
@@ -86,14 +86,6 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         Ok(())
     })?;
     Ok(sinks)
-}
-
-pub(super) fn one_entry(
-    connection: &Connection,
-    id: &DispatchId,
-) -> Result<Option<Entry>, StoreError> {
-    let sql = format!("{ENTRIES} WHERE id = ?1");
-    Ok(collect(connection, &sql, [id.as_str()], entry)?.pop())
 }
 
 pub(super) fn history(
@@ -186,7 +178,7 @@ pub(super) fn events_at(
 }
 
 /// Runs a query and reads its rows.
-pub(super) fn collect<T>(
+fn collect<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,

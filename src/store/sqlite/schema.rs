@@ -156,45 +156,6 @@ CREATE INDEX skipped_by_dispatch ON skipped (dispatch);
 -- that of every site.
 ALTER TABLE sinks ADD COLUMN route TEXT;
 ",
-    "
--- What proves afterwards how a dispatch was carried out. Lines are numbered from 1: a
--- gap tells how many were left out in the middle.
-CREATE TABLE states (
-    key INTEGER PRIMARY KEY,
-    dispatch INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    way TEXT NOT NULL,
-    asked TEXT NOT NULL,
-    answered TEXT NOT NULL,
-    last_seen TEXT NOT NULL,
-    bytes INTEGER NOT NULL,
-    body TEXT,
-    UNIQUE (dispatch, n)
-) STRICT;
-CREATE TABLE commands (
-    site TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    dispatch INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    command TEXT NOT NULL,
-    due TEXT NOT NULL,
-    known TEXT NOT NULL,
-    PRIMARY KEY (site, position, dispatch)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX commands_by_dispatch ON commands (dispatch);
-CREATE TABLE deliveries (
-    site TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    sink TEXT NOT NULL,
-    command TEXT NOT NULL,
-    first_attempt TEXT NOT NULL,
-    last_attempt TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    acknowledged TEXT,
-    last_error TEXT,
-    PRIMARY KEY (site, position, sink)
-) STRICT, WITHOUT ROWID;
-",
 ];
 
 /// The version that this program writes.

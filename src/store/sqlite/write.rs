@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
 use serde::Serialize;
 
-use super::record;
 use crate::model::{DispatchId, Entry, HistoryItem, rfc3339};
 use crate::store::{Batch, SinkRecord, StoreError};
 
@@ -46,7 +45,6 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     sites(&transaction, batch)?;
     events(&transaction, batch)?;
     skipped(&transaction, batch)?;
-    record::write(&transaction, batch)?;
     prune(&transaction, batch)?;
     if let Some(sync) = batch.sync {
         transaction
@@ -55,7 +53,6 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     }
     for record in &batch.sinks {
         sink(&transaction, record)?;
-        record::attempts(&transaction, record)?;
     }
     for forgotten in &batch.forgotten_sinks {
         forget_sink(&transaction, forgotten)?;
@@ -179,7 +176,6 @@ fn skipped(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 
 fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     for id in &batch.pruned {
-        record::prune(transaction, id)?;
         for sql in [
             "DELETE FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
             "DELETE FROM skipped WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
