@@ -24,7 +24,7 @@ use crate::delivery::Sink;
 use crate::delivery::sinks::{SinkContext, SinkSpec, wall_clock};
 use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
-use crate::inventory::{InventoryKeeper, SinkRoute};
+use crate::inventory::InventoryKeeper;
 use crate::listener::{Listener, Peers, Traffic};
 use crate::model::{Entry, Phase, SiteMode, SiteState};
 use crate::registration::Registration;
@@ -151,10 +151,7 @@ impl Daemon {
         let registration =
             registration.map(|registration| registration.within(driver.inbox(), driver.timings()));
         // A site that is routed to `none` is left out on purpose.
-        let site_routes = config.sinks.iter().map(|sink| SinkRoute {
-            sink: sink.name().into(),
-            route: sink.route().clone(),
-        });
+        let site_routes = config.sinks.iter().map(SinkSpec::sink_route);
         let inventory = InventoryKeeper::new(
             Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?,
             driver.inbox(),
@@ -199,10 +196,7 @@ impl Daemon {
                 environment: Environment::of(&config.api_url),
             },
             routing: Arc::new(Routing::new(
-                config
-                    .receiving_sinks()
-                    .map(|sink| (sink.name().into(), sink.route().clone()))
-                    .collect(),
+                config.receiving_sinks().map(SinkSpec::sink_route).collect(),
                 config.curtail_on_test,
             )),
             inventory: inventory.inventory(),

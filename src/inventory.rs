@@ -20,11 +20,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, wall_after};
+use crate::model::SinkRoute;
 use crate::retry::backoff;
 use crate::sync::{Inbox, Timings};
 use crate::voltus::{Admin, ApiError, EnrolledSites};
 
-pub use compare::{Comparison, Inventory, Known, SinkRoute, UnmatchedPattern, VanishedSite, named};
+pub use compare::{Comparison, Inventory, Known, UnmatchedPattern, VanishedSite, named};
 
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_secs(3600);

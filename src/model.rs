@@ -30,10 +30,10 @@ pub use history::{FromTo, HistoryItem, SKIPPED, SkippedEvent};
 pub use id::{DispatchId, InvalidId, SiteId};
 pub use order::Asked;
 pub use reading::{Reading, UnreadParts};
-pub use route::{EVENT_TYPES, ProgramName, Route, RouteError};
+pub use route::{EVENT_TYPES, ProgramName, Route, RouteError, SinkRoute};
 pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;
-pub use words::count;
+pub use words::{count, first_of};
 
 /// The path of the webhook endpoint, on the listener and in what is registered at
 /// the API. A secret may follow it.

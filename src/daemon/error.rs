@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::delivery::sinks::SinkBuildError;
-use crate::model::count;
+use crate::model::{count, first_of};
 use crate::store::{OpenError, StoreError};
 use crate::sync::DriverError;
 use crate::voltus::ClientError;
@@ -93,7 +93,7 @@ impl DaemonError {
 #[error(
     "no sink is named `{name}` any more, and it may hold {} curtailed ({}): nobody would release \
      {}; name it again, or give --forget-sink {name} if it is gone for good",
-    count(.sites.len() as u64, "site", "sites"), listed(.sites),
+    count(.sites.len() as u64, "site", "sites"), first_of(.sites.iter().take(3).map(String::as_str), .sites.len()),
     if .sites.len() == 1 { "it" } else { "them" }
 )]
 pub struct GoneSink {
@@ -101,16 +101,4 @@ pub struct GoneSink {
     pub name: String,
     /// The ids of those sites.
     pub sites: Vec<String>,
-}
-
-/// The first few of many.
-fn listed(sites: &[String]) -> String {
-    /// More than so many are not all named.
-    const FEW: usize = 3;
-    let named = sites.iter().take(FEW).map(String::as_str);
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if let Some(more) = sites.len().checked_sub(FEW).filter(|more| *more > 0) {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text
 }

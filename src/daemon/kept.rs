@@ -56,7 +56,7 @@ impl Kept {
     }
 
     /// Forgets sinks that the operator says are gone for good, and makes sure that each
-    /// of the others that may hold sites curtailed is one of `named`.
+    /// of the others that may hold sites curtailed is still configured.
     pub fn forget_sinks(
         &mut self,
         config: &Config,

@@ -10,6 +10,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`opening`] | what an outbox knows at a start |
+//! | [`offering`] | what it takes in of new events |
 //! | [`queue`] | what a subject queue sends next |
 //! | [`command`] | which command a site gets, if any |
 //! | [`lines`] | whose turn it is |
@@ -32,6 +33,7 @@ mod command;
 mod ended;
 mod health;
 mod lines;
+mod offering;
 mod opening;
 mod pending;
 mod places;
@@ -45,16 +47,13 @@ mod refresh;
 mod untold;
 mod window;
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Mono, Now};
-use crate::delivery::routing::{Announced, Share};
 use crate::model::{Event, Route, SiteId};
 use crate::retry::RETRY_AFTER_MAX;
-use crate::store::Retry;
 
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
 pub use pending::{PendingEvent, Skipped};
@@ -68,7 +67,6 @@ use places::Places;
 use progress::Progress;
 use queue::{Next, Place, SubjectQueue};
 use reach::{Allowance, Reach};
-use reading::Advance;
 use refresh::Refresh;
 use untold::UntoldSites;
 use window::Window;
@@ -141,108 +139,6 @@ impl Outbox {
     /// skipped. Of a site, the newest event may be pending all the same.
     pub fn done(&self) -> u64 {
         self.progress.done()
-    }
-
-    /// Takes in events that are on disk now, oldest first.
-    pub fn offer<'a, 'e: 'a>(
-        &mut self,
-        events: impl IntoIterator<Item = &'a Announced<'e>>,
-        now: Now,
-    ) {
-        for announced in events {
-            let event = announced.event;
-            if event.position <= self.window.head {
-                continue;
-            }
-            let caught_up = self.window.is_caught_up();
-            self.window.head = event.position;
-            let share = announced.share(&self.route);
-            if announced.is_site
-                && let Some(command) = self.command_for(announced, &share)
-            {
-                self.offer_command(&command, now);
-            }
-            let later = if caught_up {
-                matches!(
-                    self.advance_to(announced, share),
-                    Advance::Later | Advance::Full
-                )
-            } else {
-                !announced.is_site
-            };
-            self.window.beyond += u64::from(later);
-        }
-    }
-
-    /// The site's event as this sink gets it, if it does. A site that is not held for
-    /// this sink is released here, if anything is known of it.
-    fn command_for<'s>(
-        &self,
-        announced: &Announced<'_>,
-        share: &'s Share<'_>,
-    ) -> Option<Cow<'s, Event>> {
-        match share {
-            Share::Goes(event) => Some(Cow::Borrowed(event)),
-            Share::Released if self.queues.contains_key(announced.key()) => {
-                Some(Cow::Owned(announced.released()))
-            }
-            Share::Released | Share::Nothing => None,
-        }
-    }
-
-    /// Sites that are to be told once more what they must do, because this sink's route
-    /// is another than before.
-    pub fn take_rerouted(&mut self) -> Vec<SiteId> {
-        std::mem::take(&mut self.rerouted)
-    }
-
-    /// Those sites are told. The route is kept from now on.
-    pub fn rerouted(&mut self) {
-        if let Some(route) = self.new_route.take() {
-            self.progress.route(route);
-        }
-    }
-
-    /// Takes in a site's newest event.
-    fn offer_command(&mut self, event: &Event, now: Now) {
-        let key = event.subject_key();
-        self.refresh_superseded(&key);
-        self.window.hold(event, &key, event.unconditional);
-        let queue = self.queues.entry(Key::clone(&key)).or_default();
-        let superseded = queue.push(event.clone());
-        let paused = queue.place == Place::Paused;
-        if paused {
-            queue.failures = 0;
-        }
-        let new_command_at = queue.new_command_at;
-        for position in superseded {
-            self.complete(position);
-        }
-        if paused {
-            self.hurry(&key, new_command_at.max(now.mono), now);
-        }
-        self.watch_wait(&key, false, now);
-        self.reach.hurry(NEW_COMMAND_WITHIN, now.mono);
-        self.line_up(&key);
-    }
-
-    /// Shortens the pause of a queue to end at `at`. Never makes it longer.
-    fn hurry(&mut self, key: &Key, at: Mono, now: Now) {
-        let Some(queue) = self.queues.get_mut(key) else {
-            return;
-        };
-        if queue.due <= at || !self.paused.remove(&(queue.due, Key::clone(key))) {
-            return;
-        }
-        queue.due = at;
-        queue.pause_stored = true;
-        self.paused.insert((at, Key::clone(key)));
-        let retry = Retry {
-            attempts: 0,
-            at: now.wall + at.saturating_sub(now.mono),
-            pause: NEW_COMMAND_WITHIN,
-        };
-        self.progress.retry(key, Some(retry));
     }
 
     /// The event at `position` is done with.

@@ -126,7 +126,7 @@ impl<'e> Announced<'e> {
         match self.subject() {
             Subject::Daemon if wanted => Share::Goes(Cow::Borrowed(self.event)),
             Subject::Site(site) => {
-                let held = is_release(self.event) || route.takes_held(&site.programs);
+                let held = self.event.is_release() || route.takes_held(&site.programs);
                 if wanted && held && self.is_site_of(route) {
                     Share::Goes(Cow::Borrowed(self.event))
                 } else {
@@ -240,10 +240,6 @@ fn known_fields(changed: &RawValue) -> Option<KnownFields> {
         names: raw(&known)?,
         is_nothing: known.is_empty(),
     })
-}
-
-pub(super) fn is_release(event: &Event) -> bool {
-    &*event.event_type == "site.release"
 }
 
 /// JSON text of what can always be written.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::{Mono, Now};
-use crate::model::{Route, SiteId, SiteState};
+use crate::model::{SinkRoute, SiteId, SiteState, first_of};
 use crate::voltus::EnrolledSites;
 
 /// How many sites are named.
@@ -70,15 +70,6 @@ pub struct VanishedSite {
     pub site: Arc<SiteState>,
     /// The look that lacked it first, UTC.
     pub since: DateTime<Utc>,
-}
-
-/// A sink by its name, and its route.
-#[derive(Debug, Clone)]
-pub struct SinkRoute {
-    /// The sink's name.
-    pub sink: Arc<str>,
-    /// Which events go there.
-    pub route: Route,
 }
 
 /// How the enrolled sites compare with the routes.
@@ -170,9 +161,9 @@ impl Comparison {
     pub fn new(sites: &[Arc<SiteState>], is_whole: bool, routes: &[SinkRoute]) -> Self {
         let mut comparison = Self::default();
         let is_routed = |site: &SiteState| {
-            routes.iter().any(|SinkRoute { route, .. }| {
-                route.takes_type("site.curtail")
-                    && route.takes_site(site.id.as_str(), &site.customer_location_id)
+            let mut routes = routes.iter();
+            routes.any(|SinkRoute { route, .. }| {
+                route.commands_site(site.id.as_str(), &site.customer_location_id)
             })
         };
         for site in sites.iter().filter(|site| !is_routed(site)) {
@@ -205,17 +196,9 @@ impl Comparison {
     }
 }
 
-/// The first sites by name, and how many there are beside them.
+/// The first sites by id, and how many there are beside them.
 pub fn named(first: &[SiteId], of: usize) -> String {
-    let mut text = first
-        .iter()
-        .map(SiteId::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if of > first.len() {
-        text += &format!(" and {} more", of - first.len());
-    }
-    text
+    first_of(first.iter().map(SiteId::as_str), of)
 }
 
 #[cfg(test)]

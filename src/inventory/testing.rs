@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::{Inventory, Known, SinkRoute};
+use super::{Inventory, Known};
 use crate::clock::Now;
-use crate::model::{Route, SiteId};
+use crate::model::{Route, SinkRoute, SiteId};
 use crate::voltus::{EnrolledSite, EnrolledSites};
 
 /// The answer that lists these sites.

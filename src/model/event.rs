@@ -52,6 +52,11 @@ impl Event {
         }
     }
 
+    /// Whether it tells a site that nothing holds it any more.
+    pub fn is_release(&self) -> bool {
+        &*self.event_type == "site.release"
+    }
+
     /// What the event is about: `dispatch`, `site` or `sync`.
     pub fn family(&self) -> &str {
         self.event_type.split('.').next().unwrap_or_default()

@@ -63,6 +63,15 @@ impl RouteError {
     }
 }
 
+/// A sink by its name, and its route.
+#[derive(Debug, Clone)]
+pub struct SinkRoute {
+    /// The sink's name.
+    pub sink: Arc<str>,
+    /// Which events go there.
+    pub route: Route,
+}
+
 /// Which events a sink gets: of which sites, of which programs, of which types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
@@ -159,11 +168,14 @@ impl Route {
         programs.is_empty() || programs.iter().any(|program| self.takes_program(program))
     }
 
+    /// Whether the commands of this site go to the sink, for the programs that it takes.
+    pub fn commands_site(&self, id: &str, customer_location_id: &str) -> bool {
+        self.takes_type("site.curtail") && self.takes_site(id, customer_location_id)
+    }
+
     /// Whether a site that a dispatch of this program names is commanded at the sink.
     pub fn commands(&self, id: &SiteId, customer_location_id: &str, program: &ProgramName) -> bool {
-        self.takes_type("site.curtail")
-            && self.takes_program(program)
-            && self.takes_site(id.as_str(), customer_location_id)
+        self.takes_program(program) && self.commands_site(id.as_str(), customer_location_id)
     }
 
     /// The patterns of sites that match none of `names`: the ids and customer location

@@ -4,3 +4,13 @@
 pub fn count(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
+
+/// The first of `of` names, and how many there are beside them: "a, b and 7 more".
+pub fn first_of<'n>(names: impl IntoIterator<Item = &'n str>, of: usize) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let text = names.join(", ");
+    match of.saturating_sub(names.len()) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}

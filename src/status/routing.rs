@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::engine::Schedule;
-use crate::model::{Phase, ProgramName, Route, Site, SiteState};
+use crate::model::{Phase, ProgramName, Route, SinkRoute, Site, SiteState};
 
 /// How many sites are listed one by one.
 const LISTED: usize = 100;
@@ -14,7 +14,7 @@ const LISTED: usize = 100;
 /// The routes of all sinks, by the sinks' names.
 #[derive(Debug)]
 pub struct Routing {
-    sinks: Vec<(Arc<str>, Route)>,
+    sinks: Vec<SinkRoute>,
     /// Whether test dispatches curtail sites.
     curtail_on_test: bool,
     /// What was found last, and of which revision of the schedule.
@@ -51,7 +51,7 @@ impl UnroutedSite {
 
 impl Routing {
     /// The routes of these sinks.
-    pub fn new(sinks: Vec<(Arc<str>, Route)>, curtail_on_test: bool) -> Self {
+    pub fn new(sinks: Vec<SinkRoute>, curtail_on_test: bool) -> Self {
         Self {
             sinks,
             curtail_on_test,
@@ -63,14 +63,11 @@ impl Routing {
     /// dispatch depends on its program, if they are for some programs only.
     pub(super) fn sinks_of(&self, site: &SiteState) -> Vec<&str> {
         let sinks = self.sinks.iter();
-        let takes = |route: &Route| {
-            route.takes_type("site.curtail")
-                && route.takes_site(site.id.as_str(), &site.customer_location_id)
+        let takes = |one: &&SinkRoute| {
+            one.route
+                .commands_site(site.id.as_str(), &site.customer_location_id)
         };
-        sinks
-            .filter(|(_, route)| takes(route))
-            .map(|(name, _)| &**name)
-            .collect()
+        sinks.filter(takes).map(|one| &*one.sink).collect()
     }
 
     /// The sites of live dispatches whose commands go to no sink. None, if there is no
@@ -79,7 +76,7 @@ impl Routing {
         let gets_all = |route: &Route| {
             route.takes_type("site.curtail") && !route.names_sites() && !route.names_programs()
         };
-        if self.sinks.is_empty() || self.sinks.iter().any(|(_, route)| gets_all(route)) {
+        if self.sinks.is_empty() || self.sinks.iter().any(|one| gets_all(&one.route)) {
             return Unrouted::default();
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +97,7 @@ impl Routing {
             let program = ProgramName::from(&dispatch.program);
             let routed = |site: &Site| {
                 let mut routes = self.sinks.iter();
-                routes.any(|(_, route)| {
+                routes.any(|SinkRoute { route, .. }| {
                     route.commands(&site.id, &site.customer_location_id, &program)
                 })
             };

@@ -158,12 +158,15 @@ mod tests {
 
     use super::*;
     use crate::inventory::testing::inventory;
-    use crate::model::Route;
+    use crate::model::{Route, SinkRoute};
     use crate::status::testing::{site_with, view};
 
     fn routing() -> Arc<Routing> {
-        let everything = Route::default();
-        Arc::new(Routing::new(vec![("plant".into(), everything)], false))
+        let plant = SinkRoute {
+            sink: "plant".into(),
+            route: Route::default(),
+        };
+        Arc::new(Routing::new(vec![plant], false))
     }
 
     fn of(view: View) -> Sites {

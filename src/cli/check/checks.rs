@@ -7,7 +7,8 @@ use chrono::TimeDelta;
 use super::{Check, CheckOutcome};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
-use crate::inventory::{Known, SinkRoute, named, reason};
+use crate::delivery::sinks::SinkSpec;
+use crate::inventory::{Known, named, reason};
 use crate::model::{Answer, count};
 use crate::registration::{Action, decide};
 use crate::store::{Probe, SqliteStore};
@@ -275,14 +276,7 @@ fn sites(config: &Config, enrolled: Option<Result<EnrolledSites, ApiError>>) -> 
         }
         None => return skipped(SITES, "the API gave no list"),
     };
-    let routes: Vec<SinkRoute> = config
-        .sinks
-        .iter()
-        .map(|sink| SinkRoute {
-            sink: sink.name().into(),
-            route: sink.route().clone(),
-        })
-        .collect();
+    let routes: Vec<_> = config.sinks.iter().map(SinkSpec::sink_route).collect();
     let known = Known::new(enrolled, None, &routes, SystemClock::new().now());
     let compared = &known.comparison;
     let mut detail = format!(

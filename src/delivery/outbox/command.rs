@@ -18,7 +18,7 @@ use crate::store::Attempted;
 ///
 /// A release that was acknowledged leaves nothing to remember.
 pub(super) fn command(newest: &Event, last: Option<Attempted>, owed: bool) -> Option<&'static str> {
-    match (last, is_curtailed(newest)) {
+    match (last, !newest.is_release()) {
         (None, false) => (newest.unconditional || owed).then_some("site.release"),
         (Some(_), false) => Some("site.release"),
         (Some(last), true) if last.curtailed && last.held => {
@@ -33,7 +33,7 @@ pub(super) fn command(newest: &Event, last: Option<Attempted>, owed: bool) -> Op
 
 /// What is written down when a site's newest event is attempted.
 pub(super) fn attempted(newest: &Event, last: Option<Attempted>) -> Attempted {
-    let curtailed = is_curtailed(newest);
+    let curtailed = !newest.is_release();
     Attempted {
         position: newest.position,
         curtailed,
@@ -45,17 +45,12 @@ pub(super) fn attempted(newest: &Event, last: Option<Attempted>) -> Attempted {
 /// What to send of a site once more. A receiver that lost everything must curtail
 /// by it, so that it is no adjustment.
 pub(super) fn refreshed(newest: &Event) -> Event {
-    let command = match is_curtailed(newest) {
-        true => "site.curtail",
-        false => "site.release",
+    let command = match newest.is_release() {
+        false => "site.curtail",
+        true => "site.release",
     };
     Event {
         event_type: command.into(),
         ..newest.clone()
     }
-}
-
-/// Whether a site event says that the site must curtail.
-fn is_curtailed(event: &Event) -> bool {
-    &*event.event_type != "site.release"
 }

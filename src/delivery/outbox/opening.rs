@@ -15,7 +15,7 @@ use super::window::Window;
 use super::{Key, NEW_COMMAND_WITHIN, Outbox, command, longest_pause};
 use crate::clock::{Mono, Now};
 use crate::delivery::Sink;
-use crate::delivery::routing::{Announced, is_release};
+use crate::delivery::routing::Announced;
 use crate::model::{Event, Route, SiteId};
 use crate::store::SinkState;
 
@@ -100,18 +100,18 @@ impl Outbox {
         };
         let queue = self.queues.get(announced.key());
         let attempted = queue.and_then(SubjectQueue::attempted);
-        let lost = is_release(&event) && !is_release(announced.event);
+        let lost = event.is_release() && !announced.event.is_release();
         let curtailed = attempted.is_some_and(|attempted| attempted.curtailed);
         // A release may have gone out by this very event.
         let released = attempted.is_some_and(|attempted| attempted.position == event.position);
-        let gained = !is_release(&event) && !curtailed && (self.is_rerouted || released);
+        let gained = !event.is_release() && !curtailed && (self.is_rerouted || released);
         if (lost && attempted.is_some()) || gained {
             self.rerouted.extend(SiteId::new(&event.subject));
             return;
         }
         let unconditional = event.unconditional && !self.progress.is_done(event.position);
         if unconditional || command::command(&unforced(&event), attempted, false).is_some() {
-            self.offer_command(&event, now);
+            self.offer_command(&event, announced.key(), now);
         }
     }
 }

@@ -138,7 +138,7 @@ impl SubjectQueue {
         let acknowledged = match self.attempted {
             Some(last) => last.held && last.acknowledged && last.position == event.position,
             // Nothing counts: its release was acknowledged.
-            None => &*event.event_type == "site.release" && self.owed.is_none(),
+            None => event.is_release() && self.owed.is_none(),
         };
         if self.place != Place::Idle || !self.events.is_empty() || !acknowledged {
             return false;

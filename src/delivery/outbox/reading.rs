@@ -137,7 +137,7 @@ impl Outbox {
             self.pass_to(position.saturating_sub(1));
             self.window.cursor = position;
             match share {
-                Share::Goes(event) => self.pass_command(&event),
+                Share::Goes(event) => self.pass_command(&event, announced.key()),
                 Share::Released | Share::Nothing => self.progress.pass(position, position),
             }
             return Advance::Passed;
@@ -159,16 +159,16 @@ impl Outbox {
             self.progress.complete(position);
             return Advance::Elsewhere;
         };
-        let key = event.subject_key();
-        let queue = self.queues.entry(Key::clone(&key)).or_default();
+        let key = announced.key();
+        let queue = self.queues.entry(Key::clone(key)).or_default();
         let full = queue.len() >= OF_A_SUBJECT || (queue.trouble.is_some() && !queue.is_empty());
         if full || queue.more_from.is_some() {
             queue.more_from.get_or_insert(position);
             return Advance::Later;
         }
-        self.window.hold(&event, &key, true);
+        self.window.hold(&event, key, true);
         queue.push(event.into_owned());
-        self.line_up(&key);
+        self.line_up(key);
         Advance::Taken
     }
 
@@ -182,7 +182,7 @@ impl Outbox {
     /// The cursor came to a site's command. Commands are level-triggered: it need
     /// not be delivered, unless it is an unconditional release that was never
     /// attempted.
-    fn pass_command(&mut self, event: &Event) {
+    fn pass_command(&mut self, event: &Event, key: &Key) {
         let position = event.position;
         if !event.unconditional {
             self.progress.pass(position, position);
@@ -191,18 +191,17 @@ impl Outbox {
         if self.progress.is_done(position) || self.window.holds(position) {
             return;
         }
-        let key = event.subject_key();
-        let queue = self.queues.entry(Key::clone(&key)).or_default();
-        let before = self.attempted_before.get(&key);
+        let queue = self.queues.entry(Key::clone(key)).or_default();
+        let before = self.attempted_before.get(key);
         if queue.attempted().is_some() || before.is_some_and(|before| *before > position) {
             self.progress.pass(position, position);
             return;
         }
-        self.window.hold(event, &key, true);
+        self.window.hold(event, key, true);
         if queue.is_empty() {
             // The newest command is a release too, which need not be sent.
             queue.push(event.clone());
-            self.line_up(&key);
+            self.line_up(key);
         } else if let Some(earlier) = queue.owe(position) {
             self.complete(earlier);
         }

@@ -167,8 +167,8 @@ impl Outbox {
 
     /// Lines up a site's newest event once more, unless it is on its way anyway.
     fn refresh_site(&mut self, event: &Event) {
-        let key = event.subject_key();
         let announced = Announced::new(event);
+        let key = Key::clone(announced.key());
         let Some(pass) = &self.refresh.pass else {
             return;
         };

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::delivery::{Attempt, Sink};
+use crate::delivery::{Announced, Attempt, Sink};
 use crate::store::SinkState;
 
 const CURTAIL: &str = "site.curtail";

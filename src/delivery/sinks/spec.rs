@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::SinkSecrets;
 use super::secrets::{Credentials, SigningKey};
-use crate::model::Route;
+use crate::model::{Route, SinkRoute};
 pub use error::SinkSpecError;
 
 /// One sink as the operator wrote it, checked but not yet at work.
@@ -119,6 +119,14 @@ impl SinkSpec {
     /// The same sink with a route of its own, instead of that of everything.
     pub fn routed(self, route: Route) -> Self {
         Self { route, ..self }
+    }
+
+    /// Its name and its route.
+    pub fn sink_route(&self) -> SinkRoute {
+        SinkRoute {
+            sink: self.name.as_str().into(),
+            route: self.route.clone(),
+        }
     }
 
     /// Which events it gets.

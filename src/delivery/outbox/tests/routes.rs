@@ -70,12 +70,33 @@ impl World {
         data
     }
 
+    /// The sites that are to be told once more.
+    fn told_again(&mut self) -> Vec<String> {
+        let sites = self.outbox.take_rerouted();
+        sites.iter().map(|site| site.as_str().to_owned()).collect()
+    }
+
     fn is_done_with_all(&mut self) {
         self.sends_nothing();
         self.commit();
         assert_eq!(self.outbox.health().pending, 0);
         assert_eq!(self.stored.done, self.position);
     }
+}
+
+/// A world whose sink lost the curtailed site `a` to another route, and has not
+/// acknowledged its release. That the route is another now is not written down.
+fn with_a_pending_release() -> World {
+    let mut world = with(Route::default());
+    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    world.commit();
+    world.route = route(&["b"], &[], &[]);
+    world.restart();
+    world.announces(site(2, ADJUST, "a", &[("d1", "X")]));
+    world.sends_one("site.release a 2", &failed());
+    world.commit();
+    world
 }
 
 #[test]
@@ -190,22 +211,11 @@ fn after_a_restart_with_another_route_a_curtailed_site_is_told_by_an_event_of_it
 
 #[test]
 fn a_site_that_a_sink_lost_is_released_there_however_often_it_is_restarted_before() {
-    let mut world = with(Route::default());
-    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
-    world.sends_one("site.curtail a 1", &Attempt::Delivered);
-    world.commit();
-    world.route = route(&["b"], &[], &[]);
-    world.restart();
+    let mut world = with_a_pending_release();
     world.outbox.rerouted();
-    world.announces(site(2, ADJUST, "a", &[("d1", "X")]));
-    world.sends_one("site.release a 2", &failed());
     world.commit();
     world.restart();
-    let told_again = world.outbox.take_rerouted();
-    assert_eq!(
-        told_again.iter().map(SiteId::as_str).collect::<Vec<_>>(),
-        ["a"]
-    );
+    assert_eq!(world.told_again(), ["a"]);
     world.announces(site(3, ADJUST, "a", &[("d1", "X")]));
     world.wait();
     world.sends_one("site.release a 3", &Attempt::Delivered);
@@ -217,22 +227,10 @@ fn a_site_that_a_sink_lost_is_released_there_however_often_it_is_restarted_befor
 
 #[test]
 fn a_site_that_comes_back_while_its_release_is_pending_is_curtailed_by_an_event_of_its_own() {
-    let mut world = with(Route::default());
-    world.announces(site(1, CURTAIL, "a", &[("d1", "X")]));
-    world.sends_one("site.curtail a 1", &Attempt::Delivered);
-    world.commit();
-    world.route = route(&["b"], &[], &[]);
-    world.restart();
-    world.announces(site(2, ADJUST, "a", &[("d1", "X")]));
-    world.sends_one("site.release a 2", &failed());
-    world.commit();
+    let mut world = with_a_pending_release();
     world.route = Route::default();
     world.restart();
-    let told_again = world.outbox.take_rerouted();
-    assert_eq!(
-        told_again.iter().map(SiteId::as_str).collect::<Vec<_>>(),
-        ["a"]
-    );
+    assert_eq!(world.told_again(), ["a"]);
     world.announces(site(3, ADJUST, "a", &[("d1", "X")]));
     world.wait();
     world.sends_one("site.curtail a 3", &Attempt::Delivered);
