@@ -14,7 +14,7 @@ use super::scenario::Knobs;
 use super::upstream::Upstream;
 use super::violation::{Checked, must};
 use dispatchd::delivery::Sink;
-use dispatchd::model::{Dispatch, DispatchId, Event};
+use dispatchd::model::{Dispatch, DispatchId, Event, Extra};
 use dispatchd::sync::View;
 
 /// How things stand.
@@ -117,12 +117,15 @@ fn obeyed(command: &Event) -> Option<(String, oracle::Duty)> {
         dispatches: BTreeSet<DispatchId>,
         commitment_kw: Option<f64>,
         until: Option<DateTime<Utc>>,
+        #[serde(default)]
+        extra: BTreeMap<DispatchId, Extra>,
     }
     let data: Data = serde_json::from_str(command.data.get()).ok()?;
     let duty = oracle::Duty {
         holders: data.dispatches,
         commitment: data.commitment_kw,
         until: data.until,
+        extra: data.extra,
     };
     Some((command.subject.to_string(), duty))
 }

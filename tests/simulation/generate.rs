@@ -43,6 +43,8 @@ pub(super) fn generate(seed: u64) -> Scenario {
         &mut dice.roll("routes", &[]),
         &mut incidents,
     );
+    let random = &mut dice.roll("unknown fields", &[]);
+    unknown_fields(dispatches, lasts, random, &mut incidents);
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -232,6 +234,27 @@ fn routes(
             Incident::Restart { down, without }
         };
         incidents.push((at + Duration::from_millis(1), what));
+    }
+}
+
+/// In a quarter of all runs dispatches and sites get a field that nobody knows, and
+/// other values of it.
+fn unknown_fields(
+    dispatches: usize,
+    lasts: Duration,
+    random: &mut SmallRng,
+    incidents: &mut Vec<(Duration, Incident)>,
+) {
+    if !random.random_bool(0.25) {
+        return;
+    }
+    for _ in 0..random.random_range(1..=8) {
+        let at = lasts.mul_f64(random.random::<f64>());
+        let dispatch = random.random_range(0..dispatches.max(1));
+        let site = random.random_bool(0.7).then(|| random.random_range(0..4));
+        let value = random.random_bool(0.8).then(|| random.random_range(0..3));
+        let edit = Edit::Unknown { site, value };
+        incidents.push((at, Incident::Change { dispatch, edit }));
     }
 }
 

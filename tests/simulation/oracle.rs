@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use dispatchd::engine::Rules;
-use dispatchd::model::{Dispatch, DispatchId, Phase, Reading, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Extra, Phase, Reading, SiteId};
 
 /// Where a dispatch that the upstream has stands at `wall`.
 pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
@@ -29,13 +29,16 @@ pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
         Reading::InPart { dispatch, unread } => (dispatch, unread),
         Reading::Unreadable { .. } => return false,
     };
-    let amounts = |dispatch: &Dispatch| -> BTreeMap<SiteId, Option<f64>> {
+    let known_of = |dispatch: &Dispatch| -> BTreeMap<SiteId, (Option<f64>, Extra)> {
         let sites = dispatch.sites.iter();
         sites
-            .map(|site| (site.id.clone(), site.commitment.map(|kw| kw.0)))
+            .map(|site| {
+                let amount = site.commitment.map(|kw| kw.0);
+                (site.id.clone(), (amount, site.extra.clone()))
+            })
             .collect()
     };
-    let (read_sites, mut stored_sites) = (amounts(read), amounts(stored));
+    let (read_sites, mut stored_sites) = (known_of(read), known_of(stored));
     if unread.sites {
         stored_sites.retain(|site, _| read_sites.contains_key(site));
     }
@@ -47,6 +50,7 @@ pub(super) fn fits(reading: &Reading, stored: &Dispatch) -> bool {
         && read.modification_number == stored.modification_number
         && read_sites == stored_sites
         && (unread.metadata || read.metadata == stored.metadata)
+        && read.extra == stored.extra
 }
 
 /// Whether what is stored after an answer has all sites that the answer shows, those
@@ -84,6 +88,8 @@ pub(super) struct Duty {
     pub commitment: Option<f64>,
     /// The end of the unbroken chain.
     pub until: Option<DateTime<Utc>>,
+    /// What each of them says of it that nobody knows, if it says anything.
+    pub extra: BTreeMap<DispatchId, Extra>,
 }
 
 /// What every site must do at `wall` under these dispatches. A site that is
@@ -110,6 +116,9 @@ pub(super) fn duties<'d>(
             if let Some(commitment) = &site.commitment {
                 let so_far = duty.commitment.unwrap_or(commitment.0);
                 duty.commitment = Some(so_far.max(commitment.0));
+            }
+            if !site.extra.is_empty() {
+                duty.extra.insert(dispatch.id.clone(), site.extra.clone());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use dispatchd::model::{DispatchId, Event, Route};
+use dispatchd::model::{DispatchId, Event, Extra, Route};
 
 /// The sites and the program that a receiver is for. Dispatches have one of two
 /// programs, by their number.
@@ -69,27 +69,34 @@ impl SimulatedRoute {
     }
 
     /// Whether the sites in what a receiver was sent of a dispatch are those of the
-    /// dispatch that it is for, and at least one.
+    /// dispatch that it is for, and at least one; and whether it was sent the unknown
+    /// fields of the dispatch, which may name other sites, only if it is for all sites.
     pub fn shows(self, committed: &Event, sent: &Event) -> bool {
         #[derive(Deserialize)]
         struct Data {
             sites: Vec<Site>,
+            #[serde(default)]
+            extra: Extra,
         }
         #[derive(Deserialize)]
         struct Site {
             id: String,
         }
-        let sites = |event: &Event| -> Vec<String> {
+        let parts = |event: &Event| -> (Vec<String>, Extra) {
             let data: Option<Data> = serde_json::from_str(event.data.get()).ok();
-            let sites = data.map(|data| data.sites).unwrap_or_default();
-            sites.into_iter().map(|site| site.id).collect()
+            let (sites, extra) = data
+                .map(|data| (data.sites, data.extra))
+                .unwrap_or_default();
+            (sites.into_iter().map(|site| site.id).collect(), extra)
         };
-        let (committed, sent) = (sites(committed), sites(sent));
+        let ((committed, its_extra), (sent, extra)) = (parts(committed), parts(sent));
+        let for_all = self.sites == u8::MAX;
         let own: Vec<String> = committed
             .into_iter()
             .filter(|site| self.names(site))
             .collect();
-        own == sent && (!sent.is_empty() || self.sites == u8::MAX)
+        let may_be_sent = if for_all { its_extra } else { Extra::default() };
+        own == sent && (!sent.is_empty() || for_all) && extra == may_be_sent
     }
 }
 

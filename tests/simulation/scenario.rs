@@ -142,6 +142,12 @@ pub(super) enum Edit {
     Commitments,
     /// Something that bears on nothing.
     Metadata,
+    /// A field that nobody knows, of the dispatch or of the site with this number, has
+    /// this value from now on, or is gone.
+    Unknown {
+        site: Option<u8>,
+        value: Option<u8>,
+    },
 }
 
 /// What the API does wrong.
@@ -234,6 +240,8 @@ impl Incident {
                 Edit::Sites(_) => "sites changed",
                 Edit::Commitments => "commitments changed",
                 Edit::Metadata => "metadata changed",
+                Edit::Unknown { site: None, .. } => "unknown field changed",
+                Edit::Unknown { .. } => "unknown field of a site changed",
             },
             Self::Remove { .. } => "dispatch removed",
             Self::PutBack { .. } => "dispatch put back",

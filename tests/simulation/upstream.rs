@@ -11,7 +11,7 @@ use serde_json::json;
 use super::dice::Dice;
 use super::routes::program_of;
 use super::scenario::{Edit, Plan};
-use dispatchd::model::{Dispatch, DispatchId, Kilowatts, Program, Site, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Extra, Kilowatts, Program, Site, SiteId};
 
 /// How many sites there are.
 const SITES: u8 = 4;
@@ -66,7 +66,7 @@ impl Upstream {
                 name: Some(format!("P{}", program_of(id.as_str()))),
                 ..Program::default()
             },
-            sites: sites(plan.sites, luck),
+            sites: sites(plan.sites, &[], luck),
             metadata: json!({}),
             extra: Default::default(),
         };
@@ -86,7 +86,7 @@ impl Upstream {
                 dispatch.end_time = end.map(|end| now.wall + TimeDelta::seconds(end));
             }
             Edit::Authorized(authorized) => dispatch.authorized = *authorized,
-            Edit::Sites(mask) => dispatch.sites = sites(*mask, luck),
+            Edit::Sites(mask) => dispatch.sites = sites(*mask, &before.sites, luck),
             Edit::Commitments => {
                 let mask = (0..SITES).filter(|site| {
                     let id = site_id(*site);
@@ -95,9 +95,25 @@ impl Upstream {
                         .iter()
                         .any(|site| Some(&site.id) == id.as_ref())
                 });
-                dispatch.sites = sites(mask.fold(0, |mask, site| mask | 1 << site), luck);
+                dispatch.sites = sites(
+                    mask.fold(0, |mask, site| mask | 1 << site),
+                    &before.sites,
+                    luck,
+                );
             }
             Edit::Metadata => dispatch.metadata = json!({"note": luck.number}),
+            Edit::Unknown { site: None, value } => dispatch.extra = unknown_field(*value),
+            Edit::Unknown {
+                site: Some(site),
+                value,
+            } => {
+                let id = site_id(*site);
+                let mut sites = dispatch.sites.iter_mut();
+                let Some(site) = sites.find(|site| Some(&site.id) == id.as_ref()) else {
+                    return false;
+                };
+                Arc::make_mut(site).extra = unknown_field(*value);
+            }
         }
         dispatch.modification_number = luck
             .numbered("next")
@@ -190,16 +206,27 @@ fn site_id(site: u8) -> Option<SiteId> {
     SiteId::new(&format!("s{site}"))
 }
 
-fn sites(mask: u8, luck: Luck) -> Vec<Arc<Site>> {
+/// A field that nobody knows, whose number no `f64` holds.
+fn unknown_field(value: Option<u8>) -> Extra {
+    let field = value.map(|value| format!(r#"{{"plan":[{{"x":{value}.10000000000000000001}}]}}"#));
+    let field = field.and_then(|field| serde_json::from_str(&field).ok());
+    field.unwrap_or_default()
+}
+
+/// The sites of `mask`, each with other commitments. Those that were there `before` keep
+/// their unknown fields.
+fn sites(mask: u8, before: &[Arc<Site>], luck: Luck) -> Vec<Arc<Site>> {
     (0..SITES)
         .filter(|site| mask & (1 << site) != 0)
         .filter_map(|site| {
             let mut random = luck
                 .dice
                 .roll("commitment", &[luck.number, u64::from(site)]);
+            let id = site_id(site)?;
+            let same = before.iter().find(|before| before.id == id);
             Some(Site {
-                extra: Default::default(),
-                id: site_id(site)?,
+                extra: same.map(|same| same.extra.clone()).unwrap_or_default(),
+                id,
                 name: format!("Site {site}"),
                 customer_location_id: String::new(),
                 commitment: random

@@ -247,6 +247,7 @@ pub(crate) fn site_is(site: &SiteState, duty: Option<&oracle::Duty>, now: Durati
     let seen = oracle::Duty {
         commitment: site.commitment_kw.map(|commitment| commitment.0),
         until: site.until,
+        extra: site.extra.as_deref().cloned().unwrap_or_default(),
         holders,
     };
     let same = seen == duty && site.is_curtailed() != duty.holders.is_empty();

@@ -1,5 +1,6 @@
 //! The plan against an oracle that knows no increments, over random histories.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -38,14 +39,23 @@ struct Shown {
     test: bool,
     /// Per site: not named, named, named with a commitment.
     sites: [Option<Option<u8>>; 3],
+    /// Per site that is named: the value of a field that nobody knows.
+    unknown: [Option<u8>; 3],
 }
 
 impl Shown {
     fn at(&self, now: i64) -> Dispatch {
         let start = now + self.start;
         let end = self.length.map(|length| start + length);
-        let named = SITES.iter().zip(self.sites);
-        let sites = named.filter_map(|(name, kw)| Some(site(name, kw?.map(f64::from))));
+        let named = SITES.iter().zip(self.sites).zip(self.unknown);
+        let sites = named.filter_map(|((name, kw), unknown)| {
+            let mut site = site(name, kw?.map(f64::from));
+            if let Some(value) = unknown {
+                let field = format!(r#"{{"plan":[{value}]}}"#);
+                Arc::make_mut(&mut site).extra = serde_json::from_str(&field).unwrap();
+            }
+            Some(site)
+        });
         dispatch(DISPATCHES[self.name], start, end).but(|it| {
             it.authorized = self.authorized;
             it.test = self.test;
@@ -65,15 +75,19 @@ fn shown() -> impl Strategy<Value = Shown> {
             0.7,
             prop::option::weighted(0.8, 1..5u8),
         )),
+        prop::array::uniform3(prop::option::weighted(0.3, 1..3u8)),
     )
-        .prop_map(|(name, start, length, authorized, test, sites)| Shown {
-            name,
-            start,
-            length,
-            authorized,
-            test,
-            sites,
-        })
+        .prop_map(
+            |(name, start, length, authorized, test, sites, unknown)| Shown {
+                name,
+                start,
+                length,
+                authorized,
+                test,
+                sites,
+                unknown,
+            },
+        )
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
@@ -178,6 +192,13 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
         .filter_map(|site| site.commitment)
         .collect();
     commitments.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut extra = BTreeMap::new();
+    for it in &holding {
+        let named = it.sites.iter().filter(|site| site.id == site_id(name));
+        for site in named.filter(|site| !site.extra.is_empty()) {
+            extra.insert(it.id.clone(), site.extra.clone());
+        }
+    }
     let next = claims.iter().find(|it| seconds(it.start_time) - lead > now);
     SiteState {
         state: if holding.is_empty() {
@@ -193,6 +214,7 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
             .into_iter()
             .collect(),
         dispatches,
+        extra: (!extra.is_empty()).then(|| Arc::new(extra)),
         next: next.map(|it| crate::model::NextDispatch {
             start_time: it.start_time,
             dispatch: it.id.clone(),
