@@ -30,6 +30,9 @@ pub(super) struct Promptness {
     held_until: Duration,
     /// The wall clock was set back since the last start.
     clock_set_back: bool,
+    /// The disk was busy, or refused, at the end of the last step: until the next one,
+    /// no command could be written down as attempted.
+    disk_busy: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +73,7 @@ impl Promptness {
             absent: None,
             held_until: Duration::ZERO,
             clock_set_back: false,
+            disk_busy: false,
         }
     }
 
@@ -216,9 +220,10 @@ impl Promptness {
     /// The coordinator has been stepped.
     pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
         let now = end.now;
-        let disk = end.writing || end.view.health.store_error.is_some();
+        let is_busy = end.writing || end.view.health.store_error.is_some();
+        let was_busy = std::mem::replace(&mut self.disk_busy, is_busy);
         for (number, sink) in self.sinks.iter_mut().enumerate() {
-            if disk {
+            if is_busy || was_busy {
                 // A command waits until it is written down as attempted.
                 for (_, due) in sink.due.iter_mut().filter(|(key, _)| is_site(key)) {
                     *due = (*due).max(now + AT_ONCE);
