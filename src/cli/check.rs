@@ -49,7 +49,7 @@ pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Fail
     let names = |wanted: &dyn Fn(&Check) -> bool| {
         let checks = checks.iter().filter(|check| wanted(check));
         let mut names: Vec<&str> = checks.map(|check| check.name).collect();
-        // Each problem of the configuration has a line.
+        // Each problem of the configuration has a line, and each sink that fails.
         names.dedup();
         names
     };

@@ -15,4 +15,4 @@ pub use outbox::{
 };
 pub use restore::restore;
 pub use routing::Announced;
-pub use sink::{Attempt, Sink};
+pub use sink::{Attempt, Sink, look};

@@ -5,8 +5,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::model::Event;
+
+/// How long a look at a sink may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How one attempt to deliver ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,17 @@ impl Attempt {
             reason: reason.into(),
         }
     }
+}
+
+/// The result of a `probe` of a sink, which must come within 5 seconds.
+///
+/// # Errors
+/// Why nothing can be delivered. Holds no secret.
+pub async fn look(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    timeout(LOOK_TIMEOUT, probe).await.unwrap_or_else(|_| {
+        let within = humantime::format_duration(LOOK_TIMEOUT);
+        Err(format!("no connection within {within}"))
+    })
 }
 
 /// A receiver of events. One attempt a call; when to try again is decided

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WaiterReply};
 use crate::clock::{Clock, Mono};
-use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink};
+use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
 use crate::model::{DispatchId, Event};
 use crate::store::{StoreError, StoreHandle};
 use crate::voltus::{Api, ApiError, RedirectLimiter};
@@ -32,9 +32,6 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
 /// it is not.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
-
-/// How long such a look may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
@@ -304,13 +301,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             let (to, inbox) = (Arc::clone(to), self.sender.0.clone());
             self.elsewhere.spawn(async move {
                 loop {
-                    let result = match timeout(PROBE_TIMEOUT, to.probe()).await {
-                        Ok(result) => result,
-                        Err(_) => Err(format!(
-                            "no connection within {}",
-                            humantime::format_duration(PROBE_TIMEOUT)
-                        )),
-                    };
+                    let result = look(to.probe()).await;
                     let pause = match result {
                         Ok(()) => PROBE_EVERY,
                         Err(_) => PROBE_AGAIN,

@@ -304,40 +304,6 @@ async fn help_tells_what_each_exit_status_means() {
 }
 
 #[apply(test)]
-async fn check_has_a_line_for_each_and_leaves_no_trace() {
-    let world = World::new().await;
-    world.put(dispatch("dkmq", 1, in_ms(3_600_000), None));
-    let lines = done(&run(&world, None, &["check"]).await);
-    for (line, name) in lines.lines().zip([
-        "ok configuration: ",
-        "ok state: ",
-        "ok reachability: ",
-        "ok key: ",
-        "ok clock: ",
-        "skipped registration: ",
-        "ok sites: enrolled: 1 site",
-    ]) {
-        assert!(line.starts_with(name), "{line}");
-    }
-    assert_eq!(lines.lines().count(), 7);
-    assert_eq!(std::fs::read_dir(world.folder()).unwrap().count(), 0);
-
-    let wanting = run(&world, None, &["check", "--api-key", SECRET]).await;
-    assert!(
-        text(&wanting.stdout).contains("\nfailed key: "),
-        "{wanting:?}"
-    );
-    assert!(failed(&wanting, 1).contains("key"));
-    let wanting = run(&world, None, &["check", "--poll-interval", "1ms"]).await;
-    let lines = text(&wanting.stdout);
-    assert!(
-        lines.starts_with("failed configuration: --poll-interval: "),
-        "{lines}"
-    );
-    failed(&wanting, 1);
-}
-
-#[apply(test)]
 async fn a_public_url_is_kept_registered_and_never_shown_whole() {
     let world = World::new().await;
     // The port must be known beforehand, as it is where a proxy stands in front.

@@ -217,7 +217,7 @@ async fn all_that_is_wrong_is_told_at_once_with_file_and_line() {
     assert_eq!(output.status.code(), Some(1), "{lines}");
     let last = text(&output.stderr);
     assert!(
-        last.ends_with("1 of 7 checks failed: configuration\n"),
+        last.ends_with("1 of 8 checks failed: configuration\n"),
         "{last}"
     );
     for problem in &expected {

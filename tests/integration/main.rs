@@ -24,6 +24,7 @@ mod attacks;
 mod bad_api;
 mod bounds;
 mod certificates;
+mod check;
 mod clients;
 mod clocks;
 mod commands;

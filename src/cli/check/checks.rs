@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 
 use super::{Check, CheckOutcome};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
-use crate::delivery::sinks::SinkSpec;
+use crate::delivery::sinks::{SinkSpec, wall_clock};
 use crate::inventory::{Known, named, reason};
 use crate::model::{Answer, count};
 use crate::registration::{Action, decide};
@@ -23,6 +24,7 @@ const REACHABILITY: &str = "reachability";
 const KEY: &str = "key";
 const CLOCK: &str = "clock";
 const REGISTRATION: &str = "registration";
+const SINKS: &str = "sinks";
 const SITES: &str = "sites";
 
 fn ok(name: &'static str, detail: impl Into<String>) -> Check {
@@ -54,7 +56,7 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION, SITES];
+            let rest = [STATE, REACHABILITY, KEY, CLOCK, REGISTRATION, SINKS, SITES];
             let why = "needs a configuration that can work";
             let problems = error.0.iter();
             return problems
@@ -70,6 +72,7 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
         max_body: config.api_max_body,
     };
     let clock = SystemClock::new();
+    let sinks = sinks(&config).await;
     match Admin::new(&settings, Arc::clone(&config.api_key), clock) {
         Ok(admin) => {
             let look = admin.look().await;
@@ -81,12 +84,15 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
             checks.push(key(&look));
             checks.push(clocks(&look));
             checks.push(registration(&config, webhooks));
+            checks.extend(sinks);
             checks.push(sites(&config, enrolled));
         }
         Err(error) => {
             checks.push(failed(REACHABILITY, error.to_string()));
             let why = "the API cannot be asked";
-            checks.extend([KEY, CLOCK, REGISTRATION, SITES].map(|name| skipped(name, why)));
+            checks.extend([KEY, CLOCK, REGISTRATION].map(|name| skipped(name, why)));
+            checks.extend(sinks);
+            checks.push(skipped(SITES, why));
         }
     }
     checks
@@ -264,6 +270,46 @@ fn registration(config: &Config, webhooks: Option<Result<Vec<Webhook>, ApiError>
     }
 }
 
+/// Looks at each sink as the daemon does every minute. Each at which nothing can be
+/// delivered has a line; the others share one.
+async fn sinks(config: &Config) -> Vec<Check> {
+    let sinks: Vec<&SinkSpec> = config.receiving_sinks().collect();
+    if sinks.is_empty() {
+        return vec![skipped(
+            SINKS,
+            "there is none, so that no site is told anything",
+        )];
+    }
+    let clock = wall_clock(Arc::new(SystemClock::new()));
+    let looks = sinks.iter().map(|sink| sink.look(Arc::clone(&clock)));
+    let results = join_all(looks).await;
+    let (mut there, mut checks) = (Vec::new(), Vec::new());
+    for (sink, result) in sinks.iter().zip(results) {
+        match result {
+            Ok(()) => there.push(sink.name()),
+            Err(reason) => checks.push(failed(
+                SINKS,
+                format!(
+                    "{}: {reason}; see that its receiver runs, and that address and password are right",
+                    sink.name()
+                ),
+            )),
+        }
+    }
+    if !there.is_empty() {
+        let all = if checks.is_empty() {
+            "all"
+        } else {
+            "the others"
+        };
+        checks.push(ok(
+            SINKS,
+            format!("{all} can be reached: {}", there.join(", ")),
+        ));
+    }
+    checks
+}
+
 /// Voltus advises to check that all expected sites are enrolled: a route expects the
 /// sites that it names, and an enrolled site expects a sink. An API that does not tell
 /// its sites is no failure.
@@ -297,6 +343,9 @@ fn sites(config: &Config, enrolled: Option<Result<EnrolledSites, ApiError>>) -> 
             "; \"{}\" of {} matches no enrolled site",
             unmatched.pattern, unmatched.sink
         );
+    }
+    if !compared.unmatched.is_empty() {
+        detail += "; correct them, or take them out if the sites are not enrolled any more";
     }
     if compared.is_clean() {
         ok(SITES, detail)

@@ -32,6 +32,7 @@ async fn all_is_well_with_a_sandbox() {
         "key",
         "clock",
         "registration",
+        "sinks",
         "sites",
     ];
     assert_eq!(lines.len(), names.len());

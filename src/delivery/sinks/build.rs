@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::spec::Kind;
-use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes};
+use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes, mqtt};
 use crate::clock::Clock;
-use crate::delivery::Sink;
+use crate::delivery::{Sink, look};
 
 /// Tells the time of day. Signatures carry it.
 pub type WallClock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -88,6 +88,24 @@ impl SinkSpec {
             Kind::Http(target) => Arc::new(HttpSink::new(name, target, context.clock.clone())?),
             Kind::Mqtt(target) => Arc::new(MqttSink::start(name, target, context)?),
         })
+    }
+
+    /// Looks once whether something could be delivered now, as the running sink does,
+    /// and delivers nothing. A daemon that runs with the same sink is not disturbed.
+    ///
+    /// # Errors
+    /// Why nothing can be delivered. Holds no secret.
+    pub async fn look(&self, clock: WallClock) -> Result<(), String> {
+        if let Kind::Mqtt(target) = self.kind() {
+            return look(mqtt::knock(target)).await;
+        }
+        let context = SinkContext {
+            clock,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let sink = self.build(&context).map_err(|error| error.to_string())?;
+        look(sink.probe()).await
     }
 }
 

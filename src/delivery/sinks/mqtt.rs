@@ -1,5 +1,6 @@
 //! The `mqtt:` sink publishes each event at a broker.
 
+mod knock;
 mod link;
 mod topic;
 
@@ -11,6 +12,7 @@ use rumqttc::{PublishNoticeError, PublishOptions, PublishProperties};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub(super) use self::knock::knock;
 use self::link::{Link, Up, words};
 use super::build::{SinkBuildError, SinkContext};
 use super::spec::MqttTarget;

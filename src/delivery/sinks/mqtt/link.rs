@@ -34,7 +34,7 @@ const KEEP_ALIVE: u16 = 20;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long the goodbye may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection that lasted this long was a good one: the pauses begin anew.
 const PROVEN: Duration = Duration::from_secs(10);
@@ -122,21 +122,32 @@ impl Confirmations {
     }
 }
 
-/// What a connection to this broker needs.
+/// What the sink's connection to this broker needs.
 pub(super) fn options(target: &MqttTarget) -> Result<MqttOptions, rustls::Error> {
+    let mut options = options_of(target, client_id(target, ""))?;
+    options.set_last_will(LastWill::new(
+        super::topic::status(&target.prefix),
+        "offline",
+        QoS::AtLeastOnce,
+        true,
+        None,
+    ));
+    Ok(options)
+}
+
+/// What a connection needs that only looks at this broker: it has no will, and a client
+/// id of its own, so that the broker closes no other connection for it.
+pub(super) fn options_to_look(target: &MqttTarget) -> Result<MqttOptions, rustls::Error> {
+    options_of(target, client_id(target, " look"))
+}
+
+fn options_of(target: &MqttTarget, client_id: String) -> Result<MqttOptions, rustls::Error> {
     let broker = (target.host.clone(), target.port);
-    let mut options = MqttOptions::new(client_id(target), broker.clone());
+    let mut options = MqttOptions::new(client_id, broker.clone());
     options
         .set_keep_alive(KEEP_ALIVE)
         .set_connect_timeout(CONNECT)
         .set_clean_start(true)
-        .set_last_will(LastWill::new(
-            super::topic::status(&target.prefix),
-            "offline",
-            QoS::AtLeastOnce,
-            true,
-            None,
-        ))
         // The library would join host and port to one text, which goes wrong
         // for an IPv6 address.
         .set_socket_connector(move |_, _| {
@@ -172,8 +183,8 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
 
 /// The same after a restart, so that the broker replaces a connection that it
 /// has not noticed to be dead. 23 letters and digits, which every broker takes.
-fn client_id(target: &MqttTarget) -> String {
-    let place = format!("{}:{}/{}", target.host, target.port, target.prefix);
+fn client_id(target: &MqttTarget, purpose: &str) -> String {
+    let place = format!("{}:{}/{}{purpose}", target.host, target.port, target.prefix);
     let hex: String = Sha256::digest(place.as_bytes())
         .iter()
         .take(7)
@@ -357,7 +368,7 @@ pub(super) fn words(code: impl fmt::Debug) -> String {
     words
 }
 
-fn said(error: &ConnectionError) -> String {
+pub(super) fn said(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => {
             format!("the broker refused the connection: {}", words(code))
@@ -409,7 +420,7 @@ mod tests {
 
     #[test]
     fn the_client_id_is_the_same_after_a_restart_and_another_for_another_prefix() {
-        let id = |text: &str| client_id(&target(text));
+        let id = |text: &str| client_id(&target(text), "");
         // Written down, since a change would leave a dead connection in place.
         assert_eq!(id("mqtt://broker/plant7"), "dispatchdf622be6b5a1afb");
         assert_eq!(id("mqtt://me:pw@broker/plant7"), id("mqtt://broker/plant7"));
