@@ -1,7 +1,8 @@
 //! What a sink gets of an event, by its route. Pure, and nowhere else.
 //!
 //! A site belongs to a sink while the sink's route takes the site, and, for as long
-//! as it is curtailed, one of the programs that hold it. Once it does not, it is
+//! as it is curtailed, one of the programs that hold it; what an operator curtails has
+//! no program and belongs to all sinks of the site. Once it does not, it is
 //! released there: for that sink it is as if nothing held the site any more.
 
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::{Event, ProgramName, Route, rfc3339};
+use crate::model::{Event, Override, ProgramName, Route, rfc3339};
 
 /// An event that is on disk. What routes look at is read once, however many sinks
 /// there are, and not at all if everything goes to all of them.
@@ -51,6 +52,8 @@ enum Subject<'e> {
 struct SiteSubject {
     customer_location_id: String,
     programs: Vec<Arc<ProgramName>>,
+    #[serde(rename = "override")]
+    site_override: Option<Override>,
 }
 
 /// The data of a dispatch's event in pieces, so that each sink's share is put
@@ -126,7 +129,8 @@ impl<'e> Announced<'e> {
         match self.subject() {
             Subject::Daemon if wanted => Share::Goes(Cow::Borrowed(self.event)),
             Subject::Site(site) => {
-                let held = self.event.is_release() || route.takes_held(&site.programs);
+                let by_hand = site.site_override.as_ref().is_some_and(|it| it.curtails());
+                let held = self.event.is_release() || by_hand || route.takes_held(&site.programs);
                 if wanted && held && self.is_site_of(route) {
                     Share::Goes(Cow::Borrowed(self.event))
                 } else {

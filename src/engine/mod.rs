@@ -20,7 +20,7 @@ pub use doubts::{DoubtChange, MassAbsence};
 pub use observation::{Observation, Request};
 pub use reconcile::{CHUNK, Outcome, Rules, reconcile};
 pub use schedule::Schedule;
-pub use sites::{Planned, SiteChange, SiteChangeKind, SitePlan, plan};
+pub use sites::{Cause, Planned, SiteChange, SiteChangeKind, SitePlan, plan};
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
-//! What the API or the clock said, and in which order.
+//! What the API, the clock or an operator said, and in which order.
 
 use crate::clock::Mono;
-use crate::model::{Answer, Asked, Source};
+use crate::model::{Answer, Asked, OverrideOrder, Source};
 
-/// What the clock or the API said.
+/// What the clock, the API or an operator said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
     /// Time has passed: starts and ends may have come due (rule R4).
@@ -15,6 +15,8 @@ pub enum Observation {
         /// What the API said.
         answer: Answer,
     },
+    /// An operator ordered what a site must do.
+    Operator(OverrideOrder),
 }
 
 /// A request to the API that was answered.

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{DoubtChange, Observation, Request, Schedule};
 use crate::model::{
-    Answer, Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, List, Phase,
-    Reading, Source,
+    Answer, Asked, CancelReason, Change, ChangeKind, Dispatch, DispatchId, Entry, List,
+    OverrideOrder, Phase, Reading, Source,
 };
 
 /// What the operator decides about the schedule and its sites, and how much is
@@ -74,6 +74,9 @@ pub struct Outcome {
     /// The request and its source, if the API's clock agrees with ours or is not
     /// known. The site plan then undoes leads that began too early.
     pub timed: Option<(Asked, Source)>,
+    /// What an operator ordered for a site. It changes no dispatch; the site plan
+    /// follows it.
+    pub ordered: Option<OverrideOrder>,
 }
 
 impl Outcome {
@@ -104,6 +107,10 @@ pub fn reconcile(
     };
     match observation {
         Observation::Clock => step.advance(rules.chunk),
+        Observation::Operator(order) => {
+            step.outcome.ordered = Some(order.clone());
+            step.advance(usize::MAX);
+        }
         Observation::Api { request, answer } => {
             let timed = (request.asked, request.source);
             step.outcome.timed = request.clock_agrees.then_some(timed);

@@ -53,8 +53,7 @@ pub enum Source {
     Poll,
     /// A start or an end that came due.
     Timer,
-    /// An operator who gave an event up. In histories only: it changes no
-    /// dispatch.
+    /// An operator: in histories and at sites only, it changes no dispatch.
     Operator,
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::de::IgnoredAny;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -69,17 +70,16 @@ impl Event {
         #[serde(default)]
         struct Command {
             cause: Option<DispatchId>,
+            /// The cause is an operator, not the dispatch `operator`.
+            reason: Option<IgnoredAny>,
             dispatches: Vec<DispatchId>,
         }
         let mut ids = match self.family() {
             "dispatch" => DispatchId::new(&self.subject).into_iter().collect(),
             "site" => {
                 let command: Command = serde_json::from_str(self.data.get()).unwrap_or_default();
-                command
-                    .cause
-                    .into_iter()
-                    .chain(command.dispatches)
-                    .collect()
+                let cause = command.cause.filter(|_| command.reason.is_none());
+                cause.into_iter().chain(command.dispatches).collect()
             }
             _ => Vec::new(),
         };

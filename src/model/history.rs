@@ -6,7 +6,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, ChangeKind, Dispatch, Field, Json, Phase, Source, time};
+use super::{
+    Change, ChangeKind, Dispatch, Field, Json, Override, OverrideNote, Phase, SiteId, Source, time,
+};
 
 /// One line of a dispatch's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +19,7 @@ pub struct HistoryItem {
     /// When it was decided, UTC.
     #[serde(serialize_with = "time::write")]
     pub at: DateTime<Utc>,
-    /// The event type that announced it, or [`SKIPPED`].
+    /// The event type that announced it, [`SKIPPED`] or [`OVERRIDDEN`].
     #[serde(rename = "type")]
     pub event_type: String,
     /// What brought it.
@@ -29,6 +31,9 @@ pub struct HistoryItem {
     /// The event that an operator gave up, if the line tells of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<SkippedEvent>,
+    /// What an operator ordered for a site of the dispatch, if the line tells of that.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub site_override: Option<SiteOverride>,
 }
 
 /// What a field was and what it is, each exactly as it is written.
@@ -60,7 +65,38 @@ pub struct SkippedEvent {
     pub reason: Option<Arc<str>>,
 }
 
+/// The type of a line that tells what an operator ordered for a site that the dispatch
+/// would hold. No event of this type exists.
+pub const OVERRIDDEN: &str = "site.override";
+
+/// What an operator ordered for a site of a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteOverride {
+    /// The site.
+    pub site: SiteId,
+    /// The order. `None` if it has ended.
+    pub order: Option<Arc<Override>>,
+}
+
 impl HistoryItem {
+    /// The line about an override, for a dispatch that was in `phase` when the schedule
+    /// had `revision`.
+    pub fn overridden(note: &OverrideNote, revision: u64, phase: Phase, at: DateTime<Utc>) -> Self {
+        Self {
+            revision,
+            at,
+            event_type: OVERRIDDEN.to_owned(),
+            source: Source::Operator,
+            phase,
+            changed: BTreeMap::new(),
+            skipped: None,
+            site_override: Some(SiteOverride {
+                site: note.site.clone(),
+                order: note.site_override.clone(),
+            }),
+        }
+    }
+
     /// The line about an event that an operator gave up at `at`, for a dispatch
     /// that was in `phase` when the schedule had `revision`.
     pub fn skipped(event: SkippedEvent, revision: u64, phase: Phase, at: DateTime<Utc>) -> Self {
@@ -72,6 +108,7 @@ impl HistoryItem {
             phase,
             changed: BTreeMap::new(),
             skipped: Some(event),
+            site_override: None,
         }
     }
 }
@@ -92,6 +129,7 @@ impl From<&Change> for HistoryItem {
             phase: change.entry.phase,
             changed,
             skipped: None,
+            site_override: None,
         }
     }
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{DispatchId, Extra, Kilowatts, ProgramName, SiteId, time};
+use super::{DispatchId, Extra, Kilowatts, Override, ProgramName, SiteId, time};
 
 /// Whether a site must curtail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SiteMode {
-    /// Nothing holds it.
+    /// Nothing holds it, or an operator keeps it out.
     Normal,
-    /// At least one dispatch holds it.
+    /// At least one dispatch holds it, or an operator curtails it.
     Curtailed,
 }
 
@@ -54,13 +54,13 @@ pub struct SiteState {
     /// was curtailed: when it was first heard of.
     #[serde(serialize_with = "time::write")]
     pub since: DateTime<Utc>,
-    /// The end of the unbroken chain of dispatches, UTC. `None` while any of
-    /// them is open, and for a site that is normal.
+    /// The end of the unbroken chain of dispatches, and of an override that curtails,
+    /// UTC. `None` while any of them is open, and for a site that is normal.
     #[serde(serialize_with = "time::write_optional")]
     pub until: Option<DateTime<Utc>>,
     /// The largest known commitment among those that hold it, in kW.
     pub commitment_kw: Option<Kilowatts>,
-    /// The dispatches that hold it now, by id.
+    /// The dispatches that hold it now, by id. None while an operator keeps it out.
     pub dispatches: Vec<DispatchId>,
     /// The programs of these dispatches, each once. Empty in a state that was stored
     /// before programs were kept with sites.
@@ -72,6 +72,9 @@ pub struct SiteState {
     pub extra: Option<Arc<BTreeMap<DispatchId, Extra>>>,
     /// The next one that will, and does not hold it yet.
     pub next: Option<NextDispatch>,
+    /// What an operator has ordered for it, while that lasts.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub site_override: Option<Arc<Override>>,
 }
 
 impl SiteState {
@@ -89,6 +92,7 @@ impl SiteState {
             programs: Vec::new(),
             extra: None,
             next: None,
+            site_override: None,
         }
     }
 

@@ -73,6 +73,7 @@ fn item(revision: u64) -> HistoryItem {
         phase: Phase::Scheduled,
         changed: Default::default(),
         skipped: None,
+        site_override: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::engine::{
 };
 use crate::model::{
     Answer, Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem,
-    Reading, SiteId, SiteState, Source,
+    OverrideOrder, Reading, SiteId, SiteState, Source,
 };
 use crate::store::{Batch, SinkRecord, SyncRecord};
 
@@ -42,9 +42,18 @@ impl Committed {
     }
 }
 
-/// An observation on its way into the schedule.
+/// Something on its way into the schedule.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) enum Job {
+    /// What the API said.
+    Answer(AnswerJob),
+    /// What an operator ordered, and the operator, who waits until it is on disk.
+    Order(OverrideOrder, Ticket),
+}
+
+/// An answer of the API on its way into the schedule.
+#[derive(Debug)]
+pub(super) struct AnswerJob {
     /// The request that brought it. If a cache answered, the observation's own
     /// request has an earlier place.
     pub asked: Asked,
@@ -78,6 +87,8 @@ pub(super) struct AfterCommit {
     /// Changes that the poller found, one for each dispatch.
     pub heals: Vec<Correction>,
     pub polls: Vec<Asked>,
+    /// Operators whose orders are on disk.
+    pub orders: Vec<Ticket>,
     pub outdated: u64,
     pub rewinds: u64,
 }
@@ -167,10 +178,21 @@ impl BatchBuilder {
         self.observe(&Observation::Clock);
     }
 
-    /// Takes one observation in at `now`, and settles what becomes of those who
-    /// wait.
+    /// Takes in what the API said or an operator ordered, at `now`.
     pub fn job(&mut self, job: Job, now: Now) {
         self.now = now;
+        match &job {
+            Job::Answer(answer) => self.answer(answer),
+            Job::Order(order, ticket) => {
+                self.observe(&Observation::Operator(order.clone()));
+                self.after_commit.orders.push(*ticket);
+            }
+        }
+        self.jobs.push(job);
+    }
+
+    /// Takes an answer in, and settles what becomes of those who wait.
+    fn answer(&mut self, job: &AnswerJob) {
         let outcome = self.observe(&job.observation);
         let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
             BTreeSet::new()
@@ -213,7 +235,6 @@ impl BatchBuilder {
             self.heals(&outcome, &[]);
         }
         self.after_commit.doubts.extend(outcome.doubts);
-        self.jobs.push(job);
     }
 
     /// Whether a poll is among what was taken in.
@@ -346,6 +367,17 @@ impl BatchBuilder {
             &self.rules,
         );
         self.next.plan = planned.plan;
+        for site in planned.overridden {
+            self.sites.insert(site.id.clone(), site);
+        }
+        for note in planned.notes {
+            let Some(entry) = self.next.schedule.get(&note.dispatch) else {
+                continue;
+            };
+            let (revision, at) = (self.next.schedule.revision(), self.now.wall);
+            let line = HistoryItem::overridden(&note, revision, entry.phase, at);
+            self.batch.skipped.push((note.dispatch, line));
+        }
         for change in &planned.changes {
             self.announcer.site(change, self.now.wall);
             let id = change.site.id.clone();

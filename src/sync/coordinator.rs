@@ -31,6 +31,7 @@ use chrono::TimeDelta;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::batch_builder::Job;
 use super::counters::Counters;
 use super::heals::Heals;
 use super::log::Lines;
@@ -38,7 +39,7 @@ use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::engine::Rules;
-use crate::model::{Asked, DispatchId};
+use crate::model::{Asked, DispatchId, OverrideOrder};
 use crate::store::Stored;
 
 use answering::{Answering, unavailable};
@@ -52,6 +53,10 @@ pub use messages::{Effect, Input, WaiterReply};
 /// How long whoever asks for a poll by hand waits for it. Longer than a list
 /// may take.
 const POLL_DEADLINE: Duration = Duration::from_secs(65);
+
+/// How long an operator waits until an order is on disk. Shorter than what the command
+/// line waits for an answer.
+const ORDER_DEADLINE: Duration = Duration::from_secs(8);
 
 /// The wall clock is looked at this often, whatever is due (rule R4).
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
@@ -241,7 +246,7 @@ impl<W> Coordinator<W> {
                     self.count_poll(false);
                 }
                 if let Some(job) = taken.job {
-                    self.writing.push(job);
+                    self.writing.push(Job::Answer(job));
                 }
             }
             Input::Registered { issued, result } => {
@@ -298,6 +303,7 @@ impl<W> Coordinator<W> {
                 let outcome = self.delivering.list_pending(&request, now);
                 self.answering.reply(waiter, outcome);
             }
+            Input::Override { order, waiter } => self.override_site(order, waiter, now.mono),
             Input::Skip { request, waiter } => {
                 let answering = &mut self.answering;
                 self.delivering.skip(&request, waiter, answering, now);
@@ -330,6 +336,20 @@ impl<W> Coordinator<W> {
             let deadline = now.saturating_add(POLL_DEADLINE);
             let ticket = self.answering.waiters.add(waiter, deadline);
             self.asking.poller.ask(ticket);
+        }
+    }
+
+    /// An operator waits until an order for a site is on disk.
+    fn override_site(&mut self, order: OverrideOrder, waiter: W, now: Mono) {
+        if self.stopping {
+            let stopping = unavailable("dispatchd is stopping");
+            self.answering.reply(waiter, stopping);
+        } else if self.answering.is_full() {
+            self.answering.reply(waiter, WaiterReply::Busy);
+        } else {
+            let deadline = now.saturating_add(ORDER_DEADLINE);
+            let ticket = self.answering.waiters.add(waiter, deadline);
+            self.writing.push(Job::Order(order, ticket));
         }
     }
 

@@ -178,7 +178,8 @@ fn change_due(change: &Change) -> Option<DateTime<Utc>> {
 
 /// When a command was due, if the clock brought it: the start less the lead for
 /// a dispatch that took hold of the site, the end for one that let go. A command
-/// that follows from nothing but other rules after a restart was never due.
+/// that follows from nothing but other rules after a restart was never due. Nor is the
+/// end of an override counted here.
 fn command_due(
     change: &SiteChange,
     by_timer: &BTreeSet<&DispatchId>,
@@ -188,10 +189,11 @@ fn command_due(
     if change.source != Source::Timer {
         return None;
     }
-    let entry = done.next.schedule.get(&change.cause)?;
-    let holds = change.site.dispatches.binary_search(&change.cause).is_ok();
+    let cause = change.cause.dispatch()?;
+    let entry = done.next.schedule.get(cause)?;
+    let holds = change.site.dispatches.binary_search(cause).is_ok();
     let lead_began = holds && entry.phase == Phase::Scheduled;
-    if !lead_began && !by_timer.contains(&change.cause) {
+    if !lead_began && !by_timer.contains(cause) {
         return None;
     }
     if holds {

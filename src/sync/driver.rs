@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WaiterReply};
 use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
-use crate::model::{DispatchId, Event};
+use crate::model::{DispatchId, Event, OverrideOrder};
 use crate::store::{StoreError, StoreHandle};
 use crate::voltus::{Api, ApiError, RedirectLimiter};
 
@@ -113,6 +113,11 @@ impl Inbox {
     /// the sink must be named.
     pub async fn skip(&self, request: SkipRequest) -> WaiterReply {
         self.ask(|waiter| Input::Skip { request, waiter }).await
+    }
+
+    /// Orders what a site must do: [`WaiterReply::Applied`] once that is on disk.
+    pub async fn override_site(&self, order: OverrideOrder) -> WaiterReply {
+        self.ask(|waiter| Input::Override { order, waiter }).await
     }
 
     async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> WaiterReply {

@@ -151,11 +151,11 @@ pub enum Verdict {
 /// Two requests that confirm a claim are issued at least so far apart.
 const APART: Duration = Duration::from_secs(10);
 
-/// When the request of `step` was issued. Zero for the clock.
+/// When the request of `step` was issued. Zero if it is none.
 fn issued(step: &Step) -> Duration {
     match &step.observation {
         Observation::Api { request, .. } => request.issued,
-        Observation::Clock => Duration::ZERO,
+        Observation::Clock | Observation::Operator(_) => Duration::ZERO,
     }
 }
 

@@ -7,25 +7,34 @@ use chrono::{DateTime, Utc};
 
 use super::claim::{Hold, Link};
 use crate::engine::Rules;
-use crate::model::{DispatchId, Extra, Kilowatts, NextDispatch, ProgramName, SiteMode, SiteState};
+use crate::model::{
+    DispatchId, Extra, Kilowatts, NextDispatch, Override, ProgramName, SiteMode, SiteState,
+};
 
-/// The state of a site that stood as `before`, under these claims.
+/// The state of a site that stood as `before`, under these claims and this override.
 ///
-/// Time does not enter: whether a claim holds is settled already. So a clock
-/// that falls back changes nothing here (rule R4).
+/// Time does not enter: whether a claim holds or an override lasts is settled already.
+/// So a clock that falls back changes nothing here (rule R4).
 pub(super) fn judge(
     before: &SiteState,
     links: &[Link],
+    site_override: Option<Arc<Override>>,
     now: DateTime<Utc>,
     rules: &Rules,
 ) -> SiteState {
     let (name, customer_location_id) = names(before, links);
-    let dispatches = holders(links);
-    let state = if dispatches.is_empty() {
-        SiteMode::Normal
-    } else {
-        SiteMode::Curtailed
+    let state = match &site_override {
+        Some(site_override) => site_override.state,
+        None if with(links, Hold::Begun).next().is_some() => SiteMode::Curtailed,
+        None => SiteMode::Normal,
     };
+    let next = next(links);
+    // While an operator keeps it out, nothing holds it.
+    let links = match state {
+        SiteMode::Curtailed => links,
+        SiteMode::Normal => &[],
+    };
+    let by_hand = site_override.as_ref().filter(|it| it.curtails());
     SiteState {
         id: before.id.clone(),
         name,
@@ -36,12 +45,13 @@ pub(super) fn judge(
         } else {
             now
         },
-        until: chain_end(links, rules),
+        until: chain_end(links, by_hand.map(|it| it.until), rules),
         commitment_kw: commitment(links),
-        dispatches,
+        dispatches: holders(links),
         programs: programs(links),
         extra: extra(links),
-        next: next(links),
+        next,
+        site_override,
     }
 }
 
@@ -84,10 +94,16 @@ fn commitment(links: &[Link]) -> Option<Kilowatts> {
         .reduce(|one, other| if other > one { other } else { one })
 }
 
-/// The end of the unbroken chain. `None` if any link is open, or there is none.
-fn chain_end(links: &[Link], rules: &Rules) -> Option<DateTime<Utc>> {
+/// The end of the unbroken chain, where an operator curtails until `by_hand`. `None` if
+/// any link is open, or there is none.
+fn chain_end(
+    links: &[Link],
+    by_hand: Option<DateTime<Utc>>,
+    rules: &Rules,
+) -> Option<DateTime<Utc>> {
     let ends: Option<Vec<DateTime<Utc>>> = with(links, Hold::Begun)
         .map(|link| link.claim.dispatch.end_time)
+        .chain(by_hand.map(Some))
         .collect();
     let mut end = ends?.into_iter().max()?;
 

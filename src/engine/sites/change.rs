@@ -1,8 +1,10 @@
 //! A change of a site that its controller must act on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
 use crate::model::{DispatchId, SiteState, Source};
 
@@ -11,8 +13,8 @@ use crate::model::{DispatchId, SiteState, Source};
 pub enum SiteChangeKind {
     /// It must curtail from now.
     Curtail,
-    /// It is still curtailed, but the amount, the end, the dispatches, their programs
-    /// or its unknown fields are other than before.
+    /// It is still curtailed, but the amount, the end, the dispatches, their programs,
+    /// its unknown fields or what an operator ordered are other than before.
     Adjust,
     /// Nothing holds it any more.
     Release,
@@ -39,12 +41,69 @@ impl SiteChangeKind {
                     || before.commitment_kw != after.commitment_kw
                     || before.dispatches != after.dispatches
                     || before.extra != after.extra
+                    || before.site_override != after.site_override
                     || (before.programs != after.programs && !before.programs.is_empty()) =>
             {
                 Some(Self::Adjust)
             }
             _ => None,
         }
+    }
+}
+
+/// Why a site is told something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// This dispatch. Where several changed at once: the first that took hold, else
+    /// the last that let go.
+    Dispatch(DispatchId),
+    /// An operator gave an order, or what was ordered has ended. The operator's reason.
+    Operator(Arc<str>),
+}
+
+impl Cause {
+    /// How it is named beside dispatch ids.
+    const OPERATOR: &str = "operator";
+
+    /// The dispatch, if it is one.
+    pub fn dispatch(&self) -> Option<&DispatchId> {
+        match self {
+            Self::Dispatch(id) => Some(id),
+            Self::Operator(_) => None,
+        }
+    }
+
+    /// The operator's reason, if it was an operator.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Dispatch(_) => None,
+            Self::Operator(reason) => Some(reason),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dispatch(id) => id.fmt(f),
+            Self::Operator(_) => f.write_str(Self::OPERATOR),
+        }
+    }
+}
+
+/// As `cause`, and an operator's `reason`. A dispatch may have the id `operator`: then
+/// there is no reason.
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Dispatch(id) => map.serialize_entry("cause", id)?,
+            Self::Operator(reason) => {
+                map.serialize_entry("cause", Self::OPERATOR)?;
+                map.serialize_entry("reason", reason)?;
+            }
+        }
+        map.end()
     }
 }
 
@@ -59,9 +118,9 @@ pub struct SiteChange {
     pub kind: SiteChangeKind,
     /// What brought it.
     pub source: Source,
-    /// The dispatch that caused it. Where several did at once: the first that
-    /// took hold, else the last that let go.
-    pub cause: DispatchId,
+    /// What caused it.
+    #[serde(flatten)]
+    pub cause: Cause,
     /// It is delivered although no curtail was ever attempted, as far as the state
     /// tells: a release for a site that an earlier life of the daemon may have
     /// curtailed (rule R6). The state may be new, or an older copy.

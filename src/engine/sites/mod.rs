@@ -42,6 +42,11 @@
 //!   until                   |
 //! ```
 //!
+//! An operator may order otherwise for a time (an *override*): the site is kept out of
+//! its dispatches, or curtailed without any. While it lasts, dispatches that come and go
+//! are taken in all the same, and what they ask for counts again when it ends. An
+//! override that curtails is one more link of the chain.
+//!
 //! Who watches which time: starts and ends are phases of the schedule's
 //! entries, so [`Schedule::next_due`](super::Schedule::next_due) brings them,
 //! and they reach the plan as changes. The begin of a lead concerns sites only,
@@ -56,7 +61,7 @@ mod news;
 mod plan;
 mod step;
 
-pub use change::{SiteChange, SiteChangeKind};
+pub use change::{Cause, SiteChange, SiteChangeKind};
 pub use plan::SitePlan;
 pub use step::{Planned, plan};
 

@@ -34,6 +34,8 @@ pub struct SitePlan {
     pub(super) unsettled: OrdSet<SiteId>,
     /// Sites whose sinks have changed: they are told what they must do once more.
     pub(super) rerouted: OrdSet<SiteId>,
+    /// Sites for which an operator has ordered something that lasts.
+    pub(super) overridden: OrdSet<SiteId>,
     /// When this life of the daemon began, UTC. What the sites were told before may
     /// be missing in the state: it may be an older copy.
     pub(super) life_began: DateTime<Utc>,
@@ -46,6 +48,8 @@ pub(super) enum Due {
     Lead(DispatchId),
     /// This site, which nothing names, has been kept long enough.
     Forget(SiteId),
+    /// What an operator ordered for this site ends.
+    OverrideEnd(SiteId),
 }
 
 /// A site, and what it follows from.
@@ -59,9 +63,16 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Whether nothing names it and nothing waits for its release.
+    /// Whether nothing names it, nobody has ordered anything for it and nothing waits
+    /// for its release.
     pub fn is_idle(&self) -> bool {
-        self.links.is_empty() && !self.state.is_curtailed()
+        let is_free = self.links.is_empty() && self.state.site_override.is_none();
+        is_free && !self.state.is_curtailed()
+    }
+
+    /// When its override ends, UTC.
+    pub fn override_end(&self) -> Option<DateTime<Utc>> {
+        self.state.site_override.as_ref().map(|it| it.until)
     }
 
     /// Until when it is kept though nothing names it, UTC.
@@ -124,7 +135,7 @@ impl SitePlan {
                 plan.unsettled.insert(id);
             } else {
                 // It was and is normal: nobody is told, whatever time it is.
-                state = judge(&state, &links, heard_of, rules);
+                state = judge(&state, &links, None, heard_of, rules);
             }
             let record = Record {
                 commanded,
@@ -168,6 +179,11 @@ impl SitePlan {
     /// All sites, by id.
     pub fn sites(&self) -> impl Iterator<Item = &Arc<SiteState>> {
         self.sites.values().map(|record| &record.state)
+    }
+
+    /// The sites for which an operator has ordered something that lasts, by id.
+    pub fn overridden(&self) -> impl Iterator<Item = &Arc<SiteState>> {
+        self.overridden.iter().filter_map(|id| self.get(id))
     }
 
     /// How many sites there are.
@@ -217,8 +233,15 @@ impl SitePlan {
     /// Takes a site in, in place of the one with its id.
     pub(super) fn put_site(&mut self, record: Record, rules: &Rules) {
         let id = record.state.id.clone();
-        let due = record.forget_due(rules);
+        let (due, end) = (record.forget_due(rules), record.override_end());
         let before = self.sites.insert(id.clone(), record);
+        let end_before = before.as_ref().and_then(Record::override_end);
+        if end.is_some() {
+            self.overridden.insert(id.clone());
+        } else if end_before.is_some() {
+            self.overridden.remove(&id);
+        }
+        self.reschedule(end_before, end, Due::OverrideEnd(id.clone()));
         let due_before = before.and_then(|before| before.forget_due(rules));
         self.reschedule(due_before, due, Due::Forget(id));
     }
@@ -228,6 +251,8 @@ impl SitePlan {
         let Some(record) = self.sites.remove(id) else {
             return false;
         };
+        self.overridden.remove(id);
+        self.reschedule(record.override_end(), None, Due::OverrideEnd(id.clone()));
         self.reschedule(record.forget_due(rules), None, Due::Forget(id.clone()));
         true
     }

@@ -9,10 +9,12 @@ use super::chain::judge;
 use super::claim::{Link, SiteClaim, may_have_held};
 use super::news::news;
 use super::plan::{Due, Record};
-use super::{SiteChange, SiteChangeKind, SitePlan};
+use super::{Cause, SiteChange, SiteChangeKind, SitePlan};
 use crate::engine::phase::is_far_ahead;
 use crate::engine::{Outcome, Rules, Schedule};
-use crate::model::{Asked, DispatchId, Entry, SiteId, SiteState, Source};
+use crate::model::{
+    Asked, DispatchId, Entry, Override, OverrideNote, OverrideOrder, SiteId, SiteState, Source,
+};
 
 /// What a step of the plan led to.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,11 @@ pub struct Planned {
     /// Sites that have gone from the plan, normal all of them. One may be
     /// among the changes as well, released in the same step.
     pub forgotten: Vec<SiteId>,
+    /// Sites whose override is another than before. They must be on disk, also if they
+    /// are told nothing.
+    pub overridden: Vec<Arc<SiteState>>,
+    /// What an override means for dispatches that would hold its site.
+    pub notes: Vec<OverrideNote>,
 }
 
 /// Follows the schedule that [`reconcile`](crate::engine::reconcile) gave at
@@ -50,6 +57,7 @@ pub fn plan(
         touches: Vec::new(),
         visits: Vec::new(),
         revisits: Vec::new(),
+        ordered: outcome.ordered.clone(),
         behind: schedule.has_start_due(now),
         now,
         rules,
@@ -69,6 +77,8 @@ struct Planning<'a> {
     visits: Vec<Visit>,
     /// Sites to look at though no dispatch of theirs changed.
     revisits: Vec<SiteId>,
+    /// What an operator ordered, until its site is visited.
+    ordered: Option<OverrideOrder>,
     /// A start or a lead that has come is left to the next step.
     behind: bool,
     now: DateTime<Utc>,
@@ -152,7 +162,7 @@ impl Planning<'_> {
                     };
                     self.touch(&id, begun, touch);
                 }
-                Due::Forget(site) => self.revisits.push(site),
+                Due::Forget(site) | Due::OverrideEnd(site) => self.revisits.push(site),
             }
             self.behind = taken >= chunk && self.due().is_some();
         }
@@ -231,7 +241,9 @@ impl Planning<'_> {
                 self.visit(&first.site, visits);
             }
         }
-        for site in std::mem::take(&mut self.revisits) {
+        let ordered = self.ordered.as_ref().map(|order| order.site.clone());
+        let revisits = std::mem::take(&mut self.revisits);
+        for site in ordered.into_iter().chain(revisits) {
             self.visit(&site, &[]);
         }
         self.planned
@@ -241,29 +253,50 @@ impl Planning<'_> {
 
     /// Looks at one site. `visits` are by dispatch id.
     fn visit(&mut self, id: &SiteId, visits: &[Visit]) {
+        let known = self.known(id);
+        let (site_override, order) = self.override_of(&known.state);
         let plan = &mut self.planned.plan;
-        let known = plan.sites.get(id).cloned().unwrap_or_else(|| Record {
-            state: Arc::new(SiteState::unknown(id.clone(), self.now)),
-            links: Arc::from([]),
-            commanded: false,
-        });
         let links = relink(&known.links, visits);
-        let state = judge(&known.state, &links, self.now, self.rules);
-        let releases = known.state.is_curtailed() && !state.is_curtailed();
-        let state = if state == *known.state {
-            Arc::clone(&known.state)
-        } else if releases && self.behind {
+        let judged = judge(
+            &known.state,
+            &links,
+            site_override.clone(),
+            self.now,
+            self.rules,
+        );
+        let is_postponed = self.behind && known.state.is_curtailed() && !judged.is_curtailed();
+        let state = if is_postponed {
             plan.unsettled.insert(id.clone());
+            // An override that has ended stays until the site is released because of it.
+            let ended = known.state.site_override.as_ref();
+            let ended = ended.filter(|_| site_override.is_none()).map(|ended| {
+                Arc::new(Override {
+                    until: ended.until.min(self.now),
+                    ..Override::clone(ended)
+                })
+            });
+            SiteState {
+                site_override: site_override.or(ended),
+                ..SiteState::clone(&known.state)
+            }
+        } else {
+            judged
+        };
+        let state = if state == *known.state {
             Arc::clone(&known.state)
         } else {
             Arc::new(state)
         };
-        let changed = SiteChangeKind::between(&known.state, &state);
+        let is_reordered = state.site_override != known.state.site_override;
+        if is_reordered {
+            self.planned.overridden.push(Arc::clone(&state));
+        }
+        self.planned
+            .notes
+            .extend(notes(&known, &state, &links).into_iter().flatten());
+        let changed = SiteChangeKind::between(&known.state, &state).filter(|_| !is_postponed);
         let releases_what_began_before_this_life = changed == Some(SiteChangeKind::Release)
-            && known
-                .links
-                .iter()
-                .any(|link| link.holds() && link.lead_start(self.rules) <= plan.life_began);
+            && curtailed_since_before(plan.life_began, &known, self.rules);
         // An earlier run of the daemon may have curtailed this site and cannot
         // release it any more.
         let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
@@ -271,6 +304,32 @@ impl Planning<'_> {
         let kind = changed
             .or(abandoned.is_some().then_some(SiteChangeKind::Release))
             .or(rerouted.then_some(SiteChangeKind::Adjust));
+        // A change has always a cause: a site is curtailed by some dispatch, or by an
+        // operator.
+        let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
+        let kept_out = || {
+            let by_hand = state.site_override.as_ref();
+            by_hand.filter(|it| !it.curtails() && changed == Some(SiteChangeKind::Release))
+        };
+        let order = order.or_else(|| {
+            kept_out().map(|it| Order {
+                reason: Arc::clone(&it.reason),
+                source: Source::Operator,
+            })
+        });
+        let caused = match (changed, order) {
+            (Some(_), Some(order)) => Some((Cause::Operator(order.reason), order.source)),
+            (Some(_), None) => cause(&known, &state, visits, &self.touches)
+                .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
+                .or_else(|| by_hand(&state, &known.state, Source::Timer)),
+            (None, _) => abandoned
+                .or_else(|| {
+                    let holder = state.dispatches.first().filter(|_| rerouted)?;
+                    Some((holder.clone(), Source::Operator))
+                })
+                .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
+                .or_else(|| by_hand(&state, &state, Source::Operator).filter(|_| rerouted)),
+        };
         let record = Record {
             state: Arc::clone(&state),
             links,
@@ -281,15 +340,6 @@ impl Planning<'_> {
         } else if plan.remove_site(id, self.rules) {
             self.planned.forgotten.push(id.clone());
         }
-        // A change has always a cause: a site is curtailed by some dispatch.
-        let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
-        let caused = match changed {
-            Some(_) => cause(&known, &state, visits, &self.touches),
-            None => abandoned.or_else(|| {
-                let holder = state.dispatches.first().filter(|_| rerouted)?;
-                Some((holder.clone(), Source::Operator))
-            }),
-        };
         if let Some(kind) = kind
             && let Some((cause, source)) = caused
         {
@@ -302,6 +352,104 @@ impl Planning<'_> {
             });
         }
     }
+
+    /// The site as it is known, with the names that an order gives it if it is not.
+    fn known(&self, id: &SiteId) -> Record {
+        if let Some(known) = self.planned.plan.sites.get(id) {
+            return known.clone();
+        }
+        let mut state = SiteState::unknown(id.clone(), self.now);
+        if let Some(order) = self.ordered.as_ref().filter(|order| order.site == *id) {
+            state.name.clone_from(&order.name);
+            state
+                .customer_location_id
+                .clone_from(&order.customer_location_id);
+        }
+        Record {
+            state: Arc::new(state),
+            links: Arc::from([]),
+            commanded: false,
+        }
+    }
+
+    /// The override of a site from now, and why it is another than the one that the site
+    /// was told of, if it is. An order counts once.
+    fn override_of(&mut self, known: &SiteState) -> (Option<Arc<Override>>, Option<Order>) {
+        let before = known.site_override.as_ref();
+        let (after, order) = match self.ordered.take_if(|order| order.site == known.id) {
+            None => (before.cloned(), None),
+            Some(ordered) => {
+                let after = ordered.site_override;
+                let reason = after.as_ref().or(before).map(|it| Arc::clone(&it.reason));
+                let order = reason.map(|reason| Order {
+                    reason,
+                    source: Source::Operator,
+                });
+                (after, order)
+            }
+        };
+        match after {
+            Some(ended) if ended.until <= self.now => {
+                let order = Order {
+                    reason: Arc::clone(&ended.reason),
+                    source: Source::Timer,
+                };
+                (None, Some(order))
+            }
+            after => (after, order),
+        }
+    }
+}
+
+/// Why the override of a site changes.
+#[derive(Debug, Clone)]
+struct Order {
+    /// The operator's reason.
+    reason: Arc<str>,
+    /// The operator, or the time.
+    source: Source,
+}
+
+/// Whether what curtails this site began before this life of the daemon.
+fn curtailed_since_before(life_began: DateTime<Utc>, site: &Record, rules: &Rules) -> bool {
+    let mut holders = site.links.iter().filter(|link| link.holds());
+    let by_hand = site.state.site_override.as_ref();
+    holders.any(|link| link.lead_start(rules) <= life_began)
+        || by_hand.is_some_and(|it| it.curtails() && it.since <= life_began)
+}
+
+/// What an override means for the dispatches that would hold its site, where one of both
+/// is another than before.
+fn notes<'l>(
+    before: &Record,
+    after: &Arc<SiteState>,
+    links: &'l [Link],
+) -> Option<impl Iterator<Item = OverrideNote> + use<'l>> {
+    let is_reordered = after.site_override != before.state.site_override;
+    if !is_reordered && after.site_override.is_none() {
+        return None;
+    }
+    let (after, before) = (Arc::clone(after), Arc::clone(&before.links));
+    let held = move |link: &Link| {
+        let mut before = before.iter();
+        before.any(|known| known.holds() && known.dispatch() == link.dispatch())
+    };
+    let news = links.iter().filter(|link| link.holds());
+    let news = news.filter(move |link| is_reordered || !held(link));
+    Some(news.map(move |link| OverrideNote {
+        dispatch: link.dispatch().clone(),
+        site: after.id.clone(),
+        site_override: after.site_override.clone(),
+    }))
+}
+
+/// The cause of a change that follows from nothing but an override.
+fn by_hand(after: &SiteState, before: &SiteState, source: Source) -> Option<(Cause, Source)> {
+    let by_hand = after
+        .site_override
+        .as_ref()
+        .or(before.site_override.as_ref());
+    by_hand.map(|it| (Cause::Operator(Arc::clone(&it.reason)), source))
 }
 
 /// The links of a site after `visits`, which are by dispatch id.

@@ -30,6 +30,7 @@ fn lines(revisions: impl IntoIterator<Item = u64>) -> Vec<HistoryItem> {
         phase: Phase::Scheduled,
         changed: Default::default(),
         skipped: None,
+        site_override: None,
     };
     revisions.into_iter().map(line).collect()
 }

@@ -30,6 +30,9 @@ impl<W> Coordinator<W> {
         for (ticket, ..) in failed.after_commit.waiter_outcomes {
             self.answering.refuse(ticket, reason);
         }
+        for ticket in failed.after_commit.orders {
+            self.answering.refuse(ticket, reason);
+        }
         let failure = PollFailure {
             kind: "store",
             error: reason.to_owned(),
@@ -76,6 +79,7 @@ impl<W> Coordinator<W> {
             doubts,
             heals,
             polls,
+            orders,
             outdated,
             rewinds,
         } = done.after_commit;
@@ -90,6 +94,9 @@ impl<W> Coordinator<W> {
         }
         for (ticket, id, outcome) in waiter_outcomes {
             self.answer_waiter(ticket, &id, outcome, now);
+        }
+        for ticket in orders {
+            self.answering.answer(ticket, WaiterReply::Applied);
         }
         for correction in heals {
             self.heals.heal(correction, now.mono);

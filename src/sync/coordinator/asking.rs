@@ -13,7 +13,7 @@ use super::{Effect, Settings, WaiterReply};
 use crate::clock::{Mono, Now};
 use crate::engine::{Observation, Request, Schedule};
 use crate::model::{Answer, Asked, DispatchId, Source};
-use crate::sync::batch_builder::Job;
+use crate::sync::batch_builder::AnswerJob;
 use crate::sync::budget::Budget;
 use crate::sync::legibility::Legibility;
 use crate::sync::look_again::LookAgain;
@@ -37,7 +37,7 @@ enum Call {
 #[derive(Debug, Default)]
 pub(super) struct ResponseResult {
     /// An observation to be taken into the schedule.
-    pub job: Option<Job>,
+    pub job: Option<AnswerJob>,
     /// A poll failed with it.
     pub poll_failed: bool,
 }
@@ -278,7 +278,7 @@ impl<W> Asking<W> {
                 let tickets = look_up.tickets;
                 let job = self.take_dispatch(&id, result, &tickets, source, answering, now.mono);
                 ResponseResult {
-                    job: job.map(|answer| Job {
+                    job: job.map(|answer| AnswerJob {
                         asked,
                         observation: Observation::Api {
                             request: request(source),
@@ -405,7 +405,7 @@ impl<W> Asking<W> {
         // The list is too old to count as a poll. It is taken in all the same: it
         // may show a change.
         ResponseResult {
-            job: Some(Job {
+            job: Some(AnswerJob {
                 asked,
                 observation: Observation::Api {
                     request,

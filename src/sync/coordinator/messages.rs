@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::delivering::{PendingRequest, SinkPending, SkipRequest};
 use crate::clock::Mono;
 use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
-use crate::model::{Asked, DispatchId, Event};
+use crate::model::{Asked, DispatchId, Event, OverrideOrder};
 use crate::store::{Batch, StoreError};
 use crate::voltus::{ApiError, ApiResponse, Question};
 
@@ -100,6 +100,14 @@ pub enum Input<W> {
     ListPending {
         /// Which.
         request: PendingRequest,
+        /// Who waits.
+        waiter: W,
+    },
+    /// An operator orders what a site must do. The answer is [`WaiterReply::Applied`]
+    /// once that is on disk.
+    Override {
+        /// What is ordered.
+        order: OverrideOrder,
         /// Who waits.
         waiter: W,
     },

@@ -91,7 +91,7 @@ impl Writing {
         }
     }
 
-    /// An observation is to be taken in.
+    /// Something is to be taken in.
     pub fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
     }
@@ -99,7 +99,10 @@ impl Writing {
     /// The requests whose responses wait until all due starts and ends are
     /// applied.
     pub fn waiting_requests(&self) -> impl Iterator<Item = Asked> {
-        self.jobs.iter().map(|job| job.asked)
+        self.jobs.iter().filter_map(|job| match job {
+            Job::Answer(answer) => Some(answer.asked),
+            Job::Order(..) => None,
+        })
     }
 
     /// The schedule with all that was taken in. `None` while an observation is

@@ -220,7 +220,7 @@ fn a_site_is_written_as_the_interface_says() {
         site,
         kind: SiteChangeKind::Curtail,
         source: Source::Poll,
-        cause: super::world::id("a"),
+        cause: super::super::Cause::Dispatch(super::world::id("a")),
         unconditional: false,
     };
     let data = format!(

@@ -4,5 +4,6 @@ mod abandoned;
 mod holds;
 mod memory;
 mod names;
+mod overrides;
 mod properties;
 mod world;

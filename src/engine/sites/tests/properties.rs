@@ -27,6 +27,8 @@ enum Act {
     See(Shown),
     /// The API lists what is known but these, and then does not know these.
     ListWithout(Vec<bool>),
+    /// An operator orders what a site must do, for so many seconds; or nothing more.
+    Order(usize, Option<(SiteMode, i64)>),
     Restart,
 }
 
@@ -96,10 +98,17 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
         6 => shown().prop_map(Act::See),
         2 => prop::collection::vec(prop::bool::weighted(0.4), DISPATCHES.len())
             .prop_map(Act::ListWithout),
+        2 => order(),
         1 => Just(Act::Restart),
     ];
     let step = (0..5i64, act).prop_map(|(after, act)| Step { after, act });
     prop::collection::vec(step, 1..40)
+}
+
+fn order() -> impl Strategy<Value = Act> {
+    let state = prop_oneof![Just(SiteMode::Normal), Just(SiteMode::Curtailed)];
+    let order = prop::option::weighted(0.75, (state, 1..14i64));
+    (0..SITES.len(), order).prop_map(|(site, order)| Act::Order(site, order))
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -141,6 +150,10 @@ fn live(world: &mut World, history: &[Step], check: impl Fn(&World, i64)) -> i64
                     check(world, now);
                 }
             }
+            Act::Order(site, order) => {
+                let order = order.map(|(state, lasts)| (state, now + lasts));
+                world.order(now, SITES[*site], order);
+            }
             Act::Restart => assert_eq!(world.restart(now), [""; 0]),
         }
         check(world, now);
@@ -167,8 +180,35 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
             && it.end_time.is_none_or(|end| second < seconds(end))
     };
 
+    let by_hand = world.ordered.get(&site_id(name)).cloned();
+    let by_hand = by_hand.filter(|it| now < seconds(it.until));
+    let next = claims.iter().find(|it| seconds(it.start_time) - lead > now);
+    let next = next.map(|it| crate::model::NextDispatch {
+        start_time: it.start_time,
+        dispatch: it.id.clone(),
+    });
+    if by_hand.as_ref().is_some_and(|it| !it.curtails()) {
+        return SiteState {
+            next,
+            site_override: by_hand,
+            ..SiteState::unknown(site_id(name), at(now))
+        };
+    }
+
     let mut until = None;
     for second in now.. {
+        if by_hand
+            .as_ref()
+            .is_some_and(|it| second < seconds(it.until))
+        {
+            if claims
+                .iter()
+                .any(|it| covers(it, second) && it.end_time.is_none())
+            {
+                break;
+            }
+            continue;
+        }
         let mut covering = claims.iter().filter(|it| covers(it, second)).peekable();
         if covering.peek().is_none() {
             until = (second > now).then(|| at(second));
@@ -199,9 +239,8 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
             extra.insert(it.id.clone(), site.extra.clone());
         }
     }
-    let next = claims.iter().find(|it| seconds(it.start_time) - lead > now);
     SiteState {
-        state: if holding.is_empty() {
+        state: if holding.is_empty() && by_hand.is_none() {
             SiteMode::Normal
         } else {
             SiteMode::Curtailed
@@ -215,10 +254,8 @@ fn expected(world: &World, name: &str, now: i64) -> SiteState {
             .collect(),
         dispatches,
         extra: (!extra.is_empty()).then(|| Arc::new(extra)),
-        next: next.map(|it| crate::model::NextDispatch {
-            start_time: it.start_time,
-            dispatch: it.id.clone(),
-        }),
+        next,
+        site_override: by_hand,
         ..SiteState::unknown(site_id(name), at(now))
     }
 }
@@ -239,7 +276,10 @@ fn agrees_with_the_oracle(world: &World, now: i64) {
         let expected = expected(world, name, now);
         match world.plan.get(&site_id(name)) {
             Some(site) => assert_eq!(essence(site), essence(&expected), "at {now}"),
-            None => assert_eq!(expected.dispatches, [], "{name} is missing at {now}"),
+            None => assert!(
+                expected.dispatches.is_empty() && expected.site_override.is_none(),
+                "{name} is missing at {now}"
+            ),
         }
         let named = world.schedule.entries().any(|entry| {
             entry
@@ -264,7 +304,10 @@ fn agrees_with_a_plan_from_scratch(world: &World, now: i64) {
     let (scratch, _) = anew(world, now, Vec::new());
     for site in scratch.sites() {
         let known = world.plan.get(&site.id).unwrap();
-        assert_eq!(essence(known), essence(site));
+        // An order is in the states alone.
+        if known.site_override.is_none() {
+            assert_eq!(essence(known), essence(site));
+        }
         assert_eq!(known.name, site.name);
         assert_eq!(known.customer_location_id, site.customer_location_id);
     }
@@ -398,7 +441,13 @@ proptest! {
             prop_assert_eq!(told, [""; 0]);
             for site in &sites {
                 let still = world.plan.get(&site.id).unwrap();
-                prop_assert_eq!(essence(still), essence(site));
+                let mut still = essence(still);
+                // That a lead had begun is known of the sites that it holds. One that is
+                // kept out is none of these, and is told nothing by it.
+                if still.site_override.as_ref().is_some_and(|it| !it.curtails()) {
+                    still.next.clone_from(&site.next);
+                }
+                prop_assert_eq!(still, essence(site));
             }
         }
         prop_assert_eq!(world.clock(now), [""; 0]);

@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::{Planned, SiteChangeKind, SitePlan, plan};
 use crate::engine::{Observation, Outcome, Request, Rules, Schedule, reconcile};
 use crate::model::{
-    Answer, Asked, Dispatch, DispatchId, Kilowatts, List, Program, Reading, Site, SiteId,
-    SiteState, Source,
+    Answer, Asked, Dispatch, DispatchId, Kilowatts, List, Override, OverrideOrder, Program,
+    Reading, Site, SiteId, SiteMode, SiteState, Source,
 };
 
 /// Rules with a lead of so many seconds.
@@ -94,6 +94,8 @@ pub(super) struct World {
     pub planned: Planned,
     /// What is known by the differences alone.
     pub replayed: BTreeMap<SiteId, Arc<SiteState>>,
+    /// What operators ordered last.
+    pub ordered: BTreeMap<SiteId, Arc<Override>>,
     asked: u64,
 }
 
@@ -106,6 +108,7 @@ impl World {
             outcome: Outcome::default(),
             planned: Planned::default(),
             replayed: BTreeMap::new(),
+            ordered: BTreeMap::new(),
             asked: 0,
         }
     }
@@ -137,6 +140,9 @@ impl World {
             assert_eq!(change.site.is_curtailed(), !releases);
             self.replayed
                 .insert(change.site.id.clone(), Arc::clone(&change.site));
+        }
+        for site in &planned.overridden {
+            self.replayed.insert(site.id.clone(), Arc::clone(site));
         }
         for site in &planned.forgotten {
             self.replayed.remove(site);
@@ -171,6 +177,35 @@ impl World {
             clock_agrees: true,
         };
         self.tell(now, &Observation::Api { request, answer })
+    }
+
+    /// An operator orders what a site must do, until then. No order: it follows its
+    /// dispatches.
+    pub fn order(&mut self, now: i64, name: &str, order: Option<(SiteMode, i64)>) -> Vec<String> {
+        let order = order.map(|(state, until)| {
+            Arc::new(Override::new(state, at(until), "new meter", at(now)).unwrap())
+        });
+        match &order {
+            Some(order) => self.ordered.insert(site_id(name), Arc::clone(order)),
+            None => self.ordered.remove(&site_id(name)),
+        };
+        let order = OverrideOrder {
+            site: site_id(name),
+            name: format!("Plant {name}"),
+            customer_location_id: format!("loc-{name}"),
+            site_override: order,
+        };
+        self.tell(now, &Observation::Operator(order))
+    }
+
+    /// What the histories of dispatches keep of overrides, from the last step.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.planned.notes.iter().map(|note| {
+            let order = note.site_override.as_ref();
+            let order = order.map_or("auto", |order| order.state.name());
+            format!("{}: {} {order}", note.dispatch, note.site)
+        });
+        notes.collect()
     }
 
     /// The dispatches that are to be looked up for a doubt.
