@@ -14,6 +14,7 @@ mod refusal;
 mod run;
 mod sandbox;
 mod scenario;
+mod site;
 mod status;
 mod stop;
 mod systemd;
@@ -57,6 +58,8 @@ enum Commands {
     Status(status::StatusOptions),
     /// Lists events that sinks have not taken yet, and gives one up
     Outbox(outbox::OutboxOptions),
+    /// Curtails a site by hand, or keeps it out of dispatches, for a time
+    Site(site::SiteOptions),
     /// Manages the registration of webhooks at Voltus
     Webhook(webhook::WebhookOptions),
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
@@ -126,6 +129,7 @@ fn dispatch(command: Commands, origins: &Origins<'_>) -> Result<(), Failure> {
         Commands::Sandbox(options) => sandbox::run(&options),
         Commands::Status(options) => status::run(options, origins),
         Commands::Outbox(options) => outbox::run(options, origins),
+        Commands::Site(options) => site::run(options, origins),
         Commands::Webhook(options) => webhook::run(options, origins),
         Commands::Scenario(options) => scenario::run(options, origins),
         Commands::Verify(options) => verify::run(options, origins),

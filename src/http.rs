@@ -6,6 +6,7 @@ mod connection;
 mod pieces;
 mod places;
 mod reply;
+mod request_body;
 mod serve;
 
 pub use client::{
@@ -18,4 +19,5 @@ pub use places::{Bounds, Cut, Places, peer_of};
 pub use reply::{
     json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
 };
+pub use request_body::{REQUEST_MAX, RequestError, read_request};
 pub use serve::{Endpoint, Hangup, Peer, allow_open_files, first_of, listen, serve, serve_at};

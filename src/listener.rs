@@ -4,7 +4,6 @@
 //! R8). Callers cannot be told apart from strangers, so everything they send is
 //! bounded, and what they are answered says nothing of the configuration.
 
-mod body;
 pub(crate) mod hint;
 mod notices;
 mod peers;
@@ -24,19 +23,17 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use crate::clock::Clock;
-use crate::http::{Peer, json_reply, no_such_path, refusal, wrong_method};
+use crate::http::{
+    Peer, RequestError, json_reply, no_such_path, read_request, refusal, wrong_method,
+};
 use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
 use crate::sync::{Inbox, WaiterReply};
 
-use body::BodyError;
 use hint::{Hint, HintError};
 use notices::Notices;
 pub use peers::Peers;
 pub use traffic::{Answered, Traffic};
-
-/// The longest body of a webhook, in bytes.
-pub const BODY_MAX: usize = 64 * 1024;
 
 /// What the listener needs.
 #[derive(Debug, Clone)]
@@ -70,7 +67,7 @@ impl<C: Clock + Clone> Listener<C> {
                     if let Some(refusal) = listener.refuse(&path, &method, peer, &notices) {
                         return refusal;
                     }
-                    let body = body::read(&headers, stream).await;
+                    let body = read_request(&headers, stream).await;
                     let hint = body
                         .map_err(Wrong::Body)
                         .and_then(|body| hint::read(&body).map_err(Wrong::Hint));
@@ -162,7 +159,7 @@ impl<C: Clock + Clone> Listener<C> {
 #[derive(Debug, thiserror::Error)]
 enum Wrong {
     #[error(transparent)]
-    Body(BodyError),
+    Body(RequestError),
     #[error(transparent)]
     Hint(HintError),
 }

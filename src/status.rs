@@ -15,6 +15,7 @@ mod page;
 mod query;
 mod routing;
 mod schedule;
+mod site_override;
 mod sites;
 #[cfg(test)]
 mod testing;
@@ -207,6 +208,21 @@ impl<C: Clock + Clone> Status<C> {
                 },
             )
             .boxed();
+        let site_override = warp::path!("sites" / String / "override")
+            .and(warp::method())
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .and(with.clone())
+            .then(
+                |site: String, method: Method, headers: HeaderMap, body, status: Arc<Self>| async move {
+                    match method {
+                        Method::PUT => status.set_override(&site, &headers, body).await,
+                        Method::DELETE => status.end_override(&site).await,
+                        _ => wrong_method("PUT, DELETE"),
+                    }
+                },
+            )
+            .boxed();
         let poll = warp::path!("poll")
             .and(warp::method())
             .and(with)
@@ -222,7 +238,17 @@ impl<C: Clock + Clone> Status<C> {
         let guarded = first_of(
             health,
             [
-                schedule, entry, sites, site, events, interface, metrics, outbox, skip, poll,
+                schedule,
+                entry,
+                sites,
+                site,
+                site_override,
+                events,
+                interface,
+                metrics,
+                outbox,
+                skip,
+                poll,
             ],
         );
         let guarded = guard.filter().and(guarded).boxed();

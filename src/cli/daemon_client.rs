@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use url::Url;
 
 use super::Failure;
@@ -115,6 +116,17 @@ impl DaemonClient {
         segments: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Option<T>, AskError> {
+        self.send(method, segments, query, None).await
+    }
+
+    /// The same, with a body.
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Option<T>, AskError> {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
@@ -125,6 +137,9 @@ impl DaemonClient {
         let mut request = self.http.request(method, url).timeout(TIMEOUT);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let response = request
             .send()

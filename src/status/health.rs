@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use warp::reply::Response;
 
-use super::{Status, inventory, verdict};
+use super::{Status, inventory, site_override, verdict};
 use crate::clock::Clock;
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
@@ -42,6 +42,8 @@ impl<C: Clock + Clone> Status<C> {
             "untold": untold,
             "unrouted_sites": unrouted.sites,
             "unrouted": &*unrouted.first,
+            "overridden_sites": view.plan.overridden().count(),
+            "overridden": site_override::shown(&view.plan),
             "inventory": inventory::shown(&self.inventory.borrow()),
             "due_commands": verdict::due(&view),
             "sync": {

@@ -117,7 +117,8 @@ fn event(event: &PendingEvent) -> Value {
     })
 }
 
-fn not_now(outcome: &WaiterReply) -> Response {
+/// The answer to an operator for whom something could not be done now.
+pub(super) fn not_now(outcome: &WaiterReply) -> Response {
     let (reason, retry_after) = match outcome {
         WaiterReply::Unavailable {
             reason,

@@ -49,6 +49,15 @@ impl<C: Clock + Clone> Status<C> {
     }
 }
 
+impl Sites {
+    /// The site with this id: of the schedule, or else enrolled.
+    pub(super) fn find(&self, id: &SiteId) -> Option<&Arc<SiteState>> {
+        let enrolled = self.inventory.known.as_ref();
+        let named = self.view.plan.get(id);
+        named.or_else(|| enrolled.and_then(|known| known.get(id)))
+    }
+}
+
 /// A site, and who has not been told what it must do.
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -119,11 +128,9 @@ pub(super) async fn list(
 /// One site. Its id may be any text, so it comes percent-encoded.
 pub(super) fn one(sites: &Sites, segment: &str, headers: &HeaderMap) -> Response {
     let view = &sites.view;
-    let enrolled = sites.inventory.known.as_ref();
     let id = percent_decode_str(segment).decode_utf8().ok();
     let id = id.and_then(|id| SiteId::new(&id));
-    let find = |id| view.plan.get(&id).or_else(|| enrolled?.get(&id));
-    let Some(site) = id.and_then(find) else {
+    let Some(site) = id.and_then(|id| sites.find(&id)) else {
         let reason = "no such site in the schedule, nor among the enrolled ones";
         return refusal(StatusCode::NOT_FOUND, reason);
     };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dispatchd::listener::BODY_MAX;
+use dispatchd::http::REQUEST_MAX;
 use dispatchd::sandbox::{Question, RawAnswer};
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -188,7 +188,7 @@ async fn a_body_over_64_kib_is_answered_413() {
     let world = World::new().await;
     let daemon = world.setup().ready().await;
     let mut fits = hint("/2022-04-15/sites/a");
-    fits.extend(std::iter::repeat_n(' ', BODY_MAX - fits.len()));
+    fits.extend(std::iter::repeat_n(' ', REQUEST_MAX - fits.len()));
     assert_eq!(daemon.post(fits.clone()).await.status, 200);
     assert_eq!(daemon.post(format!("{fits} ")).await.status, 413);
     // The answer must reach a sender that is still sending.

@@ -48,6 +48,7 @@ mod metrics;
 mod mqtt;
 mod numbers;
 mod outbox;
+mod overrides;
 mod programs;
 mod readme;
 mod routing;

@@ -58,6 +58,7 @@ const ALL: &str = "
     dispatchd_sink_state
     dispatchd_site_commands_total
     dispatchd_sites
+    dispatchd_sites_overridden
     dispatchd_stale
     dispatchd_store_commit_seconds
     dispatchd_store_commits_total

@@ -39,6 +39,29 @@ pub(in crate::cli) struct Status {
     pub untold: Vec<Untold>,
     #[serde(default)]
     pub due_commands: Vec<DueCommand>,
+    #[serde(default)]
+    pub overridden_sites: usize,
+    #[serde(default)]
+    pub overridden: Vec<Overridden>,
+}
+
+/// A site for which an operator has ordered something.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Overridden {
+    pub site: String,
+    #[serde(default)]
+    pub name: String,
+    #[serde(rename = "override")]
+    pub order: Order,
+}
+
+/// What an operator has ordered.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Order {
+    pub state: String,
+    pub until: DateTime<Utc>,
+    #[serde(default)]
+    pub reason: String,
 }
 
 #[derive(Debug, Deserialize)]

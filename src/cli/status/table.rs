@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::report::{Delivery, Report, Status};
-use super::tables::{Table, curtailed, dispatches, due_commands, untold};
+use super::tables::{Table, curtailed, dispatches, due_commands, overridden, untold};
 use super::words::{cut, fill, relative, span, time, wrap};
 use crate::cli::output::plain;
 use crate::model::count;
@@ -61,6 +61,7 @@ pub(super) fn draw(report: &Report, style: Style) -> String {
     let tables = [
         due_commands(&report.status),
         untold(&report.status),
+        overridden(&report.status),
         dispatches(report),
         curtailed(report),
     ];
@@ -238,11 +239,11 @@ impl Page {
 
     /// How many rows of each table fit the terminal. Untold and curtailed sites go
     /// before dispatches.
-    fn rows_that_fit(&self, tables: &[Table; 4]) -> [usize; 4] {
+    fn rows_that_fit(&self, tables: &[Table; 5]) -> [usize; 5] {
         /// The tables, the most important first.
-        const ORDER: [usize; 4] = [0, 1, 3, 2];
+        const ORDER: [usize; 5] = [0, 1, 4, 2, 3];
         let Some(height) = self.style.height else {
-            return [ROWS; 4];
+            return [ROWS; 5];
         };
         // A table has an empty line, a header and perhaps "and 7 more". One line is
         // left for the prompt.
@@ -251,7 +252,7 @@ impl Page {
             .filter(|table| table.always || !table.rows.is_empty());
         let used = self.text.lines().count() + 3 * shown.count() + 1;
         let mut left = height.saturating_sub(used);
-        let mut rows = [0; 4];
+        let mut rows = [0; 5];
         for most in [FIRST_ROWS, usize::MAX] {
             for at in ORDER {
                 let (Some(rows), Some(table)) = (rows.get_mut(at), tables.get(at)) else {

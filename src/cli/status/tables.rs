@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::report::{Dispatch, DueCommand, Report, Site, Status, Untold};
+use super::report::{Dispatch, DueCommand, Overridden, Report, Site, Status, Untold};
 use super::table::Colour;
 use super::words::{end, relative, time};
 
@@ -60,6 +60,36 @@ pub(super) fn untold(status: &Status) -> Table {
         ],
         rows: status.untold.iter().map(row).collect(),
         of: status.untold_sites,
+        ..Table::default()
+    }
+}
+
+/// Sites for which an operator has ordered something.
+pub(super) fn overridden(status: &Status) -> Table {
+    let row = |overridden: &Overridden| {
+        let order = &overridden.order;
+        let cells = [
+            overridden.site.clone(),
+            overridden.name.clone(),
+            match &*order.state {
+                "normal" => "kept out".to_owned(),
+                state => state.to_owned(),
+            },
+            time(order.until),
+            order.reason.clone(),
+        ];
+        (Colour::Yellow, cells.to_vec())
+    };
+    Table {
+        columns: &[
+            ("BY HAND", 12),
+            ("NAME", 14),
+            ("ORDER", 9),
+            ("UNTIL", 12),
+            ("REASON", 24),
+        ],
+        rows: status.overridden.iter().map(row).collect(),
+        of: status.overridden_sites,
         ..Table::default()
     }
 }

@@ -16,6 +16,10 @@ const OPEN: Metric = Metric::seconds(
     "open_dispatch_age",
     "How long ago the oldest active dispatch without an end started; 0 if there is none. Its sites stay curtailed until the API tells an end.",
 );
+const OVERRIDDEN: Metric = Metric::plain(
+    "sites_overridden",
+    "Sites that an operator curtails or keeps out by hand, by what was ordered.",
+);
 const SITES: Metric = Metric::plain(
     "sites",
     "Sites that dispatches name, by what they must do now: curtailed, normal.",
@@ -120,6 +124,16 @@ pub(super) fn standing(page: &mut Page<'_>, view: &View, now: DateTime<Utc>) -> 
             ([("state", SiteMode::Curtailed.name())], curtailed),
             ([("state", SiteMode::Normal.name())], normal),
         ],
+    )?;
+    let overridden = |state: SiteMode| {
+        let orders = view.plan.overridden();
+        let orders = orders.filter_map(|site| site.site_override.as_ref());
+        let count = orders.filter(|order| order.state == state).count() as u64;
+        ([("state", state.name())], count)
+    };
+    page.gauge(
+        &OVERRIDDEN,
+        [SiteMode::Curtailed, SiteMode::Normal].map(overridden),
     )
 }
 

@@ -9,6 +9,7 @@ const TIMES = new Set(["start_time", "end_time", "creation_time"]);
 const DEEDS = {
   "dispatch.created": "First seen", "dispatch.updated": "Changed", "dispatch.started": "Started",
   "dispatch.ended": "Ended", "dispatch.cancelled": "Cancelled", "event.skipped": "Event given up",
+  "site.override": "By hand",
 };
 /** How many dispatches of a site are asked for their history. */
 const HISTORIES = 8;
@@ -56,7 +57,7 @@ async function refreshDetail() {
     return;
   }
   const of = asked.kind === "dispatch" ? [item] : item.all.map((held) => held.dispatch);
-  const stamp = JSON.stringify([item.state, item.untold, item.until, item.commitment_kw, item.next, of.map((d) => d.last_changed)]);
+  const stamp = JSON.stringify([item.state, item.untold, item.override, item.until, item.commitment_kw, item.next, of.map((d) => d.last_changed)]);
   if (stamp === asked.stamp) return;
   asked.stamp = stamp;
   const newest = of.slice().sort((a, b) => Date.parse(b.last_changed) - Date.parse(a.last_changed)).slice(0, HISTORIES);
@@ -114,6 +115,7 @@ function siteDetail(site) {
   return h("div", null,
     h("p", { class: "chips" }, stateChips(site)),
     untoldBy(site),
+    byHand(site.override),
     (site.sinks ?? []).length === 0 ? h("p", { class: "warn" }, "Its commands go to no sink.") : null,
     h("dl", { class: "facts small" },
       fact("Id", named(site.id)),
@@ -128,6 +130,13 @@ function siteDetail(site) {
       phaseChip(dispatch.phase), linkTo(() => openDispatch(dispatch.id), dispatch.id),
       h("span", null, when(dispatch.start_time), " – ", dispatch.end === null ? "no end yet" : when(dispatch.end_time)),
       h("span", { class: "dim" }, kilowatts(commitment)))));
+}
+
+/** What an operator has ordered for the site. */
+function byHand(order) {
+  if (!order) return null;
+  return h("p", { class: "warn" }, order.state === "normal" ? "Kept out of its dispatches by hand until " : "Curtailed by hand until ",
+    when(order.until, true), ": ", named(order.reason), ". ", h("code", null, "dispatchd site ID auto"), " ends it.");
 }
 
 /** Which sinks have not told the site, since when, and why. */
@@ -167,7 +176,7 @@ function historyList(lines, nameThem, unasked = 0) {
         nameThem ? linkTo(() => openDispatch(line.id), line.id) : null,
         sourceChip(line.source),
         h("span", { class: "dim" }, when(line.at, true))),
-      changeList(line.changed), skippedEvent(line.skipped)))) : problems.length ? null : h("p", { class: "dim" }, "Nothing is recorded."),
+      changeList(line.changed), skippedEvent(line.skipped), overriddenSite(line.override)))) : problems.length ? null : h("p", { class: "dim" }, "Nothing is recorded."),
     unasked > 0 ? h("p", { class: "dim" }, `The history of ${plural(unasked, "older dispatch", "older dispatches")} is found by opening them.`) : null);
 }
 
@@ -182,6 +191,15 @@ function skippedEvent(skipped) {
   return h("ul", { class: "changes" }, h("li", null,
     named(`${skipped.type} of ${skipped.subject} was not delivered to ${skipped.sink}`),
     skipped.reason ? h("span", { class: "dim" }, ": ", named(skipped.reason)) : null));
+}
+
+/** What an operator ordered for a site that the dispatch would hold. */
+function overriddenSite(override) {
+  if (!override) return null;
+  const { site, order } = override;
+  const words = order === null ? [named(site), " follows its dispatches again"]
+    : [named(site), order.state === "normal" ? " is kept out until " : " is curtailed until ", when(order.until, true), ": ", named(order.reason)];
+  return h("ul", { class: "changes" }, h("li", null, words));
 }
 
 /** A changed field in words. Lists and objects are told by what differs in them. */

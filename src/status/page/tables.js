@@ -66,6 +66,7 @@ const sub = (...content) => h("span", { class: "cell-sub" }, ...content);
 /** What a site does, and whether somebody has not told it so. */
 const stateChips = (site) => [h("span", { class: `chip state ${site.state}` }, site.state),
   (site.sinks ?? []).length ? null : h("span", { class: "chip", title: "its commands go to no sink" }, "no sink"),
+  site.override ? h("span", { class: "chip by-hand", title: `${site.override.reason} (until ${site.override.until})` }, site.override.state === "normal" ? "kept out by hand" : "by hand") : null,
   isUntold(site) ? h("span", { class: "chip untold", title: site.untold.join(", ") }, "not told") : null];
 
 let drawDispatches;

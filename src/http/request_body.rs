@@ -1,4 +1,4 @@
-//! Reads a webhook's body within bounds.
+//! Reads the body of a request within bounds.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use bytes::Buf;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
 
-use super::BODY_MAX;
+/// The longest body of a request, in bytes.
+pub const REQUEST_MAX: usize = 64 * 1024;
 
 /// How much of a longer body is heard out, in bytes. A sender that is cut short
 /// may lose the answer that tells it why.
@@ -20,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
-    /// Longer than any webhook.
-    #[error("the body is longer than {BODY_MAX} bytes")]
+pub enum RequestError {
+    /// Longer than any that is answered.
+    #[error("the body is longer than {REQUEST_MAX} bytes")]
     TooLong,
     /// Not there in time.
     #[error("the body did not arrive in time")]
@@ -32,7 +33,8 @@ pub(super) enum BodyError {
     BrokenOff,
 }
 
-impl BodyError {
+impl RequestError {
+    /// How a request without its body is answered.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
@@ -42,28 +44,31 @@ impl BodyError {
     }
 }
 
-/// The body, whole.
-pub(super) async fn read<B: Buf>(
+/// The body of a request, whole.
+///
+/// # Errors
+/// If it is longer than [`REQUEST_MAX`], does not arrive within ten seconds, or breaks off.
+pub async fn read_request<B: Buf>(
     headers: &HeaderMap,
     stream: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<Vec<u8>, BodyError> {
+) -> Result<Vec<u8>, RequestError> {
     let announced = headers
         .get(http::header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
         .unwrap_or(0);
     // One that asks first has not begun to send.
     let asks_first = headers.contains_key(http::header::EXPECT);
-    if announced > HEARD_OUT || (announced > BODY_MAX && asks_first) {
-        return Err(BodyError::TooLong);
+    if announced > HEARD_OUT || (announced > REQUEST_MAX && asks_first) {
+        return Err(RequestError::TooLong);
     }
     let mut length = announced;
     let mut body = Vec::new();
     let collected = tokio::time::timeout(PATIENCE, collect(stream, &mut body, &mut length)).await;
     match collected {
-        _ if length > BODY_MAX => Err(BodyError::TooLong),
+        _ if length > REQUEST_MAX => Err(RequestError::TooLong),
         Ok(Ok(())) => Ok(body),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(BodyError::TooSlow),
+        Err(_) => Err(RequestError::TooSlow),
     }
 }
 
@@ -72,20 +77,20 @@ async fn collect<B: Buf>(
     stream: impl Stream<Item = Result<B, warp::Error>>,
     body: &mut Vec<u8>,
     length: &mut usize,
-) -> Result<(), BodyError> {
+) -> Result<(), RequestError> {
     let mut stream = std::pin::pin!(stream);
     let mut heard = 0;
     while heard <= HEARD_OUT {
-        let next = if *length > BODY_MAX {
+        let next = if *length > REQUEST_MAX {
             tokio::time::timeout(LULL, stream.next()).await
         } else {
             Ok(stream.next().await)
         };
         let Ok(Some(part)) = next else { break };
-        let mut part = part.map_err(|_| BodyError::BrokenOff)?;
+        let mut part = part.map_err(|_| RequestError::BrokenOff)?;
         heard += part.remaining();
         *length = heard.max(*length);
-        if *length > BODY_MAX {
+        if *length > REQUEST_MAX {
             *body = Vec::new();
             continue;
         }
