@@ -200,6 +200,7 @@ impl Daemon {
                 config.curtail_on_test,
             )),
             inventory: inventory.inventory(),
+            inventory_wanted: inventory.wanted(),
             started_at: now.wall,
             clock,
         };

@@ -1,8 +1,8 @@
 //! Keeps the inventory: the sites that are enrolled at the API, compared with the
 //! routes of the sinks.
 //!
-//! [`InventoryKeeper`] asks for `GET /sites` on start and every hour. Readers see the
-//! newest [`Inventory`]. No dispatch depends on it: a request waits until nothing else
+//! [`InventoryKeeper`] asks for `GET /sites` on start, every hour, and when somebody asks
+//! for a poll. Readers see the newest [`Inventory`]. No dispatch depends on it: a request waits until nothing else
 //! wants a token of the budget, and an API that does not tell its sites is no fault.
 //! The inventory is not stored. After a restart nothing has vanished.
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, wall_after};
@@ -41,6 +41,7 @@ pub struct InventoryKeeper<C> {
     timings: Arc<Timings>,
     routes: Arc<[SinkRoute]>,
     told: watch::Sender<Arc<Inventory>>,
+    wanted: Arc<Notify>,
     clock: C,
     random: SmallRng,
 }
@@ -62,6 +63,7 @@ impl<C: Clock> InventoryKeeper<C> {
             timings,
             routes: routes.into(),
             told: watch::Sender::new(Arc::default()),
+            wanted: Arc::default(),
             clock,
             random: SmallRng::seed_from_u64(seed),
         }
@@ -70,6 +72,11 @@ impl<C: Clock> InventoryKeeper<C> {
     /// Where to see the newest inventory.
     pub fn inventory(&self) -> watch::Receiver<Arc<Inventory>> {
         self.told.subscribe()
+    }
+
+    /// Where to ask for a look now, which waits for the budget like every other.
+    pub fn wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.wanted)
     }
 
     /// Looks, and looks again, until `stop`.
@@ -99,6 +106,7 @@ impl<C: Clock> InventoryKeeper<C> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.clock.sleep_until(due) => {}
+                () = self.wanted.notified() => {}
             }
         }
     }

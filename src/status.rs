@@ -27,7 +27,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
@@ -86,6 +86,8 @@ pub struct Status<C> {
     pub routing: Arc<Routing>,
     /// Which sites are enrolled.
     pub inventory: watch::Receiver<Arc<Inventory>>,
+    /// Where a look at the enrolled sites is asked for.
+    pub inventory_wanted: Arc<Notify>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -259,6 +261,7 @@ impl<C: Clock + Clone> Status<C> {
     }
 
     async fn poll(&self) -> Response {
+        self.inventory_wanted.notify_one();
         match self.inbox.poll().await {
             WaiterReply::Applied
             | WaiterReply::Pending(_)

@@ -29,6 +29,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/times.js"),
     include_str!("page/live.js"),
     include_str!("page/model.js"),
+    include_str!("page/inventory.js"),
     include_str!("page/health.js"),
     include_str!("page/timeline.js"),
     include_str!("page/controls.js"),

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use dispatchd::sandbox::{Question, RawAnswer};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::{Manner, Receiver, World, dispatch, in_ms};
@@ -133,4 +135,48 @@ async fn every_trouble_fits_its_screen() {
     receiver.behave(Manner::Takes);
     page.shows("#told", "Every site has been told").await;
     look(&page, "stale").await;
+}
+
+#[apply(test)]
+async fn every_finding_of_the_inventory_fits_its_screen() {
+    let world = World::new().await;
+    day(3).into_iter().for_each(|one| world.put(one));
+    let enrol = |ids: &[&str]| {
+        let sites = ids.iter().map(|id| {
+            json!({"id": id, "name": format!("Warehouse <b>{id}</b>"), "customer_location_id": ""})
+        });
+        let sites: Vec<Value> = sites.collect();
+        let body = json!({"sites": sites, "page": 0, "perPage": 0}).to_string();
+        let answer = RawAnswer::json(StatusCode::OK, body);
+        world.sandbox.override_answer(Question::Sites, Some(answer));
+    };
+    enrol(&["s0", "s1", "s2"]);
+    let sinks = r#"
+        [[sink]]
+        name = "plant-a"
+        to = "stdout"
+        sites = ["s*", "store-17*", "x1"]
+    "#;
+    std::fs::write(world.path("d.toml"), sinks).unwrap();
+    let setup = world
+        .setup()
+        .with("--config", world.path("d.toml").display());
+    let page = Shown::open(&setup).await;
+    page.shows("#inventory-text", "3 enrolled, asked ").await;
+    page.shows("#findings", "2 patterns without a site").await;
+    page.shows("#findings", "“store-17*” of plant-a, “x1” of plant-a")
+        .await;
+    let barns: Vec<String> = (0..12).map(|n| format!("barn-{n:02}")).collect();
+    let mut ids: Vec<&str> = barns.iter().map(String::as_str).collect();
+    ids.extend(["s0", "s1"]);
+    enrol(&ids);
+    page.click("#poll-now").await;
+    page.shows("#findings", "12 sites without a sink").await;
+    page.shows("#findings", "Warehouse <b>barn-00</b> (barn-00), ")
+        .await;
+    page.shows("#findings", " and 7 more").await;
+    page.shows("#findings", "1 site not enrolled any more")
+        .await;
+    look(&page, "inventory").await;
+    page.shows("#findings", "12 sites without a sink").await;
 }

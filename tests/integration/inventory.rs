@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use dispatchd::sandbox::{Question, RawAnswer};
 
-use crate::harness::{Daemon, World, wait_for};
+use crate::harness::{Daemon, World, dispatch, in_ms, wait_for};
 
 /// Has the API list these sites as enrolled.
 fn enrol(world: &World, ids: &[&str]) {
@@ -107,6 +107,76 @@ async fn a_site_without_a_sink_and_a_pattern_without_a_site_are_told() {
         shown["unmatched"],
         json!([{"sink": "plant", "pattern": "store-17*"}])
     );
+}
+
+#[apply(test)]
+async fn a_site_that_is_enrolled_no_more_is_told_until_it_is_back_and_commanded_all_the_same() {
+    let world = World::new().await;
+    enrol(&world, &["barn", "site-a"]);
+    let daemon = world.setup().sink("stdout").ready().await;
+    world.put(dispatch("a", 0, in_ms(-1000), None));
+    assert_eq!(daemon.webhook("a").await.status, 200);
+    assert_eq!(inventory(&daemon).await["vanished_sites"], 0);
+
+    enrol(&world, &["barn"]);
+    daemon.poll().await;
+    let shown = vanished(&daemon, 1).await;
+    let first = &shown["vanished"][0];
+    assert_eq!(
+        (&first["site"], &first["name"]),
+        (&json!("site-a"), &json!("name of site-a"))
+    );
+    assert!(first["since"].is_string());
+    assert_eq!(shown["enrolled_sites"], 1);
+    let site = daemon.get("/sites/site-a").await.json;
+    assert_eq!(
+        (&site["enrolled"], &site["state"]),
+        (&json!(false), &json!("curtailed"))
+    );
+    assert_eq!(daemon.types_of("site-a"), ["site.curtail"]);
+    let metrics = daemon.http.get(daemon.status_url("/metrics")).send().await;
+    let metrics = metrics.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("\ndispatchd_enrolled_sites_vanished 1.0\n"),
+        "{metrics}"
+    );
+    let log = daemon.log().join("\n");
+    assert!(log.contains("sites are not enrolled any more"), "{log}");
+
+    enrol(&world, &["barn", "site-a"]);
+    daemon.poll().await;
+    assert_eq!(vanished(&daemon, 0).await["enrolled_sites"], 2);
+}
+
+#[apply(test)]
+async fn a_failure_leaves_what_was_known_of_the_sites() {
+    let world = World::new().await;
+    enrol(&world, &["barn", "mill"]);
+    let daemon = world.setup().ready().await;
+    inventory(&daemon).await;
+    // An empty list with a failure's status tells of no site that it is gone.
+    let body = json!({"sites": []}).to_string();
+    answers(&world, StatusCode::INTERNAL_SERVER_ERROR, body);
+    daemon.poll().await;
+    let shown = wait_for("the failure is told", async || {
+        let shown = daemon.health().await["inventory"].clone();
+        shown["problem"].is_string().then_some(shown)
+    })
+    .await;
+    assert_eq!(
+        (&shown["enrolled_sites"], &shown["vanished_sites"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(daemon.get("/readyz").await.status, 200);
+}
+
+/// The inventory, once so many sites have vanished.
+async fn vanished(daemon: &Daemon, sites: u64) -> Value {
+    wait_for("the sites were asked for again", async || {
+        let inventory = daemon.health().await["inventory"].clone();
+        (inventory["vanished_sites"] == sites).then_some(inventory)
+    })
+    .await
 }
 
 /// Five requests can be sent at once: the poll and the inventory leave some.

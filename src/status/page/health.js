@@ -112,6 +112,7 @@ function showHealth() {
   say("fact-dispatches", `${count(active)} active`);
   say("sub-dispatches", `${count(scheduled)} scheduled`);
   showSinks(status.delivery);
+  showInventory(status.inventory);
 }
 
 /** Whose daemon this is: so that nobody takes the sandbox for production. */
