@@ -53,6 +53,12 @@ fi
 # The stream does not end, so it cannot be asked for in this way; other tests
 # hold it against the document. What is left behind goes with the folder.
 cd "$work"
+cat > schemathesis.toml <<'TOML'
+# A schema cannot say that a time is ahead, nor that a reason is one line.
+[[operations]]
+include-name = "PUT /sites/{id}/override"
+checks.positive_data_acceptance.expected-statuses = ["200", "400", "404"]
+TOML
 timeout --signal INT "$limit" "$schemathesis" run "$url/openapi.json" --exclude-path /events --checks all \
     --max-examples 50 --request-timeout 20 || {
     status=$?

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Buf;
 use chrono::{DateTime, Utc};
 use futures_util::Stream;
+use http::header::ETAG;
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -62,7 +63,12 @@ impl<C: Clock + Clone> Status<C> {
             return refusal(StatusCode::NOT_FOUND, reason);
         };
         match self.inbox.override_site(order).await {
-            WaiterReply::Applied => sites::one(&self.sites(), segment, &HeaderMap::new()),
+            WaiterReply::Applied => {
+                let mut reply = sites::one(&self.sites(), segment, &HeaderMap::new());
+                // It would be the tag of the site, which has another path.
+                reply.headers_mut().remove(ETAG);
+                reply
+            }
             outcome => not_now(&outcome),
         }
     }

@@ -2,7 +2,7 @@
 
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use jsonschema::Validator;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Answer, Daemon};
@@ -49,10 +49,21 @@ impl Document {
             assert_eq!(again.status(), 304, "{path}");
             self.described(&method, route, &again);
         }
+        self.read(reply, &described, path).await
+    }
+
+    /// Checks the answer to a request with a body.
+    pub async fn answer(&self, request: RequestBuilder, method: &Method, route: &str) -> Answer {
+        let reply = request.send().await.unwrap();
+        let described = self.described(method, route, &reply);
+        self.read(reply, &described, route).await
+    }
+
+    async fn read(&self, reply: Response, described: &Value, what: &str) -> Answer {
         let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
         let json: Value = serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap_or_default();
         if let Some(schema) = described.pointer("/content/application~1json/schema") {
-            self.validate(schema, &json, path);
+            self.validate(schema, &json, what);
         }
         Answer {
             status,

@@ -18,6 +18,8 @@ mod harness;
 
 mod document;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -122,6 +124,46 @@ async fn every_answer_is_as_the_document_says() {
         404
     );
     assert_eq!(check("/sites/nothing", "/sites/{id}").await.status, 404);
+}
+
+/// An order to keep a site out for so many milliseconds.
+fn order(lasts: i64) -> Value {
+    json!({"state": "normal", "until": in_ms(lasts), "reason": "new meter"})
+}
+
+#[tokio::test]
+async fn what_an_operator_orders_is_answered_and_shown_as_the_document_says() {
+    let world = World::new().await;
+    let daemon = eventful(&world).await;
+    let document = Document::of(&daemon).await;
+    let route = "/sites/{id}/override";
+    for (site, lasts, status) in [
+        ("site-scheduled", HOUR, 200),
+        ("site-scheduled", -HOUR, 400),
+        ("nothing", HOUR, 404),
+    ] {
+        let url = daemon.status_url(&format!("/sites/{site}/override"));
+        let put = daemon.http.put(url).json(&order(lasts));
+        let answer = document.answer(put, &Method::PUT, route).await;
+        assert_eq!(answer.status, status, "{site} {lasts}");
+    }
+    for (path, route) in [
+        ("/status", "/status"),
+        ("/sites", "/sites"),
+        ("/sites/site-scheduled", "/sites/{id}"),
+        ("/schedule/scheduled", "/schedule/{id}"),
+    ] {
+        let shown = document.check(&daemon, Method::GET, path, route).await;
+        assert!(shown.json.to_string().contains("new meter"), "{path}");
+    }
+    for (site, status) in [("site-scheduled", 200), ("nothing", 404)] {
+        let path = format!("/sites/{site}/override");
+        let answer = document.check(&daemon, Method::DELETE, &path, route).await;
+        assert_eq!(answer.status, status, "{site}");
+    }
+    for event in daemon.events_of("site-scheduled") {
+        document.holds("Event", &event.event);
+    }
 }
 
 #[tokio::test]
@@ -234,6 +276,7 @@ async fn every_path_is_served_as_documented_and_not_otherwise() {
     assert_eq!(
         routes,
         [
+            "DELETE /sites/{id}/override",
             "GET /",
             "GET /events",
             "GET /healthz",
@@ -248,37 +291,40 @@ async fn every_path_is_served_as_documented_and_not_otherwise() {
             "GET /status",
             "POST /outbox/{id}/skip",
             "POST /poll",
+            "PUT /sites/{id}/override",
         ]
     );
-    for route in routes {
+    let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for route in &routes {
         let (method, path) = route.split_once(' ').unwrap();
+        methods.entry(path).or_default().insert(method);
+    }
+    for (path, methods) in methods {
         let known = if path.starts_with("/sites") {
             "site-active"
         } else {
             "active"
         };
         let url = daemon.status_url(&path.replace("{id}", known));
-        for other in [
+        for method in [
             Method::GET,
             Method::POST,
             Method::PUT,
             Method::PATCH,
             Method::DELETE,
         ] {
-            let asked = daemon
-                .http
-                .request(other.clone(), &url)
-                .send()
-                .await
-                .unwrap();
+            let asked = daemon.http.request(method.clone(), &url);
+            let asked = asked.json(&order(HOUR)).send().await.unwrap();
             let status = asked.status().as_u16();
-            if other == method {
+            if methods.contains(method.as_str()) {
                 // Nothing is pending that could be skipped.
                 let known = if path.ends_with("/skip") { 404 } else { 200 };
-                assert_eq!(status, known, "{route}");
+                assert_eq!(status, known, "{method} {path}");
             } else {
-                assert_eq!(status, 405, "{other} {path}");
-                assert_eq!(asked.headers()["allow"], method, "{other} {path}");
+                assert_eq!(status, 405, "{method} {path}");
+                let allow = asked.headers()["allow"].to_str().unwrap();
+                let allowed: BTreeSet<&str> = allow.split(", ").collect();
+                assert_eq!(allowed, methods, "{method} {path}");
             }
         }
     }
