@@ -165,7 +165,7 @@ impl<C: Clock> Registration<C> {
                 Ok(()) = self.news.changed() => {
                     self.wanted = self.news.borrow_and_update().clone();
                     self.own = None;
-                    self.registered = false;
+                    self.set_registered(false);
                     failures = 0;
                 }
             }
@@ -204,14 +204,23 @@ impl<C: Clock> Registration<C> {
 
     /// The webhook is registered as it must be.
     fn found(&mut self) {
-        if !std::mem::replace(&mut self.registered, true) {
+        if !self.set_registered(true) {
             tracing::info!(url = %self.wanted, "the webhook is registered already");
         }
     }
 
+    /// Notes whether the webhook is registered, and tells the daemon. Returns what was
+    /// so before.
+    fn set_registered(&mut self, registered: bool) -> bool {
+        if let Some((daemon, _)) = &self.daemon {
+            daemon.registration(registered);
+        }
+        std::mem::replace(&mut self.registered, registered)
+    }
+
     async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {
         let replaced = before.iter().any(|w| w.url.is_of_listener(&self.wanted));
-        if std::mem::take(&mut self.registered) {
+        if self.set_registered(false) {
             tracing::warn!(
                 url = %self.wanted,
                 reason = if replaced {
@@ -223,7 +232,7 @@ impl<C: Clock> Registration<C> {
             );
         }
         self.own = self.ask(self.admin.register(&self.wanted)).await?;
-        self.registered = true;
+        self.set_registered(true);
         tracing::info!(
             url = %self.wanted,
             webhook = self.own.as_ref().map(tracing::field::display),

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use warp::reply::Response;
 
 use super::{Status, inventory, site_override, verdict};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
-use crate::listener::Answered;
+use crate::listener::{Answered, Traffic};
 use crate::model::{DoubtKind, Phase, rfc3339};
 use crate::sync::{Health, SlowedDown, State, View};
 use crate::voltus::Problems;
@@ -53,17 +53,10 @@ impl<C: Clock + Clone> Status<C> {
                 "last_poll": last_poll(health),
                 "last_successful_poll": health.last_success,
                 "next_poll": health.next_poll,
-                "webhooks": {
-                    "received": traffic.received(),
-                    "accepted": traffic.counted(Answered::Accepted) + traffic.counted(Answered::Ignored),
-                    "ignored": traffic.counted(Answered::Ignored),
-                    "rejected": traffic.counted(Answered::Rejected),
-                    "failed": traffic.counted(Answered::Failed),
-                    "wrong_path": traffic.counted(Answered::WrongPath),
-                    "last_at": traffic.last_at(),
-                },
+                "webhooks": webhooks(traffic),
                 "missed_webhooks": health.missed_webhooks,
                 "heals": health.heals,
+                "unannounced_changes": health.unannounced,
                 "outdated_answers": health.outdated,
                 "unreadable_dispatches": health.unreadable.dispatches,
                 "unreadable_sites": health.unreadable.sites,
@@ -77,11 +70,7 @@ impl<C: Clock + Clone> Status<C> {
                     "absent": view.schedule.in_doubt(DoubtKind::Absent),
                     "lower": view.schedule.in_doubt(DoubtKind::Lower),
                 },
-                "mass_absence": view.schedule.mass_absence().map(|mass| json!({
-                    "seconds": now.mono.saturating_sub(mass.since).as_secs(),
-                    "absent": mass.absent,
-                    "live": mass.live,
-                })),
+                "mass_absence": mass_absence(&view, now.mono),
             },
             "store": {
                 "ok": health.store_error.is_none(),
@@ -157,6 +146,30 @@ fn slowdown(slow: &SlowedDown) -> Value {
         "next_request": rfc3339(slow.next_request),
         "silent_until": slow.silent_until.map(rfc3339),
         "good_answers_needed": slow.good_answers_needed,
+    })
+}
+
+fn webhooks(traffic: &Traffic) -> Value {
+    let counted = |answered| traffic.counted(answered);
+    json!({
+        "received": traffic.received(),
+        "accepted": counted(Answered::Accepted) + counted(Answered::Ignored),
+        "ignored": counted(Answered::Ignored),
+        "rejected": counted(Answered::Rejected),
+        "failed": counted(Answered::Failed),
+        "wrong_path": counted(Answered::WrongPath),
+        "last_at": traffic.last_at(),
+    })
+}
+
+fn mass_absence(view: &View, now: Mono) -> Value {
+    let mass = view.schedule.mass_absence();
+    mass.map_or(Value::Null, |mass| {
+        json!({
+            "seconds": now.saturating_sub(mass.since).as_secs(),
+            "absent": mass.absent,
+            "live": mass.live,
+        })
     })
 }
 

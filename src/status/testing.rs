@@ -57,6 +57,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             slowed_down: None,
             heals: 0,
             missed_webhooks: 0,
+            unannounced: 0,
             outdated: 0,
             unreadable: Default::default(),
             unreadable_now: Arc::default(),

@@ -109,6 +109,14 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
         );
         Verdict::add(&mut findings, Level::Warning, text);
     }
+    if health.unannounced > 0 {
+        let text = format!(
+            "A webhook is registered and none has come since the start, although polls have found \
+             {}: webhooks do not get in, and only polls keep the schedule right.",
+            counted(health.unannounced, "change", "changes")
+        );
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
     Verdict::of(findings, "The schedule is right.")
 }
 

@@ -120,7 +120,7 @@ impl<W> Coordinator<W> {
             writing,
             delivering: Delivering::new(outboxes),
             answering: Answering::new(),
-            heals: Heals::default(),
+            heals: Heals::new(settings.poll_interval),
             outdated: 0,
             rewinds: 0,
             counters: Arc::default(),
@@ -137,6 +137,7 @@ impl<W> Coordinator<W> {
         self.look_at_clock(now);
         self.asking.budget.advance(now.mono);
         self.heals.advance(now.mono);
+        self.lines.unannounced(self.heals.unannounced, now.mono);
         for input in inputs {
             self.take_in(input, now);
         }
@@ -259,6 +260,7 @@ impl<W> Coordinator<W> {
                     now,
                 );
             }
+            Input::Registration { registered } => self.heals.registration(registered, now.mono),
             Input::InventoryFailed { issued, error } => {
                 self.asking.adjust_pace(
                     Resource::Inventory,

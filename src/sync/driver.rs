@@ -95,6 +95,12 @@ impl Inbox {
         let _ = self.0.send(Input::Registered { issued, result });
     }
 
+    /// The daemon's webhook is registered at the API, or it is not.
+    pub fn registration(&self, registered: bool) {
+        // Nobody counts by it while the daemon stops.
+        let _ = self.0.send(Input::Registration { registered });
+    }
+
     /// A request for the enrolled sites, sent at `issued`, failed.
     pub fn inventory_failed(&self, issued: Mono, error: ApiError) {
         // Nobody counts it while the daemon stops.

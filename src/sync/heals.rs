@@ -1,5 +1,5 @@
 //! Poll corrections: changes that the poller found and no webhook brought.
-//! Start with [`Heals`], which counts them.
+//! Start with [`Heals`], which counts them, and those that no webhook announced.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -30,19 +30,48 @@ pub(super) struct Heals {
     pub heals: u64,
     /// Those for whose id no webhook came around that time.
     pub missed: u64,
+    /// The same while no webhook has come since the start although one is registered:
+    /// webhooks do not get in. 0 once one has come.
+    pub unannounced: u64,
     any_webhook: bool,
+    /// Since when a webhook is registered, if one is.
+    registered_since: Option<Mono>,
+    poll_interval: Duration,
     recent: BTreeMap<DispatchId, Mono>,
     recent_order: VecDeque<(Mono, DispatchId)>,
-    undecided: VecDeque<(Mono, DispatchId)>,
+    undecided: VecDeque<Undecided>,
+}
+
+/// A change whose webhook may come yet.
+#[derive(Debug)]
+struct Undecided {
+    at: Mono,
+    id: DispatchId,
+    /// A webhook was registered already when it happened.
+    registered: bool,
 }
 
 impl Heals {
+    /// Counts the changes that polls find which are this far apart.
+    pub fn new(poll_interval: Duration) -> Self {
+        Self {
+            poll_interval,
+            ..Self::default()
+        }
+    }
+
+    /// A webhook is registered at the API, or none is.
+    pub fn registration(&mut self, registered: bool, now: Mono) {
+        self.registered_since = registered.then(|| self.registered_since.unwrap_or(now));
+    }
+
     /// A webhook for `id` came.
     pub fn webhook(&mut self, id: &DispatchId, now: Mono) {
         self.any_webhook = true;
+        self.unannounced = 0;
         self.recent.insert(id.clone(), now);
         self.recent_order.push_back((now, id.clone()));
-        self.undecided.retain(|(_, healed)| healed != id);
+        self.undecided.retain(|undecided| undecided.id != *id);
         if self.recent_order.len() > REMEMBERED {
             self.forget_oldest();
         }
@@ -52,7 +81,14 @@ impl Heals {
     pub fn heal(&mut self, correction: Correction, now: Mono) {
         self.heals += 1;
         if !correction.withdrawn && !self.recent.contains_key(&correction.id) {
-            self.undecided.push_back((now, correction.id));
+            // The change may be as old as the poll before, which comes after the interval
+            // and a tenth.
+            let oldest = now.saturating_sub(self.poll_interval + self.poll_interval / 10);
+            self.undecided.push_back(Undecided {
+                at: now,
+                id: correction.id,
+                registered: self.registered_since.is_some_and(|since| since <= oldest),
+            });
         }
     }
 
@@ -65,14 +101,17 @@ impl Heals {
         {
             self.forget_oldest();
         }
-        while self
+        while let Some(undecided) = self
             .undecided
-            .front()
-            .is_some_and(|(at, _)| *at + AROUND < now)
+            .pop_front_if(|undecided| undecided.at + AROUND < now)
         {
-            self.undecided.pop_front();
-            // Where no webhook is registered, none is missed.
-            self.missed += u64::from(self.any_webhook);
+            // Where no webhook is registered, none is missed. Whether one is that was
+            // registered by hand shows when one comes.
+            if self.any_webhook {
+                self.missed += 1;
+            } else if undecided.registered {
+                self.unannounced += 1;
+            }
         }
     }
 
@@ -133,6 +172,36 @@ mod tests {
         heals.heal(changed("a"), at(0));
         heals.advance(at(100));
         assert_eq!(heals.missed, 0);
+    }
+
+    /// So that an operator learns of webhooks that never get in.
+    #[test]
+    fn changes_are_unannounced_while_a_webhook_is_registered_and_none_ever_came() {
+        let mut heals = Heals::new(Duration::from_secs(30));
+        let counts = |heals: &Heals| (heals.missed, heals.unannounced);
+        heals.heal(changed("before"), at(50));
+        heals.registration(true, at(51));
+        heals.heal(changed("perhaps"), at(83));
+        heals.advance(at(200));
+        assert_eq!(counts(&heals), (0, 0), "nothing was registered then");
+        for id in ["a", "b"] {
+            heals.heal(changed(id), at(200));
+        }
+        let withdrawn = Correction {
+            withdrawn: true,
+            ..changed("c")
+        };
+        heals.heal(withdrawn, at(200));
+        heals.advance(at(260));
+        assert_eq!(counts(&heals), (0, 0), "their webhooks may come yet");
+        heals.registration(true, at(260));
+        heals.advance(at(261));
+        assert_eq!(counts(&heals), (0, 2));
+        heals.webhook(&id("other"), at(300));
+        assert_eq!(counts(&heals), (0, 0), "webhooks get in");
+        heals.heal(changed("d"), at(400));
+        heals.advance(at(500));
+        assert_eq!(counts(&heals), (1, 0));
     }
 
     #[test]

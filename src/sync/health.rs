@@ -75,6 +75,9 @@ pub struct Health {
     pub heals: u64,
     /// Those for whose id no webhook came within a minute.
     pub missed_webhooks: u64,
+    /// The same while no webhook has come since the start although one is registered.
+    /// 0 once one has come.
+    pub unannounced: u64,
     /// Answers that came too late to count.
     pub outdated: u64,
     /// Parts of answers that could not be read since the start, counted in every

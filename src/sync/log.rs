@@ -44,6 +44,7 @@ pub(super) struct Lines {
     rewinds: Seldom,
     jumps: Seldom,
     mass_absence: Trouble,
+    unannounced: Trouble,
 }
 
 impl Lines {
@@ -93,6 +94,23 @@ impl Lines {
                 count,
                 "the wall clock jumped, or the machine slept; polling to catch up"
             );
+        }
+    }
+
+    /// Tells when polls have found changes that no webhook announced, and none has come
+    /// since the start; and when the first one comes.
+    pub fn unannounced(&mut self, changes: u64, now: Mono) {
+        if changes > 0 {
+            if self.unannounced.begins(now) {
+                tracing::warn!(
+                    changes,
+                    "a webhook is registered and none has come since the start, although polls have \
+                     found changes: webhooks do not get in; see `dispatchd webhook list`, and check the \
+                     way from the registered address to --listen (proxy, firewall, certificate)"
+                );
+            }
+        } else if let Some(lasted) = self.unannounced.over(now) {
+            tracing::info!(lasted = %spoken(lasted), "the first webhook since the start has come");
         }
     }
 

@@ -80,6 +80,54 @@ async fn heals_are_the_changes_that_no_webhook_brought() {
     assert_eq!(sync["webhooks"]["accepted"], 1);
 }
 
+/// Otherwise an operator would read "0 webhooks missed" for weeks.
+#[apply(test)]
+async fn a_registered_webhook_that_never_comes_is_told_until_one_comes() {
+    let world = World::new().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = free.local_addr().unwrap();
+    drop(free);
+    let setup = world.setup().polling("1s").with("--listen", listen);
+    let setup = setup.with("--public-url", format!("http://{listen}"));
+    let daemon = setup.ready().await;
+    daemon.wait_for_log("the webhook was registered").await;
+    let unannounced = async || daemon.health().await["sync"]["unannounced_changes"].clone();
+    // A change that is found within a poll interval may be older than the registration.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    for id in ["a", "b"] {
+        world.put(dispatch(id, 0, in_ms(3_600_000), None));
+    }
+    daemon.wait_for_phase("b", "scheduled").await;
+    assert_eq!(
+        unannounced().await,
+        0,
+        "their webhooks may come within a minute"
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(45)).await;
+    wait_until("the changes count as unannounced", async || {
+        unannounced().await == 2
+    })
+    .await;
+    let health = daemon.health().await;
+    assert_eq!(health["sync"]["missed_webhooks"], 0);
+    let verdict = &health["verdict"]["schedule"];
+    assert_eq!(verdict["level"], "warning");
+    let text = verdict["text"].as_str().unwrap();
+    assert!(text.contains("2 changes: webhooks do not get in"), "{text}");
+
+    assert_eq!(daemon.webhook("a").await.status, 200);
+    assert_eq!(unannounced().await, 0);
+    assert_eq!(daemon.health().await["verdict"]["schedule"]["level"], "ok");
+    daemon
+        .wait_for_log("the first webhook since the start has come")
+        .await;
+    let warned = daemon
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("webhooks do not get in"));
+    assert_eq!(warned.count(), 1);
+}
+
 #[apply(test)]
 async fn an_end_that_comes_while_the_api_is_down_is_kept_on_time() {
     let world = World::new().await;

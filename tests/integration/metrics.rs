@@ -65,6 +65,7 @@ const ALL: &str = "
     dispatchd_store_log_bytes
     dispatchd_store_log_held
     dispatchd_store_writable
+    dispatchd_unannounced_changes
     dispatchd_unreadable_amounts_total
     dispatchd_unreadable_details_total
     dispatchd_unreadable_dispatches_total

@@ -113,6 +113,7 @@ async fn an_entry_has_the_fields_that_the_contract_names() {
         "/sync/webhooks/failed",
         "/sync/missed_webhooks",
         "/sync/heals",
+        "/sync/unannounced_changes",
         "/schedule/revision",
         "/delivery/0/sink",
         "/delivery/0/pending",

@@ -72,6 +72,7 @@ pub(in crate::cli) struct Api {
 
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Verdicts {
+    pub schedule: Option<Verdict>,
     pub told: Verdict,
 }
 
@@ -118,12 +119,14 @@ pub(in crate::cli) struct Sync {
     #[serde(default)]
     pub heals: u64,
     #[serde(default)]
+    pub unannounced_changes: u64,
+    #[serde(default)]
     pub in_doubt: InDoubt,
     pub mass_absence: Option<MassAbsence>,
     pub slowdown: Option<Slowdown>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct InDoubt {
     pub absent: u64,

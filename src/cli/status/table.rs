@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::report::{Delivery, Report, Status};
+use super::report::{Delivery, InDoubt, Report, Status};
 use super::tables::{Table, curtailed, dispatches, due_commands, overridden, untold};
 use super::words::{cut, fill, relative, span, time, wrap};
 use crate::cli::output::plain;
@@ -106,15 +106,30 @@ impl Page {
                 ", next now".to_owned()
             }
         });
-        let (colour, text) = match &*sync.state {
-            "fresh" => (
+        let mut label = sync.state.to_uppercase();
+        let verdicts = status.verdict.as_ref();
+        let doubt = verdicts.and_then(|verdicts| verdicts.schedule.as_ref());
+        let doubt = doubt.filter(|verdict| verdict.level != "ok");
+        let polled = || {
+            let last = since.map_or_else(|| "unknown".into(), |at| relative(at, now));
+            format!("last poll {last}{next}")
+        };
+        let (colour, text) = match (&*sync.state, doubt) {
+            ("fresh", Some(doubt)) if doubt.level == "warning" => {
+                (Colour::Yellow, format!("{} {}", doubt.text, polled()))
+            }
+            ("fresh", Some(doubt)) => {
+                label = "STORE".to_owned();
+                (Colour::Red, format!("{} {}", doubt.text, polled()))
+            }
+            ("fresh", None) if sync.in_doubt.absent + sync.in_doubt.lower > 0 => {
+                (Colour::Green, format!("polls succeed; {}", polled()))
+            }
+            ("fresh", None) => (
                 Colour::Green,
-                format!(
-                    "the schedule is right; last poll {}{next}",
-                    since.map_or_else(|| "unknown".into(), |at| relative(at, now))
-                ),
+                format!("the schedule is right; {}", polled()),
             ),
-            "starting" => (
+            ("starting", _) => (
                 Colour::Yellow,
                 format!("no poll has succeeded yet{next}; the schedule cannot be trusted"),
             ),
@@ -137,7 +152,7 @@ impl Page {
             _ => (Colour::Red, "UNTOLD", &*told.text),
         });
         // The graver verdict comes first.
-        let mut verdicts = vec![(colour, plain(&sync.state.to_uppercase()), text)];
+        let mut verdicts = vec![(colour, plain(&label), text)];
         if let Some((colour, label, text)) = told {
             let at = usize::from(colour <= verdicts.first().map_or(Colour::None, |one| one.0));
             verdicts.insert(at, (colour, label.to_owned(), text.to_owned()));
@@ -176,14 +191,23 @@ impl Page {
             );
             self.entry("absent", Colour::Red, &text);
         } else if sync.in_doubt.absent + sync.in_doubt.lower > 0 {
+            let InDoubt { absent, lower } = sync.in_doubt;
+            let dispatches = |number| count(number, "dispatch", "dispatches");
+            let parts = [
+                (absent, "missing from the API's list"),
+                (lower, "shown with a lower modification_number than before"),
+            ];
+            let parts = parts.into_iter().filter(|(number, _)| *number > 0);
+            let parts: Vec<_> = parts
+                .map(|(number, how)| format!("{} {how}", dispatches(number)))
+                .collect();
             let text = format!(
-                "{} missing from the list, {} with a lower number than before; looked up before \
-                 that is believed",
-                sync.in_doubt.absent, sync.in_doubt.lower
+                "{}; unchanged here until two look-ups ten seconds apart confirm it",
+                parts.join(", ")
             );
             self.entry("in doubt", Colour::Yellow, &text);
         }
-        if let Some(error) = &status.store.error {
+        if let Some(error) = status.store.error.as_ref().filter(|_| label != "STORE") {
             self.entry("store", Colour::Red, error);
         }
         let webhooks = &sync.webhooks;
@@ -191,20 +215,27 @@ impl Page {
             .last_at
             .map_or_else(String::new, |at| format!("; last {}", relative(at, now)));
         let text = if webhooks.received == 0 {
-            "none received".to_owned()
+            "none received since the start".to_owned()
         } else {
             format!(
                 "{} received, {} accepted, {} rejected, {} failed{last}",
                 webhooks.received, webhooks.accepted, webhooks.rejected, webhooks.failed
             )
         };
-        self.entry("webhooks", warn_if(webhooks.failed > 0), &text);
+        let silent = sync.unannounced_changes > 0;
+        self.entry("webhooks", warn_if(webhooks.failed > 0 || silent), &text);
+        let missed = match silent {
+            true => "no webhook has come for them".to_owned(),
+            false => format!(
+                "{} missed",
+                count(sync.missed_webhooks, "webhook", "webhooks")
+            ),
+        };
         let text = format!(
-            "{} found by polls, {} missed",
-            count(sync.heals, "change", "changes"),
-            count(sync.missed_webhooks, "webhook", "webhooks")
+            "{} found by polls, {missed}",
+            count(sync.heals, "change", "changes")
         );
-        self.entry("heals", warn_if(sync.missed_webhooks > 0), &text);
+        self.entry("heals", warn_if(sync.missed_webhooks > 0 || silent), &text);
         let mut label = "delivery";
         for sink in &status.delivery {
             let late = sink.pending > 0 && sink.oldest_pending_seconds.is_some_and(|s| s > 10.0);

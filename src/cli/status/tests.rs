@@ -115,6 +115,51 @@ fn a_stale_schedule_says_so_first_and_why() {
     );
 }
 
+/// No line contradicts another one.
+#[test]
+fn what_an_operator_must_look_at_is_in_the_first_verdict() {
+    let first = |change: &dyn Fn(&mut Value)| {
+        let mut status = status("fresh");
+        status["verdict"] = json!({
+            "schedule": {"level": "ok", "text": "The schedule is right."},
+            "told": {"level": "ok", "text": "Every site has been told."}
+        });
+        change(&mut status);
+        let drawn = table::draw(&report(status, None), PLAIN);
+        drawn.replace("\n          ", " ")
+    };
+    let silent = first(&|status| {
+        status["verdict"]["schedule"] = json!({"level": "warning", "text": "No webhook comes."});
+        status["sync"]["unannounced_changes"] = json!(2);
+        status["sync"]["missed_webhooks"] = json!(0);
+    });
+    assert!(
+        silent.starts_with("FRESH     No webhook comes. last poll 4s ago"),
+        "{silent}"
+    );
+    assert!(
+        silent.contains("found by polls, no webhook has come for them\n"),
+        "{silent}"
+    );
+    let doubt = first(&|status| status["sync"]["in_doubt"] = json!({"absent": 2, "lower": 0}));
+    assert!(
+        doubt.starts_with("FRESH     polls succeed; last poll 4s ago"),
+        "{doubt}"
+    );
+    assert!(
+        doubt.contains("in doubt  2 dispatches missing from the API's list; unchanged here until"),
+        "{doubt}"
+    );
+    assert!(!doubt.contains("lower"), "{doubt}");
+    let full = first(&|status| {
+        status["verdict"]["schedule"] = json!({"level": "error", "text": "Nothing can be stored."});
+    });
+    assert!(
+        full.starts_with("STORE     Nothing can be stored."),
+        "{full}"
+    );
+}
+
 /// Untold and curtailed sites go before dispatches, and each table says how much is
 /// left out.
 #[test]

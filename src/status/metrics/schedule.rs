@@ -45,6 +45,10 @@ const MISSED: Metric = Metric::plain(
     "missed_webhooks",
     "Those of the heals for whose dispatch no webhook came within 60 s around. Withdrawals, for which Voltus sends none, are not among them. Stays 0 while no webhook ever came.",
 );
+const UNANNOUNCED: Metric = Metric::plain(
+    "unannounced_changes",
+    "Heals without a webhook within 60 s around, while the daemon's webhook is registered and none has come since the start: webhooks do not get in. 0 once one has come.",
+);
 const UNSEEN: Metric = Metric::seconds(
     "heal_delay",
     "For each heal, the time from the last answer of the API that did not show the change to the commit of the change: the longest that it can have gone unseen. When it was made is not known.",
@@ -149,6 +153,7 @@ pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
     )?;
     page.counter(&HEALS, one(health.heals))?;
     page.counter(&MISSED, one(health.missed_webhooks))?;
+    page.gauge(&UNANNOUNCED, one(health.unannounced))?;
     page.histogram(
         &UNSEEN,
         one(()).map(|(labels, ())| (labels, &counters.unseen)),

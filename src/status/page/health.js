@@ -36,6 +36,9 @@ function verdictOn(status) {
     return ["wavering", "Fresh, but requests to the API are slowed down",
       `Since ${timeText(Date.parse(from), true)}: ${reason}.${until} Webhooks may be answered late.`];
   }
+  if (sync.unannounced_changes) {
+    return ["wavering", "Fresh, but no webhook comes", status.verdict.schedule.text];
+  }
   if (error) {
     return ["wavering", "Fresh, but the last poll failed",
       `${error}. It counts as stale if no poll succeeds by ${timeText(Date.parse(since) + 3 * interval, true)}.`];
@@ -104,8 +107,9 @@ function showHealth() {
   say("sub-webhook", parts.join(", "));
 
   say("fact-missed", count(sync.missed_webhooks));
-  say("sub-missed", sync.missed_webhooks ? "healed by polls" : "none lost");
-  tint("fact-missed", sync.missed_webhooks > 0, "warn");
+  say("sub-missed", sync.unannounced_changes ? `none came for ${plural(sync.unannounced_changes, "change")}`
+    : sync.missed_webhooks ? "healed by polls" : hooks.received ? "none lost" : "none has come yet");
+  tint("fact-missed", sync.missed_webhooks > 0 || sync.unannounced_changes > 0, "warn");
   say("fact-heals", count(sync.heals));
 
   const { scheduled, active } = status.schedule;

@@ -51,6 +51,11 @@ pub enum Input<W> {
         /// What came of it.
         result: Result<(), ApiError>,
     },
+    /// The daemon's webhook is registered at the API, or it is not.
+    Registration {
+        /// Whether it is.
+        registered: bool,
+    },
     /// A request for the enrolled sites failed.
     InventoryFailed {
         /// When it was sent.

@@ -38,6 +38,7 @@ impl<W> Coordinator<W> {
                 slowed_down: self.shown_slowdown(),
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
+                unannounced: self.heals.unannounced,
                 outdated: self.outdated,
                 unreadable: self.asking.legibility.totals,
                 unreadable_now: Arc::clone(&self.asking.legibility.now),

@@ -48,6 +48,30 @@ fn told(others: &[Dispatch]) -> (World, Vec<Dispatch>) {
 }
 
 #[test]
+fn changes_are_unannounced_while_no_webhook_comes_although_one_is_registered() {
+    for registered in [false, true] {
+        let mut world = World::new();
+        world.step([]);
+        world.shows(&[], 1);
+        world.step([Input::Registration { registered }]);
+        world.shows(&[], 40);
+        let mut live = vec![dispatch("quiet", 9000)];
+        world.shows(&live, 150);
+        let expected = u64::from(registered);
+        assert_eq!(world.health().unannounced, expected);
+        assert_eq!(
+            world.counted(),
+            (1, 0),
+            "missed counts from the first webhook on"
+        );
+        live.push(dispatch("told", 9000));
+        world.webhook("w", "told");
+        world.shows(&live, 151);
+        assert_eq!(world.health().unannounced, 0, "webhooks get in");
+    }
+}
+
+#[test]
 fn a_withdrawal_is_a_heal_and_no_missed_webhook() {
     let (mut world, mut live) = told(&[dispatch("gone", 9000)]);
     live.remove(0);
