@@ -145,9 +145,10 @@ impl<'e> Announced<'e> {
     }
 
     /// A dispatch goes to a sink if one of its sites does, and shows none but these:
-    /// what one customer's sink gets never names another's site. A sink whose route
-    /// names sites gets no unknown field of the dispatch itself, as it may name others,
-    /// and no event about a change in nothing else.
+    /// what one customer's sink gets never names another's site. What is free in form
+    /// and belongs to the dispatch itself may name any: a sink whose route names sites
+    /// gets no unknown field of the dispatch, empty metadata, and no event about a
+    /// change in nothing else.
     fn share_of_dispatch(&self, dispatch: &DispatchSubject<'e>, route: &Route) -> Share<'e> {
         if !route.names_sites() {
             return Share::Goes(Cow::Borrowed(self.event));
@@ -160,14 +161,18 @@ impl<'e> Announced<'e> {
             return Share::Nothing;
         }
         let mut fields: Fields<'_> = dispatch.fields.clone();
-        // What we do not know of the dispatch itself may name any site.
         let had_extra = fields.remove("extra").is_some();
-        let changed = fields.get("changed").and_then(|raw| known_fields(raw));
+        let no_metadata = fields.get("metadata").and_then(|raw| emptied(raw));
+        let changed = fields.get("changed").and_then(|raw| bounded_fields(raw));
         if changed.as_ref().is_some_and(|changed| changed.is_nothing) {
             return Share::Nothing;
         }
-        if taken.len() == dispatch.sites.len() && !had_extra && changed.is_none() {
+        let is_cut = had_extra || no_metadata.is_some() || changed.is_some();
+        if taken.len() == dispatch.sites.len() && !is_cut {
             return Share::Goes(Cow::Borrowed(self.event));
+        }
+        if let Some(no_metadata) = &no_metadata {
+            fields.insert("metadata", no_metadata);
         }
         if let Some(changed) = &changed {
             fields.insert("changed", &changed.names);
@@ -224,25 +229,32 @@ impl<'e> Announced<'e> {
     }
 }
 
-/// The changed fields of an event without those that we do not know.
-struct KnownFields {
+/// An empty object in place of `metadata`, which keeps its place in the event. `None` if
+/// it is empty already.
+fn emptied(metadata: &RawValue) -> Option<Box<RawValue>> {
+    let empty = raw(&Fields::new())?;
+    (metadata.get() != empty.get()).then_some(empty)
+}
+
+/// The changed fields of an event without those that are free in form.
+struct BoundedFields {
     names: Box<RawValue>,
     /// There is none.
     is_nothing: bool,
 }
 
-/// The names in `changed` without those of unknown fields. `None` if it has none of
-/// them.
-fn known_fields(changed: &RawValue) -> Option<KnownFields> {
+/// The names in `changed` without `metadata` and those of unknown fields. `None` if it
+/// has none of them.
+fn bounded_fields(changed: &RawValue) -> Option<BoundedFields> {
     let names: Vec<String> = serde_json::from_str(changed.get()).ok()?;
-    let known: Vec<&String> = names
+    let bounded: Vec<&String> = names
         .iter()
-        .filter(|name| !name.starts_with("extra."))
+        .filter(|name| *name != "metadata" && !name.starts_with("extra."))
         .collect();
-    (known.len() < names.len()).then_some(())?;
-    Some(KnownFields {
-        names: raw(&known)?,
-        is_nothing: known.is_empty(),
+    (bounded.len() < names.len()).then_some(())?;
+    Some(BoundedFields {
+        names: raw(&bounded)?,
+        is_nothing: bounded.is_empty(),
     })
 }
 

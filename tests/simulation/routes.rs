@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use dispatchd::model::{DispatchId, Event, Extra, Route};
 
@@ -70,33 +71,39 @@ impl SimulatedRoute {
 
     /// Whether the sites in what a receiver was sent of a dispatch are those of the
     /// dispatch that it is for, and at least one; and whether it was sent the unknown
-    /// fields of the dispatch, which may name other sites, only if it is for all sites.
+    /// fields and the metadata of the dispatch, which may name other sites, only if it is
+    /// for all sites.
     pub fn shows(self, committed: &Event, sent: &Event) -> bool {
         #[derive(Deserialize)]
         struct Data {
             sites: Vec<Site>,
             #[serde(default)]
             extra: Extra,
+            metadata: Value,
         }
         #[derive(Deserialize)]
         struct Site {
             id: String,
         }
-        let parts = |event: &Event| -> (Vec<String>, Extra) {
+        let parts = |event: &Event| -> (Vec<String>, (Extra, Value)) {
             let data: Option<Data> = serde_json::from_str(event.data.get()).ok();
-            let (sites, extra) = data
-                .map(|data| (data.sites, data.extra))
+            let (sites, free) = data
+                .map(|data| (data.sites, (data.extra, data.metadata)))
                 .unwrap_or_default();
-            (sites.into_iter().map(|site| site.id).collect(), extra)
+            (sites.into_iter().map(|site| site.id).collect(), free)
         };
-        let ((committed, its_extra), (sent, extra)) = (parts(committed), parts(sent));
+        let ((committed, its_free), (sent, free)) = (parts(committed), parts(sent));
         let for_all = self.sites == u8::MAX;
         let own: Vec<String> = committed
             .into_iter()
             .filter(|site| self.names(site))
             .collect();
-        let may_be_sent = if for_all { its_extra } else { Extra::default() };
-        own == sent && (!sent.is_empty() || for_all) && extra == may_be_sent
+        let may_be_sent = if for_all {
+            its_free
+        } else {
+            (Extra::default(), json!({}))
+        };
+        own == sent && (!sent.is_empty() || for_all) && free == may_be_sent
     }
 }
 

@@ -341,6 +341,39 @@ fn a_dispatchs_own_unknown_fields_go_to_no_sink_that_names_sites() {
     );
 }
 
+/// A dispatch's event with metadata that names a site, which tells that these fields
+/// changed.
+fn with_metadata(position: u64, metadata: &str, changed: &[&str]) -> Event {
+    let fields = format!(r#"{{"metadata":{metadata},"changed":{},"#, json!(changed));
+    let event = dispatch(position, "X", &["a"]);
+    let data = event.data.get().replacen('{', &fields, 1);
+    Event {
+        event_type: "dispatch.updated".into(),
+        data: Arc::new(serde_json::value::RawValue::from_string(data).unwrap()),
+        ..event
+    }
+}
+
+#[test]
+fn metadata_which_may_name_any_site_is_empty_for_a_sink_that_names_sites() {
+    let mut world = with(route(&["a"], &[], &[]));
+    let notes = r#"{"b": {"note": "of another site"}}"#;
+    world.announces(with_metadata(1, notes, &["end_time", "metadata"]));
+    let seen = world.sent_data();
+    assert_eq!(
+        (&seen["metadata"], &seen["changed"]),
+        (&json!({}), &json!(["end_time"]))
+    );
+    world.announces(with_metadata(2, "{}", &["metadata"]));
+    world.is_done_with_all();
+
+    let mut world = with(route(&[], &["X"], &[]));
+    world.announces(with_metadata(1, notes, &["metadata"]));
+    let seen = world.sent_data();
+    assert_eq!(seen["metadata"]["b"]["note"], "of another site");
+    assert_eq!(seen["changed"], json!(["metadata"]));
+}
+
 #[test]
 fn a_site_that_is_released_by_its_route_shows_no_unknown_fields() {
     let mut world = with(route(&[], &["X"], &[]));
