@@ -146,7 +146,7 @@ fn told(site: &Site) -> String {
     let sinks = match site.sinks.is_empty() {
         true => "no sink is routed for it: nobody is told".to_owned(),
         false => format!(
-            "its sinks are told: {}; `dispatchd status` names one that does not take it",
+            "its sinks: {}; `dispatchd status` names one that could not be told",
             plain(&site.sinks.join(", "))
         ),
     };

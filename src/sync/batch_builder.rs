@@ -101,6 +101,8 @@ pub(super) struct CommitUnderWay {
     pub events: Vec<Event>,
     pub changes: Vec<Change>,
     pub site_changes: Vec<SiteChange>,
+    /// Sites whose override is another than before.
+    pub overridden: Vec<Arc<SiteState>>,
 }
 
 /// One batch, gathered on top of what is committed or about to be.
@@ -115,6 +117,7 @@ pub(super) struct BatchBuilder {
     after_commit: AfterCommit,
     changes: Vec<Change>,
     site_changes: Vec<SiteChange>,
+    overridden: Vec<Arc<SiteState>>,
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     jobs: Vec<Job>,
     skips: Vec<Skip>,
@@ -142,6 +145,7 @@ impl BatchBuilder {
             after_commit: AfterCommit::default(),
             changes: Vec::new(),
             site_changes: Vec::new(),
+            overridden: Vec::new(),
             sites: BTreeMap::new(),
             jobs: Vec::new(),
             skips: Vec::new(),
@@ -324,6 +328,7 @@ impl BatchBuilder {
             events,
             changes: self.changes,
             site_changes: self.site_changes,
+            overridden: self.overridden,
         };
         (batch, under_way)
     }
@@ -368,7 +373,8 @@ impl BatchBuilder {
         );
         self.next.plan = planned.plan;
         for site in planned.overridden {
-            self.sites.insert(site.id.clone(), site);
+            self.sites.insert(site.id.clone(), Arc::clone(&site));
+            self.overridden.push(site);
         }
         for note in planned.notes {
             let Some(entry) = self.next.schedule.get(&note.dispatch) else {

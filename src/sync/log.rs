@@ -1,10 +1,12 @@
 //! Writes changes to the log.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 
 use crate::clock::Mono;
 use crate::engine::{DoubtChange, MassAbsence, SiteChange};
-use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, rfc3339};
+use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, SiteState, rfc3339};
 use crate::seldom::{Seldom, Trouble, spoken};
 
 /// How many changes of one commit are told one by one.
@@ -160,6 +162,27 @@ pub(super) fn sites(changes: &[SiteChange]) {
         );
     }
     log_rest(changes.len());
+}
+
+/// Tells what operators ordered, and where that has ended.
+pub(super) fn overridden(sites: &[Arc<SiteState>]) {
+    for site in sites.iter().take(MOST_LINES) {
+        match &site.site_override {
+            Some(order) => tracing::info!(
+                site = %site.id,
+                state = order.state.name(),
+                until = %rfc3339(order.until),
+                reason = &*order.reason,
+                "an operator decides about a site"
+            ),
+            None => tracing::info!(
+                site = %site.id,
+                state = site.state.name(),
+                "a site follows its dispatches again: what an operator ordered has ended"
+            ),
+        }
+    }
+    log_rest(sites.len());
 }
 
 fn log_rest(changes: usize) {

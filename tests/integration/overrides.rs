@@ -185,6 +185,10 @@ async fn a_site_is_curtailed_by_hand_for_a_time_at_every_sink_of_its_own() {
         );
     }
     assert!(elsewhere.types_of("mill").is_empty());
+    daemon
+        .wait_for_log("an operator decides about a site")
+        .await;
+    daemon.wait_for_log("follows its dispatches again").await;
     assert_eq!(daemon.health().await["overridden_sites"], 0);
     let said = done(&run(&world, Some(&daemon), &["site", "mill", "auto"]).await);
     assert!(said.contains("nothing curtails it now"), "{said}");

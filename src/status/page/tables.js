@@ -97,7 +97,7 @@ function startTables() {
       { head: "Commitment", class: "num mid", by: (site) => site.commitment_kw, show: (site) => kilowatts(site.commitment_kw) },
       { head: "Until", by: (site) => (site.until ? Date.parse(site.until) : site.state === "curtailed" ? 8e15 : null),
         show: (site) => (site.until ? when(site.until) : site.state === "curtailed" ? h("span", { class: "open-end" }, "no end yet") : "–") },
-      { head: "Held by", class: "wide", by: (site) => site.dispatches.length || null, show: (site) => (site.dispatches.length ? named(site.dispatches.join(", ")) : "–") },
+      { head: "Held by", class: "wide", by: (site) => site.dispatches.length || null, show: (site) => (site.dispatches.length ? named(site.dispatches.join(", ")) : site.override && site.state === "curtailed" ? "an operator" : "–") },
       { head: "Next", class: "wide", by: (site) => (site.next ? Date.parse(site.next.start_time) : null),
         show: (site) => (site.next ? [when(site.next.start_time), " ", named(site.next.dispatch)] : "–") },
     ],

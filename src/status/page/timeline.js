@@ -149,7 +149,8 @@ function rowLabel(site) {
     ? `curtailed ${site.until ? `until ${timeText(Date.parse(site.until))}` : "with no end yet"}`
     : "normal";
   const untold = isUntold(site) ? ", not told" : "";
-  return `${siteTitle(site)}, ${doing}${untold}, ${plural(site.all.length, "dispatch", "dispatches")}`;
+  const byHand = site.override ? " by hand" : "";
+  return `${siteTitle(site)}, ${doing}${byHand}${untold}, ${plural(site.all.length, "dispatch", "dispatches")}`;
 }
 
 function row(site, index, height) {
@@ -165,6 +166,7 @@ function row(site, index, height) {
   h("div", { class: `row-label ${site.state}${isUntold(site) ? " untold" : ""}${height < 40 ? " low" : ""}`, title: `${siteTitle(site)} (${site.id})` },
     h("span", { class: "row-name" }, named(siteTitle(site))),
     h("span", { class: "row-sub" }, isUntold(site) ? "not told"
+      : site.override ? `${site.state === "curtailed" ? "curtailed" : "kept out"} by hand`
       : site.state === "curtailed" ? `${height < 40 ? "" : "curtailed · "}${kilowatts(site.commitment_kw)}` : named(subtitle(site)))),
   s("svg", { class: "bars", width: plotWidth(), height }, ...bars));
   element.style.top = `${index * height}px`;

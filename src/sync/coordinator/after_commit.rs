@@ -68,6 +68,7 @@ impl<W> Coordinator<W> {
         *committed = done.next;
         let mass_absence = committed.schedule.mass_absence().is_some();
         log::changes(&done.changes);
+        log::overridden(&done.overridden);
         log::sites(&done.site_changes);
         self.delivering
             .written(&done.events, &mut self.answering, now);
