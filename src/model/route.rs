@@ -133,6 +133,13 @@ impl Route {
         !self.sites.is_everything()
     }
 
+    /// The names of the sites that it takes, if each is written out in whole.
+    pub fn whole_sites(&self) -> Option<impl Iterator<Item = &str>> {
+        let sites = &self.sites;
+        let only_whole = sites.beginnings.is_empty() && !sites.whole.is_empty();
+        only_whole.then(|| sites.whole.iter().map(|name| &**name))
+    }
+
     /// Whether it takes some programs and not others.
     pub fn names_programs(&self) -> bool {
         !self.programs.is_everything()
