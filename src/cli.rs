@@ -11,6 +11,7 @@ mod logging;
 mod outbox;
 mod output;
 mod refusal;
+mod report;
 mod run;
 mod sandbox;
 mod scenario;
@@ -60,6 +61,8 @@ enum Commands {
     Outbox(outbox::OutboxOptions),
     /// Curtails a site by hand, or keeps it out of dispatches, for a time
     Site(site::SiteOptions),
+    /// Tells what happened around a dispatch, for settlement and disputes
+    Report(report::ReportOptions),
     /// Manages the registration of webhooks at Voltus
     Webhook(webhook::WebhookOptions),
     /// Starts an acceptance test on a sandbox, and tells the ids it makes
@@ -130,6 +133,7 @@ fn dispatch(command: Commands, origins: &Origins<'_>) -> Result<(), Failure> {
         Commands::Status(options) => status::run(options, origins),
         Commands::Outbox(options) => outbox::run(options, origins),
         Commands::Site(options) => site::run(options, origins),
+        Commands::Report(options) => report::run(options, origins),
         Commands::Webhook(options) => webhook::run(options, origins),
         Commands::Scenario(options) => scenario::run(options, origins),
         Commands::Verify(options) => verify::run(options, origins),

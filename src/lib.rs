@@ -43,6 +43,7 @@
 //! | [`config`] | options, environment and file → a checked configuration |
 //! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |
 //! | [`inventory`] | asks which sites are enrolled, and compares them with the routes |
+//! | [`report`] | what happened around one dispatch, as JSON, CSV and table |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`listener`] | the public webhook endpoint |
 //! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget |
@@ -106,6 +107,7 @@ pub mod inventory;
 pub mod listener;
 pub mod model;
 pub mod registration;
+pub mod report;
 pub mod retry;
 pub mod sandbox;
 pub mod secret;

@@ -25,7 +25,7 @@ pub use change::{CancelReason, Change, ChangeKind, Field};
 pub use dispatch::{Dispatch, Kilowatts, Program, Site};
 pub use doubt::{Doubt, DoubtKind, FirstAnswer, Inquiry};
 pub use entry::{Entry, Phase, Source};
-pub use event::{DAEMON, Event};
+pub use event::{CommandOrigin, DAEMON, Event};
 pub use extra::{EXTRA_DEPTH_MAX, EXTRA_MAX, Extra, Json};
 pub use history::{FromTo, HistoryItem, OVERRIDDEN, SKIPPED, SiteOverride, SkippedEvent};
 pub use id::{DispatchId, InvalidId, SiteId};

@@ -13,6 +13,7 @@ mod openapi;
 mod outbox;
 mod page;
 mod query;
+mod report;
 mod routing;
 mod schedule;
 mod site_override;
@@ -148,6 +149,16 @@ impl<C: Clock + Clone> Status<C> {
                 schedule::one(&status.view, &status.store, &status.long, &id).await
             })
             .boxed();
+        let report = warp::path!("report" / String)
+            .and(warp::get())
+            .and(warp::header::headers_cloned())
+            .and(with.clone())
+            .then(
+                |id: String, headers: HeaderMap, status: Arc<Self>| async move {
+                    report::one(&status, &id, &headers).await
+                },
+            )
+            .boxed();
         let sites = warp::path!("sites")
             .and(warp::get())
             .and(query::raw())
@@ -242,6 +253,7 @@ impl<C: Clock + Clone> Status<C> {
             [
                 schedule,
                 entry,
+                report,
                 sites,
                 site,
                 site_override,

@@ -19,6 +19,7 @@ mod look_ups;
 mod notices;
 mod numbering;
 mod poller;
+mod recording;
 mod request_log;
 mod skips;
 mod slowdown;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "clock",
     "histogram",
     "retry",
@@ -26,6 +26,7 @@ const ORDER: [&str; 23] = [
     "listener",
     "registration",
     "inventory",
+    "report",
     "status",
     "config",
     "sandbox",

@@ -13,6 +13,7 @@
 //! | [`offering`] | what it takes in of new events |
 //! | [`queue`] | what a subject queue sends next |
 //! | [`command`] | which command a site gets, if any |
+//! | [`effort`] | how the attempts at it went, until its delivery comes to an end |
 //! | [`lines`] | whose turn it is |
 //! | [`places`] | how many attempts are under way, and which one gives way |
 //! | [`reach`] | whether the receiver is down, and when it is probed |
@@ -30,6 +31,7 @@
 //! leave a site curtailed that nobody would release.
 
 mod command;
+mod effort;
 mod ended;
 mod health;
 mod lines;
@@ -54,6 +56,7 @@ use std::time::Duration;
 use crate::clock::{Mono, Now};
 use crate::model::{Event, Route, SiteId};
 use crate::retry::RETRY_AFTER_MAX;
+use crate::store::SettledCommand;
 
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
 pub use pending::{PendingEvent, Skipped};
@@ -154,6 +157,13 @@ impl Outbox {
                 // crash.
                 self.progress.store_all();
             }
+        }
+    }
+
+    /// The delivery of these commands has come to an end.
+    fn settled(&mut self, commands: Vec<SettledCommand>) {
+        for command in commands {
+            self.progress.settled(command);
         }
     }
 
@@ -300,7 +310,7 @@ impl Outbox {
             }
             match queue.next() {
                 Next::Send(event) => {
-                    let owed = queue.set_out();
+                    let owed = queue.set_out(&event, now.wall);
                     keys.push(key);
                     events.push(event);
                     if let Some(position) = owed {

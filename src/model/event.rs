@@ -15,6 +15,17 @@ use super::time::Written;
 /// dispatch or a site. Also the `source` of every event.
 pub const DAEMON: &str = "dispatchd";
 
+/// Why and when a site's command had to be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOrigin {
+    /// The dispatch that caused it.
+    pub cause: DispatchId,
+    /// When it had to be given by the schedule, UTC.
+    pub due: DateTime<Utc>,
+    /// When the daemon learned of that, UTC; `due` if it was known before.
+    pub known: DateTime<Utc>,
+}
+
 /// One event, as it is stored and delivered.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -37,6 +48,10 @@ pub struct Event {
     /// Whether a `site.release` is delivered although the sink never attempted
     /// to deliver a curtail for that site. Stored, but not sent to receivers.
     pub unconditional: bool,
+    /// Why and when the command had to be given, if it is a site's because of a dispatch.
+    /// Stored, but not
+    /// sent to receivers.
+    pub origin: Option<Arc<CommandOrigin>>,
     /// The payload, as JSON. As it was written: a copy of a large one would lie
     /// among what stays, and its room would not go back to the system.
     pub data: Arc<Box<RawValue>>,
@@ -86,6 +101,19 @@ impl Event {
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// The dispatch that caused a site's command, as its payload names it. `None` if an
+    /// operator did.
+    pub fn cause_in(data: &RawValue) -> Option<DispatchId> {
+        #[derive(Deserialize)]
+        struct Command {
+            cause: DispatchId,
+            /// The cause is an operator, not the dispatch `operator`.
+            reason: Option<IgnoredAny>,
+        }
+        let command: Command = serde_json::from_str(data.get()).ok()?;
+        command.reason.is_none().then_some(command.cause)
     }
 
     /// What is delivered in order: the events of one subject. A dispatch and a

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::record::{NewState, SettledCommand, Tried};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId, SiteState};
 
 /// What one commit writes.
@@ -34,6 +35,9 @@ pub struct Batch {
     pub skipped: Vec<(DispatchId, HistoryItem)>,
     /// New events, in order.
     pub events: Vec<Event>,
+    /// What the API told of dispatches, where that led to a change, as it came. Each
+    /// dispatch is among [`entries`](Self::entries), unless it is pruned.
+    pub states: Vec<NewState>,
     /// Old events go: those of the daemon and of sites from before this, UTC, but
     /// for the newest one of each site; those of dispatches that have gone. They
     /// may go after the commit, by [`Store::tidy`](super::Store::tidy).
@@ -92,6 +96,9 @@ pub struct SinkRecord {
     pub attempted: BTreeMap<Arc<str>, Option<Attempted>>,
     /// The route that its sites are commanded by, if that is new.
     pub route: Option<Arc<str>>,
+    /// Commands whose delivery has come to an end. Of one that is there again, what comes
+    /// later holds. One that a dispatch caused which is not stored is left out.
+    pub settled: Vec<SettledCommand>,
 }
 
 /// What a sink was last told of a site, whatever came of it.
@@ -118,6 +125,8 @@ pub struct Retry {
     /// How long it was to wait when its attempt had failed, to the millisecond.
     /// However the clock is set meanwhile, it waits no longer after a restart.
     pub pause: Duration,
+    /// The attempts at the site's newest command, if the subject is a site.
+    pub tried: Option<Tried>,
 }
 
 /// Where deliveries to one sink stand.

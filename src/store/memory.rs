@@ -1,13 +1,16 @@
 //! A store that keeps nothing beyond the process: for `--state :memory:` and
 //! for tests, which can open it again as a restart would.
 
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use self::record::Lines;
 use super::term::next_term;
-use super::{Batch, Store, StoreError, StoreReader, Stored};
+use super::{Batch, DispatchRecord, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId, SiteState};
 
 #[derive(Debug, Clone, Default)]
@@ -17,6 +20,7 @@ struct Kept {
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     history: BTreeMap<DispatchId, Vec<HistoryItem>>,
     events: BTreeMap<u64, Event>,
+    records: BTreeMap<DispatchId, Lines>,
 }
 
 impl Kept {
@@ -105,6 +109,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Fenced);
         }
         kept.stored.revision = batch.revision;
+        kept.new_states(batch);
         for entry in &batch.entries {
             kept.entries.insert(entry.id().clone(), Arc::clone(entry));
         }
@@ -130,6 +135,7 @@ impl Store for MemoryStore {
             kept.events.insert(event.position, event.clone());
         }
         for id in &batch.pruned {
+            kept.records.remove(id);
             kept.entries.remove(id);
             kept.history.remove(id);
         }
@@ -176,6 +182,7 @@ impl Store for MemoryStore {
                 sink.route.clone_from(&record.route);
             }
         }
+        kept.settled_commands(batch);
         for sink in &batch.forgotten_sinks {
             kept.stored.sinks.remove(sink);
         }
@@ -186,6 +193,10 @@ impl Store for MemoryStore {
 impl StoreReader for MemoryStore {
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         Ok(self.lock().history.get(id).cloned().unwrap_or_default())
+    }
+
+    fn record(&mut self, id: &DispatchId) -> Result<DispatchRecord, StoreError> {
+        Ok(self.lock().record(id))
     }
 
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

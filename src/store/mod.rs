@@ -9,6 +9,7 @@ mod error;
 mod lock;
 mod log;
 mod memory;
+mod record;
 mod sqlite;
 mod term;
 mod worker;
@@ -17,6 +18,10 @@ pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncReco
 pub use error::{OpenError, StoreError};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
+pub use record::{
+    CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,
+    Tried, Way,
+};
 pub use sqlite::{Probe, SqliteReader, SqliteStore};
 pub use worker::{Closed, StoreHandle};
 
@@ -67,6 +72,12 @@ pub trait StoreReader: Send + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError>;
+
+    /// What is kept of a dispatch to prove how it was carried out. Empty if nothing is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn record(&mut self, id: &DispatchId) -> Result<DispatchRecord, StoreError>;
 
     /// Up to `limit` events behind position `after`, oldest first. Fewer if they
     /// are large, but one if there is one.

@@ -7,6 +7,7 @@ mod hold;
 mod open;
 mod probe;
 mod read;
+mod record;
 mod rows;
 mod schema;
 mod write;
@@ -23,8 +24,8 @@ use rusqlite::Connection;
 use self::checkpointer::Checkpointer;
 use self::forget::Forgetting;
 use super::lock::Lock;
-use super::{Batch, LogHealth, OpenError, Store, StoreError, StoreReader, Stored};
-use crate::model::{DispatchId, Event, HistoryItem};
+use super::{Batch, DispatchRecord, LogHealth, OpenError, Store, StoreError, StoreReader, Stored};
+use crate::model::{DispatchId, Entry, Event, HistoryItem};
 
 pub use probe::Probe;
 
@@ -115,6 +116,7 @@ impl SqliteStore {
         Ok(SqliteReader {
             connection,
             id: self.id.clone(),
+            _lock: None,
         })
     }
 
@@ -174,11 +176,36 @@ impl Store for SqliteStore {
 pub struct SqliteReader {
     connection: Connection,
     id: String,
+    /// Held while a file is read that no daemon may use.
+    _lock: Option<Lock>,
+}
+
+impl SqliteReader {
+    /// Reads the state file at `path`, which no daemon may use meanwhile. It is left as
+    /// it is.
+    ///
+    /// # Errors
+    /// When there is none, it is not ours, of another version, or in use.
+    pub fn of_unused(path: &Path) -> Result<Self, OpenError> {
+        open::unused(path)
+    }
+
+    /// The dispatch with this id, as the schedule has it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn entry(&mut self, id: &DispatchId) -> Result<Option<Entry>, StoreError> {
+        read::one_entry(&self.connection, id)
+    }
 }
 
 impl StoreReader for SqliteReader {
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         read::history(&self.connection, id)
+    }
+
+    fn record(&mut self, id: &DispatchId) -> Result<DispatchRecord, StoreError> {
+        record::read(&self.connection, &self.id, id)
     }
 
     fn events(&mut self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -1,5 +1,6 @@
 //! What every store must do, told of each of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::model::{
     Asked, Dispatch, Entry, Inquiry, Kilowatts, Phase, Program, Site, SiteId, SkippedEvent, Source,
 };
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(seconds * 1000 + 5)
 }
 
@@ -60,6 +61,7 @@ fn event(store: &Stored, position: u64, event_type: &str, subject: &str) -> Even
         time: at(i64::try_from(position).unwrap()),
         sequence: position,
         unconditional: position.is_multiple_of(2),
+        origin: None,
         data: serde_json::value::to_raw_value(&position).unwrap().into(),
     }
 }
@@ -394,6 +396,11 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             attempts: 3,
             at: at(9),
             pause: Duration::from_millis(1500),
+            tried: Some(Tried {
+                first: at(3),
+                last: at(5),
+                count: 4,
+            }),
         };
         let told = Attempted {
             position: 3,
@@ -419,6 +426,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
                 .into(),
                 attempted: [("a".into(), Some(told)), ("b".into(), Some(told))].into(),
                 route: Some("a route".into()),
+                settled: Vec::new(),
             }],
             ..Batch::default()
         };
@@ -431,6 +439,7 @@ fn what_is_known_of_polls_and_deliveries_is_found_again() {
             retries: [("site/a".into(), None)].into(),
             attempted: [("a".into(), None)].into(),
             route: None,
+            settled: Vec::new(),
         }];
         store.commit(&keep).unwrap();
         drop(store);
@@ -479,3 +488,5 @@ fn a_sink_that_is_forgotten_leaves_nothing_behind_and_the_others_stay() {
         assert_eq!(stored.sinks["stays"].attempted["a"], told);
     });
 }
+
+mod record;

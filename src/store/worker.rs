@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Batch, LogHealth, Store, StoreError, StoreReader};
+use super::{Batch, DispatchRecord, LogHealth, Store, StoreError, StoreReader};
 use crate::model::{DispatchId, Event, HistoryItem};
 
 /// The pause before the store tidies up a little more.
@@ -85,6 +85,14 @@ impl StoreHandle {
     /// As [`StoreReader::history`] says.
     pub async fn history(&self, id: DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         self.read(move |reader| reader.history(&id)).await
+    }
+
+    /// What is kept of a dispatch to prove how it was carried out.
+    ///
+    /// # Errors
+    /// As [`StoreReader::record`] says.
+    pub async fn record(&self, id: DispatchId) -> Result<DispatchRecord, StoreError> {
+        self.read(move |reader| reader.record(&id)).await
     }
 
     /// Up to `limit` events behind position `after`, oldest first.

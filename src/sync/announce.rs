@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::numbering::{Clocks, Numbering};
 use crate::engine::SiteChange;
-use crate::model::{Change, ChangeKind, DAEMON, Event};
+use crate::model::{Change, ChangeKind, CommandOrigin, DAEMON, Event};
 
 /// Numbers events as they are made.
 #[derive(Debug)]
@@ -49,11 +49,17 @@ impl Announcer {
     }
 
     /// Tells a site what it must do.
-    pub fn site(&mut self, change: &SiteChange, at: DateTime<Utc>) {
+    pub fn site(
+        &mut self,
+        change: &SiteChange,
+        origin: Option<Arc<CommandOrigin>>,
+        at: DateTime<Utc>,
+    ) {
         let data = raw(change);
         self.event(change.kind.event_type(), change.site.id.as_str(), at, data);
         if let Some(event) = self.events.last_mut() {
             event.unconditional = change.unconditional;
+            event.origin = origin;
         }
     }
 
@@ -85,6 +91,7 @@ impl Announcer {
             // It grows over all events, so it does for each subject.
             sequence: position,
             unconditional: false,
+            origin: None,
             data: data.into(),
         });
     }

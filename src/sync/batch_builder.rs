@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::announce::Announcer;
 use super::heals::Correction;
 use super::numbering::{Clocks, Numbering};
+use super::recording::{Origins, new_states};
 use super::skips::Skip;
 use super::waiters::Ticket;
 use crate::clock::Now;
@@ -349,6 +350,9 @@ impl BatchBuilder {
             self.entries.remove(id);
             self.batch.pruned.push(id.clone());
         }
+        self.batch
+            .states
+            .extend(new_states(observation, &outcome, self.now));
         self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
         self.after_commit.outdated += outcome.outdated;
@@ -384,8 +388,11 @@ impl BatchBuilder {
             let line = HistoryItem::overridden(&note, revision, entry.phase, at);
             self.batch.skipped.push((note.dispatch, line));
         }
+        let lead = self.rules.pre_curtail;
+        let mut origins = Origins::new(&self.next.schedule, lead, self.now.wall);
         for change in &planned.changes {
-            self.announcer.site(change, self.now.wall);
+            let origin = origins.of(change);
+            self.announcer.site(change, origin, self.now.wall);
             let id = change.site.id.clone();
             self.batch.forgotten.retain(|forgotten| *forgotten != id);
             self.sites.insert(id, Arc::clone(&change.site));

@@ -51,6 +51,7 @@ mod outbox;
 mod overrides;
 mod programs;
 mod readme;
+mod report;
 mod routing;
 mod secrets;
 mod siege;

@@ -188,6 +188,16 @@ async fn numbers_of_a_file_of_an_older_version_go_on_far_above_and_its_events_ke
          ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
+         ALTER TABLE dispatches DROP COLUMN way;
+         ALTER TABLE dispatches DROP COLUMN asked;
+         ALTER TABLE dispatches DROP COLUMN answered;
+         ALTER TABLE dispatches DROP COLUMN left_out;
+         ALTER TABLE events DROP COLUMN due;
+         ALTER TABLE events DROP COLUMN known;
+         ALTER TABLE retries DROP COLUMN first_attempt;
+         ALTER TABLE retries DROP COLUMN last_attempt;
+         ALTER TABLE retries DROP COLUMN tries;
+         DROP TABLE states; DROP TABLE commands;
          ALTER TABLE sinks DROP COLUMN route;
          PRAGMA user_version = 3",
     )

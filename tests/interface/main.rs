@@ -284,6 +284,7 @@ async fn every_path_is_served_as_documented_and_not_otherwise() {
             "GET /openapi.json",
             "GET /outbox",
             "GET /readyz",
+            "GET /report/{id}",
             "GET /schedule",
             "GET /schedule/{id}",
             "GET /sites",

@@ -69,14 +69,15 @@ impl Outbox {
                 };
                 match &*keys {
                     [key] => self.failed(key, &failure, now),
-                    keys => self.send_alone(keys),
+                    keys => self.send_alone(keys, Some(&reason)),
                 }
             }
             Attempt::Unreachable { reason } => {
                 self.reach.unreachable(attempt, now.mono, random);
                 self.health.unreachable(reason, self.reach.is_down(), now);
+                let reason: Arc<str> = reason.as_str().into();
                 for key in &keys {
-                    self.come_again(key);
+                    self.come_again(key, &reason);
                 }
             }
         }
@@ -102,8 +103,10 @@ impl Outbox {
         let Some(queue) = self.queues.get_mut(key) else {
             return;
         };
-        let sent = queue.delivered();
+        let mut settled = Vec::new();
+        let sent = queue.delivered(now.wall, &mut settled);
         let attempted = queue.attempted();
+        self.settled(settled);
         if let Some(position) = sent {
             self.complete(position);
         }
@@ -152,8 +155,11 @@ impl Outbox {
 
     /// A subject's attempt found no connection. That is not the subject's fault: it
     /// goes to the end of its line.
-    fn come_again(&mut self, key: &Key) {
-        let superseded = self.queues.get_mut(key).and_then(SubjectQueue::ended);
+    fn come_again(&mut self, key: &Key, reason: &Arc<str>) {
+        let mut settled = Vec::new();
+        let queue = self.queues.get_mut(key);
+        let superseded = queue.and_then(|queue| queue.ended(Some(reason), &mut settled));
+        self.settled(settled);
         if let Some(position) = superseded {
             self.complete(position);
         }
@@ -161,19 +167,22 @@ impl Outbox {
         self.tidy(key);
     }
 
-    /// A batch failed: its events go one by one, at once.
-    fn send_alone(&mut self, keys: &[Key]) {
+    /// A batch failed, for this reason if there is one: its events go one by one, at
+    /// once.
+    fn send_alone(&mut self, keys: &[Key], reason: Option<&Arc<str>>) {
+        let mut settled = Vec::new();
         for key in keys.iter().rev() {
             let Some(queue) = self.queues.get_mut(key) else {
                 continue;
             };
             queue.alone = true;
-            if let Some(position) = queue.ended() {
+            if let Some(position) = queue.ended(reason, &mut settled) {
                 self.complete(position);
             }
             self.line_up_first(key);
             self.tidy(key);
         }
+        self.settled(settled);
     }
 
     fn failed(&mut self, key: &Key, failure: &Failure<'_>, now: Now) {
@@ -183,7 +192,8 @@ impl Outbox {
         let Some(queue) = self.queues.get_mut(key) else {
             return;
         };
-        let superseded = queue.ended();
+        let mut settled = Vec::new();
+        let superseded = queue.ended(Some(failure.reason), &mut settled);
         queue.failures = match superseded {
             Some(_) => 1,
             None => queue.failures.saturating_add(1),
@@ -206,8 +216,10 @@ impl Outbox {
             attempts: queue.failures,
             at: now.wall + pause,
             pause,
+            tried: queue.effort.as_ref().map(|effort| effort.tried),
         };
         self.paused.insert((queue.due, Key::clone(key)));
+        self.settled(settled);
         self.progress.retry(key, Some(retry));
         self.note_trouble(key, failure.reason, now);
         self.shed(key);
@@ -284,7 +296,7 @@ impl Outbox {
         };
         self.abandon(attempt);
         self.places.batch_too_late(batch.keys.len());
-        self.send_alone(&batch.keys);
+        self.send_alone(&batch.keys, None);
     }
 
     /// An attempt that hangs gives way to others. It counts as failed.
@@ -294,16 +306,17 @@ impl Outbox {
         };
         self.abandon(attempt);
         let hung = now.mono.saturating_sub(hanging.started).as_secs_f64();
-        let reason =
-            format!("no answer within {hung:.1} s, and the attempt gave way to other subjects");
+        let reason: Arc<str> =
+            format!("no answer within {hung:.1} s, and the attempt gave way to other subjects")
+                .into();
         let failure = Failure {
-            reason: &reason.into(),
+            reason: &reason,
             retry_after: None,
             random: 1.0,
         };
         match &*hanging.keys {
             [key] => self.failed(key, &failure, now),
-            keys => self.send_alone(keys),
+            keys => self.send_alone(keys, Some(&reason)),
         }
     }
 
@@ -322,7 +335,7 @@ impl Outbox {
         };
         self.abandon(attempt);
         if let Some(under_way) = self.places.end(attempt) {
-            self.send_alone(&under_way.keys);
+            self.send_alone(&under_way.keys, None);
         }
     }
 }

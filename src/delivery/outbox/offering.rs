@@ -76,12 +76,14 @@ impl Outbox {
         self.refresh_superseded(key);
         self.window.hold(event, key, event.unconditional);
         let queue = self.queues.entry(Key::clone(key)).or_default();
-        let superseded = queue.push(event.clone());
+        let mut settled = Vec::new();
+        let superseded = queue.push_command(event.clone(), &mut settled);
         let paused = queue.place == Place::Paused;
         if paused {
             queue.failures = 0;
         }
         let new_command_at = queue.new_command_at;
+        self.settled(settled);
         for position in superseded {
             self.complete(position);
         }
@@ -108,6 +110,7 @@ impl Outbox {
             attempts: 0,
             at: now.wall + at.saturating_sub(now.mono),
             pause: NEW_COMMAND_WITHIN,
+            tried: None,
         };
         self.progress.retry(key, Some(retry));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::effort::Effort;
 use super::health::HealthBook;
 use super::lines::Lines;
 use super::places::Places;
@@ -75,6 +76,11 @@ impl Outbox {
             let queue = outbox.queues.entry(Key::clone(&key)).or_default();
             queue.failures = retry.attempts;
             queue.place = Place::Paused;
+            if let Some(site) = SubjectQueue::site_of(&key)
+                && let (Some(tried), Some(last)) = (retry.tried, queue.attempted())
+            {
+                queue.effort = Some(Box::new(Effort::restored(last.position, site, tried)));
+            }
             // A clock that was set back makes no pause longer.
             let left = (retry.at - now.wall).to_std().unwrap_or_default();
             let left = left.min(retry.pause);

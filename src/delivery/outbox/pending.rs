@@ -8,6 +8,7 @@ use super::queue::Place;
 use super::{Key, Outbox, SubjectQueue};
 use crate::clock::Now;
 use crate::model::DispatchId;
+use crate::store::Tried;
 
 /// The most events on one page of the list of pending events.
 const PAGE: usize = 1000;
@@ -27,6 +28,8 @@ pub struct PendingEvent {
     pub since: DateTime<Utc>,
     /// How many attempts failed in a row.
     pub attempts: u32,
+    /// The attempts at it, if it is a site's command and one began.
+    pub tried: Option<Tried>,
     /// Why the last attempt of its subject failed, if it did.
     pub last_reason: Option<Arc<str>>,
     /// When it is tried again, UTC. `None` while an attempt is under way, or if its
@@ -76,6 +79,7 @@ impl Outbox {
             subject: Arc::clone(&event.subject),
             since: event.time,
             attempts: if is_next { queue.failures } else { 0 },
+            tried: queue.tried(position),
             last_reason: queue.trouble_reason(),
             next_attempt: paused.then(|| now.wall + queue.due.saturating_sub(now.mono)),
         })
@@ -99,12 +103,14 @@ impl Outbox {
             self.abandon_attempt_of(&key);
         }
         let queue = self.queues.get_mut(&key)?;
-        queue.skip(position);
+        let mut settled = Vec::new();
+        queue.skip(position, &mut settled);
         let attempted = queue.attempted();
         if queue.place == Place::Paused {
             self.paused.remove(&(queue.due, Key::clone(&key)));
             queue.place = Place::Idle;
         }
+        self.settled(settled);
         if let Some(site) = SubjectQueue::site_of(&key) {
             self.progress.attempted(site, attempted);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ranges::Ranges;
 use crate::clock::Mono;
-use crate::store::{Attempted, Retry, SinkRecord, SinkState};
+use crate::store::{Attempted, Retry, SettledCommand, SinkRecord, SinkState};
 
 /// Which events are done with at one sink: acknowledged, superseded, skipped, or
 /// never to be delivered there. Everything else is pending.
@@ -107,6 +107,12 @@ impl Progress {
         self.change();
     }
 
+    /// The delivery of a command has come to an end.
+    pub fn settled(&mut self, command: SettledCommand) {
+        self.record.settled.push(command);
+        self.change();
+    }
+
     /// Notes the time, for what waits to be written.
     pub fn advance(&mut self, now: Mono) {
         self.now = now;
@@ -181,7 +187,9 @@ impl Progress {
             retries: record.retries,
             attempted: record.attempted,
             route: newer.route.or(record.route),
+            settled: record.settled,
         };
+        self.record.settled.extend(newer.settled);
         self.record.retries.extend(newer.retries);
         self.record.attempted.extend(newer.attempted);
         self.awaited = true;

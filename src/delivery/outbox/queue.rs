@@ -6,10 +6,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::command::{attempted, command, refreshed};
+use super::effort::{self, Effort};
 use super::untold::Wait;
 use crate::clock::Mono;
 use crate::model::Event;
-use crate::store::Attempted;
+use crate::store::{Attempted, DeliveryEnd, SettledCommand, Tried};
 
 /// Where a subject queue is. It is in exactly one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,6 +91,8 @@ pub(super) struct SubjectQueue {
     pub more_from: Option<u64>,
     /// Whether its event was acknowledged before, and goes once more.
     refresh: bool,
+    /// The attempts at its newest command, if the subject is a site.
+    pub effort: Option<Box<Effort>>,
 }
 
 impl SubjectQueue {
@@ -111,8 +114,14 @@ impl SubjectQueue {
         key.strip_prefix("site/")
     }
 
-    /// Takes in an event. Gives the positions of those that it supersedes.
-    pub fn push(&mut self, event: Event) -> Vec<u64> {
+    /// Takes in an event that supersedes none.
+    pub fn push(&mut self, event: Event) {
+        self.push_command(event, &mut Vec::new());
+    }
+
+    /// Takes in a site's event. Gives the positions of those that it supersedes, and adds
+    /// the commands among them to `settled`.
+    pub fn push_command(&mut self, event: Event, settled: &mut Vec<SettledCommand>) -> Vec<u64> {
         let mut superseded = Vec::new();
         if self.refresh {
             self.events.clear();
@@ -122,7 +131,7 @@ impl SubjectQueue {
             return superseded;
         }
         if event.family() == "site" {
-            self.supersede(&mut superseded);
+            self.supersede(&mut superseded, settled);
         }
         // Most queues never hold a second event.
         if self.events.is_empty() {
@@ -158,8 +167,16 @@ impl SubjectQueue {
     }
 
     /// Drops a site's older event.
-    fn supersede(&mut self, superseded: &mut Vec<u64>) {
+    fn supersede(&mut self, superseded: &mut Vec<u64>, settled: &mut Vec<SettledCommand>) {
+        let before = self.recorded_over.unwrap_or(self.attempted);
         for old in self.events.drain(..) {
+            if self.sent == Some(old.position) {
+                // How its attempt ends is written over this: a crash may come before.
+                let effort = self.effort.clone();
+                settled.extend(effort.and_then(|effort| effort.end(DeliveryEnd::Superseded)));
+            } else if command(&old, before, self.owed.is_some()).is_some() {
+                settled.extend(effort::end(&mut self.effort, &old, DeliveryEnd::Superseded));
+            }
             if old.unconditional && self.attempted.is_none() {
                 superseded.extend(self.owed.replace(old.position));
             } else if self.sent != Some(old.position) {
@@ -224,6 +241,13 @@ impl SubjectQueue {
         trouble.map(|trouble| Arc::clone(&trouble.reason))
     }
 
+    /// The attempts at the command at `position`, if one began.
+    pub fn tried(&self, position: u64) -> Option<Tried> {
+        let effort = self.effort.as_ref();
+        let effort = effort.filter(|effort| effort.is_of(position));
+        effort.map(|effort| effort.tried)
+    }
+
     /// What it has to send now.
     pub fn next(&mut self) -> Next {
         let mut taken_back = false;
@@ -264,8 +288,12 @@ impl SubjectQueue {
         })
     }
 
-    /// Its attempt begins. Gives the position of the release that it was owed.
-    pub fn set_out(&mut self) -> Option<u64> {
+    /// Its attempt to send `event` begins. Gives the position of the release that it was
+    /// owed.
+    pub fn set_out(&mut self, event: &Event, now: DateTime<Utc>) -> Option<u64> {
+        if !self.refresh {
+            effort::begin(&mut self.effort, event, now);
+        }
         self.place = Place::UnderWay;
         self.recorded_over = None;
         self.sent = self.events.front().map(|event| event.position);
@@ -292,8 +320,13 @@ impl SubjectQueue {
         }
     }
 
-    /// What was sent is acknowledged. Gives its position.
-    pub fn delivered(&mut self) -> Option<u64> {
+    /// What was sent is acknowledged. Gives its position, and adds it to `settled` if it
+    /// is a command.
+    pub fn delivered(
+        &mut self,
+        now: DateTime<Utc>,
+        settled: &mut Vec<SettledCommand>,
+    ) -> Option<u64> {
         self.place = Place::Idle;
         self.failures = 0;
         self.alone = false;
@@ -311,20 +344,34 @@ impl SubjectQueue {
             }
         }
         self.drop_first(sent);
+        let effort = self.effort.take().filter(|effort| effort.is_of(sent));
+        settled.extend(effort.and_then(|effort| effort.end(DeliveryEnd::Acknowledged(now))));
         Some(sent)
     }
 
-    /// What was sent may have arrived or not. Gives its position if something
-    /// newer goes instead.
-    pub fn ended(&mut self) -> Option<u64> {
+    /// What was sent may have arrived or not. Gives its position if something newer goes
+    /// instead, and adds it to `settled` if it is a command.
+    pub fn ended(
+        &mut self,
+        reason: Option<&Arc<str>>,
+        settled: &mut Vec<SettledCommand>,
+    ) -> Option<u64> {
         self.place = Place::Idle;
         let sent = self.sent.take()?;
+        if let Some(effort) = self.effort.as_mut().filter(|effort| effort.is_of(sent)) {
+            effort.failed(reason);
+        }
         let superseded = self.events.iter().all(|event| event.position != sent);
+        if superseded {
+            let effort = self.effort.take().filter(|effort| effort.is_of(sent));
+            settled.extend(effort.and_then(|effort| effort.end(DeliveryEnd::Superseded)));
+        }
         superseded.then_some(sent)
     }
 
-    /// The operator gives up the event at `position`. It is not under way.
-    pub fn skip(&mut self, position: u64) {
+    /// The operator gives up the event at `position`. It is not under way. Adds it to
+    /// `settled` if it is a command.
+    pub fn skip(&mut self, position: u64, settled: &mut Vec<SettledCommand>) {
         let skipped = self.event(position).cloned();
         self.events.retain(|event| event.position != position);
         self.failures = 0;
@@ -332,6 +379,7 @@ impl SubjectQueue {
         let Some(event) = skipped.filter(|event| event.family() == "site") else {
             return;
         };
+        settled.extend(effort::end(&mut self.effort, &event, DeliveryEnd::Skipped));
         // As if it were acknowledged, but nobody knows whether the receiver holds
         // the site curtailed: a later release goes out.
         let skipped = attempted(&event, self.attempted);

@@ -6,6 +6,7 @@ mod pending;
 mod refresh;
 mod restart;
 mod routes;
+mod settled;
 mod untold;
 mod window;
 mod written;
@@ -42,6 +43,7 @@ fn event(position: u64, event_type: &str, subject: &str) -> Event {
         time: at(position).wall,
         sequence: position,
         unconditional: false,
+        origin: None,
         data: serde_json::value::to_raw_value(&position).unwrap().into(),
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn event(id: &str, event_type: &str, subject: &str) -> Event {
         time: at(1_800_000_000),
         sequence: 3,
         unconditional: false,
+        origin: None,
         data: Arc::new(RawValue::from_string(r#"{"state":"curtailed"}"#.to_owned()).unwrap()),
     }
 }

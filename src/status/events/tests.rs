@@ -31,6 +31,7 @@ fn event(position: u64, event_type: &str, data: &Value) -> Event {
         time: DateTime::UNIX_EPOCH,
         sequence: position,
         unconditional: false,
+        origin: None,
         data: RawValue::from_string(data.to_string()).unwrap().into(),
     }
 }

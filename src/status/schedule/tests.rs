@@ -7,7 +7,7 @@ use crate::engine::Schedule;
 use crate::model::{Event, Phase, Source};
 use crate::status::testing::view;
 use crate::store::tests::entry;
-use crate::store::{MemoryStore, StoreReader};
+use crate::store::{DispatchRecord, MemoryStore, StoreReader};
 
 /// The state after so many changes, each of which raised the number by one.
 fn state(revision: u64) -> View {
@@ -43,6 +43,10 @@ struct Busy {
 }
 
 impl StoreReader for Busy {
+    fn record(&mut self, _: &DispatchId) -> Result<DispatchRecord, StoreError> {
+        Ok(DispatchRecord::default())
+    }
+
     fn history(&mut self, _: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         let (found, next) = self.reads.remove(0);
         self.views.send_replace(next);

@@ -60,6 +60,12 @@ impl<'r> Cells<'r> {
         })
     }
 
+    /// The next cell, which may hold a time as microseconds since 1970.
+    pub fn optional_micros(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let micros = self.value::<Option<i64>>()?;
+        Ok(micros.and_then(DateTime::from_timestamp_micros))
+    }
+
     /// The next cell, which holds one of a few words.
     pub fn word<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
         self.read(|value| parse_word(value.as_str()?))

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 
 use super::checkpointer::{Checkpointer, CheckpointerError, LONG_LOG};
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
-use super::{Seen, SqliteStore};
+use super::{Seen, SqliteReader, SqliteStore};
 use crate::store::lock::Lock;
 use crate::store::term::next_term;
 use crate::store::{OWNER_ONLY, OpenError, StoreError};
@@ -111,6 +111,38 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(|source| StoreError::Database {
         doing: "be opened for reading",
         source,
+    })
+}
+
+/// Opens a file that no daemon uses, for reading, and keeps daemons off.
+pub(super) fn unused(path: &Path) -> Result<SqliteReader, OpenError> {
+    if look(path)? {
+        return Err(unusable(path, "there is no state in it"));
+    }
+    let lock = Lock::take(path)?;
+    let fail = |error: rusqlite::Error| describe(path, &error);
+    let connection = reader(path).map_err(|error| unusable(path, &error.to_string()))?;
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(fail)?;
+    if found > VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    if found < VERSION {
+        let reason = "it is of an older version; start the daemon with it once";
+        return Err(unusable(path, reason));
+    }
+    let id = connection
+        .query_row("SELECT store_id FROM daemon", [], |row| row.get(0))
+        .map_err(fail)?;
+    Ok(SqliteReader {
+        connection,
+        id,
+        _lock: Some(lock),
     })
 }
 

@@ -8,8 +8,8 @@ use rusqlite::{Connection, Params, Row};
 
 use super::cells::{Cells, damaged};
 use super::rows::{ENTRIES, EVENTS, SITES, entry, event, site};
-use crate::model::{DispatchId, Event, HistoryItem};
-use crate::store::{Attempted, Retry, SinkState, StoreError, Stored, SyncRecord};
+use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::store::{Attempted, Retry, SinkState, StoreError, Stored, SyncRecord, Tried};
 
 /// Of a page of events no further one is read once their data has so many bytes.
 const PAGE_BYTES: usize = 8 << 20;
@@ -62,30 +62,63 @@ fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, Store
         sink.done_beyond.insert(cells.value()?, cells.value()?);
         Ok(())
     })?;
-    let retries = "SELECT sink, lane, attempts, at, pause FROM retries";
-    each(retries, &mut |sink, mut cells| {
+    each(RETRIES, &mut |sink, mut cells| {
         let lane = cells.text()?.into();
-        let retry = Retry {
-            attempts: cells.value()?,
-            at: cells.time()?,
-            pause: Duration::from_millis(cells.value()?),
-        };
-        sink.retries.insert(lane, retry);
+        sink.retries.insert(lane, retry(&mut cells)?);
         Ok(())
     })?;
-    let told = "SELECT sink, site, position, curtailed, acknowledged, held FROM told";
-    each(told, &mut |sink, mut cells| {
+    each(ATTEMPTED, &mut |sink, mut cells| {
         let site = cells.text()?.into();
-        let last = Attempted {
-            position: cells.value()?,
-            curtailed: cells.value()?,
-            acknowledged: cells.value()?,
-            held: cells.value()?,
-        };
-        sink.attempted.insert(site, last);
+        sink.attempted.insert(site, attempted(&mut cells)?);
         Ok(())
     })?;
     Ok(sinks)
+}
+
+/// The pauses of all sinks: of which sink and lane, and what [`retry`] reads.
+pub(super) const RETRIES: &str =
+    "SELECT sink, lane, attempts, at, pause, first_attempt, last_attempt, tries FROM retries";
+
+/// Reads what stands behind a lane.
+pub(super) fn retry(cells: &mut Cells) -> Result<Retry, StoreError> {
+    Ok(Retry {
+        attempts: cells.value()?,
+        at: cells.time()?,
+        pause: Duration::from_millis(cells.value()?),
+        tried: tried(cells)?,
+    })
+}
+
+/// Reads when the first attempt and the last one began, and how many did.
+fn tried(cells: &mut Cells) -> Result<Option<Tried>, StoreError> {
+    let (first, last) = (cells.optional_micros()?, cells.optional_micros()?);
+    let count = cells.value::<Option<u64>>()?.unwrap_or_default();
+    Ok(first
+        .zip(last)
+        .map(|(first, last)| Tried { first, last, count }))
+}
+
+/// What was last attempted at all sinks: at which sink and site, and what
+/// [`attempted`] reads.
+pub(super) const ATTEMPTED: &str =
+    "SELECT sink, site, position, curtailed, acknowledged, held FROM told";
+
+/// Reads what stands behind a site.
+pub(super) fn attempted(cells: &mut Cells) -> Result<Attempted, StoreError> {
+    Ok(Attempted {
+        position: cells.value()?,
+        curtailed: cells.value()?,
+        acknowledged: cells.value()?,
+        held: cells.value()?,
+    })
+}
+
+pub(super) fn one_entry(
+    connection: &Connection,
+    id: &DispatchId,
+) -> Result<Option<Entry>, StoreError> {
+    let sql = format!("{ENTRIES} WHERE id = ?1");
+    Ok(collect(connection, &sql, [id.as_str()], entry)?.pop())
 }
 
 pub(super) fn history(
@@ -178,7 +211,7 @@ pub(super) fn events_at(
 }
 
 /// Runs a query and reads its rows.
-fn collect<T>(
+pub(super) fn collect<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,

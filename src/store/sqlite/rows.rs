@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rusqlite::Row;
+use serde_json::value::RawValue;
 
 use super::cells::{Cells, damaged};
-use crate::model::{Asked, Entry, Event, Inquiry, SiteState};
+use crate::model::{Asked, CommandOrigin, Entry, Event, Inquiry, SiteState};
 use crate::store::StoreError;
 
 /// What [`entry`] reads, in its order.
@@ -71,22 +72,39 @@ fn same_id(id: &str, other: &str) -> Result<(), StoreError> {
 
 /// What [`event`] reads, in its order, up to `WHERE`.
 pub(super) const EVENTS: &str =
-    "SELECT position, term, type, subject, time, unconditional, data FROM events";
+    "SELECT position, term, type, subject, time, unconditional, due, known, data FROM events";
 
 /// Reads a row of [`EVENTS`].
 pub(super) fn event(row: &Row, store_id: &str) -> Result<Event, StoreError> {
     let mut cells = Cells::of(row);
     let position = cells.value()?;
     let term = cells.value()?;
-    Ok(Event {
+    let event_type: Arc<str> = cells.text()?.into();
+    let subject = cells.text()?.into();
+    let time = cells.time()?;
+    let unconditional = cells.value()?;
+    let due = cells.optional_micros()?;
+    let known = cells.optional_micros()?;
+    let data: Arc<Box<RawValue>> = cells.json()?;
+    let mut event = Event {
         position,
         term,
         id: Event::id_at(store_id, term, position),
-        event_type: cells.text()?.into(),
-        subject: cells.text()?.into(),
-        time: cells.time()?,
+        event_type,
+        subject,
+        time,
         sequence: position,
-        unconditional: cells.value()?,
-        data: cells.json()?,
-    })
+        unconditional,
+        origin: None,
+        data,
+    };
+    if event.family() == "site"
+        && let Some(cause) = Event::cause_in(&event.data)
+    {
+        // Of a command that was stored before these times were, only this is known.
+        let due = due.unwrap_or(time);
+        let known = known.unwrap_or(due);
+        event.origin = Some(Arc::new(CommandOrigin { cause, due, known }));
+    }
+    Ok(event)
 }

@@ -156,6 +156,51 @@ CREATE INDEX skipped_by_dispatch ON skipped (dispatch);
 -- that of every site.
 ALTER TABLE sinks ADD COLUMN route TEXT;
 ",
+    "
+-- What proves afterwards how a dispatch was carried out. Times are microseconds since
+-- 1970, UTC.
+-- The answer of the API that told the newest state of a dispatch. The dispatch is that
+-- state; one that another state replaces is copied to the table of states.
+ALTER TABLE dispatches ADD COLUMN way TEXT;
+ALTER TABLE dispatches ADD COLUMN asked INTEGER;
+ALTER TABLE dispatches ADD COLUMN answered INTEGER;
+-- How many lines about its commands were left out.
+ALTER TABLE dispatches ADD COLUMN left_out INTEGER;
+-- Numbered from 1: a gap tells how many were left out in the middle. A state without a
+-- body tells that the API did not know the dispatch any more.
+CREATE TABLE states (
+    key INTEGER PRIMARY KEY,
+    dispatch INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    way TEXT,
+    asked INTEGER,
+    answered INTEGER,
+    bytes INTEGER NOT NULL,
+    body TEXT,
+    UNIQUE (dispatch, n)
+) STRICT;
+-- When a site's command had to be given, and when that was known; if that is the same,
+-- it is stored once.
+ALTER TABLE events ADD COLUMN due INTEGER;
+ALTER TABLE events ADD COLUMN known INTEGER;
+-- The commands of each dispatch, once their delivery to a sink has come to an end: in
+-- each row those that one commit wrote, as JSON. Each is an array of the position of its
+-- event, the site, what was sent, when it was due and when that was known (null if it is
+-- the same), when the first and the last attempt began and how many did (null if none
+-- did), when it was acknowledged (null if it was not), whether an operator gave it up,
+-- and why the last attempt that failed did (null if none did).
+CREATE TABLE commands (
+    key INTEGER PRIMARY KEY,
+    dispatch INTEGER NOT NULL,
+    sink TEXT NOT NULL,
+    lines TEXT NOT NULL
+) STRICT;
+CREATE INDEX commands_by_dispatch ON commands (dispatch);
+-- The attempts at the newest command of a site, if the lane is one.
+ALTER TABLE retries ADD COLUMN first_attempt INTEGER;
+ALTER TABLE retries ADD COLUMN last_attempt INTEGER;
+ALTER TABLE retries ADD COLUMN tries INTEGER;
+",
 ];
 
 /// The version that this program writes.

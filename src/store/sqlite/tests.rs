@@ -85,6 +85,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
          CREATE TEMP TABLE old AS SELECT * FROM daemon;
          DROP TABLE daemon; DROP TABLE sites; DROP TABLE sinks;
          DROP TABLE settled_beyond; DROP TABLE retries; DROP TABLE told; DROP TABLE skipped;
+         DROP TABLE states; DROP TABLE commands;
          {}
          INSERT INTO daemon SELECT * FROM old;
          INSERT INTO dispatches
@@ -133,6 +134,16 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
+         ALTER TABLE dispatches DROP COLUMN way;
+         ALTER TABLE dispatches DROP COLUMN asked;
+         ALTER TABLE dispatches DROP COLUMN answered;
+         ALTER TABLE dispatches DROP COLUMN left_out;
+         ALTER TABLE events DROP COLUMN due;
+         ALTER TABLE events DROP COLUMN known;
+         ALTER TABLE retries DROP COLUMN first_attempt;
+         ALTER TABLE retries DROP COLUMN last_attempt;
+         ALTER TABLE retries DROP COLUMN tries;
+         DROP TABLE states; DROP TABLE commands;
          ALTER TABLE sinks DROP COLUMN route;
          PRAGMA user_version = 2",
     );
@@ -158,6 +169,16 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
          ALTER TABLE settled_beyond DROP COLUMN upto;
          ALTER TABLE retries DROP COLUMN pause;
          DROP TABLE skipped;
+         ALTER TABLE dispatches DROP COLUMN way;
+         ALTER TABLE dispatches DROP COLUMN asked;
+         ALTER TABLE dispatches DROP COLUMN answered;
+         ALTER TABLE dispatches DROP COLUMN left_out;
+         ALTER TABLE events DROP COLUMN due;
+         ALTER TABLE events DROP COLUMN known;
+         ALTER TABLE retries DROP COLUMN first_attempt;
+         ALTER TABLE retries DROP COLUMN last_attempt;
+         ALTER TABLE retries DROP COLUMN tries;
+         DROP TABLE states; DROP TABLE commands;
          ALTER TABLE sinks DROP COLUMN route;
          PRAGMA user_version = 3",
     );
@@ -426,6 +447,7 @@ fn the_steps_that_were_released_are_what_they_were() {
         "6417df5eba47d2af",
         "d2d934960c2c6494",
         "941627c423d20e4e",
+        "b4d3bccebd934bff",
     ];
     assert_eq!(hashes, released);
 }

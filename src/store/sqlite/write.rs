@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params,
+};
 use serde::Serialize;
 
+use super::record;
 use crate::model::{DispatchId, Entry, HistoryItem, rfc3339};
-use crate::store::{Batch, SinkRecord, StoreError};
+use crate::store::record::NewStates;
+use crate::store::{Batch, SinkRecord, StoreError, Told};
 
 /// Writes a batch, synced, or nothing of it.
 pub(super) fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
@@ -54,6 +58,7 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     for record in &batch.sinks {
         sink(&transaction, record)?;
     }
+    record::commands(&transaction, batch)?;
     for forgotten in &batch.forgotten_sinks {
         forget_sink(&transaction, forgotten)?;
     }
@@ -68,8 +73,9 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
         "INSERT INTO dispatches
          (key, id, phase, cancel_reason, started, ended, first_seen, last_changed,
           last_confirmed, over_since, discovered_by, last_changed_by, asked_term, asked_count,
-          dispatch, created)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+          dispatch, created, way, asked, answered)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+          ?17, ?18, ?19)
          ON CONFLICT DO UPDATE SET
          phase = excluded.phase, cancel_reason = excluded.cancel_reason,
          started = excluded.started, ended = excluded.ended,
@@ -77,7 +83,9 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
          last_confirmed = excluded.last_confirmed, over_since = excluded.over_since,
          discovered_by = excluded.discovered_by, last_changed_by = excluded.last_changed_by,
          asked_term = excluded.asked_term, asked_count = excluded.asked_count,
-         dispatch = excluded.dispatch",
+         dispatch = excluded.dispatch, way = coalesce(excluded.way, way),
+         asked = coalesce(excluded.asked, asked),
+         answered = coalesce(excluded.answered, answered)",
     )?;
     let mut history = transaction
         .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
@@ -85,6 +93,7 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     for (id, line) in &batch.history {
         lines.entry(id).or_default().push(line);
     }
+    let mut states = NewStates::of(batch);
     for entry in &batch.entries {
         let known: Option<i64> = find
             .query_row([entry.id().as_str()], |row| row.get(0))
@@ -94,23 +103,31 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             Some(_) => None,
             None => lines.next(),
         };
-        let inserted = put.insert(row(known, entry, created)?)?;
+        let states = states.take(entry.id());
+        let told = record::replace_stored(transaction, known, states)?;
+        let told_last = record::last_told(told, states);
+        let inserted = put_entry(&mut put, known, entry, created, told_last)?;
+        let key = known.unwrap_or(inserted);
+        record::replaced_at_once(transaction, key, told, states)?;
         for line in lines {
-            history.execute((known.unwrap_or(inserted), line.revision, json(line)?))?;
+            history.execute((key, line.revision, json(line)?))?;
         }
     }
     // Lines without an entry are of one that this very batch prunes.
     Ok(())
 }
 
-/// An entry as a row: with its key if it is known, with the first line of its
-/// history if it is not.
-fn row(
+/// Writes an entry: with its key if it is known, with the first line of its history if
+/// it is not; with the answer that told its state, if that is new. Gives the key of a new
+/// row.
+fn put_entry(
+    put: &mut Statement,
     key: Option<i64>,
     entry: &Entry,
     created: Option<&HistoryItem>,
-) -> rusqlite::Result<impl Params> {
-    Ok((
+    told: Option<Told>,
+) -> rusqlite::Result<i64> {
+    put.insert(params![
         key,
         entry.id().as_str(),
         entry.phase.name(),
@@ -127,7 +144,10 @@ fn row(
         entry.asked.count,
         json(&entry.dispatch)?,
         created.map(json).transpose()?,
-    ))
+        told.map(|told| told.way.name()),
+        told.map(|told| told.asked.timestamp_micros()),
+        told.map(|told| told.answered.timestamp_micros()),
+    ])
 }
 
 fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
@@ -145,10 +165,13 @@ fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 
 fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO events (position, type, subject, time, data, term, unconditional)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO events
+         (position, type, subject, time, data, term, unconditional, due, known)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     for event in &batch.events {
+        let origin = event.origin.as_deref();
+        let known = origin.filter(|origin| origin.known != origin.due);
         insert.execute((
             event.position,
             &*event.event_type,
@@ -157,6 +180,8 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
             event.data.get(),
             event.term,
             event.unconditional,
+            origin.map(|origin| origin.due.timestamp_micros()),
+            known.map(|origin| origin.known.timestamp_micros()),
         ))?;
     }
     Ok(())
@@ -176,6 +201,7 @@ fn skipped(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 
 fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     for id in &batch.pruned {
+        record::prune(transaction, id)?;
         for sql in [
             "DELETE FROM history WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
             "DELETE FROM skipped WHERE dispatch = (SELECT key FROM dispatches WHERE id = ?1)",
@@ -214,8 +240,9 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
         match retry {
             Some(retry) => transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO retries (sink, lane, attempts, at, pause)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT OR REPLACE INTO retries
+                     (sink, lane, attempts, at, pause, first_attempt, last_attempt, tries)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?
                 .execute((
                     sink,
@@ -223,6 +250,9 @@ fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> 
                     retry.attempts,
                     rfc3339(retry.at),
                     retry.pause.as_millis() as u64,
+                    retry.tried.map(|tried| tried.first.timestamp_micros()),
+                    retry.tried.map(|tried| tried.last.timestamp_micros()),
+                    retry.tried.map(|tried| tried.count),
                 ))?,
             None => transaction
                 .prepare_cached("DELETE FROM retries WHERE sink = ?1 AND lane = ?2")?
@@ -260,7 +290,7 @@ fn forget_sink(transaction: &Transaction, sink: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(super) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }

@@ -75,6 +75,7 @@ fn event(id: &str, event_type: &str, subject: &str) -> Event {
         time: DateTime::UNIX_EPOCH,
         sequence: 3,
         unconditional: false,
+        origin: None,
         data: data(r#"{"state":"curtailed"}"#.to_owned()),
     }
 }

@@ -1,0 +1,94 @@
+//! `GET /report/{id}`.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use tokio::sync::watch;
+use warp::reply::Response;
+
+use super::Status;
+use super::outbox::not_now;
+use crate::http::{long_json_reply, refusal};
+use crate::model::DispatchId;
+use crate::report::{Live, Pending, Report};
+use crate::sync::{Inbox, PendingRequest, View, WaiterReply};
+
+/// The report of one dispatch: CSV if that is asked for, else JSON.
+pub(super) async fn one<C>(status: &Status<C>, id: &str, headers: &HeaderMap) -> Response {
+    const UNKNOWN: &str = "no such dispatch in the schedule";
+    let Ok(id) = DispatchId::new(id) else {
+        return refusal(StatusCode::NOT_FOUND, UNKNOWN);
+    };
+    let entry = status.view.borrow().schedule.get(&id);
+    let Some(entry) = entry else {
+        return refusal(StatusCode::NOT_FOUND, UNKNOWN);
+    };
+    let live = match live(&status.view, &status.inbox).await {
+        Ok(live) => live,
+        Err(outcome) => return not_now(&outcome),
+    };
+    let record = match status.store.record(id).await {
+        Ok(record) => record,
+        Err(error) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    };
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let csv = accept.is_some_and(|accept| accept.contains("text/csv"));
+    let items = record.states.len() + record.commands.len() + record.newest.len();
+    status
+        .long
+        .written(items, move || {
+            let report = Report::new(&entry, &record, Some(&live));
+            if !csv {
+                return long_json_reply(&report);
+            }
+            let mut reply = Response::new(report.csv().into());
+            let kind = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
+            reply.headers_mut().insert(CONTENT_TYPE, kind);
+            reply
+        })
+        .await
+}
+
+/// How many pending events are asked for at once.
+const PAGE: usize = 1000;
+
+/// The sinks, and what is pending at each.
+async fn live(views: &watch::Receiver<View>, inbox: &Inbox) -> Result<Live, WaiterReply> {
+    let mut live = Live::default();
+    let names: Vec<Arc<str>> = {
+        let view = views.borrow();
+        view.sinks
+            .iter()
+            .map(|sink| Arc::clone(&sink.name))
+            .collect()
+    };
+    for name in names {
+        let pending = live.sinks.entry(Arc::clone(&name)).or_default();
+        let mut request = PendingRequest {
+            sink: Some(name.to_string()),
+            after: 0,
+            limit: PAGE,
+        };
+        loop {
+            let sinks = match inbox.pending(request.clone()).await {
+                WaiterReply::Pending(sinks) => sinks,
+                outcome => return Err(outcome),
+            };
+            let events = sinks.into_iter().flat_map(|sink| sink.events);
+            let before = pending.len();
+            for event in events {
+                request.after = event.position;
+                let tries = Pending {
+                    tried: event.tried,
+                    last_error: event.last_reason,
+                };
+                pending.insert(event.position, tries);
+            }
+            if pending.len() < before + PAGE {
+                break;
+            }
+        }
+    }
+    Ok(live)
+}
