@@ -383,15 +383,24 @@ impl<W> Coordinator<W> {
             self.say_stale(now.mono);
         }
         let clocks = self.asking.clocks(now);
-        let delivering = &mut self.delivering;
-        match self
-            .writing
-            .begin(delivering, blind, self.stopping, clocks, now)
-        {
-            Begun::Nothing => {}
-            // First: the disk is at work while the rest is seen to.
-            Begun::Commit(batch) => self.answering.effects.insert(0, Effect::Commit(batch)),
-            Begun::Empty(done) => self.commit_written(*done, now),
+        loop {
+            let delivering = &mut self.delivering;
+            let begun = self
+                .writing
+                .begin(delivering, blind, self.stopping, clocks, now);
+            match begun {
+                Begun::Nothing => return,
+                // First: the disk is at work while the rest is seen to.
+                Begun::Commit(batch) => {
+                    self.answering.effects.insert(0, Effect::Commit(batch));
+                    return;
+                }
+                Begun::Empty(done) => self.commit_written(*done, now),
+            }
+            // What was empty may be a chunk: the next one has waited for it.
+            if self.writing.is_caught_up(now) {
+                return;
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::scenario::Knobs;
 use super::upstream::Upstream;
 use super::violation::{Checked, must};
 use dispatchd::delivery::Sink;
-use dispatchd::model::{Dispatch, DispatchId, Event, Extra};
+use dispatchd::model::{Dispatch, DispatchId, Event, Extra, Override};
 use dispatchd::sync::View;
 
 /// How things stand.
@@ -79,7 +79,12 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         )?;
     }
     let live = truth.iter().map(|dispatch| &**dispatch);
-    let duties = oracle::duties(live, wall, &knobs.settings.rules);
+    let duties = oracle::duties(
+        live,
+        &oracle::orders(view, wall),
+        wall,
+        &knobs.settings.rules,
+    );
     for site in view.plan.sites() {
         site_is(site, duties.get(&site.id), now)?;
     }
@@ -97,7 +102,11 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
         let must_be: BTreeMap<String, oracle::Duty> = duties
             .iter()
             .filter(|(site, _)| within_reach(site.as_str()))
-            .filter(|(site, duty)| receiver.route.holds(site.as_str(), &duty.holders))
+            .filter(|(site, duty)| {
+                let route = receiver.route;
+                let by_hand = duty.by_hand && route.names(site.as_str());
+                by_hand || route.holds(site.as_str(), &duty.holders)
+            })
             .map(|(site, duty)| (site.to_string(), duty.clone()))
             .collect();
         must(
@@ -119,6 +128,8 @@ fn obeyed(command: &Event) -> Option<(String, oracle::Duty)> {
         until: Option<DateTime<Utc>>,
         #[serde(default)]
         extra: BTreeMap<DispatchId, Extra>,
+        #[serde(rename = "override")]
+        site_override: Option<Override>,
     }
     let data: Data = serde_json::from_str(command.data.get()).ok()?;
     let duty = oracle::Duty {
@@ -126,6 +137,7 @@ fn obeyed(command: &Event) -> Option<(String, oracle::Duty)> {
         commitment: data.commitment_kw,
         until: data.until,
         extra: data.extra,
+        by_hand: data.site_override.is_some_and(|it| it.curtails()),
     };
     Some((command.subject.to_string(), duty))
 }

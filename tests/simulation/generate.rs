@@ -12,6 +12,7 @@ use super::scenario::{
     ApiFault, DiskFault, Edit, Incident, Knobs, Plan, Scenario, SinkFault, Timed, WebhookFault,
 };
 use dispatchd::engine::Rules;
+use dispatchd::model::SiteMode;
 use dispatchd::sync::Settings;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -45,6 +46,7 @@ pub(super) fn generate(seed: u64) -> Scenario {
     );
     let random = &mut dice.roll("unknown fields", &[]);
     unknown_fields(dispatches, lasts, random, &mut incidents);
+    orders(lasts, &mut dice.roll("orders", &[]), &mut incidents);
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -255,6 +257,25 @@ fn unknown_fields(
         let value = random.random_bool(0.8).then(|| random.random_range(0..3));
         let edit = Edit::Unknown { site, value };
         incidents.push((at, Incident::Change { dispatch, edit }));
+    }
+}
+
+/// In a quarter of all runs an operator decides about sites for a while.
+fn orders(lasts: Duration, random: &mut SmallRng, incidents: &mut Vec<(Duration, Incident)>) {
+    if !random.random_bool(0.25) {
+        return;
+    }
+    for _ in 0..random.random_range(1..=6) {
+        let at = lasts.mul_f64(random.random::<f64>());
+        let site = random.random_range(0..4);
+        let state = pick(
+            random,
+            &[SiteMode::Curtailed, SiteMode::Normal],
+            SiteMode::Normal,
+        );
+        let lasts = Duration::from_secs(pick(random, &[1, 5, 20, 60, 600], 20));
+        let order = random.random_bool(0.75).then_some((state, lasts));
+        incidents.push((at, Incident::Order { site, order }));
     }
 }
 

@@ -4,11 +4,13 @@
 //! and obvious, so that the two can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use dispatchd::engine::Rules;
-use dispatchd::model::{Dispatch, DispatchId, Extra, Phase, Reading, SiteId};
+use dispatchd::model::{Dispatch, DispatchId, Extra, Override, Phase, Reading, SiteId};
+use dispatchd::sync::View;
 
 /// Where a dispatch that the upstream has stands at `wall`.
 pub(super) fn phase(dispatch: &Dispatch, wall: DateTime<Utc>) -> Phase {
@@ -90,12 +92,22 @@ pub(super) struct Duty {
     pub until: Option<DateTime<Utc>>,
     /// What each of them says of it that nobody knows, if it says anything.
     pub extra: BTreeMap<DispatchId, Extra>,
+    /// Whether an operator curtails it.
+    pub by_hand: bool,
 }
 
-/// What every site must do at `wall` under these dispatches. A site that is
-/// not there has nothing to do.
+impl Duty {
+    /// Whether it must curtail.
+    pub fn curtails(&self) -> bool {
+        self.by_hand || !self.holders.is_empty()
+    }
+}
+
+/// What every site must do at `wall` under these dispatches and what an operator has
+/// ordered for some sites. A site that is not there has nothing to do.
 pub(super) fn duties<'d>(
     dispatches: impl IntoIterator<Item = &'d Dispatch>,
+    orders: &BTreeMap<SiteId, Arc<Override>>,
     wall: DateTime<Utc>,
     rules: &Rules,
 ) -> BTreeMap<SiteId, Duty> {
@@ -122,16 +134,34 @@ pub(super) fn duties<'d>(
             }
         }
     }
+    for (site, order) in orders {
+        if order.curtails() {
+            duties.entry(site.clone()).or_default().by_hand = true;
+        } else {
+            duties.remove(site);
+        }
+    }
     for (site, duty) in &mut duties {
         let on_site = live
             .iter()
             .filter(|dispatch| dispatch.sites.iter().any(|named| named.id == *site));
+        let by_hand = orders.get(site).map(|order| (wall, Some(order.until)));
         let spans: Vec<_> = on_site
             .map(|dispatch| (dispatch.start_time - lead, dispatch.end_time))
+            .chain(by_hand)
             .collect();
         duty.until = chain_end(wall, &spans);
     }
     duties
+}
+
+/// What operators have ordered by this view, and has not ended at `wall`.
+pub(super) fn orders(view: &View, wall: DateTime<Utc>) -> BTreeMap<SiteId, Arc<Override>> {
+    let sites = view.plan.overridden();
+    sites
+        .filter_map(|site| Some((site.id.clone(), site.site_override.clone()?)))
+        .filter(|(_, order)| order.until > wall)
+        .collect()
 }
 
 /// Goes from `wall` from link to link until nothing follows. `None` is open.

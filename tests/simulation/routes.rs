@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use dispatchd::model::{DispatchId, Event, Extra, Route};
+use dispatchd::model::{DispatchId, Event, Extra, Override, Route};
 
 /// The sites and the program that a receiver is for. Dispatches have one of two
 /// programs, by their number.
@@ -63,10 +63,16 @@ impl SimulatedRoute {
         #[derive(Deserialize)]
         struct Data {
             dispatches: BTreeSet<DispatchId>,
+            #[serde(rename = "override")]
+            site_override: Option<Override>,
         }
         let data: Option<Data> = serde_json::from_str(newest.data.get()).ok();
         &*newest.event_type != "site.release"
-            && data.is_some_and(|data| self.holds(&newest.subject, &data.dispatches))
+            && data.is_some_and(|data| {
+                let by_hand = data.site_override.is_some_and(|it| it.curtails());
+                (by_hand && self.names(&newest.subject))
+                    || self.holds(&newest.subject, &data.dispatches)
+            })
     }
 
     /// Whether the sites in what a receiver was sent of a dispatch are those of the

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::routes::SimulatedRoute;
+use dispatchd::model::SiteMode;
 use dispatchd::sync::Settings;
 
 /// One run, before it is run. All else follows from it and the seed.
@@ -71,6 +72,12 @@ pub(super) enum Incident {
     Flood { webhooks: u64 },
     /// Somebody asks for a poll.
     PollByHand,
+    /// An operator curtails a site or keeps it out for so long, or lets it follow its
+    /// dispatches again.
+    Order {
+        site: u8,
+        order: Option<(SiteMode, Duration)>,
+    },
     /// The API does this for a while.
     Api { fault: ApiFault, lasts: Duration },
     /// Webhooks suffer this for a while.
@@ -249,6 +256,7 @@ impl Incident {
             Self::Junk { .. } => "junk webhook",
             Self::Flood { .. } => "flood of webhooks",
             Self::PollByHand => "poll by hand",
+            Self::Order { .. } => "order for a site",
             Self::Api { fault, .. } => match fault {
                 ApiFault::Down => "API down",
                 ApiFault::Errors => "API errors",

@@ -185,6 +185,7 @@ impl Clockwork {
         let live: Vec<_> = live(end).collect();
         let duties = oracle::duties(
             live.iter().map(|dispatch| &**dispatch),
+            &oracle::orders(end.view, end.view.as_of),
             end.view.as_of,
             &self.rules,
         );
@@ -248,9 +249,10 @@ pub(crate) fn site_is(site: &SiteState, duty: Option<&oracle::Duty>, now: Durati
         commitment: site.commitment_kw.map(|commitment| commitment.0),
         until: site.until,
         extra: site.extra.as_deref().cloned().unwrap_or_default(),
+        by_hand: site.site_override.as_ref().is_some_and(|it| it.curtails()),
         holders,
     };
-    let same = seen == duty && site.is_curtailed() != duty.holders.is_empty();
+    let same = seen == duty && site.is_curtailed() == duty.curtails();
     must(same, now, "a site is the union of its dispatches", || {
         format!("{} is {seen:?}, not {duty:?}", site.id)
     })

@@ -4,6 +4,7 @@ mod answers;
 mod clockwork;
 mod deliveries;
 mod durable;
+mod orders;
 mod promises;
 mod promptness;
 mod requests;
@@ -17,6 +18,7 @@ use self::clockwork::Clockwork;
 pub(super) use self::clockwork::site_is;
 pub(super) use self::deliveries::Deliveries;
 pub(super) use self::durable::Durable;
+use self::orders::Orders;
 use self::promises::Promises;
 use self::promptness::Promptness;
 use self::requests::Requests;
@@ -27,7 +29,7 @@ use super::upstream::Moment;
 use super::violation::{Checked, must};
 use dispatchd::clock::Mono;
 use dispatchd::delivery::{Attempt, Sink, Start};
-use dispatchd::model::{Asked, Event};
+use dispatchd::model::{Asked, Event, OverrideOrder};
 use dispatchd::store::Batch;
 use dispatchd::sync::{Input, View, WaiterReply};
 use dispatchd::voltus::{ApiError, ApiResponse, Question};
@@ -44,6 +46,7 @@ pub(super) struct Checks {
     trust: Duration,
     requests: Requests,
     clockwork: Clockwork,
+    orders: Orders,
     /// What the commit that ended last had, to be shown.
     to_show: Vec<Event>,
     writing: Vec<Event>,
@@ -73,6 +76,7 @@ impl Checks {
             trust: knobs.settings.poll_interval.saturating_mul(3),
             requests: Requests::new(knobs),
             clockwork: Clockwork::new(knobs),
+            orders: Orders::default(),
             to_show: Vec::new(),
             writing: Vec::new(),
         }
@@ -93,6 +97,7 @@ impl Checks {
         self.durable.replace(durable, now);
         self.deliveries.state_replaced(&self.durable);
         self.promptness.state_replaced();
+        self.orders.state_replaced();
     }
 
     /// The daemon is no more.
@@ -101,6 +106,7 @@ impl Checks {
         self.durable.daemon_gone();
         self.deliveries.daemon_gone(&self.durable);
         self.promises.daemon_gone();
+        self.orders.daemon_gone();
         self.promptness.gone();
         self.requests.daemon_gone();
     }
@@ -198,6 +204,7 @@ impl Checks {
     pub fn stepping(&mut self, inputs: &[Input<u64>], wall: DateTime<Utc>, now: Duration) {
         self.clockwork.stepping(wall);
         self.promises.stepping(wall);
+        self.orders.stepping(wall);
         self.promises.taken_in(inputs, now);
     }
 
@@ -261,6 +268,11 @@ impl Checks {
         )
     }
 
+    /// An operator orders something, and waits.
+    pub fn ordered(&mut self, waiter: u64, order: OverrideOrder) {
+        self.orders.ordered(waiter, order);
+    }
+
     /// Somebody is answered.
     pub fn replied(
         &mut self,
@@ -269,6 +281,9 @@ impl Checks {
         wall: DateTime<Utc>,
         now: Duration,
     ) -> Checked {
+        if let Some(checked) = self.orders.replied(waiter, outcome, now) {
+            return checked;
+        }
         self.promises
             .replied(waiter, outcome, &self.durable, wall, now)
     }
@@ -291,6 +306,7 @@ impl Checks {
         if !end.stopping {
             self.requests.stepped(end.now)?;
         }
+        self.orders.stepped(end)?;
         self.clockwork.stepped(end, &self.durable)
     }
 

@@ -1,5 +1,6 @@
 //! What the scenario does to the world.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,7 +11,7 @@ use crate::daemon::Daemon;
 use crate::scenario::{Incident, Timed, WebhookFault};
 use crate::upstream::{Luck, Upstream};
 use crate::violation::Checked;
-use dispatchd::model::DispatchId;
+use dispatchd::model::{DispatchId, Override, OverrideOrder, SiteId, SiteMode};
 use dispatchd::sync::Input;
 
 /// How often the upstream sends a webhook again.
@@ -77,6 +78,7 @@ impl World {
                     self.tell(Input::Poll { waiter });
                 }
             }
+            Incident::Order { site, order } => self.order(site, order),
             Incident::Api { fault, lasts } => {
                 self.api.faults.begin(self.now + lasts, number, fault)
             }
@@ -140,6 +142,34 @@ impl World {
             Incident::Suspend { lasts } | Incident::Stall { lasts } => self.hold(lasts),
         }
         Ok(())
+    }
+
+    /// An operator orders what a site must do, unless there is no daemon to take it.
+    fn order(&mut self, site: u8, order: Option<(SiteMode, Duration)>) {
+        let since = self.wall();
+        let order = order.map(|(state, lasts)| {
+            Arc::new(Override {
+                state,
+                since,
+                until: since + TimeDelta::from_std(lasts).unwrap_or_default(),
+                reason: format!("order at {:?}", self.now).into(),
+            })
+        });
+        let Some(site) = SiteId::new(&format!("s{site}")) else {
+            return;
+        };
+        let order = OverrideOrder {
+            name: String::new(),
+            customer_location_id: String::new(),
+            site,
+            site_override: order,
+        };
+        if self.daemon.is_some() {
+            self.waiters += 1;
+            let waiter = self.waiters;
+            self.checks.ordered(waiter, order.clone());
+            self.tell(Input::Override { order, waiter });
+        }
     }
 
     /// A webhook comes at once that no change of a dispatch has caused. It is not
