@@ -105,6 +105,17 @@ impl Config {
         let specs = self.sinks.iter();
         specs.filter(|spec| !spec.is_none())
     }
+
+    /// What names the sinks that are used, for messages: the places of the file's
+    /// `[[sink]]` tables, or the option.
+    pub fn sinks_named_by(&self) -> String {
+        let file = self.file.as_ref().filter(|_| self.replaced_sinks.is_none());
+        let tables = file.map_or(&[][..], |file| file.sinks());
+        match (file, tables) {
+            (Some(file), [first, ..]) => format!("{}, [[sink]]", file.place(first.line)),
+            _ => "--sink".to_owned(),
+        }
+    }
 }
 
 /// Where the schedule is kept.

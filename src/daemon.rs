@@ -26,14 +26,15 @@ use crate::engine::{CHUNK, Rules};
 use crate::http::{Bounds, Places, listen, serve_at};
 use crate::inventory::InventoryKeeper;
 use crate::listener::{Listener, Peers, Traffic};
-use crate::model::{Entry, Phase, SiteMode, SiteState};
+use crate::model::{Entry, Phase, Route, SiteMode, SiteState};
 use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Identity, LongAnswers, Routing, Status};
 use crate::store::{Closed, Stored};
 use crate::sync::{Coordinator, Driver, Settings, View};
 use crate::voltus::{Admin, Client, ClientSettings, Environment};
 
-pub use error::{DaemonError, cannot_listen};
+pub use error::{DaemonError, GoneSink, GoneSinks, cannot_listen};
+pub use kept::gone_sinks;
 use kept::{Kept, stored_error};
 pub use reload::Reload;
 pub use shield::shield_secrets;
@@ -140,7 +141,10 @@ impl Daemon {
         let outboxes = kept
             .restore(receivers, &stored, now)
             .map_err(|source| stored_error(config, source))?;
-        let coordinator = Coordinator::new(settings(config), stored, outboxes, now, rand::random());
+        let mut coordinator =
+            Coordinator::new(settings(config), stored, outboxes, now, rand::random());
+        let left_out: Vec<Route> = left_out(config).cloned().collect();
+        coordinator.leave_out(left_out.clone());
         let (closed, store) = kept.start().map_err(|source| DaemonError::System {
             what: "thread",
             source,
@@ -197,6 +201,7 @@ impl Daemon {
             },
             routing: Arc::new(Routing::new(
                 config.receiving_sinks().map(SinkSpec::sink_route).collect(),
+                left_out,
                 config.curtail_on_test,
             )),
             inventory: inventory.inventory(),
@@ -306,6 +311,12 @@ fn api_host(url: &Url) -> String {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
+}
+
+/// The routes of sites that are told nothing on purpose.
+fn left_out(config: &Config) -> impl Iterator<Item = &Route> {
+    let none = config.sinks.iter().filter(|sink| sink.is_none());
+    none.map(SinkSpec::route)
 }
 
 fn driver_ended(ended: Result<Result<(), DaemonError>, RecvError>) -> DaemonError {

@@ -204,7 +204,8 @@ fn log_news(known: &Known, before: &Inventory) {
         tracing::warn!(
             count = compared.unrouted,
             sites = %named(&compared.first_unrouted, compared.unrouted),
-            "enrolled sites are routed to no sink"
+            "enrolled sites are routed to no sink: nobody will be told when a dispatch calls on them; \
+             name them in `sites` of a [[sink]] and restart dispatchd, or route them to \"none\""
         );
     }
     let known_patterns = earlier.map_or(&[][..], |earlier| &earlier.comparison.unmatched);

@@ -134,6 +134,15 @@ impl<C: Clock + Clone> Listener<C> {
             Ok(Hint::Dispatch(id)) => {
                 let outcome = self.inbox.webhook(id.clone()).await;
                 let (answered, reply) = settled(&outcome);
+                let now = self.clock.now().mono;
+                match answered {
+                    Answered::Rejected => notices.unknown(&id, now),
+                    Answered::Failed => {
+                        let reason = outcome.reason().unwrap_or("too many webhooks wait");
+                        notices.failed(&id, reason, now);
+                    }
+                    Answered::Accepted | Answered::Ignored | Answered::WrongPath => {}
+                }
                 tracing::debug!(
                     dispatch = %id,
                     outcome = answered.name(),

@@ -9,6 +9,7 @@ use super::daemon_client::{AskError, DaemonClient};
 use super::output::{plain, write};
 use super::{Failure, logging, runtime};
 use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins, whole_number};
+use crate::model::count;
 
 /// The options of `dispatchd outbox`.
 #[derive(Debug, Args)]
@@ -35,6 +36,10 @@ struct ListOptions {
     /// The most events of each sink, 1000 at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole_number(1..=1000_u16), allow_hyphen_values = true)]
     limit: u16,
+
+    /// Those behind this position, as the last line of the page before says
+    #[arg(long, value_name = "POSITION", value_parser = whole_number(0..=i64::MAX), allow_hyphen_values = true)]
+    after: Option<i64>,
 
     /// One JSON object
     #[arg(long)]
@@ -68,12 +73,15 @@ struct Sink {
     sink: String,
     state: Option<String>,
     pending: u64,
+    failed_attempts: Option<u64>,
     last_error: Option<String>,
     events: Vec<Event>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Event {
+    #[serde(default)]
+    position: u64,
     id: String,
     #[serde(rename = "type")]
     event_type: String,
@@ -107,9 +115,12 @@ fn client(daemon: DaemonOptions, origins: &Origins<'_>) -> Result<DaemonClient, 
 
 fn list(options: ListOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     let client = client(options.daemon, origins)?;
-    let limit = options.limit.to_string();
-    let mut query = vec![("limit", limit.as_str())];
+    let number = options.limit.to_string();
+    let mut query = vec![("limit", number.as_str())];
     query.extend(options.sink.as_deref().map(|sink| ("sink", sink)));
+    let after = options.after.map(|after| after.to_string());
+    query.extend(after.as_deref().map(|after| ("after", after)));
+    let limit = usize::from(options.limit);
     let asked = async {
         if options.json {
             let answer = client
@@ -120,7 +131,10 @@ fn list(options: ListOptions, origins: &Origins<'_>) -> Result<(), Failure> {
         let answer = client
             .ask::<Outbox>(Method::GET, &["outbox"], &query)
             .await?;
-        Ok(answer.map(|outbox| outbox.sinks.iter().map(described).collect()))
+        Ok(answer.map(|outbox| {
+            let sinks = outbox.sinks.iter();
+            sinks.map(|sink| described(sink, limit)).collect()
+        }))
     };
     match runtime()?.block_on(asked)? {
         Some(text) => write(&text).map(drop),
@@ -136,9 +150,16 @@ fn list(options: ListOptions, origins: &Origins<'_>) -> Result<(), Failure> {
 
 /// A sink with its pending events: the id on a line of its own, to be copied, then
 /// what is known of it.
-fn described(sink: &Sink) -> String {
+fn described(sink: &Sink, limit: usize) -> String {
+    let failed = match sink.failed_attempts {
+        None | Some(0) => String::new(),
+        Some(failed) => format!(
+            ", {} since the start",
+            count(failed, "failed attempt", "failed attempts")
+        ),
+    };
     let mut text = format!(
-        "{}: {}, {}\n",
+        "{}: {}, {}{failed}\n",
         plain(&sink.sink),
         sink.state.as_deref().unwrap_or("state unknown"),
         match sink.pending {
@@ -163,7 +184,7 @@ fn described(sink: &Sink) -> String {
             n => text.push_str(&format!(", {n} failed attempts")),
         }
         if let Some(next) = &event.next_attempt {
-            text.push_str(&format!(", next {next}"));
+            text.push_str(&format!(", next try {next}"));
         }
         text.push('\n');
         if let Some(error) = &event.last_error {
@@ -171,8 +192,20 @@ fn described(sink: &Sink) -> String {
         }
     }
     let left = sink.pending.saturating_sub(sink.events.len() as u64);
-    if left > 0 {
-        text.push_str(&format!("  and {left} more\n"));
+    if let Some(last) = sink.events.last()
+        && left > 0
+    {
+        let how = match sink.events.len() < limit {
+            true => "read from the state when there is room for them".to_owned(),
+            false => format!(
+                "the next page: --sink '{}' --after {}",
+                plain(&sink.sink),
+                last.position
+            ),
+        };
+        text.push_str(&format!(
+            "  more are pending, {left} of them not on this page; {how}\n"
+        ));
     }
     text
 }

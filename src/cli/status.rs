@@ -58,6 +58,8 @@ pub(super) fn run(options: StatusOptions, origins: &Origins<'_>) -> Result<(), F
     let style = Style {
         colours: terminal && !dumb && var("NO_COLOR").is_none(),
         height: None,
+        // What is read later must not lack what matters.
+        cut: terminal,
     };
     runtime()?.block_on(async {
         if options.watch {

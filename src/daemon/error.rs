@@ -41,8 +41,8 @@ pub enum DaemonError {
         source: StoreError,
     },
     /// Sinks that may hold sites curtailed are not named any more.
-    #[error("--sink: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    SinksGone(Vec<GoneSink>),
+    #[error(transparent)]
+    SinksGone(GoneSinks),
     /// A listener got no address.
     #[error("{}", cannot_listen(.option, *.address, .source))]
     Bind {
@@ -85,6 +85,17 @@ impl DaemonError {
             Self::Open(_) | Self::Stored { .. } | Self::Sink(_) | Self::SinksGone(_)
         )
     }
+}
+
+/// Sinks that the configuration does not name any more, though they may hold sites
+/// curtailed.
+#[derive(Debug, thiserror::Error)]
+#[error("{named_by}: {}", .sinks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct GoneSinks {
+    /// What names the sinks that are used: an option, a variable, or places in a file.
+    pub named_by: String,
+    /// The sinks.
+    pub sinks: Vec<GoneSink>,
 }
 
 /// A sink that the configuration does not name any more, though it may hold sites

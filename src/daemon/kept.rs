@@ -1,17 +1,20 @@
 //! Opens the store: a file, or memory.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::DaemonError;
-use super::error::GoneSink;
+use super::error::{GoneSink, GoneSinks};
 use crate::clock::Now;
 use crate::config::{Config, StatePath};
 use crate::delivery::{Outbox, Sink, restore};
 use crate::model::Route;
 use crate::store::{
-    Batch, Closed, MemoryStore, SqliteStore, Store, StoreError, StoreHandle, StoreReader, Stored,
+    Batch, Closed, MemoryStore, SinkState, SqliteStore, Store, StoreError, StoreHandle,
+    StoreReader, Stored,
 };
 
 /// The store of either kind, before its threads are started.
@@ -62,25 +65,10 @@ impl Kept {
         config: &Config,
         stored: &mut Stored,
     ) -> Result<(), DaemonError> {
-        let named = |name: &str| config.receiving_sinks().any(|sink| sink.name() == name);
-        let forgets = |name: &str| config.forget_sinks.iter().any(|gone| gone == name);
-        let gone = stored.sinks.iter();
-        let gone = gone.filter(|(name, _)| !named(name) && !forgets(name));
-        let nobody_releases: Vec<GoneSink> = gone
-            .filter(|(_, state)| !state.attempted.is_empty())
-            .map(|(name, state)| GoneSink {
-                name: name.to_string(),
-                sites: state
-                    .attempted
-                    .keys()
-                    .map(|site| site.to_string())
-                    .collect(),
-            })
-            .collect();
-        if !nobody_releases.is_empty() {
-            return Err(DaemonError::SinksGone(nobody_releases));
+        if let Some(gone) = gone_sinks(config, &stored.sinks) {
+            return Err(DaemonError::SinksGone(gone));
         }
-        let is_forgotten = |name: &str| forgets(name) && !named(name);
+        let is_forgotten = |name: &str| forgets(config, name) && !is_named(config, name);
         let forgotten: Vec<_> = stored
             .sinks
             .extract_if(.., |name, _| is_forgotten(name))
@@ -119,6 +107,36 @@ impl Kept {
             }
         }
     }
+}
+
+fn is_named(config: &Config, name: &str) -> bool {
+    config.receiving_sinks().any(|sink| sink.name() == name)
+}
+
+fn forgets(config: &Config, name: &str) -> bool {
+    config.forget_sinks.iter().any(|gone| gone == name)
+}
+
+/// The sinks that may hold sites curtailed and that nothing names any more, if there are
+/// any. With them the daemon does not start.
+pub fn gone_sinks(config: &Config, stored: &BTreeMap<Arc<str>, SinkState>) -> Option<GoneSinks> {
+    let gone = stored.iter().filter(|(name, state)| {
+        !is_named(config, name) && !forgets(config, name) && !state.attempted.is_empty()
+    });
+    let sinks: Vec<GoneSink> = gone
+        .map(|(name, state)| GoneSink {
+            name: name.to_string(),
+            sites: state
+                .attempted
+                .keys()
+                .map(|site| site.to_string())
+                .collect(),
+        })
+        .collect();
+    (!sinks.is_empty()).then(|| GoneSinks {
+        named_by: config.sinks_named_by(),
+        sinks,
+    })
 }
 
 pub(super) fn stored_error(config: &Config, source: StoreError) -> DaemonError {

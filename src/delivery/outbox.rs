@@ -311,6 +311,7 @@ impl Outbox {
             match queue.next() {
                 Next::Send(event) => {
                     let owed = queue.set_out(&event, now.wall);
+                    self.tries(&key);
                     keys.push(key);
                     events.push(event);
                     if let Some(position) = owed {
@@ -387,7 +388,7 @@ impl Outbox {
     pub fn advance(&mut self, now: Now) {
         self.progress.advance(now.mono);
         self.advance_health(now.mono);
-        self.advance_waits(now.mono);
+        self.advance_waits(now);
     }
 
     /// Somebody has looked whether the receiver is there, and says why nothing can be

@@ -6,7 +6,7 @@
 //! released there: for that sink it is as if nothing held the site any more.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct Announced<'e> {
     pub event: &'e Event,
     /// Whether it is about a site.
     pub(super) is_site: bool,
+    /// Whether a sink gets it.
+    pub(super) taken: Cell<bool>,
     key: OnceCell<Arc<str>>,
     subject: OnceCell<Subject<'e>>,
 }
@@ -97,9 +99,17 @@ impl<'e> Announced<'e> {
         Self {
             event,
             is_site: event.family() == "site",
+            taken: Cell::new(false),
             key: OnceCell::new(),
             subject: OnceCell::new(),
         }
+    }
+
+    /// Whether it is a command of a site that no outbox to which it was offered has
+    /// taken, and that none of these routes takes.
+    pub fn goes_nowhere(&self, left_out: &[Route]) -> bool {
+        let takes = |route| matches!(self.share(route), Share::Goes(_));
+        self.is_site && !self.taken.get() && !left_out.iter().any(takes)
     }
 
     /// The key of its subject's queue.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::clock::Mono;
+use crate::model::DispatchId;
 use crate::seldom::Seldom;
 
 /// Logs webhooks that were turned away.
@@ -15,6 +16,8 @@ pub(super) struct Notices {
     rejected: Seldom,
     too_many: Seldom,
     ignored: Seldom,
+    unknown: Seldom,
+    failed: Seldom,
 }
 
 impl Notices {
@@ -37,6 +40,29 @@ impl Notices {
                 peer = peer.map(tracing::field::display),
                 last = %reason,
                 "rejected webhooks that cannot be read"
+            );
+        }
+    }
+
+    /// A webhook was answered 404: neither the API nor the schedule knows its dispatch.
+    pub fn unknown(&self, dispatch: &DispatchId, now: Mono) {
+        if let Some(count) = self.unknown.count(now) {
+            tracing::warn!(
+                count,
+                last = %dispatch,
+                "answered webhooks 404: neither the API nor the schedule knows the dispatch; if they are from Voltus, compare --api-url and the key with those that the webhook was registered with"
+            );
+        }
+    }
+
+    /// A webhook was answered 503, for this reason.
+    pub fn failed(&self, dispatch: &DispatchId, reason: &str, now: Mono) {
+        if let Some(count) = self.failed.count(now) {
+            tracing::warn!(
+                count,
+                last = %dispatch,
+                reason,
+                "answered webhooks 503, so that Voltus sends them again; a poll follows at once"
             );
         }
     }

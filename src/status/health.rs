@@ -36,12 +36,15 @@ impl<C: Clock + Clone> Status<C> {
             },
             "verdict": {
                 "schedule": verdict::on_schedule(&view, now),
-                "told": verdict::on_delivery(&view, &untold, untold_sites, &unrouted, now),
+                "told": verdict::on_delivery(
+                    &view, &untold, untold_sites, &unrouted, &self.inventory.borrow(), now,
+                ),
             },
             "untold_sites": untold_sites,
             "untold": untold,
             "unrouted_sites": unrouted.sites,
             "unrouted": &*unrouted.first,
+            "unrouted_commands": health.unrouted_commands,
             "overridden_sites": view.plan.overridden().count(),
             "overridden": site_override::shown(&view.plan),
             "inventory": inventory::shown(&self.inventory.borrow()),

@@ -129,7 +129,7 @@ impl Collector for Scrape {
         schedule::doings(&mut page, &self.view.health)?;
         inventory::enrolled(&mut page, &self.inventory, self.now.mono)?;
         let unrouted = self.routing.unrouted(&self.view.schedule);
-        delivery::unrouted(&mut page, unrouted.sites)?;
+        delivery::unrouted(&mut page, &unrouted, self.view.health.unrouted_commands)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)
     }
 }

@@ -99,6 +99,7 @@ fn shown(sink: &SinkPending, view: &View) -> Value {
         "sink": sink.sink,
         "state": health.map(|health| health.condition.name()),
         "pending": health.map_or(sink.events.len() as u64, |health| health.pending),
+        "failed_attempts": health.map(|health| health.failed_attempts),
         "last_error": health.and_then(|health| health.last_error.as_deref()),
         "events": events,
     })

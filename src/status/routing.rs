@@ -20,6 +20,8 @@ pub struct Routing {
     by_name: HashMap<Box<str>, Vec<usize>>,
     /// Those that must be asked about every site.
     others: Vec<usize>,
+    /// The routes of sites that are told nothing on purpose.
+    left_out: Vec<Route>,
     /// Whether test dispatches curtail sites.
     curtail_on_test: bool,
     /// What was found last, and of which revision of the schedule.
@@ -31,7 +33,9 @@ pub struct Routing {
 pub(super) struct Unrouted {
     /// How many there are.
     pub sites: usize,
-    /// The first of them, by id: a hundred at most.
+    /// How many of them an active dispatch calls on.
+    pub active: usize,
+    /// The first of them, those of active dispatches before others: a hundred at most.
     pub first: Arc<[UnroutedSite]>,
 }
 
@@ -42,6 +46,8 @@ pub(super) struct UnroutedSite {
     pub name: String,
     /// The first live dispatch that calls on it.
     pub dispatch: String,
+    /// Whether an active one does.
+    pub active: bool,
 }
 
 impl UnroutedSite {
@@ -55,8 +61,8 @@ impl UnroutedSite {
 }
 
 impl Routing {
-    /// The routes of these sinks.
-    pub fn new(sinks: Vec<SinkRoute>, curtail_on_test: bool) -> Self {
+    /// The routes of these sinks. Sites that `left_out` takes are told nothing on purpose.
+    pub fn new(sinks: Vec<SinkRoute>, left_out: Vec<Route>, curtail_on_test: bool) -> Self {
         let (mut by_name, mut others) = (HashMap::<Box<str>, Vec<usize>>::new(), Vec::new());
         for (number, SinkRoute { route, .. }) in sinks.iter().enumerate() {
             match route.whole_sites() {
@@ -72,6 +78,7 @@ impl Routing {
             sinks,
             by_name,
             others,
+            left_out,
             curtail_on_test,
             last: Mutex::new((u64::MAX, Unrouted::default())),
         }
@@ -95,7 +102,7 @@ impl Routing {
         let gets_all = |route: &Route| {
             route.takes_type("site.curtail") && !route.names_sites() && !route.names_programs()
         };
-        if self.sinks.is_empty() || self.sinks.iter().any(|one| gets_all(&one.route)) {
+        if self.sinks.is_empty() || self.routes().any(gets_all) {
             return Unrouted::default();
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +110,11 @@ impl Routing {
             *last = (schedule.revision(), self.look(schedule));
         }
         last.1.clone()
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &Route> {
+        let sinks = self.sinks.iter().map(|one| &one.route);
+        sinks.chain(&self.left_out)
     }
 
     fn look(&self, schedule: &Schedule) -> Unrouted {
@@ -115,24 +127,27 @@ impl Routing {
             }
             let program = ProgramName::from(&dispatch.program);
             let routed = |site: &Site| {
-                let mut routes = self.sinks.iter();
-                routes.any(|SinkRoute { route, .. }| {
-                    route.commands(&site.id, &site.customer_location_id, &program)
-                })
+                let mut routes = self.routes();
+                routes.any(|route| route.commands(&site.id, &site.customer_location_id, &program))
             };
             for site in dispatch.sites.iter().filter(|site| !routed(site)) {
-                found
+                let site = found
                     .entry(site.id.clone())
                     .or_insert_with(|| UnroutedSite {
                         site: site.id.to_string(),
                         name: site.name.clone(),
                         dispatch: dispatch.id.to_string(),
+                        active: false,
                     });
+                site.active |= entry.phase == Phase::Active;
             }
         }
+        let mut found: Vec<UnroutedSite> = found.into_values().collect();
+        found.sort_by_key(|site| !site.active);
         Unrouted {
             sites: found.len(),
-            first: found.into_values().take(LISTED).collect(),
+            active: found.iter().filter(|site| site.active).count(),
+            first: found.into_iter().take(LISTED).collect(),
         }
     }
 }
@@ -163,7 +178,7 @@ mod tests {
             sink("no-commands", &["a"], &["dispatch.*"]),
             sink("another", &["b"], &[]),
         ];
-        let routing = Routing::new(sinks.clone(), false);
+        let routing = Routing::new(sinks.clone(), Vec::new(), false);
         for (id, location) in [("a", "at-a"), ("b", ""), ("c", "b"), ("z", "")] {
             let site = SiteState {
                 customer_location_id: location.into(),

@@ -173,7 +173,7 @@ mod tests {
             sink: "plant".into(),
             route: Route::default(),
         };
-        Arc::new(Routing::new(vec![plant], false))
+        Arc::new(Routing::new(vec![plant], Vec::new(), false))
     }
 
     fn of(view: View) -> Sites {

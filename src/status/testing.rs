@@ -65,6 +65,8 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             look_again_dropped: 0,
             store_error: None,
             due_commands: Arc::default(),
+            unrouted_commands: 0,
+            last_unrouted: None,
             counters: Arc::default(),
         }),
     }

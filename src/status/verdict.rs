@@ -13,11 +13,16 @@ use serde::Serialize;
 use super::routing::Unrouted;
 use crate::clock::Now;
 use crate::delivery::SinkCondition;
+use crate::inventory::Inventory;
 use crate::model::{Event, SiteId, count as counted};
 use crate::sync::{State, View};
 
 /// How many sites, sinks or commands a verdict's sentence names.
 const NAMED: usize = 3;
+
+/// What to do about sites that no sink is routed for.
+const ROUTE_THEM: &str =
+    "Name them in `sites` of a [[sink]] in the configuration file and restart dispatchd.";
 
 /// How many untold sites and due commands are listed one by one.
 const LISTED: usize = 100;
@@ -127,6 +132,7 @@ pub(super) fn on_delivery(
     untold: &[UntoldSite],
     untold_sites: usize,
     unrouted: &Unrouted,
+    inventory: &Inventory,
     now: Now,
 ) -> Verdict {
     let mut findings = Vec::new();
@@ -136,13 +142,14 @@ pub(super) fn on_delivery(
     }
     if untold_sites > 0 {
         let longest = untold.get(..NAMED).unwrap_or(untold);
-        let alike = longest.chunk_by(|a, b| (a.sink, a.reason) == (b.sink, b.reason));
+        let alike = longest.chunk_by(UntoldSite::is_like);
         let mut named: Vec<String> = alike
             .filter_map(|sites| {
                 let first = sites.first()?;
                 let names: Vec<&str> = sites.iter().map(UntoldSite::shown_name).collect();
                 Some(format!(
-                    "{} ({}: {}, {})",
+                    "{} {} ({}: {}, {})",
+                    first.command,
                     names.join(", "),
                     first.sink,
                     first.reason,
@@ -183,10 +190,46 @@ pub(super) fn on_delivery(
             .map(|site| site.shown_name().to_owned())
             .collect();
         let verb = if unrouted.sites == 1 { "is" } else { "are" };
+        let (level, active) = match unrouted.active {
+            0 => (Level::Warning, String::new()),
+            active => (
+                Level::Error,
+                format!("; {active} of active ones, to be commanded by hand"),
+            ),
+        };
         let text = format!(
-            "{} of live dispatches {verb} routed to no sink: {}; nobody is told what to do there.",
+            "{} of live dispatches {verb} routed to no sink: {}; nobody is told what to do there{active}. {}",
             counted(unrouted.sites as u64, "site", "sites"),
-            list(&named, unrouted.sites)
+            list(&named, unrouted.sites),
+            ROUTE_THEM,
+        );
+        Verdict::add(&mut findings, level, text);
+    } else if let Some(last) = &view.health.last_unrouted {
+        let text = format!(
+            "Since the start {} went to no sink, the last one {} {}. {}",
+            counted(view.health.unrouted_commands, "command", "commands"),
+            command(last),
+            site_name(view, &last.subject),
+            ROUTE_THEM,
+        );
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
+    if let Some(known) = &inventory.known
+        && known.comparison.unrouted > 0
+    {
+        let sites = known.comparison.unrouted;
+        let first = known.comparison.first_unrouted.iter().take(NAMED);
+        let named = first.map(|id| match known.get(id) {
+            Some(site) if !site.name.is_empty() => site.name.clone(),
+            _ => id.to_string(),
+        });
+        let named: Vec<String> = named.collect();
+        let verb = if sites == 1 { "is" } else { "are" };
+        let text = format!(
+            "{} {verb} routed to no sink: {}; nobody will be told when a dispatch calls on them. {}",
+            counted(sites as u64, "enrolled site", "enrolled sites"),
+            list(&named, sites),
+            ROUTE_THEM,
         );
         Verdict::add(&mut findings, Level::Warning, text);
     }
@@ -211,11 +254,17 @@ pub(super) struct UntoldSite<'a> {
     pub site: &'a str,
     pub name: &'a str,
     pub sink: &'a str,
+    pub command: &'a str,
     pub since: DateTime<Utc>,
     pub reason: &'a str,
 }
 
 impl UntoldSite<'_> {
+    /// Whether all but the site is the same.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.sink, self.reason, self.command) == (other.sink, other.reason, other.command)
+    }
+
     fn shown_name(&self) -> &str {
         if self.name.is_empty() {
             self.site
@@ -268,12 +317,9 @@ pub(super) fn untold(view: &View) -> Vec<UntoldSite<'_>> {
             site,
             name: name(view, site),
             sink: &sink.name,
+            command: untold.command,
             since,
-            reason: untold
-                .reason
-                .as_ref()
-                .or(sink.last_error.as_ref())
-                .map_or("the receiver has not answered", |reason| reason),
+            reason: untold.why(sink.last_error.as_ref()),
         })
         .collect()
 }

@@ -12,6 +12,7 @@ mod rows;
 mod schema;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +25,9 @@ use rusqlite::Connection;
 use self::checkpointer::Checkpointer;
 use self::forget::Forgetting;
 use super::lock::Lock;
-use super::{Batch, DispatchRecord, LogHealth, OpenError, Store, StoreError, StoreReader, Stored};
+use super::{
+    Batch, DispatchRecord, LogHealth, OpenError, SinkState, Store, StoreError, StoreReader, Stored,
+};
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
 
 pub use probe::Probe;
@@ -105,6 +108,19 @@ impl SqliteStore {
     /// As [`open`](Self::open), but for a file in use.
     pub fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
         probe::probe(path, origin)
+    }
+
+    /// What is known of each sink, by the sinks' names. Nothing is made or written.
+    /// `in_use` says whether a daemon uses the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or when a daemon that was killed left a journal,
+    /// which only a daemon reads.
+    pub fn probe_sinks(
+        path: &Path,
+        in_use: bool,
+    ) -> Result<BTreeMap<Arc<str>, SinkState>, OpenError> {
+        probe::sinks(path, in_use)
     }
 
     /// A second way in, for reads beside the writer.

@@ -39,7 +39,7 @@ use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::engine::Rules;
-use crate::model::{Asked, DispatchId, OverrideOrder};
+use crate::model::{Asked, DispatchId, OverrideOrder, Route};
 use crate::store::Stored;
 
 use answering::{Answering, unavailable};
@@ -130,6 +130,11 @@ impl<W> Coordinator<W> {
             stopping: false,
             settings,
         }
+    }
+
+    /// Sites that these routes take are told nothing on purpose.
+    pub fn leave_out(&mut self, routes: Vec<Route>) {
+        self.delivering.nowhere.left_out = routes;
     }
 
     /// Takes in what happened by `now`, and says what is to be done.

@@ -94,6 +94,11 @@ pub struct Health {
     /// Site events of the commit that failed last: commands that are due and cannot be
     /// sent. Empty while the store takes writes.
     pub due_commands: Arc<[Event]>,
+    /// Commands of sites since the start that went to no sink, since no route takes
+    /// their sites.
+    pub unrouted_commands: u64,
+    /// The last of them.
+    pub last_unrouted: Option<Event>,
     /// What was done since the start.
     pub counters: Arc<Counters>,
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
+use super::heals::Correction;
 use crate::clock::Mono;
-use crate::engine::{DoubtChange, MassAbsence, SiteChange};
-use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, SiteState, rfc3339};
+use crate::engine::{Cause, DoubtChange, MassAbsence, SiteChange, SiteChangeKind};
+use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, SiteState, Source, rfc3339};
 use crate::seldom::{Seldom, Trouble, spoken};
 
 /// How many changes of one commit are told one by one.
@@ -36,6 +37,18 @@ pub(super) fn changes(changes: &[Change]) {
         );
     }
     log_rest(changes.len());
+}
+
+/// Tells which changes a poll brought that no webhook had brought.
+pub(super) fn heals(corrections: &[Correction]) {
+    for Correction { id, withdrawn } in corrections.iter().take(MOST_LINES) {
+        tracing::info!(
+            dispatch = %id,
+            withdrawn,
+            "healed: a poll found a change that no webhook had brought"
+        );
+    }
+    log_rest(corrections.len());
 }
 
 /// Limits lines that can repeat with every answer of the API to one a minute.
@@ -148,7 +161,15 @@ impl Lines {
 pub(super) fn sites(changes: &[SiteChange]) {
     for change in changes.iter().take(MOST_LINES) {
         let site = &change.site;
-        let what = change.kind.event_type().trim_start_matches("site.");
+        let rerouted = change.kind == SiteChangeKind::Adjust
+            && change.source == Source::Operator
+            && matches!(change.cause, Cause::Dispatch(_));
+        let what = match rerouted {
+            true => {
+                "routes have changed: curtail at sinks that gain the site, release at those that lose it"
+            }
+            false => change.kind.event_type().trim_start_matches("site."),
+        };
         tracing::info!(
             site = %site.id,
             source = change.source.name(),

@@ -79,6 +79,17 @@ async fn a_failed_fetch_is_answered_503_and_a_poll_follows_at_once() {
     })
     .await;
     assert_eq!(world.polls().len(), 2);
+    // An operator who sees failed or rejected webhooks counted finds the reason in the log.
+    let failed = daemon.wait_for_log("answered webhooks 503").await;
+    assert!(
+        failed.contains("WARN") && failed.contains("last=d"),
+        "{failed}"
+    );
+    assert!(failed.contains("reason="), "{failed}");
+    world.sandbox.override_answer(Question::ById, None);
+    assert_eq!(daemon.webhook("never").await.status, 404);
+    let unknown = daemon.wait_for_log("answered webhooks 404").await;
+    assert!(unknown.contains("last=never"), "{unknown}");
 }
 
 #[apply(test)]

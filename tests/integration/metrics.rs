@@ -70,6 +70,8 @@ const ALL: &str = "
     dispatchd_unreadable_details_total
     dispatchd_unreadable_dispatches_total
     dispatchd_unreadable_sites_total
+    dispatchd_unrouted_active_sites
+    dispatchd_unrouted_commands_total
     dispatchd_unrouted_sites
     dispatchd_untold_sites
     dispatchd_webhook_last_timestamp_seconds

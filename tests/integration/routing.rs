@@ -1,5 +1,7 @@
 //! Which sink gets what, and what happens when that changes.
 
+use std::process::Command;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -184,6 +186,40 @@ async fn a_sink_that_holds_sites_and_is_named_no_more_ends_the_start() {
         gone.sink()
     );
     assert!(line.contains(&expected), "{line}");
+    // `check` says so too, and where in a file the sinks are named.
+    let checked = async |arguments: &[&str]| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_dispatchd"));
+        check.current_dir(world.path(""));
+        check.args([
+            "check",
+            "--api-url",
+            &world.sandbox.url(),
+            "--state",
+            "state.db",
+        ]);
+        check.args(arguments);
+        // The API and the receivers run here, and must answer meanwhile.
+        let output = tokio::task::spawn_blocking(move || check.output().unwrap());
+        let output = output.await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = checked(&["--sink", &left.sink()]).await;
+    assert!(
+        said.contains("\nfailed state: state.db: --sink: no sink is named"),
+        "{said}"
+    );
+    write(&world, &[(&left, "")]);
+    let said = checked(&["--config", "d.toml"]).await;
+    assert!(
+        said.contains("d.toml:1, [[sink]]: no sink is named"),
+        "{said}"
+    );
+    assert!(
+        checked(&["--sink", &gone.sink()])
+            .await
+            .contains("\nok state: "),
+        "{said}"
+    );
 
     let daemon = setup
         .clone()
@@ -198,7 +234,7 @@ async fn a_sink_that_holds_sites_and_is_named_no_more_ends_the_start() {
 }
 
 #[apply(test)]
-async fn a_site_of_a_live_dispatch_that_no_sink_is_routed_for_is_a_warning() {
+async fn a_site_of_an_active_dispatch_that_no_sink_is_routed_for_is_an_alarm_and_stays_told() {
     let world = World::new().await;
     let receiver = Receiver::new().await;
     write(&world, &[(&receiver, "sites = [\"s1\"]")]);
@@ -207,21 +243,58 @@ async fn a_site_of_a_live_dispatch_that_no_sink_is_routed_for_is_a_warning() {
     assert_eq!(daemon.webhook("dkmq").await.status, 200);
     let health = daemon.health().await;
     assert_eq!(health["unrouted_sites"], 1);
-    let unrouted = json!([{"site": "s2", "name": "S2", "dispatch": "dkmq"}]);
+    let unrouted = json!([{"site": "s2", "name": "S2", "dispatch": "dkmq", "active": true}]);
     assert_eq!(health["unrouted"], unrouted);
     let told = &health["verdict"]["told"];
-    assert_eq!(told["level"], "warning");
+    assert_eq!(told["level"], "error");
     assert_eq!(
         told["text"],
-        "1 site of live dispatches is routed to no sink: S2; nobody is told what to do there."
+        "1 site of live dispatches is routed to no sink: S2; nobody is told what to do there; \
+         1 of active ones, to be commanded by hand. Name them in `sites` of a [[sink]] in the \
+         configuration file and restart dispatchd."
+    );
+    let warned = daemon.wait_for_log("commands of sites go to no sink").await;
+    assert!(
+        warned.contains("WARN") && warned.contains("site=\"s2\""),
+        "{warned}"
     );
     assert_eq!(daemon.get("/sites/s2").await.json["sinks"], json!([]));
     let page = daemon.http.get(daemon.status_url("/metrics")).send().await;
     let page = page.unwrap().text().await.unwrap();
     assert!(page.contains("\ndispatchd_unrouted_sites 1\n"));
+    assert!(page.contains("\ndispatchd_unrouted_active_sites 1\n"));
     let mut over = calls("dkmq", 1, "X", &[("s2", "")]);
     over["authorized"] = json!(false);
     world.put(over);
     assert_eq!(daemon.webhook("dkmq").await.status, 200);
-    assert_eq!(daemon.health().await["unrouted_sites"], 0);
+    let health = daemon.health().await;
+    assert_eq!(health["unrouted_sites"], 0);
+    // Its curtail and its release went to nobody, which is no "every site has been told".
+    assert_eq!(health["unrouted_commands"], 2);
+    assert_eq!(health["verdict"]["told"]["level"], "warning");
+    let text = health["verdict"]["told"]["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("Since the start 2 commands went to no sink, the last one release S2."),
+        "{text}"
+    );
+}
+
+#[apply(test)]
+async fn a_site_that_is_routed_to_none_is_left_out_without_a_word() {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    write(&world, &[(&receiver, "sites = [\"s1\"]")]);
+    let file = std::fs::read_to_string(world.path("d.toml")).unwrap();
+    let none = "[[sink]]\nname = \"left-out\"\nto = \"none\"\nsites = [\"s2\"]\n";
+    std::fs::write(world.path("d.toml"), file + none).unwrap();
+    let daemon = started(&world).await;
+    world.put(calls("dkmq", 0, "X", &[("s1", ""), ("s2", "")]));
+    assert_eq!(daemon.webhook("dkmq").await.status, 200);
+    hears(&receiver, "s1", &["site.curtail"]).await;
+    let health = daemon.health().await;
+    assert_eq!(
+        (&health["unrouted_sites"], &health["unrouted_commands"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(health["verdict"]["told"]["level"], "ok");
 }

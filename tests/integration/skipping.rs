@@ -77,10 +77,11 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
     let bad = ids[0].as_str();
     let text = done(&run(&world, Some(&daemon), &["outbox", "list"]).await);
     for part in [
-        format!("{one}: retrying, 2 pending\n"),
+        format!("{one}: retrying, 2 pending, "),
+        " since the start\n".to_owned(),
         format!("  {bad}\n      dispatch.created bad, since "),
         " failed attempt".to_owned(),
-        "  and 1 more\n".to_owned(),
+        "  more are pending, 1 of them not on this page; read from the state".to_owned(),
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }

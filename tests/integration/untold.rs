@@ -54,6 +54,7 @@ async fn a_site_that_was_not_told_is_named_with_its_sink_and_the_reason() {
     assert!(text.starts_with("1 site not told: "), "{text}");
     assert_eq!(health["untold"][0]["site"], site_of("dkmq"));
     assert_eq!(health["untold"][0]["sink"], bad.sink());
+    assert_eq!(health["untold"][0]["command"], "curtail");
     let site = daemon.get(&format!("/sites/{}", site_of("dkmq"))).await;
     assert_eq!(site.json["untold"], json!([bad.sink()]));
     let line = format!("dispatchd_untold_sites{{sink=\"{}\"}} 1\n", bad.sink());

@@ -1,5 +1,6 @@
 //! The checks, each of which touches nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -8,6 +9,7 @@ use futures_util::future::join_all;
 use super::{Check, CheckOutcome};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
+use crate::daemon::gone_sinks;
 use crate::delivery::sinks::{SinkSpec, wall_clock};
 use crate::inventory::{Known, named, reason};
 use crate::model::{Answer, count};
@@ -127,12 +129,31 @@ fn state(config: &Config) -> Check {
     let shown = path.display();
     match SqliteStore::probe(path, &config.origin()) {
         Ok(Probe::Absent) => ok(STATE, format!("{shown} is not there yet and can be made")),
-        Ok(Probe::Usable) => ok(STATE, format!("{shown} can be gone on with")),
-        Ok(Probe::InUse) => skipped(
-            STATE,
-            format!("{shown} is in use by a dispatchd that is running"),
-        ),
+        Ok(Probe::Usable) => held_sinks(config, path, false),
+        Ok(Probe::InUse) => held_sinks(config, path, true),
         Err(error) => failed(STATE, error.to_string()),
+    }
+}
+
+/// Whether each sink that may hold sites curtailed is still named: without that the
+/// daemon does not start.
+fn held_sinks(config: &Config, path: &Path, in_use: bool) -> Check {
+    let shown = path.display();
+    match SqliteStore::probe_sinks(path, in_use).map(|stored| gone_sinks(config, &stored)) {
+        Ok(Some(gone)) => failed(STATE, format!("{shown}: {gone}")),
+        Ok(None) if in_use => skipped(
+            STATE,
+            format!(
+                "{shown} is in use by a dispatchd that is running; every sink that holds sites curtailed is named"
+            ),
+        ),
+        Ok(None) => ok(STATE, format!("{shown} can be gone on with")),
+        Err(error) => skipped(
+            STATE,
+            format!(
+                "whether a sink that holds sites curtailed is named no more could not be looked at: {error}"
+            ),
+        ),
     }
 }
 

@@ -86,6 +86,9 @@ pub(in crate::cli) struct Verdict {
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Untold {
     pub site: String,
+    /// What it must be told.
+    #[serde(default)]
+    pub command: String,
     #[serde(default)]
     pub name: String,
     pub sink: String,
@@ -235,6 +238,8 @@ pub(in crate::cli) struct Site {
     pub since: Option<DateTime<Utc>>,
     pub until: Option<DateTime<Utc>>,
     pub commitment_kw: Option<f64>,
+    /// The sinks that get its commands. `None` if the daemon does not tell.
+    pub sinks: Option<Vec<String>>,
     /// The sinks that have not told it what it must do.
     #[serde(default)]
     pub untold: Vec<serde::de::IgnoredAny>,

@@ -26,6 +26,8 @@ pub(super) struct Style {
     pub colours: bool,
     /// The terminal's height in lines, if the report is to fit it.
     pub height: Option<usize>,
+    /// Whether long cells are cut, so that no line is longer than a terminal is wide.
+    pub cut: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,7 +242,7 @@ impl Page {
         for sink in &status.delivery {
             let late = sink.pending > 0 && sink.oldest_pending_seconds.is_some_and(|s| s > 10.0);
             let fails = !matches!(&*sink.state, "ok" | "");
-            self.entry(label, warn_if(late || fails), &delivery(sink));
+            self.entry(label, warn_if(late || fails), &delivery(sink, self.style));
             label = "";
         }
         let counts = &status.schedule;
@@ -313,8 +315,11 @@ impl Page {
             .take(most)
             .map(|(colour, cells)| {
                 let cells = cells.iter().zip(columns);
-                let cut = cells.map(|(cell, (_, most))| cut(&plain(cell), *most));
-                (colour, cut.collect())
+                let cells = cells.map(|(cell, (_, most))| match self.style.cut {
+                    true => cut(&plain(cell), *most),
+                    false => plain(cell),
+                });
+                (colour, cells.collect())
             })
             .collect();
         let widths: Vec<usize> = columns
@@ -355,8 +360,12 @@ fn warn_if(it_is_so: bool) -> Colour {
     }
 }
 
-fn delivery(sink: &Delivery) -> String {
-    let mut text = format!("{}: ", cut(&sink.sink, 40));
+fn delivery(sink: &Delivery, style: Style) -> String {
+    let name = match style.cut {
+        true => cut(&sink.sink, 40),
+        false => sink.sink.clone(),
+    };
+    let mut text = format!("{name}: ");
     if let Some(error) = &sink.last_error {
         text.push_str(&format!("{}: {error}; ", sink.state));
     }

@@ -43,6 +43,7 @@ pub(super) fn untold(status: &Status) -> Table {
     let row = |untold: &Untold| {
         let cells = [
             untold.site.clone(),
+            untold.command.clone(),
             untold.name.clone(),
             relative(untold.since, status.now),
             untold.sink.clone(),
@@ -52,11 +53,12 @@ pub(super) fn untold(status: &Status) -> Table {
     };
     Table {
         columns: &[
-            ("NOT TOLD", 12),
-            ("NAME", 14),
+            ("NOT TOLD", 10),
+            ("MUST", 7),
+            ("NAME", 12),
             ("SINCE", 10),
-            ("SINK", 16),
-            ("REASON", 20),
+            ("SINK", 14),
+            ("REASON", 17),
         ],
         rows: status.untold.iter().map(row).collect(),
         of: status.untold_sites,
@@ -155,8 +157,13 @@ pub(super) fn curtailed(report: &Report) -> Table {
                 .map_or_else(|| "?".into(), |kw| kw.to_string()),
             site.since.map_or_else(|| "?".into(), time),
             end(site.until),
+            match &site.sinks {
+                None => "?".to_owned(),
+                Some(sinks) if sinks.is_empty() => "nobody".to_owned(),
+                Some(sinks) => sinks.join(", "),
+            },
         ];
-        let colour = match site.untold.is_empty() {
+        let colour = match is_told(site) {
             true => Colour::Yellow,
             false => Colour::Red,
         };
@@ -164,21 +171,28 @@ pub(super) fn curtailed(report: &Report) -> Table {
     };
     let curtailed = sites.sites.iter().filter(|site| site.state == "curtailed");
     let mut curtailed: Vec<&Site> = curtailed.collect();
-    curtailed.sort_by_key(|site| site.untold.is_empty());
+    curtailed.sort_by_key(|site| is_told(site));
     Table {
         none: "No site is curtailed.",
         always: true,
         columns: &[
-            ("CURTAILED", 12),
-            ("NAME", 16),
-            ("LOCATION", 12),
+            ("CURTAILED", 10),
+            ("NAME", 11),
+            ("LOCATION", 8),
             ("KW", 6),
             ("SINCE", 12),
             ("UNTIL", 12),
+            ("SINKS", 9),
         ],
         rows: curtailed.into_iter().map(row).collect(),
         ..Table::default()
     }
+}
+
+/// Whether no sink is late with its commands, and there is one that gets them.
+fn is_told(site: &Site) -> bool {
+    let nobody = site.sinks.as_ref().is_some_and(Vec::is_empty);
+    site.untold.is_empty() && !nobody
 }
 
 /// What is due next for it.

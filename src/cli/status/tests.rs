@@ -12,6 +12,7 @@ use crate::sandbox::{Acceptance, SiteSpec, acceptance};
 const PLAIN: Style = Style {
     colours: false,
     height: None,
+    cut: true,
 };
 
 fn status(state: &str) -> Value {
@@ -54,7 +55,8 @@ fn report(status: Value, sites: Option<Value>) -> Report {
 fn sites() -> Value {
     json!({"sites": [
         {"id": "asdf", "name": "Mill \u{1b}[2J north, with quite a long name", "customer_location_id": "L7",
-            "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": 12.5},
+            "state": "curtailed", "since": "2026-11-24T10:00:00Z", "until": null, "commitment_kw": 12.5,
+            "sinks": []},
         {"id": "calm", "name": "Calm", "customer_location_id": "", "state": "normal", "since": null,
             "until": null, "commitment_kw": null}
     ]})
@@ -78,8 +80,8 @@ active     dkmq        11-24 10:00Z  11-24 11:00Z  ends in 59m       2
 active     xxxxxxxxx…  11-24 10:00Z  open          end not known     2
 scheduled  test        11-25 09:45Z  open          starts in 23h44m  2      test
 
-CURTAILED  NAME              LOCATION  KW    SINCE         UNTIL
-asdf       Mill ?[2J north…  L7        12.5  11-24 10:00Z  open
+CURTAILED  NAME         LOCATION  KW    SINCE         UNTIL  SINKS
+asdf       Mill ?[2J …  L7        12.5  11-24 10:00Z  open   nobody
 ";
     assert_eq!(drawn, expected);
     assert!(
@@ -108,6 +110,32 @@ fn a_stale_schedule_says_so_first_and_why() {
         ]
     );
     assert!(drawn.ends_with("This daemon does not tell what its sites are to do.\n"));
+    assert!(
+        drawn
+            .lines()
+            .all(|line| line.chars().count() <= table::WIDTH)
+    );
+}
+
+/// A reason that is cut ends where it matters.
+#[test]
+fn what_goes_to_no_terminal_is_not_cut() {
+    let reason = "the receiver answered 401 Unauthorized: the signature is wrong";
+    let sink = "http://127.0.0.1:8000/a/long/path/to/events";
+    let mut status = status("fresh");
+    status["untold"] = json!([{"site": "asdf", "name": "Mill", "sink": sink, "command": "release",
+        "since": "2026-11-24T09:56:00Z", "reason": reason}]);
+    let whole = Style {
+        cut: false,
+        ..PLAIN
+    };
+    let report = || report(status.clone(), Some(sites()));
+    let drawn = table::draw(&report(), whole);
+    let row = format!("asdf      release  Mill  4m30s ago  {sink}  {reason}\n");
+    assert!(drawn.contains(&row), "{drawn}");
+    assert!(drawn.contains("north, with quite a long name"), "{drawn}");
+    assert!(!drawn.contains('…'), "{drawn}");
+    let drawn = table::draw(&report(), PLAIN);
     assert!(
         drawn
             .lines()

@@ -26,6 +26,18 @@ const COMMANDS_FIRST: Duration = Duration::from_secs(1);
 /// After so many failures in a row an event counts as refused, and is named.
 const REFUSED_AFTER: u32 = 5;
 
+/// What to look at first at a receiver that fails for this reason.
+pub(super) fn remedy(reason: &str) -> &'static str {
+    let refused = ["401", "403"].iter().any(|status| {
+        let words = reason.split(|letter: char| !letter.is_ascii_alphanumeric());
+        words.into_iter().any(|word| word == *status)
+    });
+    match refused {
+        true => "; it refuses who sends it: does it have the same --sink-secret (or password)?",
+        false => "",
+    }
+}
+
 /// How a subject's attempt failed.
 struct Failure<'a> {
     reason: &'a Arc<str>,
@@ -266,7 +278,8 @@ impl Outbox {
                     event = &*event.id,
                     reason = &**reason,
                     attempts = queue.failures,
-                    "the receiver does not take an event, and later events of its subject wait; `dispatchd outbox skip` gives it up"
+                    "the receiver does not take an event, and later events of its subject wait{}; `dispatchd outbox skip` gives it up",
+                    remedy(reason)
                 );
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use imbl::OrdMap;
 
+use super::ended::remedy;
 use super::{Key, Untold};
 use crate::clock::{Mono, Now};
 use crate::seldom::spoken;
@@ -333,14 +334,16 @@ impl HealthBook {
                 subject,
                 reason,
                 next_try,
-                "an event could not be delivered; dispatchd tries again"
+                "an event could not be delivered; dispatchd tries again{}",
+                remedy(reason)
             ),
             SinkCondition::Failing => tracing::error!(
                 sink,
                 subject,
                 reason,
                 next_try,
-                "nothing can be delivered; dispatchd goes on trying"
+                "nothing can be delivered; dispatchd goes on trying{}",
+                remedy(reason)
             ),
             SinkCondition::Paused => tracing::error!(
                 sink,

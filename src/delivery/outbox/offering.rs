@@ -20,6 +20,7 @@ impl Outbox {
         for announced in events {
             let event = announced.event;
             if event.position <= self.window.head {
+                announced.taken.set(true);
                 continue;
             }
             let caught_up = self.window.is_caught_up();
@@ -28,6 +29,7 @@ impl Outbox {
             if announced.is_site
                 && let Some(command) = self.command_for(announced, &share)
             {
+                announced.taken.set(true);
                 self.offer_command(&command, announced.key(), now);
             }
             let later = if caught_up {

@@ -32,8 +32,9 @@ pub struct PendingEvent {
     pub tried: Option<Tried>,
     /// Why the last attempt of its subject failed, if it did.
     pub last_reason: Option<Arc<str>>,
-    /// When it is tried again, UTC. `None` while an attempt is under way, or if its
-    /// turn comes as soon as there is room.
+    /// When it is tried again, UTC; while the receiver is down, when the next event is,
+    /// which may be another one. `None` while an attempt is under way, or if its turn
+    /// comes as soon as there is room.
     pub next_attempt: Option<DateTime<Utc>>,
 }
 
@@ -71,7 +72,12 @@ impl Outbox {
         let is_next = queue
             .first()
             .is_some_and(|first| first.position == position);
-        let paused = is_next && queue.place == Place::Paused;
+        let next = match queue.place {
+            Place::Paused if is_next => Some(queue.due),
+            // One event at a time probes a receiver that is down.
+            Place::Ready if is_next => self.reach.probes_at(),
+            _ => None,
+        };
         Some(PendingEvent {
             position,
             id: Arc::clone(&event.id),
@@ -81,7 +87,7 @@ impl Outbox {
             attempts: if is_next { queue.failures } else { 0 },
             tried: queue.tried(position),
             last_reason: queue.trouble_reason(),
-            next_attempt: paused.then(|| now.wall + queue.due.saturating_sub(now.mono)),
+            next_attempt: next.map(|at| now.wall + at.saturating_sub(now.mono)),
         })
     }
 

@@ -225,14 +225,15 @@ impl SubjectQueue {
         self.attempted
     }
 
-    /// Its site's event, if the site must be sent a command.
-    pub fn due_command(&self) -> Option<&Event> {
+    /// The command that its site must be sent, if one is due, and the site's event.
+    pub fn due_command(&self) -> Option<(&'static str, &Event)> {
         let event = self.events.front()?;
         if event.family() != "site" || self.refresh {
             return None;
         }
         let before = self.recorded_over.unwrap_or(self.attempted);
-        command(event, before, self.owed.is_some()).map(|_| event)
+        let command = command(event, before, self.owed.is_some())?;
+        Some((command, event))
     }
 
     /// Why its attempts fail, if they do.

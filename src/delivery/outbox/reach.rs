@@ -69,6 +69,11 @@ impl Reach {
         self.down.is_some()
     }
 
+    /// When the receiver is tried again, while it is down.
+    pub fn probes_at(&self) -> Option<Mono> {
+        self.down.as_ref().map(|down| down.next)
+    }
+
     /// How many attempts may begin at `now`, when so many are under way, the
     /// oldest of them since `oldest`.
     pub fn allowance(&self, now: Mono, under_way: usize, oldest: Option<Mono>) -> Allowance {

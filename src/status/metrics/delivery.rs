@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::page::{Metric, Page, one};
 use crate::delivery::{SinkCondition, SinkHealth};
+use crate::status::routing::Unrouted;
 
 const PENDING: Metric = Metric::plain(
     "outbox_pending",
@@ -46,13 +47,23 @@ const UNROUTED: Metric = Metric::plain(
     "unrouted_sites",
     "Sites of live dispatches whose commands go to no sink: nobody is told what to do there.",
 );
+const UNROUTED_ACTIVE: Metric = Metric::plain(
+    "unrouted_active_sites",
+    "Those of them that an active dispatch calls on: they must curtail now, and nobody is told.",
+);
+const UNROUTED_COMMANDS: Metric = Metric::plain(
+    "unrouted_commands",
+    "Commands of sites since the start that went to no sink, since no route takes their sites.",
+);
 const STATE: Metric = Metric::plain(
     "sink_state",
     "1 for the state that a sink is in (ok, retrying, failing, paused), 0 for the others, by sink and state.",
 );
 
-pub(super) fn unrouted(page: &mut Page<'_>, sites: usize) -> fmt::Result {
-    page.gauge(&UNROUTED, one(sites))
+pub(super) fn unrouted(page: &mut Page<'_>, unrouted: &Unrouted, commands: u64) -> fmt::Result {
+    page.gauge(&UNROUTED, one(unrouted.sites))?;
+    page.gauge(&UNROUTED_ACTIVE, one(unrouted.active))?;
+    page.counter(&UNROUTED_COMMANDS, one(commands))
 }
 
 pub(super) fn sinks(page: &mut Page<'_>, sinks: &[SinkHealth], now: DateTime<Utc>) -> fmt::Result {

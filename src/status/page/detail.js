@@ -145,7 +145,7 @@ function untoldBy(site) {
   return (site.untold ?? []).map((sink) => {
     const why = known.find((one) => one.sink === sink);
     return h("p", { class: "bad" }, named(sink), " has not told it",
-      why ? [" since ", when(why.since, true), ": ", named(why.reason)] : "");
+      why ? [` to ${why.command} since `, when(why.since, true), ": ", named(why.reason)] : "");
   });
 }
 

@@ -54,6 +54,8 @@ function toldVerdict(status) {
   if (status.untold_sites) return [level, `${plural(status.untold_sites, "site")} not told`, text.replace(/^\d+ sites? not told: /, "")];
   if (due) return [level, `${plural(due, "command")} due and not sent`, text];
   if (!status.delivery.length) return [level, "Nobody is told", text];
+  if (status.unrouted_sites) return [level, `${plural(status.unrouted_sites, "site")} routed to no sink`, text];
+  if (level !== "ok" && (status.unrouted_commands || status.inventory.unrouted_sites)) return [level, "Sites are routed to no sink", text];
   if (level === "ok") return [level, text.replace(/\.$/, ""), ""];
   return [level, "A receiver is not there or takes no events", text];
 }

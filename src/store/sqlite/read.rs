@@ -39,7 +39,7 @@ pub(super) fn load(connection: &Connection, term: u64) -> Result<Stored, StoreEr
     Ok(stored)
 }
 
-fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
+pub(super) fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
     let mut sinks: BTreeMap<Arc<str>, SinkState> = BTreeMap::new();
     let mut each = |sql, read: &mut dyn FnMut(&mut SinkState, Cells) -> Result<(), StoreError>| {
         collect(connection, sql, [], |row| {

@@ -99,6 +99,7 @@ impl<W> Coordinator<W> {
         for ticket in orders {
             self.answering.answer(ticket, WaiterReply::Applied);
         }
+        log::heals(&heals);
         for correction in heals {
             self.heals.heal(correction, now.mono);
         }

@@ -6,7 +6,8 @@ use super::answering::Answering;
 use super::{Effect, WaiterReply};
 use crate::clock::{Mono, Now};
 use crate::delivery::{Announced, Outbox, PendingEvent};
-use crate::model::Event;
+use crate::model::{Event, Route};
+use crate::seldom::Seldom;
 use crate::store::SinkRecord;
 use crate::sync::batch_builder::BatchBuilder;
 use crate::sync::skips::{Skip, Skips, Waiting};
@@ -40,11 +41,45 @@ pub struct SkipRequest {
     pub sink: Option<String>,
 }
 
+/// Commands that went to no sink, since no route takes their sites.
+#[derive(Debug, Default)]
+pub(super) struct Nowhere {
+    /// The routes of what is left out on purpose.
+    pub left_out: Vec<Route>,
+    /// How many there were since the start.
+    pub commands: u64,
+    /// The last of them.
+    pub last: Option<Event>,
+    line: Seldom,
+}
+
+impl Nowhere {
+    fn count(&mut self, announced: &[Announced<'_>], now: Mono) {
+        let nowhere = announced.iter();
+        let nowhere = nowhere.filter(|one| one.goes_nowhere(&self.left_out));
+        let nowhere: Vec<&Event> = nowhere.map(|one| one.event).collect();
+        let Some(first) = nowhere.first() else { return };
+        self.commands += nowhere.len() as u64;
+        self.last = nowhere.last().map(|event| Event::clone(event));
+        if let Some(count) = self.line.count(now) {
+            tracing::warn!(
+                site = &*first.subject,
+                command = &*first.event_type,
+                commands = nowhere.len(),
+                count,
+                "commands of sites go to no sink: nobody is told what to do there; name the sites in \
+                 `sites` of a [[sink]] (or their programs in `programs`) and restart dispatchd"
+            );
+        }
+    }
+}
+
 /// The outboxes of all sinks.
 #[derive(Debug)]
 pub(super) struct Delivering<W> {
     pub outboxes: Vec<Outbox>,
     skips: Skips<W>,
+    pub nowhere: Nowhere,
     /// What the commit under way writes down of each outbox.
     records: Vec<Option<SinkRecord>>,
     /// Whether all that has come due since the start, or since the daemon last stood
@@ -58,6 +93,7 @@ impl<W> Delivering<W> {
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
             skips: Skips::default(),
+            nowhere: Nowhere::default(),
             caught_up: false,
         }
     }
@@ -107,6 +143,10 @@ impl<W> Delivering<W> {
         for outbox in &mut self.outboxes {
             outbox.recorded();
             outbox.offer(&announced, now);
+        }
+        // That there is no sink at all is told by itself.
+        if !self.outboxes.is_empty() {
+            self.nowhere.count(&announced, now.mono);
         }
         for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
             let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();

@@ -45,6 +45,8 @@ impl<W> Coordinator<W> {
                 rewinds: self.rewinds,
                 look_again_dropped: self.asking.look_again.dropped,
                 store_error: self.writing.store_error.clone(),
+                unrouted_commands: self.delivering.nowhere.commands,
+                last_unrouted: self.delivering.nowhere.last.clone(),
                 due_commands: Arc::clone(&self.writing.due_commands),
                 counters: Arc::clone(&self.counters),
             }),

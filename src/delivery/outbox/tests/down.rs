@@ -171,3 +171,35 @@ fn pauses_of_subjects_end_when_the_receiver_is_back() {
     world.sends_one("dispatch.created b 2", &Attempt::Delivered);
     world.sends_one("dispatch.created a 1", &Attempt::Delivered);
 }
+
+#[test]
+fn while_a_receiver_is_down_what_waits_says_when_the_next_try_is() {
+    let mut world = down(2, 2);
+    let _ = run(&mut world, Duration::from_secs(17), &unreachable());
+    let list = world.outbox.pending(0, 10, world.now);
+    assert_eq!(list.len(), 4);
+    let now = world.now.wall;
+    let ahead = list.iter().filter_map(|one| one.next_attempt);
+    let ahead: Vec<_> = ahead.map(|at| (at - now).num_seconds()).collect();
+    // One of them may be being written down for its attempt.
+    assert!(ahead.len() >= 3, "{list:?}");
+    assert!(
+        ahead.iter().all(|seconds| (0..=30).contains(seconds)),
+        "{ahead:?}"
+    );
+}
+
+#[test]
+fn a_refusal_of_who_sends_names_the_secret_and_other_failures_do_not() {
+    use super::super::ended::remedy;
+    for reason in ["the receiver answered 401 Unauthorized", "answered 403"] {
+        assert!(remedy(reason).contains("--sink-secret"), "{reason}");
+    }
+    for reason in [
+        "connection refused",
+        "the receiver answered 500",
+        "4010 events",
+    ] {
+        assert_eq!(remedy(reason), "", "{reason}");
+    }
+}

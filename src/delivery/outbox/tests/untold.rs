@@ -151,3 +151,63 @@ fn a_receiver_that_is_not_there_is_known_before_anything_is_due() {
     world.sends_one("site.curtail s 1", &Attempt::Delivered);
     assert_eq!(condition(&world), SinkCondition::Ok);
 }
+
+#[test]
+fn an_untold_site_has_the_command_that_it_lacks() {
+    let mut world = World::new(1);
+    let command = |world: &mut World| {
+        world.outbox.advance(world.now);
+        world.outbox.health().untold["s"].command
+    };
+    world.happens(CURTAIL, "s");
+    world.sends_one("site.curtail s 1", &failed());
+    world.pass(seconds(10));
+    assert_eq!(command(&mut world), "curtail");
+    world.happens(ADJUST, "s");
+    assert_eq!(command(&mut world), "curtail", "none was acknowledged");
+    world.happens(RELEASE, "s");
+    assert_eq!(command(&mut world), "release");
+}
+
+/// Otherwise each restart with something pending would be an alarm.
+#[test]
+fn after_a_restart_the_log_waits_until_an_attempt_has_had_its_chance() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.commit();
+    world.pass(seconds(240));
+    world.restart();
+    let why = |world: &mut World| {
+        world.outbox.advance(world.now);
+        let health = world.outbox.health();
+        let why = health.untold["s"]
+            .why(health.last_error.as_ref())
+            .to_owned();
+        (why, world.outbox.untold.logged)
+    };
+    assert_eq!(why(&mut world), ("not tried since the start".into(), 0));
+    let sent = world.sends();
+    assert_eq!(why(&mut world), ("the receiver has not answered".into(), 0));
+    world.ends(sent[0].0, &Attempt::failed("busy"));
+    assert_eq!(why(&mut world), ("busy".into(), 1));
+
+    world.restart();
+    world.pass(seconds(9));
+    assert_eq!(why(&mut world).1, 0);
+    world.pass(seconds(1));
+    assert_eq!(why(&mut world).1, 1, "nothing was tried for ten seconds");
+}
+
+#[test]
+fn how_long_sites_were_untold_counts_from_when_their_commands_were_due() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let due = world.now.wall;
+    let sent = world.sends();
+    world.pass(seconds(14));
+    world.outbox.advance(world.now);
+    assert_eq!(world.outbox.untold.since, Some(due));
+    world.ends(sent[0].0, &Attempt::Delivered);
+    world.outbox.advance(world.now);
+    assert_eq!(world.outbox.untold.since, None);
+}
