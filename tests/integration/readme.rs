@@ -36,7 +36,7 @@ const PROFILE: &str = "export PATH=";
 /// What a reader sees after the first block below a heading that has some words in it:
 /// the heading, the words, who prints something (the block itself, or one of
 /// `place::GOING_ON`), and a part of that.
-const SEEN: [(&str, &str, &str, &str); 17] = [
+const SEEN: [(&str, &str, &str, &str); 19] = [
     ("Install", "dispatchd --version", "", "dispatchd 0."),
     ("First run", "sleep 1\ndispatchd status", "", "CURTAILED"),
     (
@@ -76,6 +76,8 @@ const SEEN: [(&str, &str, &str, &str); 17] = [
         "the daemon",
         r#"["site.curtail","asdf",null]"#,
     ),
+    ("A sink for each controller", "cat relays", "", "plant-b"),
+    ("A sink for each controller", "cat relays", "", "lkjh off"),
     ("Voltus's sandbox", "dispatchd status", "", "FRESH"),
     ("Voltus's sandbox", "key ID", "", "deleted"),
     ("Production", "dispatchd check", "", "ok registration"),
@@ -194,6 +196,7 @@ fn help() -> String {
         "check",
         "completions",
         "demo",
+        "site",
     ];
     for command in commands {
         all.push_str(&run(&[command, "--help"]));
