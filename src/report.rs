@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Entry, Event, ProgramName, Route, SiteId};
+use crate::model::{Entry, Event, HistoryItem, ProgramName, Route, SiteId};
 use crate::store::{
     CommandLine, DeliveryEnd, DispatchRecord, SettledCommand, SinkLine, StateLine, Tried, Way,
 };
@@ -45,6 +45,9 @@ pub struct Report {
     pub states: Vec<State>,
     /// How many states in the middle were left out, so that the store stays bounded.
     pub states_left_out: u64,
+    /// What operators decided about sites that the dispatch would hold, oldest first.
+    #[serde(default)]
+    pub overrides: Vec<OverrideLine>,
     /// One row for each site and sink.
     pub deliveries: Vec<Row>,
     /// How many commands to sites were left out.
@@ -66,6 +69,36 @@ pub struct State {
     pub answered: Option<DateTime<Utc>>,
     /// The dispatch. `null` if the API did not know it any more.
     pub body: Value,
+}
+
+/// What an operator decided about a site of the dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideLine {
+    /// Since when it bears on the dispatch, UTC.
+    pub at: DateTime<Utc>,
+    /// The site.
+    pub site: String,
+    /// `curtailed`, `normal` (it is kept out), or `auto`: what was ordered has ended.
+    pub order: String,
+    /// Until when it was ordered, UTC.
+    pub until: Option<DateTime<Utc>>,
+    /// The operator's reason.
+    pub reason: Option<String>,
+}
+
+impl OverrideLine {
+    /// What a line of the dispatch's history tells, if it is about an override.
+    fn of(line: &HistoryItem) -> Option<Self> {
+        let told = line.site_override.as_ref()?;
+        let order = told.order.as_ref();
+        Some(Self {
+            at: line.at,
+            site: told.site.to_string(),
+            order: order.map_or("auto", |order| order.state.name()).to_owned(),
+            until: order.map(|order| order.until),
+            reason: order.map(|order| order.reason.to_string()),
+        })
+    }
 }
 
 /// Whether a sink was told in time what a site must do.
@@ -159,10 +192,15 @@ pub struct Totals {
 }
 
 impl Report {
-    /// The report of the dispatch that is in the schedule as `entry`. `live` is what a
+    /// The report of the dispatch that is in the schedule as `entry`, with this history. `live` is what a
     /// running daemon knows besides; without it, a sink that the store knows counts as
     /// one that is delivered to.
-    pub fn new(entry: &Entry, record: &DispatchRecord, live: Option<&Live>) -> Self {
+    pub fn new(
+        entry: &Entry,
+        history: &[HistoryItem],
+        record: &DispatchRecord,
+        live: Option<&Live>,
+    ) -> Self {
         let last = record.states.last().map(|state| state.number);
         let states_left_out = last.unwrap_or_default() - record.states.len() as u64;
         let rows = Rows::of(entry, record, live).finish();
@@ -170,6 +208,7 @@ impl Report {
             dispatch: serde_json::to_value(entry).unwrap_or_default(),
             states: record.states.iter().map(State::from).collect(),
             states_left_out,
+            overrides: history.iter().filter_map(OverrideLine::of).collect(),
             totals: Totals::of(&rows),
             deliveries: rows,
             commands_left_out: record.commands_left_out,

@@ -62,7 +62,9 @@ pub(super) fn run(options: ReportOptions, origins: &Origins<'_>) -> Result<(), F
             let broken = |error| Failure::Runtime(format!("--state: {error}"));
             let entry = reader.entry(&id).map_err(broken)?;
             let entry = entry.ok_or_else(|| unknown(&path.display().to_string()))?;
-            Report::new(&entry, &reader.record(&id).map_err(broken)?, None)
+            let history = reader.history(&id).map_err(broken)?;
+            let record = reader.record(&id).map_err(broken)?;
+            Report::new(&entry, &history, &record, None)
         }
         None => {
             let access = DaemonAccess::check(options.daemon, origins)

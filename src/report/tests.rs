@@ -67,7 +67,7 @@ fn attempted(position: u64, curtailed: bool, acknowledged: bool) -> BTreeMap<Sit
 }
 
 fn report(record: &DispatchRecord) -> Report {
-    Report::new(&entry("a"), record, None)
+    Report::new(&entry("a"), &[], record, None)
 }
 
 fn verdict(commands: Vec<CommandLine>) -> (Verdict, Option<f64>) {
@@ -145,7 +145,7 @@ fn what_is_pending_is_told_with_its_attempts() {
     let live = Live {
         sinks: BTreeMap::from([("plant".into(), BTreeMap::from([(5, pending)]))]),
     };
-    let shown = Report::new(&entry("a"), &record, Some(&live));
+    let shown = Report::new(&entry("a"), &[], &record, Some(&live));
     let row = &shown.deliveries[0];
     assert_eq!(row.verdict, Verdict::Never);
     let release = &row.commands[1];
@@ -154,7 +154,7 @@ fn what_is_pending_is_told_with_its_attempts() {
     assert_eq!(release.first_attempt, Some(at(20)));
     assert_eq!(release.last_error.as_deref(), Some("down"));
     // A sink that the daemon delivers to no more is not waited for.
-    let shown = Report::new(&entry("a"), &record, Some(&Live::default()));
+    let shown = Report::new(&entry("a"), &[], &record, Some(&Live::default()));
     assert_eq!(shown.deliveries[0].commands.len(), 1);
 }
 

@@ -115,6 +115,29 @@ impl Report {
                 self.states_left_out
             );
         }
+        if !self.overrides.is_empty() {
+            text.push_str("\nwhat an operator decided\n");
+        }
+        for line in &self.overrides {
+            let what = match &*line.order {
+                "normal" => "is kept out",
+                "curtailed" => "is curtailed",
+                _ => "follows its dispatches again",
+            };
+            let until = line.until.map(|until| format!(" until {}", rfc3339(until)));
+            let reason = line
+                .reason
+                .as_deref()
+                .map(|reason| format!(": {}", plain(reason)));
+            let _ = writeln!(
+                text,
+                "  {}  {} {what}{}{}",
+                rfc3339(line.at),
+                plain(&line.site),
+                until.unwrap_or_default(),
+                reason.unwrap_or_default()
+            );
+        }
         text.push_str("\nwhat the sinks were told\n");
         for row in &self.deliveries {
             let _ = writeln!(

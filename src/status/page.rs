@@ -35,6 +35,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/controls.js"),
     include_str!("page/tables.js"),
     include_str!("page/detail.js"),
+    include_str!("page/report.js"),
     include_str!("page/main.js"),
 );
 

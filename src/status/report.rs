@@ -12,6 +12,7 @@ use super::outbox::not_now;
 use crate::http::{long_json_reply, refusal};
 use crate::model::DispatchId;
 use crate::report::{Live, Pending, Report};
+use crate::store::StoreError;
 use crate::sync::{Inbox, PendingRequest, View, WaiterReply};
 
 /// The report of one dispatch: CSV if that is asked for, else JSON.
@@ -28,8 +29,12 @@ pub(super) async fn one<C>(status: &Status<C>, id: &str, headers: &HeaderMap) ->
         Ok(live) => live,
         Err(outcome) => return not_now(&outcome),
     };
-    let record = match status.store.record(id).await {
-        Ok(record) => record,
+    let kept = async {
+        let history = status.store.history(id.clone()).await?;
+        Ok::<_, StoreError>((history, status.store.record(id).await?))
+    };
+    let (history, record) = match kept.await {
+        Ok(kept) => kept,
         Err(error) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -38,7 +43,7 @@ pub(super) async fn one<C>(status: &Status<C>, id: &str, headers: &HeaderMap) ->
     status
         .long
         .written(items, move || {
-            let report = Report::new(&entry, &record, Some(&live));
+            let report = Report::new(&entry, &history, &record, Some(&live));
             if !csv {
                 return long_json_reply(&report);
             }

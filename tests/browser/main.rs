@@ -301,8 +301,8 @@ async fn one_is_opened_by_keyboard_and_tells_its_history() {
     page.shows("#detail .history", "First seen").await;
     page.shows("#detail .history .changes", "→").await;
     page.browser.press("\u{E00C}").await;
-    wait_until("it is closed", async || {
-        page.count("dialog[open]").await == 0
+    wait_until("it is closed, and the focus is back", async || {
+        page.count("dialog[open]").await == 0 && page.count("#dispatches .opener:focus").await == 1
     })
     .await;
     // The timeline: down chooses a site, Enter opens it.
@@ -312,6 +312,28 @@ async fn one_is_opened_by_keyboard_and_tells_its_history() {
     page.browser.press("\u{E015}").await;
     page.browser.press("\u{E007}").await;
     page.shows("#detail .history", "dkmq").await;
+    page.is_at_peace().await;
+}
+
+#[apply(test)]
+async fn a_dispatch_has_a_report_of_what_was_told_when() {
+    let world = World::new().await;
+    world.put(dispatch("dkmq", 0, in_ms(-HOUR), Some(in_ms(HOUR))));
+    let page = Shown::open(&world.setup().sink("stdout")).await;
+    page.shows("#dispatches tbody", "dkmq").await;
+    page.daemon.wait_until_delivered().await;
+    for button in ["#dispatches .opener", "#detail .to-report"] {
+        page.shows("body", "dkmq").await;
+        wait_until("the button is there", async || {
+            page.count(button).await == 1
+        })
+        .await;
+        let click = format!("document.querySelector({button:?}).click()");
+        page.browser.run(&click).await;
+    }
+    page.shows("#detail-title", "Report of dispatch dkmq").await;
+    page.shows("#detail .report", "site.curtail").await;
+    page.shows("#detail .report .verdict", "on time").await;
     page.is_at_peace().await;
 }
 

@@ -112,6 +112,16 @@ async fn a_site_in_maintenance_is_kept_out_through_a_kill_and_follows_its_dispat
             .collect();
         assert_eq!(json!(told), orders, "{entry}");
     }
+    let report = daemon.get("/report/d").await.json;
+    let decided = report["overrides"].as_array().unwrap().iter();
+    let decided: Vec<[&Value; 2]> = decided.map(|it| [&it["order"], &it["reason"]]).collect();
+    assert_eq!(decided[0], ["normal", "new meter"]);
+    assert_eq!(decided[1], [&json!("auto"), &Value::Null]);
+    let table = done(&run(&world, Some(&daemon), &["report", "d"]).await);
+    assert!(
+        table.contains("is kept out until") && table.contains(": new meter"),
+        "{table}"
+    );
 }
 
 #[apply(test)]

@@ -196,6 +196,8 @@ fn help() -> String {
         "check",
         "completions",
         "demo",
+        "outbox",
+        "report",
         "site",
     ];
     for command in commands {

@@ -94,7 +94,8 @@ function dispatchDetail(dispatch) {
   const extras = Object.keys(dispatch.metadata ?? {}).length > 0;
   return h("div", null,
     h("p", { class: "chips" }, phaseChip(dispatch.phase), dispatch.test ? h("span", { class: "chip test" }, "test") : null,
-      dispatch.cancel_reason ? h("span", { class: "dim" }, dispatch.cancel_reason) : null),
+      dispatch.cancel_reason ? h("span", { class: "dim" }, dispatch.cancel_reason) : null,
+      h("button", { type: "button", class: "to-report", onclick: () => openReport(dispatch.id) }, "Report")),
     h("dl", { class: "facts small" },
       fact("Start", when(dispatch.start_time, true)),
       fact("End", dispatch.end_time === null ? "no end yet" : when(dispatch.end_time, true)),
