@@ -76,7 +76,7 @@ async fn a_report_tells_of_a_lost_webhook_a_kill_and_a_receiver_that_was_down() 
     let mut daemon = setup.ready().await;
     let site = site_of("a");
 
-    let start = in_ms(4_000);
+    let start = in_ms(8_000);
     let first = dispatch("a", 0, start, None);
     world.put(first.clone());
     let asked = now();
@@ -171,6 +171,7 @@ async fn a_report_tells_of_a_lost_webhook_a_kill_and_a_receiver_that_was_down() 
         "dispatch": null,
         "states": [state(1, "list"), state(2, "webhook")],
         "states_left_out": 0,
+        "overrides": [],
         "deliveries": [{
             "site": site, "name": null, "customer_location_id": null, "sink": sink,
             "verdict": "late", "lateness_seconds": null,
