@@ -145,15 +145,23 @@ fn seeds_that_once_broke_a_rule_break_none() {
         2_072,
         // A backup was put back, and the dispatch was cancelled before the curtail of
         // the new life went out.
-        18_007, 24_227, 12_099,
+        18_007,
+        24_227,
+        12_099,
         // A crash, and an old unconditional release went out after a newer one.
         14_165,
         // A webhook was answered 200 after a list that could not be read in part.
         23_681,
         // A webhook was answered 200 after a 404, since the dispatch had just started.
-        76_655, 77_665, 78_586, 78_892, 89_882,
+        76_655,
+        77_665,
+        78_586,
+        78_892,
+        89_882,
         // The check of promptness took the last step during a slow write for its end.
         26_102,
+        // The check of starts did not know an answer that undid one which bore on nothing.
+        1_376_275_936,
     ];
     for seed in seeds {
         let outcome = run(seed, None, false).outcome;

@@ -49,6 +49,12 @@ pub(crate) struct Durable {
     pub clock_known: bool,
     /// Whether it had when it numbered the events that are being written.
     numbered_by_it: bool,
+    /// The earliest time that the daemon's clock showed at an answer, of each dispatch
+    /// since the last commit that has it began. An answer may undo a start or an end that
+    /// bears on nothing, and that is written with what comes next.
+    answered: BTreeMap<DispatchId, DateTime<Utc>>,
+    /// The same up to the commit under way.
+    answered_before: BTreeMap<DispatchId, DateTime<Utc>>,
     /// Whether a clock that was ahead numbered events, and the API's clock did not
     /// give it away: it was not known yet, or differed by no more than a minute.
     ran_ahead: bool,
@@ -64,6 +70,25 @@ impl Durable {
     /// The events of a batch have their numbers.
     pub fn numbered(&mut self) {
         self.numbered_by_it = self.clock_known;
+    }
+
+    /// The daemon takes in an answer, while its clock shows this.
+    pub fn answered(&mut self, wall: DateTime<Utc>) {
+        for id in self.entries.keys() {
+            let earliest = self.answered.entry(id.clone()).or_insert(wall);
+            *earliest = wall.min(*earliest);
+        }
+    }
+
+    /// A commit begins.
+    pub fn begun(&mut self, batch: &Batch) {
+        for entry in &batch.entries {
+            if let Some(wall) = self.answered.remove(entry.id()) {
+                let before = self.answered_before.entry(entry.id().clone());
+                let earliest = before.or_insert(wall);
+                *earliest = wall.min(*earliest);
+            }
+        }
     }
 
     /// A batch is about to be written.
@@ -138,6 +163,8 @@ impl Durable {
     /// attempted.
     pub fn daemon_gone(&mut self) {
         self.ever_told.extend(self.attempted.keys().cloned());
+        self.answered.clear();
+        self.answered_before.clear();
     }
 
     /// A batch lets events go that sinks without which the daemon runs did not
@@ -164,6 +191,7 @@ impl Durable {
         self.term = batch.term;
         for entry in &batch.entries {
             self.keeps_its_phase(entry, now)?;
+            self.answered_before.remove(entry.id());
             self.entries.insert(entry.id().clone(), Arc::clone(entry));
         }
         for id in &batch.pruned {
@@ -228,7 +256,9 @@ impl Durable {
             return Ok(());
         };
         let (was, is) = (&before.dispatch, &entry.dispatch);
-        let soon = entry.last_confirmed + TimeDelta::minutes(1);
+        let answered = self.answered_before.get(entry.id()).copied();
+        let answered = answered.map_or(entry.last_confirmed, |at| at.min(entry.last_confirmed));
+        let soon = answered + TimeDelta::minutes(1);
         let start_undone = before.started
             && !entry.started
             && is.start_time <= was.start_time
@@ -243,7 +273,22 @@ impl Durable {
             !start_undone && !end_undone,
             now,
             "no clock undoes a start or an end",
-            || format!("{}: {:?} after {:?}", entry.id(), entry.phase, before.phase),
+            || {
+                let stands = |entry: &Entry| {
+                    let dispatch = &entry.dispatch;
+                    format!(
+                        "{:?}, started {} ({}), ended {} ({:?})",
+                        entry.phase,
+                        entry.started,
+                        dispatch.start_time,
+                        entry.ended,
+                        dispatch.end_time
+                    )
+                };
+                let (is, was) = (stands(entry), stands(before));
+                let confirmed = entry.last_confirmed;
+                format!("{} is {is} at {confirmed}, and was {was}", entry.id())
+            },
         )
     }
 

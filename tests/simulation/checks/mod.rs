@@ -205,6 +205,10 @@ impl Checks {
         self.clockwork.stepping(wall);
         self.promises.stepping(wall);
         self.orders.stepping(wall);
+        let answer = |input: &Input<u64>| matches!(input, Input::Response { result: Ok(_), .. });
+        if inputs.iter().any(answer) {
+            self.durable.answered(wall);
+        }
         self.promises.taken_in(inputs, now);
     }
 
@@ -218,6 +222,7 @@ impl Checks {
         self.answers.commit_begun(waiting_requests);
         self.writing.clone_from(&batch.events);
         self.durable.numbered();
+        self.durable.begun(batch);
         self.durable.may_follow(batch, now)
     }
 
