@@ -2,9 +2,9 @@
 //! routes of the sinks.
 //!
 //! [`InventoryKeeper`] asks for `GET /sites` on start, every hour, and when somebody asks
-//! for a poll. Readers see the newest [`Inventory`]. No dispatch depends on it: a request waits until nothing else
-//! wants a token of the budget, and an API that does not tell its sites is no fault.
-//! The inventory is not stored. After a restart nothing has vanished.
+//! for a poll. Readers see the newest [`Inventory`]. No dispatch depends on it: a request
+//! waits until nothing else wants a token of the budget, and an API that does not tell
+//! its sites is no fault. The inventory is not stored. After a restart nothing has vanished.
 
 mod compare;
 #[cfg(test)]

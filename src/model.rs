@@ -35,7 +35,7 @@ pub use route::{EVENT_TYPES, ProgramName, Route, RouteError, SinkRoute};
 pub use site_override::{OVERRIDE_MAX, Override, OverrideError, OverrideNote, OverrideOrder};
 pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;
-pub use words::{count, first_of};
+pub use words::{count, first_of, plain};
 
 /// The path of the webhook endpoint, on the listener and in what is registered at
 /// the API. A secret may follow it.

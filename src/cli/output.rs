@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use super::Failure;
+pub(super) use crate::model::plain;
 
 /// Writes `text` as it is. A reader that has gone away wants no more, which is
 /// no failure; `false` tells so.
@@ -20,11 +21,4 @@ pub(super) fn write(text: &str) -> Result<bool, Failure> {
 /// Writes a line.
 pub(super) fn line(text: &str) -> Result<bool, Failure> {
     write(&format!("{text}\n"))
-}
-
-/// What somebody else wrote, fit for a terminal: nothing in it can steer one.
-pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }

@@ -14,3 +14,10 @@ pub fn first_of<'n>(names: impl IntoIterator<Item = &'n str>, of: usize) -> Stri
         more => format!("{text} and {more} more"),
     }
 }
+
+/// What somebody else wrote, fit for a terminal: nothing in it can steer one.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 
 use super::{Command, Report, Row, Verdict};
-use crate::model::rfc3339;
+use crate::model::{plain, rfc3339};
 use crate::store::Way;
 
 const HEAD: &str = "dispatch,site,name,customer_location_id,sink,verdict,lateness_seconds,\
@@ -204,11 +204,4 @@ fn quoted(cell: &str) -> String {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell,
     }
-}
-
-/// Text of others, fit for a terminal.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }

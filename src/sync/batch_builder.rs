@@ -361,12 +361,12 @@ impl BatchBuilder {
         outcome
     }
 
-    /// Lets the sites follow the schedule.
     /// Whether all sites whose sinks have changed were told.
     pub fn is_rerouted(&self) -> bool {
         self.next.plan.is_rerouted()
     }
 
+    /// Lets the sites follow the schedule.
     fn plan_sites(&mut self, outcome: &Outcome) {
         let planned = plan(
             std::mem::take(&mut self.next.plan),

@@ -93,7 +93,7 @@ async fn a_registered_webhook_that_never_comes_is_told_until_one_comes() {
     daemon.wait_for_log("the webhook was registered").await;
     let unannounced = async || daemon.health().await["sync"]["unannounced_changes"].clone();
     // A change that is found within a poll interval may be older than the registration.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    world.wait_for_polls(world.polls().len() + 2).await;
     for id in ["a", "b"] {
         world.put(dispatch(id, 0, in_ms(3_600_000), None));
     }

@@ -104,8 +104,7 @@ pub(super) fn check(situation: &Situation<'_>) -> Checked {
             .filter(|(site, _)| within_reach(site.as_str()))
             .filter(|(site, duty)| {
                 let route = receiver.route;
-                let by_hand = duty.by_hand && route.names(site.as_str());
-                by_hand || route.holds(site.as_str(), &duty.holders)
+                route.holds(site.as_str(), duty.by_hand, &duty.holders)
             })
             .map(|(site, duty)| (site.to_string(), duty.clone()))
             .collect();

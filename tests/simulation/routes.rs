@@ -52,10 +52,16 @@ impl SimulatedRoute {
             .is_none_or(|program| program_of(dispatch) == program)
     }
 
-    /// Whether the site must be curtailed there while these hold it.
-    pub fn holds<'d>(self, site: &str, holders: impl IntoIterator<Item = &'d DispatchId>) -> bool {
+    /// Whether the site must be curtailed there while these hold it, or an operator
+    /// curtails it `by_hand`, which has no program.
+    pub fn holds<'d>(
+        self,
+        site: &str,
+        by_hand: bool,
+        holders: impl IntoIterator<Item = &'d DispatchId>,
+    ) -> bool {
         let mut holders = holders.into_iter();
-        self.names(site) && holders.any(|holder| self.is_for(holder.as_str()))
+        self.names(site) && (by_hand || holders.any(|holder| self.is_for(holder.as_str())))
     }
 
     /// Whether the site must be curtailed there by the word of its newest command.
@@ -70,8 +76,7 @@ impl SimulatedRoute {
         &*newest.event_type != "site.release"
             && data.is_some_and(|data| {
                 let by_hand = data.site_override.is_some_and(|it| it.curtails());
-                (by_hand && self.names(&newest.subject))
-                    || self.holds(&newest.subject, &data.dispatches)
+                self.holds(&newest.subject, by_hand, &data.dispatches)
             })
     }
 

@@ -53,16 +53,31 @@ impl Effort {
     pub fn end(self, end: DeliveryEnd) -> Option<SettledCommand> {
         let origin = self.origin?;
         Some(SettledCommand {
-            cause: origin.cause.clone(),
-            position: self.position,
-            site: self.site,
-            command: self.command,
-            due: origin.due,
-            known: origin.known,
             tried: Some(self.tried),
-            end,
             last_error: self.last_error,
+            ..settled(&origin, self.position, self.site, self.command, end)
         })
+    }
+}
+
+/// A command whose delivery has come to an end without an attempt.
+fn settled(
+    origin: &CommandOrigin,
+    position: u64,
+    site: Arc<str>,
+    command: Arc<str>,
+    end: DeliveryEnd,
+) -> SettledCommand {
+    SettledCommand {
+        cause: origin.cause.clone(),
+        position,
+        site,
+        command,
+        due: origin.due,
+        known: origin.known,
+        tried: None,
+        end,
+        last_error: None,
     }
 }
 
@@ -105,15 +120,11 @@ pub(super) fn end(
     let effort = effort.take_if(|effort| effort.is_of(event.position));
     let command = effort.as_ref().map(|effort| &effort.command);
     let sent = command.filter(|command| !command.is_empty());
+    let command = Arc::clone(sent.unwrap_or(&event.event_type));
+    let site = Arc::clone(&event.subject);
     Some(SettledCommand {
-        cause: origin.cause.clone(),
-        position: event.position,
-        site: Arc::clone(&event.subject),
-        command: Arc::clone(sent.unwrap_or(&event.event_type)),
-        due: origin.due,
-        known: origin.known,
         tried: effort.as_ref().map(|effort| effort.tried),
-        end,
         last_error: effort.and_then(|effort| effort.last_error),
+        ..settled(origin, event.position, site, command, end)
     })
 }

@@ -72,14 +72,6 @@ impl Cause {
             Self::Operator(_) => None,
         }
     }
-
-    /// The operator's reason, if it was an operator.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Dispatch(_) => None,
-            Self::Operator(reason) => Some(reason),
-        }
-    }
 }
 
 impl fmt::Display for Cause {

@@ -307,12 +307,10 @@ impl Planning<'_> {
         // A change has always a cause: a site is curtailed by some dispatch, or by an
         // operator.
         let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
-        let kept_out = || {
-            let by_hand = state.site_override.as_ref();
-            by_hand.filter(|it| !it.curtails() && changed == Some(SiteChangeKind::Release))
-        };
+        // A site that is kept out may be released only now: its order came earlier.
+        let kept_out = state.site_override.as_ref().filter(|it| !it.curtails());
         let order = order.or_else(|| {
-            kept_out().map(|it| Order {
+            kept_out.map(|it| Order {
                 reason: Arc::clone(&it.reason),
                 source: Source::Operator,
             })

@@ -63,8 +63,8 @@ pub(super) fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkSt
         Ok(())
     })?;
     each(RETRIES, &mut |sink, mut cells| {
-        let lane = cells.text()?.into();
-        sink.retries.insert(lane, retry(&mut cells)?);
+        let queue = cells.text()?.into();
+        sink.retries.insert(queue, retry(&mut cells)?);
         Ok(())
     })?;
     each(ATTEMPTED, &mut |sink, mut cells| {
@@ -75,11 +75,11 @@ pub(super) fn sinks(connection: &Connection) -> Result<BTreeMap<Arc<str>, SinkSt
     Ok(sinks)
 }
 
-/// The pauses of all sinks: of which sink and lane, and what [`retry`] reads.
+/// The pauses of all sinks: of which sink and subject queue, and what [`retry`] reads.
 pub(super) const RETRIES: &str =
     "SELECT sink, lane, attempts, at, pause, first_attempt, last_attempt, tries FROM retries";
 
-/// Reads what stands behind a lane.
+/// Reads what stands behind a subject queue.
 pub(super) fn retry(cells: &mut Cells) -> Result<Retry, StoreError> {
     Ok(Retry {
         attempts: cells.value()?,

@@ -116,19 +116,8 @@ fn a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
     assert_eq!(store.load().unwrap().entries.len(), 1);
 }
 
-#[test]
-fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
-    let folder = Folder::new();
-    let mut store = folder.open().unwrap();
-    for _ in 0..3 {
-        let stored = store.load().unwrap();
-        store.commit(&batch(&stored, "dkmq")).unwrap();
-    }
-    drop(store);
-    // The same, as the second version kept it.
-    folder.edit(
-        "INSERT INTO history SELECT key, created ->> 'revision', created FROM dispatches;
-         ALTER TABLE dispatches DROP COLUMN created;
+/// Takes out what the versions after the third have brought.
+const SINCE_THE_THIRD: &str = "
          ALTER TABLE events DROP COLUMN term;
          ALTER TABLE events DROP COLUMN unconditional;
          ALTER TABLE settled_beyond DROP COLUMN upto;
@@ -144,9 +133,24 @@ fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
          ALTER TABLE retries DROP COLUMN last_attempt;
          ALTER TABLE retries DROP COLUMN tries;
          DROP TABLE states; DROP TABLE commands;
-         ALTER TABLE sinks DROP COLUMN route;
+         ALTER TABLE sinks DROP COLUMN route;";
+
+#[test]
+fn a_file_of_the_second_version_keeps_every_line_of_its_history_once() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    for _ in 0..3 {
+        let stored = store.load().unwrap();
+        store.commit(&batch(&stored, "dkmq")).unwrap();
+    }
+    drop(store);
+    // The same, as the second version kept it.
+    folder.edit(&format!(
+        "INSERT INTO history SELECT key, created ->> 'revision', created FROM dispatches;
+         ALTER TABLE dispatches DROP COLUMN created;
+         {SINCE_THE_THIRD}
          PRAGMA user_version = 2",
-    );
+    ));
 
     let mut store = folder.open().unwrap();
     let id = store.load().unwrap().entries[0].id().clone();
@@ -163,25 +167,10 @@ fn events_of_a_file_of_the_third_version_keep_their_ids_and_new_ones_carry_the_t
     store.commit(&batch(&stored, "dkmq")).unwrap();
     drop(store);
     // The same, as the third version kept it.
-    folder.edit(
-        "ALTER TABLE events DROP COLUMN term;
-         ALTER TABLE events DROP COLUMN unconditional;
-         ALTER TABLE settled_beyond DROP COLUMN upto;
-         ALTER TABLE retries DROP COLUMN pause;
-         DROP TABLE skipped;
-         ALTER TABLE dispatches DROP COLUMN way;
-         ALTER TABLE dispatches DROP COLUMN asked;
-         ALTER TABLE dispatches DROP COLUMN answered;
-         ALTER TABLE dispatches DROP COLUMN left_out;
-         ALTER TABLE events DROP COLUMN due;
-         ALTER TABLE events DROP COLUMN known;
-         ALTER TABLE retries DROP COLUMN first_attempt;
-         ALTER TABLE retries DROP COLUMN last_attempt;
-         ALTER TABLE retries DROP COLUMN tries;
-         DROP TABLE states; DROP TABLE commands;
-         ALTER TABLE sinks DROP COLUMN route;
+    folder.edit(&format!(
+        "{SINCE_THE_THIRD}
          PRAGMA user_version = 3",
-    );
+    ));
 
     let mut store = folder.open().unwrap();
     let stored = store.load().unwrap();

@@ -162,10 +162,7 @@ fn a_release_by_hand_waits_until_what_is_due_is_taken_in() {
         "{told:?}"
     );
     let stored = world.replayed.clone();
-    let mut told = Vec::new();
-    while world.next_due().is_some_and(|due| due <= 8) {
-        told.extend(world.clock(8));
-    }
+    let told = world.catch_up(8);
     assert!(
         told.contains(&"release s by operator".to_owned()),
         "{told:?}"
@@ -173,9 +170,7 @@ fn a_release_by_hand_waits_until_what_is_due_is_taken_in() {
     // Also if the daemon ends in between.
     world.replayed = stored;
     let mut told = world.restart(9);
-    while world.next_due().is_some_and(|due| due <= 9) {
-        told.extend(world.clock(9));
-    }
+    told.extend(world.catch_up(9));
     assert!(
         told.contains(&"release s by operator".to_owned()),
         "{told:?}"

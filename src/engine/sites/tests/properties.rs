@@ -354,15 +354,6 @@ fn agrees_with_its_differences(world: &World, _: i64) {
     }
 }
 
-/// Lets the clock bring all that is due by now.
-fn catch_up(world: &mut World, now: i64) -> Vec<String> {
-    let mut told = Vec::new();
-    while world.next_due().is_some_and(|due| due <= now) {
-        told.extend(world.clock(now));
-    }
-    told
-}
-
 /// No site is curtailed or released in between, whatever else is adjusted.
 fn assert_same_words(at_once: &[String], in_pieces: &[String]) {
     let moving = |told: &[String]| {
@@ -412,12 +403,12 @@ proptest! {
         for step in &history {
             // Time enough for much to come due together.
             now += 2 * step.after;
-            let told = (at_once.clock(now), catch_up(&mut in_chunks, now));
+            let told = (at_once.clock(now), in_chunks.catch_up(now));
             assert_same_words(&told.0, &told.1);
             let Act::See(shown) = &step.act else { continue };
             let told = at_once.upsert(now, shown.at(now));
             let mut pieces = in_chunks.upsert(now, shown.at(now));
-            pieces.extend(catch_up(&mut in_chunks, now));
+            pieces.extend(in_chunks.catch_up(now));
             assert_same_words(&told, &pieces);
             agrees_with_the_oracle(&in_chunks, now);
         }

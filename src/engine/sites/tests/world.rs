@@ -163,6 +163,15 @@ impl World {
         self.tell(now, &Observation::Clock)
     }
 
+    /// Lets the clock bring all that is due by now, in chunks.
+    pub fn catch_up(&mut self, now: i64) -> Vec<String> {
+        let mut told = Vec::new();
+        while self.next_due().is_some_and(|due| due <= now) {
+            told.extend(self.clock(now));
+        }
+        told
+    }
+
     fn answer(&mut self, now: i64, answer: Answer) -> Vec<String> {
         self.asked += 1;
         let asked = Asked {
