@@ -110,28 +110,21 @@ fn of_file(
             all = false;
             continue;
         };
-        let sink = match SinkSpec::parse(&to.text, secrets) {
-            Ok(spec) => spec,
-            Err(error) => {
-                add("sink", to.line, error.to_string());
-                all = false;
-                continue;
-            }
-        };
+        let spec = SinkSpec::parse(&to.text, secrets);
+        if let Err(error) = &spec {
+            add("sink", to.line, error.to_string());
+        }
+        let route = route(table);
+        for error in route.as_ref().err().into_iter().flatten() {
+            add("sink", line_of(error.list(), table), error.to_string());
+        }
+        all &= spec.is_ok() && route.is_ok();
+        let Ok(sink) = spec else { continue };
         let sink = match &table.name {
             Some(name) => sink.named(name.text.clone()),
             None => sink,
-        };
-        let sink = match route(table) {
-            Ok(route) => sink.routed(route),
-            Err(errors) => {
-                for error in errors {
-                    add("sink", line_of(error.list(), table), error.to_string());
-                }
-                all = false;
-                sink
-            }
-        };
+        }
+        .routed(route.unwrap_or_default());
         match taken.get(sink.name()) {
             Some(line) => {
                 let problem = format!(

@@ -141,7 +141,8 @@ impl<W> Coordinator<W> {
     pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input<W>>) -> Vec<Effect<W>> {
         self.look_at_clock(now);
         self.asking.budget.advance(now.mono);
-        self.heals.advance(now.mono);
+        let missed = self.heals.advance(now.mono);
+        self.lines.missed(&missed, now.mono);
         self.lines.unannounced(self.heals.unannounced, now.mono);
         for input in inputs {
             self.take_in(input, now);

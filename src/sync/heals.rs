@@ -92,8 +92,10 @@ impl Heals {
         }
     }
 
-    /// Decides what can be decided by now.
-    pub fn advance(&mut self, now: Mono) {
+    /// Decides what can be decided by now. Gives the dispatches whose webhooks count as
+    /// missed from now on.
+    pub fn advance(&mut self, now: Mono) -> Vec<DispatchId> {
+        let mut missed = Vec::new();
         while self
             .recent_order
             .front()
@@ -109,10 +111,12 @@ impl Heals {
             // registered by hand shows when one comes.
             if self.any_webhook {
                 self.missed += 1;
+                missed.push(undecided.id);
             } else if undecided.registered {
                 self.unannounced += 1;
             }
         }
+        missed
     }
 
     fn forget_oldest(&mut self) {
@@ -150,7 +154,7 @@ mod tests {
         heals.heal(changed("a"), at(100));
         heals.advance(at(160));
         assert_eq!((heals.heals, heals.missed), (1, 0), "it may come yet");
-        heals.advance(at(161));
+        assert_eq!(heals.advance(at(161)), [id("a")]);
         assert_eq!((heals.heals, heals.missed), (1, 1));
     }
 

@@ -7,7 +7,9 @@ use chrono::TimeDelta;
 use super::heals::Correction;
 use crate::clock::Mono;
 use crate::engine::{Cause, DoubtChange, MassAbsence, SiteChange, SiteChangeKind};
-use crate::model::{Change, ChangeKind, DoubtKind, SiteMode, SiteState, Source, rfc3339};
+use crate::model::{
+    Change, ChangeKind, DispatchId, DoubtKind, SiteMode, SiteState, Source, rfc3339,
+};
 use crate::seldom::{Seldom, Trouble, spoken};
 
 /// How many changes of one commit are told one by one.
@@ -56,6 +58,7 @@ pub(super) fn heals(corrections: &[Correction]) {
 pub(super) struct Lines {
     absent: Seldom,
     lower_numbers: Seldom,
+    missed: Seldom,
     rewinds: Seldom,
     jumps: Seldom,
     mass_absence: Trouble,
@@ -87,6 +90,20 @@ impl Lines {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells of changes that polls found and whose webhooks did not come within a minute.
+    pub fn missed(&mut self, dispatches: &[DispatchId], now: Mono) {
+        for id in dispatches {
+            if let Some(count) = self.missed.count(now) {
+                tracing::warn!(
+                    dispatch = %id,
+                    count,
+                    "missed a webhook: a poll found a change for which none has come; `dispatchd verify` \
+                     shows whether webhooks get in (logged once a minute)"
+                );
             }
         }
     }

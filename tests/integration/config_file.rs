@@ -180,7 +180,8 @@ async fn all_that_is_wrong_is_told_at_once_with_file_and_line() {
          retain = 30d\n\
          \n\
          [[sink]]\n\
-         to = \"carrier-pigeon\"\n\
+         to = \"http//a.example:8002/events\"\n\
+         events = [\"site.curtail\"]\n\
          [[sink]]\n\
          to = \"http://a.example/x\"\n\
          [[sink]]\n\
@@ -204,11 +205,15 @@ async fn all_that_is_wrong_is_told_at_once_with_file_and_line() {
         ),
         format!("{}node: is a whole number and must be a string", at(6)),
         format!("{}is not TOML: ", at(7)),
-        format!("{}sink: sink `carrier-pigeon` is of no known kind", at(10)),
+        format!(
+            "{}sink: sink `http//a.example:…` is of no known kind",
+            at(10)
+        ),
+        format!("{}sink: `events`: of the commands site.curtail,", at(11)),
         format!(
             "{}sink: the sink of line {} is called `http://a.example/x` too; give each sink a `name`",
-            at(13),
-            FIRST + 11
+            at(14),
+            FIRST + 12
         ),
     ];
     let said = refused(&world, (&["run"], &[])).await;

@@ -11,12 +11,18 @@ use crate::delivery::sinks::secrets::Credentials;
 const HTTP_FORM: &str = "http://host[:port]/path or https://host[:port]/path";
 const MQTT_FORM: &str = "mqtt://[user:pass@]host[:port]/prefix";
 
+/// How many characters are shown of a text that nothing can be told of.
+const SHOWN: usize = 16;
+
 /// The text with everything left out that may be secret. For texts that could
 /// not be read, so it cuts generously.
 pub(super) fn shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         // Without a scheme nothing tells where a secret might be.
-        let head: String = text.chars().take(16).collect();
+        let mut head: String = text.chars().take(SHOWN).collect();
+        if head.len() < text.len() {
+            head.push('…');
+        }
         return match text.split_once(':') {
             Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 format!("{scheme}:…")
