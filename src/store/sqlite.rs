@@ -111,16 +111,15 @@ impl SqliteStore {
     }
 
     /// What is known of each sink, by the sinks' names. Nothing is made or written.
-    /// `in_use` says whether a daemon uses the file.
+    /// `found` is what [`probe`](Self::probe) says of the file.
     ///
     /// # Errors
-    /// When the file cannot be read, or when a daemon that was killed left a journal,
-    /// which only a daemon reads.
+    /// When the file cannot be read.
     pub fn probe_sinks(
         path: &Path,
-        in_use: bool,
+        found: Probe,
     ) -> Result<BTreeMap<Arc<str>, SinkState>, OpenError> {
-        probe::sinks(path, in_use)
+        probe::sinks(path, found)
     }
 
     /// A second way in, for reads beside the writer.

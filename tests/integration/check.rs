@@ -216,3 +216,64 @@ async fn an_api_that_does_not_tell_its_sites_fails_nothing() {
         );
     }
 }
+
+#[apply(test)]
+async fn a_state_that_a_killed_daemon_left_is_looked_at_and_left_as_it_is() {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    let sink = receiver.sink();
+    let mut daemon = world.setup().sink(&sink).ready().await;
+    world.put(dispatch("dkmq", 0, in_ms(-1000), None));
+    assert_eq!(daemon.webhook("dkmq").await.status, 200);
+    daemon.wait_until_delivered().await;
+    daemon.kill();
+    drop(daemon);
+    let listing = || {
+        let files = std::fs::read_dir(world.folder()).unwrap().map(|file| {
+            let path = file.unwrap().path();
+            (path.clone(), std::fs::read(path).unwrap())
+        });
+        files.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert!(!listing()[&world.path("state.db-wal")].is_empty());
+    let line = async |sink: &str| {
+        let before = listing();
+        let arguments = ["check", "--state", "state.db", "--sink", sink];
+        let output = run(&world, None, &arguments).await;
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let line = lines.lines().nth(1).unwrap().to_owned();
+        assert_eq!(listing(), before, "touched");
+        line
+    };
+
+    let same = line(&sink).await;
+    assert!(
+        same.starts_with(
+            "ok state: state.db can be gone on with; the last dispatchd that used it was killed"
+        ),
+        "{same}"
+    );
+    assert!(
+        same.ends_with(
+            "the next start takes over what its log state.db-wal holds: do not delete that file"
+        ),
+        "{same}"
+    );
+    // What the sinks were told is in that log alone.
+    let other = line("stdout").await;
+    assert!(
+        other.starts_with("failed state: state.db: --sink: no sink is named"),
+        "{other}"
+    );
+
+    // An operator who looks into it with `sqlite3` meanwhile disturbs nothing.
+    let operator = rusqlite::Connection::open(world.path("state.db")).unwrap();
+    let read = "SELECT count(*) FROM dispatches";
+    operator.query_row(read, [], |_| Ok(())).unwrap();
+    let held = line(&sink).await;
+    drop(operator);
+    assert!(
+        held.starts_with("ok state: state.db can be gone on with"),
+        "{held}"
+    );
+}

@@ -129,25 +129,38 @@ fn state(config: &Config) -> Check {
     let shown = path.display();
     match SqliteStore::probe(path, &config.origin()) {
         Ok(Probe::Absent) => ok(STATE, format!("{shown} is not there yet and can be made")),
-        Ok(Probe::Usable) => held_sinks(config, path, false),
-        Ok(Probe::InUse) => held_sinks(config, path, true),
+        Ok(Probe::Older) => ok(
+            STATE,
+            format!(
+                "{shown} was written by an older dispatchd; the next start brings it up to date, and an older program refuses it from then on: back it up before"
+            ),
+        ),
+        Ok(found) => held_sinks(config, path, found),
         Err(error) => failed(STATE, error.to_string()),
     }
 }
 
 /// Whether each sink that may hold sites curtailed is still named: without that the
 /// daemon does not start.
-fn held_sinks(config: &Config, path: &Path, in_use: bool) -> Check {
+fn held_sinks(config: &Config, path: &Path, found: Probe) -> Check {
     let shown = path.display();
-    match SqliteStore::probe_sinks(path, in_use).map(|stored| gone_sinks(config, &stored)) {
+    match SqliteStore::probe_sinks(path, found).map(|stored| gone_sinks(config, &stored)) {
         Ok(Some(gone)) => failed(STATE, format!("{shown}: {gone}")),
-        Ok(None) if in_use => skipped(
-            STATE,
-            format!(
-                "{shown} is in use by a dispatchd that is running; every sink that holds sites curtailed is named"
+        Ok(None) => match found {
+            Probe::InUse => skipped(
+                STATE,
+                format!(
+                    "{shown} is in use by a dispatchd that is running; every sink that holds sites curtailed is named"
+                ),
             ),
-        ),
-        Ok(None) => ok(STATE, format!("{shown} can be gone on with")),
+            Probe::Interrupted => ok(
+                STATE,
+                format!(
+                    "{shown} can be gone on with; the last dispatchd that used it was killed, or its machine stopped, and the next start takes over what its log {shown}-wal holds: do not delete that file"
+                ),
+            ),
+            _ => ok(STATE, format!("{shown} can be gone on with")),
+        },
         Err(error) => skipped(
             STATE,
             format!(

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 
 use super::open::{check, describe, look, unusable};
 use super::read;
+use super::schema::VERSION;
 use crate::store::lock::Lock;
 use crate::store::{OpenError, SinkState};
 
@@ -19,25 +21,37 @@ pub enum Probe {
     Absent,
     /// A daemon can go on with it.
     Usable,
+    /// A daemon can go on with it. The last one was killed, and left a write-ahead log
+    /// whose content the next start takes over.
+    Interrupted,
     /// A daemon uses it.
     InUse,
+    /// It has the format of an older program. A daemon can go on with it, or goes on with
+    /// it now.
+    Older,
 }
 
-/// What is known of each sink, without a change to the file, by the sinks' names. It can
-/// be read while a daemon uses the file.
+/// What is known of each sink, without a change to the file, by the sinks' names.
+/// `found` is what [`probe`] says of the file.
 ///
 /// # Errors
-/// When it cannot be read, or when a daemon that was killed left a journal that only a
-/// daemon reads.
-pub(super) fn sinks(path: &Path, in_use: bool) -> Result<BTreeMap<Arc<str>, SinkState>, OpenError> {
-    let mut journal = path.as_os_str().to_owned();
-    journal.push("-wal");
-    let has_journal = std::fs::metadata(journal).is_ok_and(|journal| journal.len() > 0);
-    if has_journal && !in_use {
-        return Err(unusable(path, "a daemon that was killed left a journal"));
+/// When it cannot be read.
+pub(super) fn sinks(path: &Path, found: Probe) -> Result<BTreeMap<Arc<str>, SinkState>, OpenError> {
+    let sinks = |connection: &Connection| {
+        read::sinks(connection).map_err(|error| unusable(path, &error.to_string()))
+    };
+    match found {
+        // Older files lack columns that are asked for.
+        Probe::Absent | Probe::Older => Ok(BTreeMap::new()),
+        Probe::Usable => sinks(&open(path, true)?),
+        Probe::InUse => sinks(&open(path, false)?),
+        // Somebody who has the file open with `sqlite3` has made what SQLite needs to
+        // share it.
+        Probe::Interrupted => match open_with_log(path) {
+            Err(OpenError::Locked { .. }) => sinks(&open(path, false)?),
+            opened => sinks(&opened?),
+        },
     }
-    let connection = open(path, !in_use)?;
-    read::sinks(&connection).map_err(|error| unusable(path, &error.to_string()))
 }
 
 pub(super) fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
@@ -59,13 +73,50 @@ pub(super) fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
         return Ok(Probe::Absent);
     }
     writable(path)?;
-    if Lock::is_taken(path)? {
-        return Ok(Probe::InUse);
+    let in_use = Lock::is_taken(path)?;
+    // What a reader of the file alone may not see is in the log, and that has neither the
+    // format nor the origin.
+    let connection = open(path, !in_use)?;
+    if check(path, &connection, origin)? {
+        return Ok(Probe::Absent);
     }
-    // What it may not see is in the journal, and that has neither the format nor the
-    // origin.
-    let connection = open(path, true)?;
-    check(path, &connection, origin).map(|_| Probe::Usable)
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|error| describe(path, &error))?;
+    Ok(if version < VERSION {
+        Probe::Older
+    } else if in_use {
+        Probe::InUse
+    } else if has_log(path) {
+        Probe::Interrupted
+    } else {
+        Probe::Usable
+    })
+}
+
+/// Whether there is something in the write-ahead log. A daemon that is not killed
+/// removes the log when it ends.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Opens a file that nobody uses for reading, together with its write-ahead log, and
+/// leaves both as they are. While it is open nobody else can use it.
+fn open_with_log(path: &Path) -> Result<Connection, OpenError> {
+    let fail = |error: rusqlite::Error| describe(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+    let untouched = || {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "query_only", true)?;
+        // With it SQLite keeps the index of the log in memory instead of in a file.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.query_row("SELECT count(*) FROM daemon", [], |_| Ok(()))
+    };
+    untouched().map_err(fail)?;
+    Ok(connection)
 }
 
 /// Opens the file for reading. If nobody writes to it, SQLite is told so, so that

@@ -338,8 +338,12 @@ fn a_probe_tells_what_opening_would_and_leaves_no_trace() {
     assert_eq!(probe("http://api").unwrap(), Probe::Absent);
     let daemon = folder.open().unwrap();
     assert_eq!(probe("http://api").unwrap(), Probe::InUse);
+    let other = probe("http://other");
+    assert!(matches!(other, Err(OpenError::OtherOrigin { .. })));
     drop(daemon);
     assert_eq!(probe("http://api").unwrap(), Probe::Usable);
+    folder.edit("PRAGMA user_version = 3");
+    assert_eq!(probe("http://api").unwrap(), Probe::Older);
     let other = probe("http://other");
     assert!(matches!(other, Err(OpenError::OtherOrigin { .. })));
     folder.edit("PRAGMA user_version = 999");
