@@ -62,7 +62,7 @@
 //! | to add | go to |
 //! |---|---|
 //! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`; how it is written goes to `spec.rs` (URLs: `spec/url.rs`), how it is made to `build.rs`, its help to `config/options.rs` |
-//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs` |
+//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs`. One that several daemons share implements [`store::LeaseStore`] too, and passes `keeps_a_lease` in `store/tests/lease.rs` |
 //! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
 //! | what a sink gets of an event | `model/route.rs` (patterns), `delivery/routing.rs` (what follows from them), `delivery/outbox/opening.rs` (another route at a start) |
@@ -82,7 +82,9 @@
 //! | coordinator, driver | the single-writer state machine without I/O; what does its I/O |
 //! | batch, chunk | what one commit holds; a bounded part of much due work |
 //! | outcome | what came of a webhook or of an observation |
-//! | term | the number of a start of the daemon; events carry it |
+//! | term | the number of a start of the daemon, or of a take-over of the lease; events carry it |
+//! | lease | the row of a shared store that says who leads; see [`store::LeaseRow`] |
+//! | leader, standby | the one daemon that acts; one that waits to take over |
 //! | position, sequence | an event's place in the store; its number for receivers, which never goes back |
 //! | sink, receiver | where events are delivered; who takes them there |
 //! | subject, subject queue | the dispatch or site an event is about; what waits for it in a sink |

@@ -1,6 +1,7 @@
 //! A store that keeps nothing beyond the process: for `--state :memory:` and
 //! for tests, which can open it again as a restart would.
 
+mod lease;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use self::record::Lines;
 use super::term::next_term;
-use super::{Batch, DispatchRecord, Store, StoreError, StoreReader, Stored};
+use super::{Batch, DispatchRecord, LeaseRow, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId, SiteState};
 
 #[derive(Debug, Clone, Default)]
@@ -21,9 +22,16 @@ struct Kept {
     history: BTreeMap<DispatchId, Vec<HistoryItem>>,
     events: BTreeMap<u64, Event>,
     records: BTreeMap<DispatchId, Lines>,
+    lease: Option<LeaseRow>,
 }
 
 impl Kept {
+    /// The lease, if it has this term and holder.
+    fn held(&mut self, term: u64, holder: &str) -> Option<&mut LeaseRow> {
+        let lease = self.lease.as_mut();
+        lease.filter(|row| (row.term, &*row.holder) == (term, holder))
+    }
+
     fn newest_of_sites(&self) -> impl Iterator<Item = &Event> {
         let newest: BTreeMap<&str, &Event> = self
             .events
@@ -63,6 +71,13 @@ impl MemoryStore {
         let term = next_term(kept.stored.term, kept.stored.position, now);
         kept.stored.term = term;
         drop(kept);
+        self.led(term)
+    }
+
+    /// The same store for the daemon that leads with `term`. Once another daemon has
+    /// taken over, its commits are refused.
+    #[must_use]
+    pub fn led(&self, term: u64) -> Self {
         Self {
             kept: Arc::clone(&self.kept),
             term,

@@ -6,6 +6,7 @@
 
 mod batch;
 mod error;
+mod lease;
 mod lock;
 mod log;
 mod memory;
@@ -16,6 +17,7 @@ mod worker;
 
 pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
 pub use error::{OpenError, StoreError};
+pub use lease::{Candidate, LeaseRow, LeaseStore};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use record::{
