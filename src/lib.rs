@@ -46,7 +46,7 @@
 //! | [`report`] | what happened around one dispatch, as JSON, CSV and table |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`listener`] | the public webhook endpoint |
-//! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget |
+//! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget; the lease |
 //! | [`delivery`] | the outbox of each sink, and the sinks |
 //! | [`voltus`] | the upstream: how it is asked, and how its answers are read |
 //! | [`store`] | what survives a restart: the store trait, SQLite, memory |

@@ -2,7 +2,8 @@
 //!
 //! [`Coordinator`] is a state machine without I/O: it is told what happened and
 //! what time it is, and says what is to be done. [`Driver`] does that with real
-//! sockets and a real disk; a simulation can do it from a seed.
+//! sockets and a real disk; a simulation can do it from a seed. [`Lease`] is such a
+//! machine too: it says whether this daemon or another one leads.
 
 mod announce;
 mod batch_builder;
@@ -12,6 +13,7 @@ mod counters;
 mod driver;
 mod heals;
 mod health;
+mod lease;
 mod legibility;
 mod log;
 mod look_again;
@@ -32,6 +34,7 @@ pub use coordinator::{
 pub use counters::{ByTypeAndSource, Counters};
 pub use driver::{Driver, DriverError, Inbox};
 pub use health::{Health, SlowedDown, State, View};
+pub use lease::{Leadership, Lease, LeaseAnswer, LeaseCall, NextCall, TRUST, WATCHED_FOR};
 pub use poller::PollReport;
 pub use timings::{Taken, Timings};
 
