@@ -91,7 +91,7 @@ impl Clock for SystemClock {
 }
 
 /// Returns once `now` shows `until`.
-async fn sleep_in_pieces(mut now: impl FnMut() -> Mono, until: Mono) {
+pub(crate) async fn sleep_in_pieces(mut now: impl FnMut() -> Mono, until: Mono) {
     loop {
         let left = until.saturating_sub(now());
         if left.is_zero() {

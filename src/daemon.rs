@@ -31,6 +31,7 @@ use crate::registration::Registration;
 use crate::status::{EventStream, Guard, Identity, LongAnswers, Routing, Status};
 use crate::store::{Closed, Stored};
 use crate::sync::{Coordinator, Driver, Settings, View};
+use crate::trust::Trust;
 use crate::voltus::{Admin, Client, ClientSettings, Environment};
 
 pub use error::{DaemonError, GoneSink, GoneSinks, cannot_listen};
@@ -127,6 +128,7 @@ impl Daemon {
         let stop_sinks = CancellationToken::new();
         let context = SinkContext {
             clock: wall_clock(Arc::new(clock)),
+            trust: Trust::endless(),
             tasks: sink_tasks.clone(),
             stop: stop_sinks.clone(),
         };

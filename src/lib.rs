@@ -53,7 +53,7 @@
 //! | [`engine`] | pure: what an observation changes, and what each site must do |
 //! | [`http`] | what all listeners share, and the client that asks others |
 //! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |
-//! | [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the system's clocks |
+//! | [`trust`], [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: until when this daemon may act, secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the system's clocks |
 //!
 //! `fuzzing` is what `tests/fuzz` reaches, and nobody else.
 //!
@@ -85,6 +85,9 @@
 //! | term | the number of a start of the daemon, or of a take-over of the lease; events carry it |
 //! | lease | the row of a shared store that says who leads; see [`store::LeaseRow`] |
 //! | leader, standby | the one daemon that acts; one that waits to take over |
+//! | trust | until when a leader knows that no other daemon leads; endless where none can |
+//! | suspended | the trust of a leader has run out: it begins nothing and promises nothing until it is renewed |
+//! | deposed | a leader that has learned that another daemon leads; it steps down and becomes a standby |
 //! | position, sequence | an event's place in the store; its number for receivers, which never goes back |
 //! | sink, receiver | where events are delivered; who takes them there |
 //! | subject, subject queue | the dispatch or site an event is about; what waits for it in a sink |
@@ -117,4 +120,5 @@ pub mod seldom;
 pub mod status;
 pub mod store;
 pub mod sync;
+pub mod trust;
 pub mod voltus;

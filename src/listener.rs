@@ -195,6 +195,7 @@ pub fn path_with(secret: Option<&SecretString>) -> String {
 fn settled(outcome: &WaiterReply) -> (Answered, Response) {
     match outcome {
         WaiterReply::Applied
+        | WaiterReply::Granted
         | WaiterReply::Pending(_)
         | WaiterReply::Skipped(_)
         | WaiterReply::PendingAt(_) => (Answered::Accepted, accepted("settled")),

@@ -276,6 +276,7 @@ impl<C: Clock + Clone> Status<C> {
         self.inventory_wanted.notify_one();
         match self.inbox.poll().await {
             WaiterReply::Applied
+            | WaiterReply::Granted
             | WaiterReply::Pending(_)
             | WaiterReply::Skipped(_)
             | WaiterReply::PendingAt(_) => {

@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "clock",
+    "trust",
     "histogram",
     "retry",
     "seldom",
@@ -41,7 +42,15 @@ const ORDER: [&str; 24] = [
 const KNOW_THE_MODEL_ALONE: [&str; 2] = ["store", "voltus"];
 
 /// What may be known by anything: it depends on nothing of the crate.
-const TOOLS: [&str; 6] = ["clock", "histogram", "retry", "seldom", "secret", "http"];
+const TOOLS: [&str; 7] = [
+    "clock",
+    "trust",
+    "histogram",
+    "retry",
+    "seldom",
+    "secret",
+    "http",
+];
 
 fn rank(module: &str) -> usize {
     let place = ORDER.iter().position(|known| *known == module);

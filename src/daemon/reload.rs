@@ -70,6 +70,7 @@ impl Reload {
     pub async fn poll(&self) {
         match self.inbox.poll().await {
             WaiterReply::Applied
+            | WaiterReply::Granted
             | WaiterReply::Pending(_)
             | WaiterReply::Skipped(_)
             | WaiterReply::PendingAt(_) => {

@@ -37,6 +37,10 @@ pub enum Attempt {
         /// What went wrong, for the operator. Holds no secret.
         reason: String,
     },
+    /// The daemon broke the attempt off, since it does not know whether it still leads
+    /// (rule R15). The events may or may not have arrived. That is nobody's failure: they
+    /// go again as soon as they may.
+    BrokenOff,
 }
 
 impl Attempt {

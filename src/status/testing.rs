@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use crate::clock::Mono;
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::SiteState;
 use crate::sync::{Health, View};
@@ -65,6 +66,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             look_again_dropped: 0,
             store_error: None,
             due_commands: Arc::default(),
+            trusted_until: Mono::MAX,
             unrouted_commands: 0,
             last_unrouted: None,
             counters: Arc::default(),

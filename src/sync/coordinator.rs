@@ -9,6 +9,7 @@
 //! | [`writing`] | what a commit holds and when it begins |
 //! | [`delivering`] | what each sink is sent next |
 //! | [`answering`] | who waits for an answer, and the effects of a step |
+//! | [`trusting`] | whether this daemon may act at all |
 //!
 //! A webhook's dispatch is looked up (`asking`), the response becomes a job of the
 //! next batch (`writing`), and when that is on disk ([`after_commit`]) the webhook is
@@ -20,6 +21,7 @@ mod asking;
 mod delivering;
 mod messages;
 mod token_waiters;
+mod trusting;
 mod view;
 mod writing;
 
@@ -45,6 +47,7 @@ use crate::store::Stored;
 use answering::{Answering, unavailable};
 use asking::Asking;
 use delivering::Delivering;
+use trusting::Trusting;
 use writing::{Begun, Writing};
 
 pub use delivering::{PendingRequest, SinkPending, SkipRequest};
@@ -99,6 +102,7 @@ pub struct Coordinator<W> {
     lines: Lines,
     random: SmallRng,
     last_now: Now,
+    trusting: Trusting,
     stopping: bool,
 }
 
@@ -127,6 +131,7 @@ impl<W> Coordinator<W> {
             lines: Lines::default(),
             random: SmallRng::seed_from_u64(seed),
             last_now: now,
+            trusting: Trusting::default(),
             stopping: false,
             settings,
         }
@@ -140,6 +145,7 @@ impl<W> Coordinator<W> {
     /// Takes in what happened by `now`, and says what is to be done.
     pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input<W>>) -> Vec<Effect<W>> {
         self.look_at_clock(now);
+        self.look_at_trust(now);
         self.asking.budget.advance(now.mono);
         let missed = self.heals.advance(now.mono);
         self.lines.missed(&missed, now.mono);
@@ -149,14 +155,16 @@ impl<W> Coordinator<W> {
         }
         self.answer_late(now.mono);
         self.deliver(now);
-        self.write(now);
-        if !self.delivering.caught_up && self.writing.is_caught_up(now) {
-            self.delivering.caught_up = true;
-            self.deliver(now);
+        if !self.trusting.suspended {
+            self.write(now);
+            if !self.delivering.caught_up && self.writing.is_caught_up(now) {
+                self.delivering.caught_up = true;
+                self.deliver(now);
+            }
         }
         if self.stopping {
             self.asking.turn_away(&mut self.answering);
-        } else {
+        } else if !self.trusting.suspended {
             let newest = self.writing.newest_schedule();
             self.asking.issue_due(newest, &mut self.answering, now);
         }
@@ -169,7 +177,7 @@ impl<W> Coordinator<W> {
     /// themselves.
     pub fn next_wake(&self) -> Mono {
         let now = self.last_now;
-        if self.writing.has_chunk(now) {
+        if self.writing.has_chunk(now) && !self.trusting.suspended {
             return now.mono;
         }
         let mut wake = now.mono.saturating_add(LOOK_AT_CLOCK);
@@ -177,6 +185,11 @@ impl<W> Coordinator<W> {
             let ahead = at.filter(|at| *at > now.mono);
             wake = wake.min(ahead.unwrap_or(Mono::MAX));
         };
+        if self.trusting.suspended {
+            consider(self.answering.waiters.first_deadline());
+            return wake;
+        }
+        consider(Some(self.trusting.until));
         let (asking, committed) = (&self.asking, &self.writing.committed);
         consider(self.answering.waiters.first_deadline());
         consider(asking.budget.next_token());
@@ -312,6 +325,9 @@ impl<W> Coordinator<W> {
                 self.answering.reply(waiter, outcome);
             }
             Input::Override { order, waiter } => self.override_site(order, waiter, now.mono),
+            Input::Skip { waiter, .. } if self.trusting.suspended => {
+                self.answering.reply(waiter, WaiterReply::suspended());
+            }
             Input::Skip { request, waiter } => {
                 let answering = &mut self.answering;
                 self.delivering.skip(&request, waiter, answering, now);
@@ -368,7 +384,9 @@ impl<W> Coordinator<W> {
             self.asking.poller.soon(now);
         }
         for waiter in late {
-            let outcome = if self.asking.slowdown.next() > now {
+            let outcome = if self.trusting.suspended {
+                WaiterReply::suspended()
+            } else if self.asking.slowdown.next() > now {
                 self.asking.slowed_down(now)
             } else {
                 unavailable("it took too long")
@@ -379,7 +397,8 @@ impl<W> Coordinator<W> {
 
     fn deliver(&mut self, now: Now) {
         let effects = &mut self.answering.effects;
-        self.delivering.start(effects, self.stopping, now);
+        let nothing_new = self.stopping || self.trusting.suspended;
+        self.delivering.start(effects, nothing_new, now);
     }
 
     fn write(&mut self, now: Now) {

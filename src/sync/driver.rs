@@ -16,6 +16,7 @@ use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
 use crate::model::{DispatchId, Event, OverrideOrder};
 use crate::store::{StoreError, StoreHandle};
+use crate::trust::Trust;
 use crate::voltus::{Api, ApiError, RedirectLimiter};
 
 /// How many inputs of a kind one step takes in.
@@ -69,13 +70,13 @@ impl Inbox {
     /// Waits until the budget allows one request more. `false` when the daemon
     /// stops instead.
     pub async fn token(&self) -> bool {
-        self.ask(|waiter| Input::Token { waiter }).await == WaiterReply::Applied
+        self.ask(|waiter| Input::Token { waiter }).await == WaiterReply::Granted
     }
 
     /// Waits until the budget has a token that nothing else wants. `false` when the
     /// daemon stops instead.
     pub async fn spare_token(&self) -> bool {
-        self.ask(|waiter| Input::SpareToken { waiter }).await == WaiterReply::Applied
+        self.ask(|waiter| Input::SpareToken { waiter }).await == WaiterReply::Granted
     }
 
     /// Has redirects wait here until the budget allows one request more.
@@ -83,7 +84,7 @@ impl Inbox {
         let inbox = self.clone();
         RedirectLimiter::new(move || {
             let inbox = inbox.clone();
-            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == WaiterReply::Applied }
+            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == WaiterReply::Granted }
         })
     }
 
@@ -157,10 +158,16 @@ pub struct Driver<A, C> {
     /// Where deliveries run: not on the thread that decides.
     elsewhere: Handle,
     tasks: JoinSet<Input<Waiter>>,
+    /// What watches the sinks.
+    watches: JoinSet<()>,
     /// The attempts under way, by sink and number: dropped, they are abandoned.
     attempts: HashMap<(usize, u64), oneshot::Sender<()>>,
     /// The commit under way.
     commit: Option<Commit>,
+    /// Until when this daemon may act.
+    trust: Trust,
+    /// To end at once.
+    step_down: CancellationToken,
 }
 
 impl<A: Api, C: Clock> Driver<A, C> {
@@ -191,9 +198,27 @@ impl<A: Api, C: Clock> Driver<A, C> {
             sinks,
             elsewhere: Handle::current(),
             tasks: JoinSet::new(),
+            watches: JoinSet::new(),
             attempts: HashMap::new(),
             commit: None,
+            trust: Trust::endless(),
+            step_down: CancellationToken::new(),
         }
+    }
+
+    /// Acts while there is `trust` only (rule R15): an attempt is broken off when the trust,
+    /// as renewed meanwhile, runs out. At first it is endless.
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// To be cancelled when another daemon leads: the driver then ends at once. All that it
+    /// does for the coordinator is broken off, programs with their process groups. Nothing
+    /// of it runs when [`run`](Self::run) returns but the sinks' own tasks, and the commit
+    /// under way, which the store refuses if another daemon leads.
+    pub fn step_down(&self) -> CancellationToken {
+        self.step_down.clone()
     }
 
     /// Where to tell the coordinator what happens.
@@ -218,7 +243,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
     }
 
     /// Runs until `stop`. Then begins nothing new, and runs until what is under
-    /// way has ended and is written down, for nine seconds at most.
+    /// way has ended and is written down, for nine seconds at most. Ends at once when it
+    /// is to [step down](Self::step_down).
     ///
     /// # Errors
     /// When the store has been taken over, or a task died.
@@ -228,7 +254,12 @@ impl<A: Api, C: Clock> Driver<A, C> {
         let mut inputs = Vec::new();
         let mut give_up = None;
         loop {
+            if self.step_down.is_cancelled() {
+                self.break_off().await;
+                return Ok(());
+            }
             let now = self.clock.now();
+            self.coordinator.trust_until(self.trust.until());
             // Looked at in every turn: however much else is ready, it is seen.
             if give_up.is_none() && stop.is_cancelled() {
                 give_up = Some(now.mono.saturating_add(STOP_TIMEOUT));
@@ -246,8 +277,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 }
                 if now.mono >= give_up {
                     tracing::warn!("what is under way did not end in time and is broken off");
-                    // Programs are ended before the process is.
-                    let _ = timeout(ABORT_TIMEOUT, self.tasks.shutdown()).await;
+                    self.break_off().await;
                     return Ok(());
                 }
             }
@@ -255,7 +285,9 @@ impl<A: Api, C: Clock> Driver<A, C> {
             let wake = give_up.map_or(wake, |give_up| wake.min(give_up));
             tokio::select! {
                 biased;
+                () = self.step_down.cancelled() => {}
                 () = stop.cancelled(), if give_up.is_none() => {}
+                () = self.trust.changed() => {}
                 result = ended(&mut self.commit) => {
                     self.commit = None;
                     inputs.push(Input::Committed(result));
@@ -283,15 +315,22 @@ impl<A: Api, C: Clock> Driver<A, C> {
         }
     }
 
-    /// Tells the coordinator of each connection that a sink makes anew. Ends with the
-    /// sinks' own tasks.
-    fn watch_connections(&self) {
+    /// Ends all that is under way, programs with their process groups.
+    async fn break_off(&mut self) {
+        let all = async { tokio::join!(self.tasks.shutdown(), self.watches.shutdown()) };
+        if timeout(ABORT_TIMEOUT, all).await.is_err() {
+            tracing::warn!("something that is broken off takes long to end");
+        }
+    }
+
+    /// Tells the coordinator of each connection that a sink makes anew.
+    fn watch_connections(&mut self) {
         for (sink, to) in self.sinks.iter().enumerate() {
             let Some(mut connections) = to.connections() else {
                 continue;
             };
             let inbox = self.sender.clone();
-            self.elsewhere.spawn(async move {
+            let watch = async move {
                 loop {
                     let made = *connections.borrow_and_update();
                     if made > 0 && inbox.0.send(Input::Connected { sink }).is_err() {
@@ -301,16 +340,17 @@ impl<A: Api, C: Clock> Driver<A, C> {
                         return;
                     }
                 }
-            });
+            };
+            self.watches.spawn_on(watch, &self.elsewhere);
         }
     }
 
     /// Looks every minute whether the sinks' receivers are there, so that one that is
-    /// not is known before there is something to deliver. Ends with the driver.
-    fn probe_sinks(&self) {
+    /// not is known before there is something to deliver.
+    fn probe_sinks(&mut self) {
         for (sink, to) in self.sinks.iter().enumerate() {
             let (to, inbox) = (Arc::clone(to), self.sender.0.clone());
-            self.elsewhere.spawn(async move {
+            let probe = async move {
                 loop {
                     let result = look(to.probe()).await;
                     let pause = match result {
@@ -325,7 +365,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
                         () = sleep(pause) => {}
                     }
                 }
-            });
+            };
+            self.watches.spawn_on(probe, &self.elsewhere);
         }
     }
 
@@ -364,6 +405,11 @@ impl<A: Api, C: Clock> Driver<A, C> {
                 }));
             }
             Effect::Reply { waiter, outcome } => {
+                // The process may have been stopped since the step.
+                let outcome = match outcome.is_promise() && self.trust.is_over() {
+                    true => WaiterReply::suspended(),
+                    false => outcome,
+                };
                 // A caller that has hung up is told nothing.
                 let _ = waiter.send(outcome);
             }
@@ -378,12 +424,17 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let attempt = start.attempt;
                     let (keep, dropped) = oneshot::channel::<()>();
                     self.attempts.insert((sink, attempt), keep);
+                    let trust = self.trust.clone();
                     let delivery = async move {
-                        let result = tokio::select! {
-                            result = to.deliver(&start.events) => result,
-                            // The coordinator does not wait for this result any more.
-                            _ = dropped => Attempt::failed("abandoned"),
+                        let delivered = async {
+                            tokio::select! {
+                                result = to.deliver(&start.events) => result,
+                                // The coordinator does not wait for this result any more.
+                                _ = dropped => Attempt::failed("abandoned"),
+                            }
                         };
+                        let result = trust.lets(delivered).await;
+                        let result = result.unwrap_or(Attempt::BrokenOff);
                         Input::Attempted {
                             sink,
                             attempt,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Counters, PollReport};
-use crate::clock::Mono;
+use crate::clock::{Mono, Now};
 use crate::delivery::SinkHealth;
 use crate::engine::{Schedule, SitePlan};
 use crate::model::Event;
@@ -99,6 +99,8 @@ pub struct Health {
     pub unrouted_commands: u64,
     /// The last of them.
     pub last_unrouted: Option<Event>,
+    /// Until when this daemon knows that it leads. [`Mono::MAX`] where no other can.
+    pub trusted_until: Mono,
     /// What was done since the start.
     pub counters: Arc<Counters>,
 }
@@ -107,6 +109,18 @@ impl Health {
     /// How long after a poll the schedule can be trusted.
     pub fn trust(&self) -> Duration {
         self.poll_interval.saturating_mul(3)
+    }
+
+    /// Since when this daemon does not know whether it still leads, UTC. `None` if it
+    /// knows at `now`.
+    pub fn suspended_since(&self, now: Now) -> Option<DateTime<Utc>> {
+        let since = now.mono.checked_sub(self.trusted_until)?;
+        let since = TimeDelta::from_std(since).ok();
+        Some(
+            since
+                .and_then(|since| now.wall.checked_sub_signed(since))
+                .unwrap_or(now.wall),
+        )
     }
 
     /// Whether the schedule can be trusted at `now`.

@@ -244,6 +244,7 @@ impl World {
         let replies = std::mem::take(&mut self.replies);
         let name = |outcome| match outcome {
             WaiterReply::Applied => "settled",
+            WaiterReply::Granted => "granted",
             WaiterReply::Unknown => "unknown",
             WaiterReply::Unavailable { .. } => "unavailable",
             WaiterReply::Busy => "busy",

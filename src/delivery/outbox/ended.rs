@@ -92,6 +92,10 @@ impl Outbox {
                     self.come_again(key, &reason);
                 }
             }
+            Attempt::BrokenOff => {
+                self.reach.abandoned(attempt);
+                self.go_first(&keys, None);
+            }
         }
         self.advance_health(now.mono);
     }
@@ -182,12 +186,22 @@ impl Outbox {
     /// A batch failed, for this reason if there is one: its events go one by one, at
     /// once.
     fn send_alone(&mut self, keys: &[Key], reason: Option<&Arc<str>>) {
+        for key in keys {
+            if let Some(queue) = self.queues.get_mut(key) {
+                queue.alone = true;
+            }
+        }
+        self.go_first(keys, reason);
+    }
+
+    /// What an attempt had may have arrived or not, for this reason if there is one. It
+    /// goes again before others.
+    fn go_first(&mut self, keys: &[Key], reason: Option<&Arc<str>>) {
         let mut settled = Vec::new();
         for key in keys.iter().rev() {
             let Some(queue) = self.queues.get_mut(key) else {
                 continue;
             };
-            queue.alone = true;
             if let Some(position) = queue.ended(reason, &mut settled) {
                 self.complete(position);
             }

@@ -11,6 +11,7 @@ use super::spec::Kind;
 use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes, mqtt};
 use crate::clock::Clock;
 use crate::delivery::{Sink, look};
+use crate::trust::Trust;
 
 /// Tells the time of day. Signatures carry it.
 pub type WallClock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -25,6 +26,8 @@ pub fn wall_clock<C: Clock>(clock: Arc<C>) -> WallClock {
 pub struct SinkContext {
     /// The time of day.
     pub clock: WallClock,
+    /// Until when this daemon may act: without trust a sink makes no new connection to keep.
+    pub trust: Trust,
     /// Where the sinks' own tasks live.
     pub tasks: TaskTracker,
     /// Ends those tasks. To be cancelled after the last delivery, since a sink
@@ -101,6 +104,7 @@ impl SinkSpec {
         }
         let context = SinkContext {
             clock,
+            trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -119,6 +123,7 @@ mod tests {
     async fn a_sink_goes_by_the_name_of_its_spec() {
         let context = SinkContext {
             clock: wall_clock(Arc::new(SystemClock::new())),
+            trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

@@ -98,6 +98,7 @@ impl MqttSink {
             status: topic::status(&target.prefix),
             link: sender,
             connections: made,
+            trust: context.trust.clone(),
             said: Lately::new(),
         };
         context.tasks.spawn(keeper.keep(context.stop.clone()));

@@ -17,6 +17,11 @@ pub(super) const RESEND_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Answering<W> {
     pub waiters: Waiters<W>,
     pub effects: Vec<Effect<W>>,
+    /// Whether nothing may be promised: this daemon does not know whether it leads (rule
+    /// R15).
+    pub suspended: bool,
+    /// What was to be promised meanwhile, and to whom. The deadlines go on.
+    held_back: Vec<(Ticket, WaiterReply)>,
 }
 
 impl<W> Answering<W> {
@@ -24,6 +29,8 @@ impl<W> Answering<W> {
         Self {
             waiters: Waiters::new(),
             effects: Vec::new(),
+            suspended: false,
+            held_back: Vec::new(),
         }
     }
 
@@ -32,14 +39,29 @@ impl<W> Answering<W> {
         self.waiters.len() >= MOST_WAITING
     }
 
-    /// Answers somebody who has no ticket.
+    /// Answers somebody who has no ticket. A promise that may not be made is none: it is
+    /// not known how long that will last, and such a waiter has no deadline.
     pub fn reply(&mut self, waiter: W, outcome: WaiterReply) {
+        let outcome = match outcome.is_promise() && self.suspended {
+            true => WaiterReply::suspended(),
+            false => outcome,
+        };
         self.effects.push(Effect::Reply { waiter, outcome });
     }
 
-    /// Answers the holder of `ticket`, unless the holder was answered before.
+    /// Promises may be made again: makes those that were held back, to all who still wait.
+    pub fn resume(&mut self) {
+        for (ticket, outcome) in std::mem::take(&mut self.held_back) {
+            self.answer(ticket, outcome);
+        }
+    }
+
+    /// Answers the holder of `ticket`, unless the holder was answered before. A promise
+    /// waits until one may be made.
     pub fn answer(&mut self, ticket: Ticket, outcome: WaiterReply) {
-        if let Some(waiter) = self.waiters.take(ticket) {
+        if self.suspended && outcome.is_promise() {
+            self.held_back.push((ticket, outcome));
+        } else if let Some(waiter) = self.waiters.take(ticket) {
             self.reply(waiter, outcome);
         }
     }

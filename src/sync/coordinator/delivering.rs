@@ -98,11 +98,12 @@ impl<W> Delivering<W> {
         }
     }
 
-    /// Starts what may be delivered now, unless the daemon is `stopping`.
-    pub fn start(&mut self, effects: &mut Vec<Effect<W>>, stopping: bool, now: Now) {
+    /// Starts what may be delivered now, unless `nothing_new` may begin: the daemon stops,
+    /// or does not know whether it leads. No attempt starts anywhere else.
+    pub fn start(&mut self, effects: &mut Vec<Effect<W>>, nothing_new: bool, now: Now) {
         for (sink, outbox) in self.outboxes.iter_mut().enumerate() {
             outbox.advance(now);
-            if stopping {
+            if nothing_new {
                 continue;
             }
             outbox.hold_commands(!self.caught_up);

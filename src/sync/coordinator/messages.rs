@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answering::unavailable;
 use super::delivering::{PendingRequest, SinkPending, SkipRequest};
+use super::trusting::SUSPENDED;
 use crate::clock::Mono;
 use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
 use crate::model::{Asked, DispatchId, Event, OverrideOrder};
@@ -26,13 +28,13 @@ pub enum Input<W> {
         waiter: W,
     },
     /// Somebody will ask the API something else, and waits for the budget's
-    /// leave.
+    /// leave. The answer is [`WaiterReply::Granted`] then.
     Token {
         /// Who waits.
         waiter: W,
     },
     /// Somebody will ask the API something that has time, and waits until nothing else
-    /// wants a token. The answer is [`WaiterReply::Applied`] then.
+    /// wants a token. The answer is [`WaiterReply::Granted`] then.
     SpareToken {
         /// Who waits.
         waiter: W,
@@ -118,7 +120,7 @@ pub enum Input<W> {
     },
     /// The API answered a request with a redirect, and somebody waits until the
     /// budget allows the request that follows it. The answer is
-    /// [`WaiterReply::Applied`] then. It does not wait for the pauses of a slowdown: it
+    /// [`WaiterReply::Granted`] then. It does not wait for the pauses of a slowdown: it
     /// is part of a request that has waited for them.
     Redirect {
         /// Who is to be answered.
@@ -195,6 +197,8 @@ pub enum Effect<W> {
 pub enum WaiterReply {
     /// What was asked for is on disk.
     Applied,
+    /// The budget allows the request.
+    Granted,
     /// Neither the API nor the schedule knows the dispatch.
     Unknown,
     /// It could not be done now.
@@ -215,6 +219,23 @@ pub enum WaiterReply {
 }
 
 impl WaiterReply {
+    /// It could not be done: this daemon does not know whether it still leads.
+    pub(in crate::sync) fn suspended() -> Self {
+        unavailable(SUSPENDED)
+    }
+
+    /// Whether it says that something is settled, as only a leader may (rule R15).
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Self::Applied | Self::Unknown | Self::Skipped(_) => true,
+            Self::Granted
+            | Self::Unavailable { .. }
+            | Self::Busy
+            | Self::Pending(_)
+            | Self::PendingAt(_) => false,
+        }
+    }
+
     /// Why it could not be done now, for the operator.
     pub fn reason(&self) -> Option<&str> {
         match self {

@@ -1,5 +1,7 @@
 //! What the simulation has found wrong once, one test each.
 
+mod trust;
+
 use std::pin::Pin;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -42,13 +42,13 @@ impl<W> TokenWaiters<W> {
         while !self.redirects.is_empty() && budget.take() {
             if let Some(waiter) = self.redirects.pop_front() {
                 slowdown.issued(now);
-                answering.reply(waiter, WaiterReply::Applied);
+                answering.reply(waiter, WaiterReply::Granted);
             }
         }
         while !self.registration.is_empty() && slowdown.allows(now) && budget.take() {
             if let Some(waiter) = self.registration.pop_front() {
                 slowdown.issued(now);
-                answering.reply(waiter, WaiterReply::Applied);
+                answering.reply(waiter, WaiterReply::Granted);
             }
         }
     }
@@ -63,7 +63,7 @@ impl<W> TokenWaiters<W> {
     ) {
         while !self.spare.is_empty() && !slowdown.is_slow() && budget.take_spare() {
             if let Some(waiter) = self.spare.pop_front() {
-                answering.reply(waiter, WaiterReply::Applied);
+                answering.reply(waiter, WaiterReply::Granted);
             }
         }
     }

@@ -48,6 +48,7 @@ impl<W> Coordinator<W> {
                 unrouted_commands: self.delivering.nowhere.commands,
                 last_unrouted: self.delivering.nowhere.last.clone(),
                 due_commands: Arc::clone(&self.writing.due_commands),
+                trusted_until: self.trusting.until,
                 counters: Arc::clone(&self.counters),
             }),
         }

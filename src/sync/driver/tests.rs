@@ -1,6 +1,7 @@
 //! The driver under load, told to stop; and under clocks that jump.
 
 mod clocks;
+mod trust;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -151,6 +152,7 @@ fn settings() -> Settings {
 
 struct Running {
     inbox: Inbox,
+    step_down: CancellationToken,
     stop: CancellationToken,
     hangs: Arc<AtomicBool>,
     ended: tokio::task::JoinHandle<Result<(), DriverError>>,
@@ -158,12 +160,17 @@ struct Running {
 
 impl Running {
     fn start(api: FakeApi, sink: &Arc<SlowSink>, speed: u32) -> Self {
+        let sinks: Vec<Arc<dyn Sink>> = vec![Arc::<SlowSink>::clone(sink)];
+        Self::with(api, sinks, speed, Trust::endless())
+    }
+
+    fn with(api: FakeApi, sinks: Vec<Arc<dyn Sink>>, speed: u32, trust: Trust) -> Self {
         let clock = FastClock(SystemClock::new(), speed);
         let store = MemoryStore::new("test", clock.now().wall);
         let stored = store.clone().load().unwrap();
-        let sinks: Vec<Arc<dyn Sink>> = vec![Arc::<SlowSink>::clone(sink)];
+        let everything = Route::default();
         let outboxes = restore(
-            [(&**sink as &dyn Sink, &Route::default())],
+            sinks.iter().map(|sink| (&**sink, &everything)),
             &stored,
             &mut store.clone(),
             clock.now(),
@@ -172,10 +179,11 @@ impl Running {
         let hangs = Arc::new(AtomicBool::new(false));
         let hanging = HangingStore(store.clone(), Arc::clone(&hangs));
         let (_, handle) = StoreHandle::start(hanging, store).unwrap();
-        let driver = Driver::new(coordinator, api, handle, sinks, clock);
+        let driver = Driver::new(coordinator, api, handle, sinks, clock).with_trust(trust);
         let stop = CancellationToken::new();
         Self {
             inbox: driver.inbox(),
+            step_down: driver.step_down(),
             hangs,
             ended: TaskTracker::new().spawn(driver.run(stop.clone())),
             stop,

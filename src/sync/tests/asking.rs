@@ -401,9 +401,9 @@ fn whoever_asks_the_api_something_else_needs_the_budgets_leave() {
     let leave = ["first", "second", "third"].map(|waiter| Input::Token { waiter });
     world.step(leave);
     // The last token there is is kept for the poll.
-    assert_eq!(world.outcomes(), [("first", "settled")]);
+    assert_eq!(world.outcomes(), [("first", "granted")]);
     world.until(41_000);
-    assert_eq!(world.outcomes(), [("second", "settled")]);
+    assert_eq!(world.outcomes(), [("second", "granted")]);
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn settled(world: &mut World) -> usize {
     let outcomes = std::mem::take(&mut world.replies);
     let settled = outcomes
         .iter()
-        .filter(|(_, outcome)| *outcome == WaiterReply::Applied);
+        .filter(|(_, outcome)| *outcome == WaiterReply::Granted);
     settled.count()
 }
 

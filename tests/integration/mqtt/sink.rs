@@ -7,6 +7,7 @@ use chrono::DateTime;
 use dispatchd::delivery::sinks::{SinkContext, SinkSecrets, SinkSpec};
 use dispatchd::delivery::{Attempt, Sink};
 use dispatchd::model::Event;
+use dispatchd::trust::Trust;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ impl Running {
     fn start(url: &str) -> Self {
         let context = SinkContext {
             clock: Arc::new(now),
+            trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

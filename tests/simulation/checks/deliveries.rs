@@ -144,7 +144,7 @@ impl Deliveries {
                     }
                 }
             }
-            Attempt::Failed { .. } | Attempt::Unreachable { .. } => {}
+            Attempt::Failed { .. } | Attempt::Unreachable { .. } | Attempt::BrokenOff => {}
         }
     }
 

@@ -158,7 +158,10 @@ impl Promises {
                 entry.is_none() && since.iter().any(|(.., answer)| gone(answer))
             }
             WaiterReply::Unavailable { .. } | WaiterReply::Busy => true,
-            WaiterReply::Pending(_) | WaiterReply::Skipped(_) | WaiterReply::PendingAt(_) => false,
+            WaiterReply::Granted
+            | WaiterReply::Pending(_)
+            | WaiterReply::Skipped(_)
+            | WaiterReply::PendingAt(_) => false,
         };
         must(kept, now, "a 200 is given for what is on disk", || {
             format!("{outcome:?} for {id} to waiter {waiter}, on disk {entry:?}")

@@ -14,6 +14,7 @@ use super::*;
 use crate::delivery::sinks::testing::{at, event, reason};
 use crate::delivery::sinks::{SinkContext, SinkSecrets, SinkSpec};
 use crate::http::{Bounds, serve};
+use crate::trust::Trust;
 
 type Answer = http::Response<String>;
 
@@ -80,6 +81,7 @@ impl Receiver {
 
 fn sink(url: &str, secrets: &SinkSecrets) -> Arc<dyn Sink> {
     let context = SinkContext {
+        trust: Trust::endless(),
         clock: Arc::new(|| at(1_614_265_330)),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),

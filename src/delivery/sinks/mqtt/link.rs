@@ -26,6 +26,10 @@ use crate::delivery::sinks::spec::MqttTarget;
 use crate::http::{causes, io_reason};
 use crate::retry::backoff;
 use crate::seldom::{Lately, spoken};
+use crate::trust::Trust;
+
+/// Why there is no connection while this daemon may not act.
+pub(super) const SUSPENDED: &str = "this daemon does not know whether it leads";
 
 /// How long a quiet broker is trusted to be there, in seconds.
 const KEEP_ALIVE: u16 = 20;
@@ -201,6 +205,8 @@ pub(super) struct Keeper {
     pub(super) link: watch::Sender<Link>,
     /// How many connections were made.
     pub(super) connections: watch::Sender<u64>,
+    /// Until when this daemon may act.
+    pub(super) trust: Trust,
     /// What the log has said lately.
     pub(super) said: Lately,
 }
@@ -217,15 +223,28 @@ enum End {
 }
 
 impl Keeper {
-    /// Connects again and again until `stop`.
+    /// Connects again and again until `stop`. A connection outlasts the trust of this
+    /// daemon, but none is made without it: two daemons that share the client's id would
+    /// push each other off.
     pub(super) async fn keep(self, stop: CancellationToken) {
         let mut failures = 0;
-        while let End::Lost {
-            reason,
-            made,
-            proven,
-        } = self.guarded(&stop).await
-        {
+        loop {
+            if self.trust.is_over() {
+                self.link.send_replace(Link::Down(SUSPENDED.to_owned()));
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.trust.clone().begins() => {}
+            }
+            let End::Lost {
+                reason,
+                made,
+                proven,
+            } = self.guarded(&stop).await
+            else {
+                break;
+            };
             if proven {
                 failures = 0;
             }
@@ -292,6 +311,7 @@ impl Keeper {
                 }
             }
         });
+        let mut suspended = pin!(self.trust.clone().ends());
         let mut proof = pin!(sleep(PROVEN));
         let mut proven = false;
         let lost = |reason, proven| End::Lost {
@@ -301,13 +321,17 @@ impl Keeper {
         };
         loop {
             tokio::select! {
-                reason = &mut drive => return lost(reason, proven),
+                biased;
                 () = give_up.cancelled() => {
                     let reason = "the broker left too much without a confirmation";
                     return lost(reason.to_owned(), proven);
                 }
-                () = &mut proof, if !proven => proven = true,
                 () = stop.cancelled() => break,
+                () = &mut suspended, if !matches!(*self.link.borrow(), Link::Up(_)) => {
+                    return lost(SUSPENDED.to_owned(), false);
+                }
+                reason = &mut drive => return lost(reason, proven),
+                () = &mut proof, if !proven => proven = true,
             }
         }
         if matches!(*self.link.borrow(), Link::Up(_)) {

@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::delivery::sinks::spec::Kind;
 use crate::delivery::sinks::testing::{at, event, reason};
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+use crate::trust::Trust;
 
 /// A sink together with what keeps it alive.
 struct Running {
@@ -27,9 +29,14 @@ impl Running {
     }
 
     fn at(url: &str, limit: Duration) -> Self {
+        Self::trusting(url, limit, Trust::endless())
+    }
+
+    fn trusting(url: &str, limit: Duration, trust: Trust) -> Self {
         let spec = SinkSpec::parse(url, &SinkSecrets::none()).unwrap();
         let context = SinkContext {
             clock: Arc::new(|| at(0)),
+            trust,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -208,4 +215,56 @@ async fn subjects_that_are_never_confirmed_hold_up_no_other() {
     // They failed alone: the connection is still the same.
     assert_eq!(*running.sink.connections.borrow(), connections);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn without_trust_a_lost_connection_is_not_made_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let clock = SystemClock::new();
+    let (renew, until) = watch::channel(Duration::MAX);
+    let trust = Trust::renewed(until, clock);
+    let url = format!("mqtt://127.0.0.1:{port}/plant");
+    let running = Running::trusting(&url, LIMIT, trust);
+    let (mut first, _) = listener.accept().await.unwrap();
+    first.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    let mut link = running.sink.link.clone();
+    drop(
+        link.wait_for(|link| matches!(link, Link::Up(_)))
+            .await
+            .unwrap(),
+    );
+    renew.send_replace(Duration::ZERO);
+    // The connection stays: it is pushed off by nobody who does not lead.
+    assert!(matches!(*running.sink.link.borrow(), Link::Up(_)));
+    drop(first);
+    let down = link.wait_for(|link| matches!(link, Link::Down(why) if why == link::SUSPENDED));
+    assert!(timeout(LIMIT, down).await.unwrap().is_ok());
+    let again = timeout(Duration::from_secs(1), listener.accept()).await;
+    assert!(again.is_err(), "it connected again");
+    renew.send_replace(Duration::MAX);
+    timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_told_to_stop_lets_go_and_never_connects_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for connected in [true, false] {
+        let running = Running::start(port);
+        let (mut broker, _) = listener.accept().await.unwrap();
+        if connected {
+            broker.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+            let mut link = running.sink.link.clone();
+            let up = link.wait_for(|link| matches!(link, Link::Up(_))).await;
+            drop(up.unwrap());
+        }
+        running.stop().await;
+        let mut rest = Vec::new();
+        let gone = timeout(LIMIT, broker.read_to_end(&mut rest)).await;
+        assert!(gone.is_ok(), "the connection is still there");
+        let again = timeout(Duration::from_millis(500), listener.accept()).await;
+        assert!(again.is_err(), "it connected again");
+    }
 }

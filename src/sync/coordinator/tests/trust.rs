@@ -1,0 +1,264 @@
+//! Without trust nothing begins and nothing is promised; with it again, all goes on (rule
+//! R15).
+
+use super::*;
+use crate::sync::coordinator::trusting::SUSPENDED;
+
+/// Far ahead.
+const LONG: Mono = Duration::from_secs(86_400);
+
+impl Shell {
+    /// There is no trust from now on.
+    fn suspend(&mut self) {
+        self.coordinator.trust_until(self.now.mono);
+        self.step(0, []);
+    }
+
+    /// There is trust again.
+    fn trust(&mut self) {
+        self.coordinator.trust_until(LONG);
+        self.step(0, []);
+    }
+
+    /// The look-up that went out last.
+    fn look_up(&self) -> Asked {
+        let look_up = self.effects.iter().find_map(|effect| match effect {
+            Effect::Ask {
+                asked,
+                question: Question::Dispatch(_),
+            } => Some(*asked),
+            _ => None,
+        });
+        look_up.unwrap()
+    }
+
+    fn attempts(&self) -> Vec<u64> {
+        let attempts = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Attempt { start, .. } => Some(start.attempt),
+            _ => None,
+        });
+        attempts.collect()
+    }
+
+    fn replies(&self) -> Vec<(u64, WaiterReply)> {
+        let replies = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Reply { waiter, outcome } => Some((*waiter, outcome.clone())),
+            _ => None,
+        });
+        replies.collect()
+    }
+
+    /// One with a sink, whose first poll has found a dispatch. That is on disk.
+    fn with_a_dispatch() -> Self {
+        let mut shell = Self::polling(Duration::from_secs(3600), 240, &["slow"]);
+        let poll = shell.asked();
+        shell.committed(10);
+        let dispatches = [dispatch(shell.now.wall + TimeDelta::seconds(3))];
+        shell.step(10, [list(poll, &dispatches)]);
+        shell
+    }
+
+    /// An attempt of the sink has come to this.
+    fn attempted(&mut self, attempt: u64, result: Attempt) {
+        let sink = 0;
+        self.step(
+            10,
+            [Input::Attempted {
+                sink,
+                attempt,
+                result,
+            }],
+        );
+    }
+}
+
+fn webhook(waiter: u64) -> Input<u64> {
+    let id = id("dkmq");
+    Input::Webhook { id, waiter }
+}
+
+fn found(shell: &Shell) -> Answer {
+    let end_time = Some(shell.now.wall + TimeDelta::hours(1));
+    Answer::Found(Reading::Dispatch(Arc::new(Dispatch {
+        end_time,
+        ..dispatch(shell.now.wall + TimeDelta::seconds(3))
+    })))
+}
+
+fn is_suspended(reply: &WaiterReply) -> bool {
+    matches!(reply, WaiterReply::Unavailable { reason, retry_after }
+        if reason == SUSPENDED && *retry_after > Duration::ZERO)
+}
+
+#[test]
+fn without_trust_no_attempt_starts_and_with_it_again_it_starts_at_once() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.coordinator.trust_until(shell.now.mono);
+    shell.committed(10);
+    assert!(shell.attempts().is_empty());
+    shell.step(5000, []);
+    assert!(shell.attempts().is_empty());
+    shell.trust();
+    assert_eq!(shell.attempts().len(), 1);
+}
+
+#[test]
+fn without_trust_no_attempt_that_failed_is_made_again() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    let first = shell.attempts()[0];
+    shell.attempted(first, Attempt::failed("busy"));
+    shell.suspend();
+    for _ in 0..100 {
+        shell.step(1000, []);
+        assert!(shell.attempts().is_empty());
+    }
+    shell.trust();
+    assert_eq!(shell.attempts().len(), 1);
+}
+
+#[test]
+fn an_attempt_that_was_broken_off_goes_again_at_once_and_counts_as_no_failure() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    let first = shell.attempts()[0];
+    shell.suspend();
+    shell.attempted(first, Attempt::BrokenOff);
+    assert!(shell.attempts().is_empty());
+    shell.trust();
+    assert_eq!(shell.attempts().len(), 1);
+    let sinks = shell.coordinator.view().sinks;
+    assert_eq!((sinks[0].failed_attempts, &sinks[0].last_error), (0, &None));
+}
+
+#[test]
+fn without_trust_a_webhook_waits_and_is_told_to_come_back_at_its_deadline() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.suspend();
+    shell.step(10, [webhook(1)]);
+    assert!(shell.effects.is_empty(), "{:?}", shell.effects);
+    shell.step(2000, [webhook(2)]);
+    assert!(shell.effects.is_empty(), "{:?}", shell.effects);
+    assert!(shell.sleeps_for() <= LOOK_AT_CLOCK);
+    shell.step(3000, []);
+    let replies = shell.replies();
+    assert!(
+        matches!(&replies[..], [(1, reply)] if is_suspended(reply)),
+        "{replies:?}"
+    );
+    // The other one is in time for the trust.
+    shell.trust();
+    let look_up = shell.look_up();
+    let answer = found(&shell);
+    shell.step(10, [told(look_up, answer)]);
+    // The start that came due meanwhile is written first.
+    shell.committed(10);
+    shell.committed(10);
+    assert_eq!(shell.replies(), [(2, WaiterReply::Applied)]);
+}
+
+#[test]
+fn without_trust_no_answer_is_taken_in_and_no_commit_begins() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.step(10, [webhook(1)]);
+    let look_up = shell.look_up();
+    shell.suspend();
+    let answer = found(&shell);
+    shell.step(10, [told(look_up, answer)]);
+    assert!(shell.effects.is_empty(), "{:?}", shell.effects);
+    // Nor does the clock say that it starts.
+    shell.step(4000, []);
+    assert!(shell.effects.is_empty(), "{:?}", shell.effects);
+    shell.trust();
+    assert_eq!(shell.events(), ["dispatch.started", "dispatch.updated"]);
+    shell.committed(10);
+    assert_eq!(shell.replies(), [(1, WaiterReply::Applied)]);
+}
+
+#[test]
+fn without_trust_what_a_commit_under_way_has_written_is_promised_to_nobody() {
+    for returns in [true, false] {
+        let mut shell = Shell::with_a_dispatch();
+        shell.committed(10);
+        shell.step(10, [webhook(1)]);
+        let look_up = shell.look_up();
+        let answer = found(&shell);
+        shell.step(10, [told(look_up, answer)]);
+        assert!(shell.committing().is_some());
+        shell.suspend();
+        shell.committed(10);
+        assert_eq!(shell.replies(), []);
+        let revision = shell.coordinator.view().schedule.revision();
+        if returns {
+            shell.trust();
+            assert_eq!(shell.replies(), [(1, WaiterReply::Applied)]);
+        } else {
+            shell.step(5000, []);
+            let replies = shell.replies();
+            assert!(
+                matches!(&replies[..], [(1, reply)] if is_suspended(reply)),
+                "{replies:?}"
+            );
+            shell.trust();
+            assert_eq!(shell.replies(), [], "nobody is answered twice");
+        }
+        // What was on disk is not lost.
+        assert!(shell.coordinator.view().schedule.revision() >= revision);
+    }
+}
+
+#[test]
+fn without_trust_an_order_waits_and_nothing_is_skipped() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.suspend();
+    let order = OverrideOrder {
+        site: crate::model::SiteId::new("s1").unwrap(),
+        name: String::new(),
+        customer_location_id: String::new(),
+        site_override: None,
+    };
+    let request = SkipRequest {
+        event: "e1".into(),
+        sink: None,
+    };
+    let waiter = 2;
+    let inputs = [
+        Input::Override { order, waiter: 1 },
+        Input::Skip { request, waiter },
+    ];
+    shell.step(10, inputs);
+    let replies = shell.replies();
+    assert!(
+        matches!(&replies[..], [(2, reply)] if is_suspended(reply)),
+        "{replies:?}"
+    );
+    shell.step(8000, []);
+    let replies = shell.replies();
+    assert!(
+        matches!(&replies[..], [(1, reply)] if is_suspended(reply)),
+        "{replies:?}"
+    );
+}
+
+#[test]
+fn readers_see_since_when_this_daemon_does_not_know_whether_it_leads() {
+    let mut shell = Shell::with_a_dispatch();
+    let health = |shell: &Shell| shell.coordinator.view().health;
+    assert_eq!(health(&shell).suspended_since(shell.now), None);
+    let until = shell.now.mono + Duration::from_millis(200);
+    shell.coordinator.trust_until(until);
+    shell.step(0, []);
+    assert_eq!(
+        shell.sleeps_for(),
+        Duration::from_millis(200),
+        "it wakes then"
+    );
+    let since = shell.now.wall + Duration::from_millis(200);
+    shell.step(900, []);
+    assert_eq!(health(&shell).suspended_since(shell.now), Some(since));
+    shell.trust();
+    assert_eq!(health(&shell).suspended_since(shell.now), None);
+}
