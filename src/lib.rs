@@ -49,7 +49,7 @@
 //! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget; the lease |
 //! | [`delivery`] | the outbox of each sink, and the sinks |
 //! | [`voltus`] | the upstream: how it is asked, and how its answers are read |
-//! | [`store`] | what survives a restart: the store trait, SQLite, memory |
+//! | [`store`] | what survives a restart: the store trait, SQLite, PostgreSQL, memory |
 //! | [`engine`] | pure: what an observation changes, and what each site must do |
 //! | [`http`] | what all listeners share, and the client that asks others |
 //! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |

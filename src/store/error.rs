@@ -1,19 +1,31 @@
 //! The errors of stores.
 
+use std::error::Error;
 use std::path::PathBuf;
+
+/// What the database itself says.
+pub type DatabaseError = Box<dyn Error + Send + Sync>;
 
 /// Why something was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database failed. It may be tried again.
-    #[error("the state file could not {doing}: {source}")]
+    /// The database failed, and nothing was written. It may be tried again.
+    #[error("the state could not {doing}: {source}")]
     Database {
         /// What was being done.
         doing: &'static str,
         /// The database's word.
         #[source]
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
+    /// The database was told to commit, and its answer did not come: the batch may be
+    /// written or not. [`Store::settle`](super::Store::settle) finds out.
+    #[error("the database did not say whether it wrote the state: {0}")]
+    Unknown(#[source] DatabaseError),
+    /// The database is another one than before, or an older copy: a standby of its own
+    /// was promoted, or a backup restored. What was written last may be lost.
+    #[error("the database is not the one that was written to before: {0}")]
+    Replaced(String),
     /// The file is no longer what it was: what is written would be lost.
     #[error(
         "the state file {0} was removed, replaced or cut short: stop dispatchd, restore the file, start again"
@@ -21,18 +33,28 @@ pub enum StoreError {
     Removed(PathBuf),
     /// A row says what cannot be.
     #[error(
-        "the state file is damaged: {what}; restore it from a backup, or move it away to start with an empty one"
+        "the state is damaged: {what}; restore it from a backup, or move it away to start with an empty one"
     )]
     Damaged {
         /// Which row, and what is wrong.
         what: String,
     },
     /// Another daemon writes to this store now.
-    #[error("another dispatchd process now owns the state file; exiting")]
+    #[error("another dispatchd process now owns the state")]
     Fenced,
     /// The thread that writes has ended.
     #[error("the store has been closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Says of a database's error what was being done.
+    pub(super) fn doing<E: Into<DatabaseError>>(doing: &'static str) -> impl Fn(E) -> Self + Copy {
+        move |source| Self::Database {
+            doing,
+            source: source.into(),
+        }
+    }
 }
 
 /// Why the daemon cannot start on a state file. The file is left as it is.
@@ -66,7 +88,7 @@ pub enum OpenError {
     },
     /// It holds the schedule of another API.
     #[error(
-        "--state {path}: holds the schedule of {theirs}, but --api-url says {ours}; give each API its own file"
+        "--state {path}: holds the schedule of {theirs}, but --api-url says {ours}; give each API a state of its own"
     )]
     OtherOrigin {
         /// The file.
@@ -94,6 +116,22 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// The database cannot be used as it is.
+    #[error("--state {state}: {reason}")]
+    Refused {
+        /// Where it is, without a password.
+        state: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The database does not answer.
+    #[error("--state {state}: cannot be reached: {reason}")]
+    Unreachable {
+        /// Where it is, without a password.
+        state: String,
+        /// Why.
         reason: String,
     },
 }

@@ -10,16 +10,20 @@ mod lease;
 mod lock;
 mod log;
 mod memory;
+mod postgres;
 mod record;
 mod sqlite;
 mod term;
 mod worker;
 
 pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
-pub use error::{OpenError, StoreError};
+pub use error::{DatabaseError, OpenError, StoreError};
 pub use lease::{Candidate, LeaseRow, LeaseStore};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
+pub use postgres::{
+    Postgres, PostgresLease, PostgresReader, PostgresStore, PostgresTarget, TargetError,
+};
 pub use record::{
     CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,
     Tried, Way,
@@ -46,9 +50,21 @@ pub trait Store: Send + 'static {
     /// Writes all of `batch`, synced, or nothing of it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] when another daemon has taken over, anything else
-    /// when it may be tried again.
+    /// [`StoreError::Fenced`] when another daemon has taken over. With
+    /// [`StoreError::Unknown`] the batch may be written or not: until
+    /// [`settle`](Self::settle) tells, nothing else is committed. With anything else
+    /// nothing was written, and it may be tried again.
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Finds out what became of the batch whose commit ended with
+    /// [`StoreError::Unknown`]. What it tells is final.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit) says; still [`StoreError::Unknown`] while the database
+    /// does not answer. A store that always knows needs no such method.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
 
     /// Does a part of what commits have asked for and left undone: old events go.
     /// Takes a few milliseconds, so that the next commit waits for no longer. Tells

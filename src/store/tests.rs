@@ -1,7 +1,8 @@
 //! What every store must do, told of each of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,6 +11,10 @@ use super::*;
 use crate::model::{
     Asked, Dispatch, Entry, Inquiry, Kilowatts, Phase, Program, Site, SiteId, SkippedEvent, Source,
 };
+
+#[path = "../../tests/postgres/cluster.rs"]
+pub(crate) mod cluster;
+use cluster::Cluster;
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(seconds * 1000 + 5)
@@ -80,7 +85,7 @@ fn item(revision: u64) -> HistoryItem {
 }
 
 /// A batch that adds one dispatch with its history and event.
-pub(super) fn batch(store: &Stored, id: &str) -> Batch {
+pub(crate) fn batch(store: &Stored, id: &str) -> Batch {
     let revision = store.revision + 1;
     Batch {
         term: store.term,
@@ -128,6 +133,56 @@ impl Kind for Sqlite {
     }
 }
 
+/// The server that all tests of this process share, if PostgreSQL is installed.
+static CLUSTER: LazyLock<Option<Cluster>> = LazyLock::new(|| Cluster::start(&["fsync=off"]));
+
+/// The server, and the name of a schema that nobody has used. `None`, and a line, if there
+/// is no PostgreSQL.
+pub(crate) fn postgresql() -> Option<(&'static Cluster, String)> {
+    static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+    let cluster = CLUSTER.as_ref();
+    if cluster.is_none() {
+        eprintln!("left out for PostgreSQL, which is not installed");
+    }
+    let schema = format!("test{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+    cluster.map(|cluster| (cluster, schema))
+}
+
+/// What a daemon with this random name says of itself.
+pub(crate) fn candidate(holder: &str) -> Candidate {
+    Candidate {
+        holder: holder.into(),
+        node: "plant".into(),
+        advertise: Some(format!("http://{holder}").into()),
+        fingerprint: "as all others".into(),
+    }
+}
+
+struct InPostgres(PostgresTarget);
+
+impl InPostgres {
+    fn new() -> Option<Self> {
+        let (cluster, schema) = postgresql()?;
+        let target = PostgresTarget::parse(&cluster.url(&schema), None);
+        Some(Self(target.unwrap()))
+    }
+}
+
+impl Kind for InPostgres {
+    type Store = PostgresStore;
+    type Reader = PostgresReader;
+    fn open(&mut self) -> (PostgresStore, PostgresReader) {
+        let database = Postgres::open(&self.0, "http://api").unwrap();
+        let candidate = candidate(&format!("{:x}", rand::random::<u64>()));
+        let mut lease = database.lease();
+        let watched = lease.look().unwrap();
+        let term = lease.take_over(watched.as_ref(), &candidate, at(0));
+        let term = term.unwrap().expect("nobody else is there");
+        let store = database.store(term, &candidate.holder).unwrap();
+        (store, database.reader())
+    }
+}
+
 fn of_each(statement: impl Fn(&mut dyn FnMut() -> (Box<dyn Store>, Box<dyn StoreReader>))) {
     let mut memory = Memory(None);
     statement(&mut || {
@@ -139,6 +194,12 @@ fn of_each(statement: impl Fn(&mut dyn FnMut() -> (Box<dyn Store>, Box<dyn Store
         let (store, reader) = sqlite.open();
         (Box::new(store), Box::new(reader))
     });
+    if let Some(mut postgres) = InPostgres::new() {
+        statement(&mut || {
+            let (store, reader) = postgres.open();
+            (Box::new(store), Box::new(reader))
+        });
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::model::{DispatchId, Event, HistoryItem};
 /// The pause before the store tidies up a little more.
 const TIDY_PAUSE: Duration = Duration::from_millis(20);
 
+/// The pause before the store is asked again what became of a commit.
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+
 /// After so many commits the store tidies up without such a pause: under load there
 /// is none.
 const MOST_COMMITS: u32 = 32;
@@ -150,8 +153,13 @@ fn write(store: &mut impl Store, to_write: &mpsc::Receiver<Write>) {
             Ok((batch, reply)) => {
                 untidy |= batch.forget_before.is_some();
                 commits += 1;
+                let mut outcome = store.commit(&batch);
+                if let Err(StoreError::Unknown(error)) = &outcome {
+                    tracing::warn!(%error, "the database did not say whether it wrote the state; dispatchd asks until it knows, and writes nothing else meanwhile");
+                    outcome = settle(store, &reply);
+                }
                 // Nobody waits any more: it is written all the same.
-                let _ = reply.send(store.commit(&batch));
+                let _ = reply.send(outcome);
             }
             Err(RecvTimeoutError::Timeout) => {
                 commits = 0;
@@ -162,6 +170,20 @@ fn write(store: &mut impl Store, to_write: &mpsc::Receiver<Write>) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Asks what became of a commit until that is known, or nobody waits for it any more.
+fn settle(
+    store: &mut impl Store,
+    reply: &oneshot::Sender<Result<(), StoreError>>,
+) -> Result<(), StoreError> {
+    loop {
+        let outcome = store.settle();
+        if !matches!(outcome, Err(StoreError::Unknown(_))) || reply.is_closed() {
+            return outcome;
+        }
+        thread::sleep(SETTLE_PAUSE);
     }
 }
 

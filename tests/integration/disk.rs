@@ -55,7 +55,10 @@ async fn promises_nothing(world: &World, daemon: &Daemon, id: &str) {
     let ready = daemon.get("/readyz").await;
     assert_eq!(ready.status, 503);
     let reason = ready.json["reason"].as_str().unwrap();
-    assert!(reason.contains("state file"), "{reason}");
+    assert!(
+        reason.contains("the state could not be written"),
+        "{reason}"
+    );
     assert_eq!(daemon.entry(id).await, None, "readers see what is on disk");
 }
 

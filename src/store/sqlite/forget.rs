@@ -43,10 +43,7 @@ impl Forgetting {
     /// file now. Nothing is deleted then.
     pub fn go_on(&mut self, connection: &mut Connection, term: u64) -> Result<bool, StoreError> {
         let upto = self.delete(connection, term);
-        let upto = upto.map_err(|source| StoreError::Database {
-            doing: "be written",
-            source,
-        })?;
+        let upto = upto.map_err(StoreError::doing("be written"))?;
         match upto {
             Some(Some(upto)) => {
                 self.after = upto;

@@ -108,10 +108,9 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
         connection.busy_timeout(BUSY)?;
         Ok(connection)
     };
-    open().map_err(|source| StoreError::Database {
-        doing: "be opened for reading",
-        source,
-    })
+    open().map_err(StoreError::doing::<rusqlite::Error>(
+        "be opened for reading",
+    ))
 }
 
 /// Opens a file that no daemon uses, for reading, and keeps daemons off.
@@ -240,10 +239,7 @@ pub(super) fn leave_log(connection: &Connection, left: bool) -> Result<(), Store
     let pages = if left { 0 } else { LONG_LOG };
     connection
         .pragma_update(None, "wal_autocheckpoint", pages)
-        .map_err(|source| StoreError::Database {
-            doing: "be written",
-            source,
-        })
+        .map_err(StoreError::doing("be written"))
 }
 
 pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {

@@ -232,10 +232,7 @@ fn each_row(
     params: impl Params,
     mut read: impl FnMut(&Row) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
-    let fail = |source| StoreError::Database {
-        doing: "be read",
-        source,
-    };
+    let fail = StoreError::doing::<rusqlite::Error>("be read");
     let mut statement = connection.prepare_cached(sql).map_err(fail)?;
     let mut rows = statement.query(params).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {

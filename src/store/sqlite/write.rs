@@ -14,11 +14,7 @@ use crate::store::{Batch, SinkRecord, StoreError, Told};
 
 /// Writes a batch, synced, or nothing of it.
 pub(super) fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
-    let written = write(connection, batch).map_err(|source| StoreError::Database {
-        doing: "be written",
-        source,
-    })?;
-    if written {
+    if write(connection, batch).map_err(StoreError::doing("be written"))? {
         Ok(())
     } else {
         Err(StoreError::Fenced)

@@ -30,6 +30,19 @@ impl Shared for MemoryStore {
     }
 }
 
+impl Shared for Postgres {
+    type Lease = PostgresLease;
+    type Store = PostgresStore;
+
+    fn lease(&self) -> PostgresLease {
+        Postgres::lease(self)
+    }
+
+    fn writer(&self, term: u64, holder: &str) -> PostgresStore {
+        self.store(term, holder).unwrap()
+    }
+}
+
 /// Holds a kind of store to all statements. `new` makes an empty store.
 pub(super) fn keeps_a_lease<S: Shared>(new: impl Fn() -> S) {
     one_daemon_takes_a_lease_that_nobody_had(&new());
@@ -46,13 +59,16 @@ fn a_store_in_memory_keeps_a_lease() {
     keeps_a_lease(|| MemoryStore::new("memory", at(0)));
 }
 
-fn candidate(holder: &str) -> Candidate {
-    Candidate {
-        holder: holder.into(),
-        node: "plant".into(),
-        advertise: Some(format!("http://{holder}").into()),
-        fingerprint: "as all others".into(),
+#[test]
+fn a_store_in_postgresql_keeps_a_lease() {
+    if postgresql().is_none() {
+        return;
     }
+    keeps_a_lease(|| {
+        let (cluster, schema) = postgresql().unwrap();
+        let target = PostgresTarget::parse(&cluster.url(&schema), None).unwrap();
+        Postgres::open(&target, "http://api").unwrap()
+    });
 }
 
 fn take<L: LeaseStore>(lease: &mut L, watched: Option<&LeaseRow>, holder: &str) -> Option<u64> {

@@ -39,7 +39,7 @@ impl World {
         let result = if full {
             Err(StoreError::Database {
                 doing: "be written",
-                source: rusqlite::Error::InvalidQuery,
+                source: "the disk is full".into(),
             })
         } else {
             self.write(&batch)?;

@@ -20,13 +20,9 @@ pub(in crate::store::sqlite) fn read(
     id: &DispatchId,
 ) -> Result<DispatchRecord, StoreError> {
     // One transaction sees one commit. It only reads, and ends when it is dropped.
-    let connection =
-        &*connection
-            .unchecked_transaction()
-            .map_err(|source| StoreError::Database {
-                doing: "be read",
-                source,
-            })?;
+    let connection = &*connection
+        .unchecked_transaction()
+        .map_err(StoreError::doing("be read"))?;
     let Some(entry) = one_entry(connection, id)? else {
         return Ok(DispatchRecord::default());
     };

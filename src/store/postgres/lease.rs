@@ -1,0 +1,213 @@
+//! The lease in PostgreSQL: two rows, so that renewals and commits do not wait for each
+//! other (rule R14).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
+
+use super::cells::{Cells, big};
+use super::connect::{Link, spoken};
+use super::session::{Identity, end_recorded};
+use super::target::PostgresTarget;
+use crate::store::StoreError;
+use crate::store::error::DatabaseError;
+use crate::store::lease::{Candidate, LeaseRow, LeaseStore};
+use crate::store::term::next_term;
+
+/// How long a call may take. A renewal that takes longer is late in any case.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a take-over may take: it waits for a lock for a second, ends who holds it, and
+/// waits once more.
+const TAKE_OVER: Duration = Duration::from_secs(4);
+
+/// A daemon's way to the lease.
+pub struct PostgresLease {
+    target: PostgresTarget,
+    /// `None` after a failure.
+    link: Option<Link>,
+}
+
+impl PostgresLease {
+    pub(super) fn new(target: PostgresTarget) -> Self {
+        Self { target, link: None }
+    }
+
+    fn run<'l, T, F>(
+        &'l mut self,
+        limit: Duration,
+        ask: impl FnOnce(&'l Client) -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        // What failed before may be half done: nothing is asked on that connection again.
+        let link = match self.link.take().filter(|link| !link.is_closed()) {
+            Some(link) => link,
+            None => Link::connect(&self.target)?,
+        };
+        let link = self.link.insert(link);
+        link.run(limit, ask)
+    }
+
+    /// Drops the connection if the call on it failed.
+    fn ended<T>(&mut self, result: Result<T, DatabaseError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            self.link = None;
+        }
+        result.map_err(StoreError::doing("be reached"))
+    }
+}
+
+impl LeaseStore for PostgresLease {
+    fn look(&mut self) -> Result<Option<LeaseRow>, StoreError> {
+        let looked = self.run(LIMIT, |client| async {
+            let sql = "SELECT beat.term, beat.holder, beat.beat, node, advertise, since,
+                 fingerprint, given_back
+                 FROM beat, leader WHERE beat.term = leader.term AND beat.holder = leader.holder
+                 AND leader.term > 0";
+            client.query_opt(sql, &[]).await
+        });
+        let row = self.ended(looked)?;
+        row.as_ref().map(lease_row).transpose()
+    }
+
+    fn renew(&mut self, term: u64, holder: &str) -> Result<bool, StoreError> {
+        let renewed = self.run(LIMIT, |client| async move {
+            let sql = "UPDATE beat SET beat = beat + 1 WHERE term = $1 AND holder = $2
+                 AND NOT (SELECT given_back FROM leader)";
+            client.execute(sql, &[&big(term), &holder]).await
+        });
+        Ok(self.ended(renewed)? == 1)
+    }
+
+    fn take_over(
+        &mut self,
+        watched: Option<&LeaseRow>,
+        candidate: &Candidate,
+        now: DateTime<Utc>,
+    ) -> Result<Option<u64>, StoreError> {
+        // The rows that are made with the tables.
+        let nobody = LeaseRow {
+            term: 0,
+            holder: "".into(),
+            beat: 0,
+            node: "".into(),
+            advertise: None,
+            since: now,
+            fingerprint: "".into(),
+            given_back: true,
+        };
+        let watched = watched.unwrap_or(&nobody);
+        let taken = self.run(TAKE_OVER, |client| async move {
+            let taken = match take(client, watched, candidate, now).await {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    client.batch_execute("ROLLBACK").await?;
+                    end_recorded(client).await?;
+                    take(client, watched, candidate, now).await?
+                }
+                taken => taken?,
+            };
+            let Some(term) = taken else {
+                client.batch_execute("ROLLBACK").await?;
+                return Ok(Ok(None));
+            };
+            let committed = client.batch_execute("COMMIT").await;
+            Ok(committed.map(|()| Some(term)))
+        });
+        match self.ended(taken)? {
+            Ok(taken) => Ok(taken),
+            Err(error) => {
+                self.link = None;
+                Err(StoreError::Unknown(spoken(error)))
+            }
+        }
+    }
+
+    fn give_back(&mut self, term: u64, holder: &str) -> Result<bool, StoreError> {
+        let given = self.run(LIMIT, |client| async move {
+            let sql = "UPDATE leader SET given_back = true, pids = '{}'
+                 WHERE term = $1 AND holder = $2";
+            client.execute(sql, &[&big(term), &holder]).await
+        });
+        Ok(self.ended(given)? == 1)
+    }
+}
+
+/// Takes the lease in a transaction, which is left open. `None` if the rows are not
+/// exactly those that were watched.
+async fn take(
+    client: &Client,
+    watched: &LeaseRow,
+    candidate: &Candidate,
+    now: DateTime<Utc>,
+) -> Result<Option<u64>, tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    let (term, holder) = (big(watched.term), &*watched.holder);
+    // Waits until no commit holds the row.
+    let lock = "SELECT system_identifier, timeline, (SELECT position FROM daemon) FROM leader
+         WHERE term = $1 AND holder = $2 AND given_back = $3 FOR UPDATE";
+    let Some(row) = client
+        .query_opt(lock, &[&term, &holder, &watched.given_back])
+        .await?
+    else {
+        return Ok(None);
+    };
+    let before = Identity {
+        system_identifier: row.get(0),
+        timeline: row.get(1),
+    };
+    let position = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+    let new = next_term(watched.term, position, now);
+    let beat = "UPDATE beat SET term = $1, holder = $2, beat = 0
+         WHERE term = $3 AND holder = $4 AND beat = $5";
+    let mine = &*candidate.holder;
+    let raised = client
+        .execute(
+            beat,
+            &[&big(new), &mine, &term, &holder, &big(watched.beat)],
+        )
+        .await?;
+    if raised != 1 {
+        return Ok(None);
+    }
+    let identity = Identity::of(client).await?;
+    // Nobody has led before the first term.
+    let lost = watched.term > 0 && identity != before;
+    client
+        .execute(
+            "UPDATE leader SET term = $1, holder = $2, session = session + 1, pids = '{}',
+             node = $3, advertise = $4, since = $5, fingerprint = $6, given_back = false,
+             system_identifier = $7, timeline = $8, commits_lost = commits_lost OR $9",
+            &[
+                &big(new),
+                &mine,
+                &&*candidate.node,
+                &candidate.advertise.as_deref(),
+                &now,
+                &&*candidate.fingerprint,
+                &identity.system_identifier,
+                &identity.timeline,
+                &lost,
+            ],
+        )
+        .await?;
+    Ok(Some(new))
+}
+
+fn lease_row(row: &Row) -> Result<LeaseRow, StoreError> {
+    let mut cells = Cells::of(row);
+    Ok(LeaseRow {
+        term: cells.count()?,
+        holder: cells.value::<&str>()?.into(),
+        beat: cells.count()?,
+        node: cells.value::<&str>()?.into(),
+        advertise: cells.value::<Option<&str>>()?.map(Arc::from),
+        since: cells.value()?,
+        fingerprint: cells.value::<&str>()?.into(),
+        given_back: cells.value()?,
+    })
+}

@@ -1,0 +1,123 @@
+//! The connection that commits: how it is made, so that an older one can commit no more.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::cells::big;
+use super::connect::{APPLICATION, Link, said};
+use super::target::PostgresTarget;
+use super::write::Holder;
+use crate::store::StoreError;
+use crate::store::error::DatabaseError;
+
+/// How long a statement about the leader may take, with the second for which it waits for
+/// a lock.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Which server this is. Another one may lack what was committed last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub system_identifier: String,
+    pub timeline: String,
+}
+
+impl Identity {
+    pub async fn of(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        // The control file shows the old timeline for a while after a promotion.
+        let sql = "SELECT system_identifier::text,
+             substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()";
+        let row = client.query_one(sql, &[]).await?;
+        Ok(Self {
+            system_identifier: row.get(0),
+            timeline: row.get(1),
+        })
+    }
+}
+
+/// A connection that may commit, and what it has found.
+pub(super) struct Session {
+    pub link: Link,
+    pub number: i64,
+    /// How many commits there were.
+    pub commits: u64,
+}
+
+/// Connects for commits of the leader with this term and holder. From then on no older
+/// connection commits.
+///
+/// # Errors
+/// [`StoreError::Fenced`] when another daemon leads; [`StoreError::Replaced`] when the
+/// server is another one than the leader took the lead at.
+pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session, StoreError> {
+    let failed = StoreError::doing::<DatabaseError>("be written");
+    let link = Link::connect(target).map_err(StoreError::doing("be reached"))?;
+    let (term, name) = (big(holder.term), holder.holder.as_str());
+    let raise = || {
+        link.run(LIMIT, |client| async move {
+            let identity = Identity::of(client).await?;
+            let raise = "UPDATE leader SET session = session + 1, pids = ARRAY[pg_backend_pid()]
+                 WHERE term = $1 AND holder = $2
+                 RETURNING session, system_identifier, timeline";
+            let raised = match client.query_opt(raise, &[&term, &name]).await {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    end_recorded(client).await?;
+                    client.query_opt(raise, &[&term, &name]).await?
+                }
+                raised => raised?,
+            };
+            let commits = client.query_one("SELECT commits FROM daemon", &[]).await?;
+            Ok((identity, raised, commits))
+        })
+    };
+    let (identity, raised, commits) = raise().map_err(failed)?;
+    let Some(raised) = raised else {
+        return Err(StoreError::Fenced);
+    };
+    let before = Identity {
+        system_identifier: raised.get(1),
+        timeline: raised.get(2),
+    };
+    if before != identity {
+        return Err(StoreError::Replaced(format!(
+            "it is server {} on timeline {}, and this daemon took the lead at server {} on timeline {}",
+            identity.system_identifier,
+            identity.timeline,
+            before.system_identifier,
+            before.timeline
+        )));
+    }
+    Ok(Session {
+        link,
+        number: raised.get(0),
+        commits: u64::try_from(commits.get::<_, i64>(0)).unwrap_or_default(),
+    })
+}
+
+/// Ends the server processes of the leader's older connections: one that hangs in a commit
+/// holds a lock for which others wait.
+pub(super) async fn end_recorded(client: &Client) -> Result<(), tokio_postgres::Error> {
+    // A process id may be another program's by now.
+    let sql = "SELECT pg_terminate_backend(activity.pid) FROM pg_stat_activity AS activity, leader
+         WHERE activity.pid = ANY(leader.pids) AND activity.pid <> pg_backend_pid()
+         AND activity.application_name = $1";
+    match client.execute(sql, &[&APPLICATION]).await {
+        Ok(ended) => {
+            if ended > 0 {
+                tracing::warn!(
+                    ended,
+                    "a connection of the leader hung in the database and was ended"
+                );
+            }
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = said(&error),
+                "a connection of the leader hangs in the database and cannot be ended"
+            );
+            Err(error)
+        }
+    }
+}
