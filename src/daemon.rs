@@ -3,6 +3,7 @@
 mod engine_thread;
 mod error;
 mod kept;
+mod lease_keeper;
 mod reload;
 mod shield;
 mod stop;
@@ -37,6 +38,7 @@ use crate::voltus::{Admin, Client, ClientSettings, Environment};
 pub use error::{DaemonError, GoneSink, GoneSinks, cannot_listen};
 pub use kept::gone_sinks;
 use kept::{Kept, stored_error};
+pub use lease_keeper::{LeaseKeeper, Participant};
 pub use reload::Reload;
 pub use shield::shield_secrets;
 

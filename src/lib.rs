@@ -38,7 +38,7 @@
 //! |---|---|
 //! | [`cli`] | the commands, one file each |
 //! | [`demo`] | sandbox and daemon in a story of lost webhooks |
-//! | [`daemon`] | builds all parts, runs them, and stops them in order |
+//! | [`daemon`] | builds all parts, runs them, and stops them in order; keeps the lease with the real clock |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`config`] | options, environment and file → a checked configuration |
 //! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |

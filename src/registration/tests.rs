@@ -16,10 +16,10 @@ use crate::voltus::{ApiKey, ClientSettings};
 
 /// What is logged on this thread while it lives.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn here() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -30,7 +30,7 @@ impl Log {
     }
 
     /// The lines with `words` in them.
-    fn lines(&self, words: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, words: &str) -> Vec<String> {
         let log = self.0.lock().unwrap();
         let lines = String::from_utf8_lossy(&log);
         let with_words = lines.lines().filter(|line| line.contains(words));

@@ -13,11 +13,13 @@
 //! watched, so that a renewal that arrives late and a take-over cannot both succeed.
 
 mod call;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use call::{LeaseAnswer, LeaseCall};
+pub use turns::Turns;
 
 use crate::clock::Mono;
 use crate::store::{LeaseRow, StoreError};

@@ -1,0 +1,216 @@
+//! Keeps the lease of a shared store with the real clock, and publishes whether this
+//! daemon leads (rule R14).
+//!
+//! [`LeaseKeeper`] has two threads. One makes the calls to the store, each of which may
+//! block for as long as it likes. The other runs the machine ([`Lease`]) and publishes
+//! [`Leadership`]: when the trust runs out, it says so at that time, also while a call is
+//! blocked.
+
+mod lines;
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use chrono::{DateTime, Utc};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::lines::Lines;
+use crate::clock::{Clock, Mono, SystemClock};
+use crate::store::{Candidate, LeaseStore, StoreError};
+use crate::sync::{Leadership, Lease, LeaseAnswer, LeaseCall, NextCall, Turns};
+
+/// A call, and the wall clock when it is made.
+type ToMake = (LeaseCall, DateTime<Utc>);
+type Answer = Result<LeaseAnswer, StoreError>;
+
+/// What a daemon needs to take part in a lease.
+pub struct Participant<C = SystemClock> {
+    /// What it says of itself.
+    pub candidate: Candidate,
+    /// The clock by which `turns` are told, too.
+    pub clock: C,
+    /// When its coordinator last finished a turn.
+    pub turns: Arc<Turns>,
+    /// Cancelled when this daemon stops and has ended its last attempt: the lease is
+    /// then given back.
+    pub give_back: CancellationToken,
+}
+
+/// Looks at the lease, takes it over and renews it, until it was given back or this is
+/// dropped. Without being given back the lease is free when another daemon has watched
+/// it for long enough.
+#[derive(Debug)]
+pub struct LeaseKeeper {
+    leadership: watch::Receiver<Leadership>,
+    stand_by: UnboundedSender<()>,
+}
+
+impl LeaseKeeper {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start<C: Clock>(
+        store: impl LeaseStore,
+        participant: Participant<C>,
+    ) -> std::io::Result<Self> {
+        let Participant {
+            candidate,
+            clock,
+            turns,
+            give_back,
+        } = participant;
+        let (calls, to_make) = mpsc::channel();
+        let (answer, answers) = unbounded_channel();
+        let (stand_by, told_to_stand_by) = unbounded_channel();
+        let state = Leadership::Standby { leader: None };
+        let (published, leadership) = watch::channel(state);
+        let lease = Lease::new(candidate.holder.clone());
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let keeping = Keeping {
+            lease,
+            clock,
+            turns,
+            published,
+            lines: Lines::default(),
+            calls,
+            under_way: None,
+        };
+        thread::Builder::new()
+            .name("lease-store".into())
+            .spawn(move || make_calls(store, &candidate, &to_make, &answer))?;
+        thread::Builder::new().name("lease".into()).spawn(move || {
+            runtime.block_on(keeping.run(answers, told_to_stand_by, give_back));
+        })?;
+        Ok(Self {
+            leadership,
+            stand_by,
+        })
+    }
+
+    /// Whether this daemon leads, now and later. Whoever is about to act compares
+    /// `trusted_until` with the clock itself.
+    ///
+    /// The channel closes when the lease was given back, or could not be: the store did
+    /// not answer before this was dropped. If it closes before anybody asked for that,
+    /// the keeper has died, and the daemon must end.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// A deposed daemon has let go of everything that the lead gave it. From now on it
+    /// watches the lease, and may lead again.
+    pub fn stand_by(&self) {
+        // Nobody listens any more when the lease was given back.
+        let _ = self.stand_by.send(());
+    }
+}
+
+/// Makes calls until nobody asks for one any more.
+fn make_calls(
+    mut store: impl LeaseStore,
+    candidate: &Candidate,
+    to_make: &mpsc::Receiver<ToMake>,
+    answers: &UnboundedSender<Answer>,
+) {
+    for (call, wall) in to_make {
+        let answer = call.make(&mut store, candidate, wall);
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+struct Keeping<C> {
+    lease: Lease,
+    clock: C,
+    turns: Arc<Turns>,
+    published: watch::Sender<Leadership>,
+    lines: Lines,
+    calls: mpsc::Sender<ToMake>,
+    /// The call under way, and a time before it was sent.
+    under_way: Option<(LeaseCall, Mono)>,
+}
+
+impl<C: Clock> Keeping<C> {
+    async fn run(
+        mut self,
+        mut answers: UnboundedReceiver<Answer>,
+        mut stand_by: UnboundedReceiver<()>,
+        give_back: CancellationToken,
+    ) {
+        let mut leaves = false;
+        loop {
+            self.lease.turned(self.turns.last());
+            let now = self.clock.now();
+            let trusted_until = self.publish(now.mono);
+            let next = match self.under_way {
+                Some(_) => None,
+                None => match self.lease.next(now.mono) {
+                    NextCall::Now(call) => {
+                        // The answers end with the thread that makes the calls.
+                        let _ = self.calls.send((call.clone(), now.wall));
+                        self.under_way = Some((call, now.mono));
+                        None
+                    }
+                    NextCall::At(at) => Some(at),
+                    NextCall::Never => return,
+                },
+            };
+            let wake = next.into_iter().chain(trusted_until).min();
+            tokio::select! {
+                biased;
+                () = give_back.cancelled(), if !leaves => {
+                    leaves = true;
+                    self.lines.leaves();
+                    self.lease.give_back();
+                }
+                answer = answers.recv() => match answer {
+                    Some(answer) => self.take(answer),
+                    // The thread that makes the calls has died.
+                    None => return,
+                },
+                told = stand_by.recv() => match told {
+                    Some(()) => self.lease.stand_by(),
+                    // The keeper was dropped.
+                    None => return,
+                },
+                () = self.clock.sleep_until(wake.unwrap_or(Mono::MAX)), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        let now = self.clock.now().mono;
+        if let Some((call, sent)) = self.under_way.take() {
+            self.lines.answered(&answer, now);
+            self.lease.ended(&call, sent, now, answer);
+        }
+    }
+
+    /// Publishes and logs what has changed. Returns until when this daemon may act, if it
+    /// may.
+    fn publish(&mut self, now: Mono) -> Option<Mono> {
+        let leadership = self.lease.leadership(now);
+        let trusted_until = match &leadership {
+            Leadership::Leading { trusted_until, .. } => Some(*trusted_until),
+            _ => None,
+        };
+        self.published.send_if_modified(|published| {
+            let changed = *published != leadership;
+            if changed {
+                published.clone_from(&leadership);
+            }
+            changed
+        });
+        let turned = self.turns.last();
+        self.lines.state(&leadership, now.saturating_sub(turned));
+        trusted_until
+    }
+}
+
+#[cfg(test)]
+mod tests;
