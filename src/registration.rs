@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::retry::backoff;
 use crate::seldom::{Trouble, spoken};
-use crate::sync::{Inbox, Timings};
+use crate::sync::{Inbox, RegistrationHealth, Timings};
 use crate::voltus::{Admin, ApiError, Webhook, WebhookId, WebhookUrl};
 
 pub use decide::{Action, decide};
@@ -60,8 +60,8 @@ pub struct Registration<C> {
     wanted: WebhookUrl,
     /// The one that was made here. The API may write its URL in another way.
     own: Option<WebhookId>,
-    /// It has been seen at the API, or was made there, since the URL became this one.
-    registered: bool,
+    /// How it stands since the URL became this one.
+    health: RegistrationHealth,
     trouble: Trouble,
     clock: C,
     random: SmallRng,
@@ -84,7 +84,7 @@ impl<C: Clock> Registration<C> {
             news: wanted,
             wanted: first,
             own: None,
-            registered: false,
+            health: RegistrationHealth::default(),
             trouble: Trouble::default(),
             clock,
             random: SmallRng::seed_from_u64(seed),
@@ -124,10 +124,13 @@ impl<C: Clock> Registration<C> {
     /// by now: the API asks it before it takes a registration.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = 0;
+        self.tell();
         while let Some(looked) = stop.run_until_cancelled(self.look()).await {
             let pause = match looked {
                 Ok(()) => {
                     failures = 0;
+                    self.health.error = None;
+                    self.tell();
                     if let Some(failed_for) = self.trouble.over(self.clock.now().mono) {
                         tracing::info!(
                             url = %self.wanted,
@@ -139,6 +142,8 @@ impl<C: Clock> Registration<C> {
                 }
                 Err(error) => {
                     failures = u32::saturating_add(failures, 1);
+                    self.health.error = Some(error.to_string());
+                    self.tell();
                     let Pace {
                         interval,
                         first_pause,
@@ -212,10 +217,16 @@ impl<C: Clock> Registration<C> {
     /// Notes whether the webhook is registered, and tells the daemon. Returns what was
     /// so before.
     fn set_registered(&mut self, registered: bool) -> bool {
+        let before = std::mem::replace(&mut self.health.registered, registered);
+        self.tell();
+        before
+    }
+
+    /// Tells the daemon how the registration stands.
+    fn tell(&self) {
         if let Some((daemon, _)) = &self.daemon {
-            daemon.registration(registered);
+            daemon.registration(self.health.clone());
         }
-        std::mem::replace(&mut self.registered, registered)
     }
 
     async fn register(&mut self, before: &[Webhook]) -> Result<(), ApiError> {

@@ -33,7 +33,7 @@ pub use coordinator::{
 };
 pub use counters::{ByTypeAndSource, Counters};
 pub use driver::{Driver, DriverError, Inbox};
-pub use health::{Health, SlowedDown, State, View};
+pub use health::{Health, RegistrationHealth, SlowedDown, State, View};
 pub use lease::{Leadership, Lease, LeaseAnswer, LeaseCall, NextCall, TRUST, Turns, WATCHED_FOR};
 pub use poller::PollReport;
 pub use timings::{Taken, Timings};

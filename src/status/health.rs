@@ -49,32 +49,7 @@ impl<C: Clock + Clone> Status<C> {
             "overridden": site_override::shown(&view.plan),
             "inventory": inventory::shown(&self.inventory.borrow()),
             "due_commands": verdict::due(&view),
-            "sync": {
-                "state": health.state(now.mono).name(),
-                "poll_interval_seconds": health.poll_interval.as_secs_f64(),
-                "polls": {"succeeded": health.polls_succeeded, "failed": health.polls_failed},
-                "last_poll": last_poll(health),
-                "last_successful_poll": health.last_success,
-                "next_poll": health.next_poll,
-                "webhooks": webhooks(traffic),
-                "missed_webhooks": health.missed_webhooks,
-                "heals": health.heals,
-                "unannounced_changes": health.unannounced,
-                "outdated_answers": health.outdated,
-                "unreadable_dispatches": health.unreadable.dispatches,
-                "unreadable_sites": health.unreadable.sites,
-                "unreadable_amounts": health.unreadable.amounts,
-                "unreadable_details": health.unreadable.details,
-                "extra_dropped": health.unreadable.extras,
-                "unreadable": unreadable(&health.unreadable_now),
-                "rewinds": health.rewinds,
-                "slowdown": health.slowed_down.as_ref().map(slowdown),
-                "in_doubt": {
-                    "absent": view.schedule.in_doubt(DoubtKind::Absent),
-                    "lower": view.schedule.in_doubt(DoubtKind::Lower),
-                },
-                "mass_absence": mass_absence(&view, now.mono),
-            },
+            "sync": sync(&view, traffic, now.mono),
             "store": {
                 "ok": health.store_error.is_none(),
                 "error": health.store_error,
@@ -149,6 +124,42 @@ fn slowdown(slow: &SlowedDown) -> Value {
         "next_request": rfc3339(slow.next_request),
         "silent_until": slow.silent_until.map(rfc3339),
         "good_answers_needed": slow.good_answers_needed,
+    })
+}
+
+/// How polls and webhooks keep the schedule right.
+fn sync(view: &View, traffic: &Traffic, now: Mono) -> Value {
+    let health = &view.health;
+    json!({
+        "state": health.state(now).name(),
+        "poll_interval_seconds": health.poll_interval.as_secs_f64(),
+        "polls": {"succeeded": health.polls_succeeded, "failed": health.polls_failed},
+        "last_poll": last_poll(health),
+        "last_successful_poll": health.last_success,
+        "next_poll": health.next_poll,
+        "webhooks": webhooks(traffic),
+        "missed_webhooks": health.missed_webhooks,
+        "heals": health.heals,
+        "unannounced_changes": health.unannounced,
+        "polled_only_changes": health.polled_only,
+        "registration": health.registration.as_ref().map(|registration| json!({
+            "registered": registration.registered,
+            "error": registration.error,
+        })),
+        "outdated_answers": health.outdated,
+        "unreadable_dispatches": health.unreadable.dispatches,
+        "unreadable_sites": health.unreadable.sites,
+        "unreadable_amounts": health.unreadable.amounts,
+        "unreadable_details": health.unreadable.details,
+        "extra_dropped": health.unreadable.extras,
+        "unreadable": unreadable(&health.unreadable_now),
+        "rewinds": health.rewinds,
+        "slowdown": health.slowed_down.as_ref().map(slowdown),
+        "in_doubt": {
+            "absent": view.schedule.in_doubt(DoubtKind::Absent),
+            "lower": view.schedule.in_doubt(DoubtKind::Lower),
+        },
+        "mass_absence": mass_absence(view, now),
     })
 }
 

@@ -59,6 +59,8 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             heals: 0,
             missed_webhooks: 0,
             unannounced: 0,
+            polled_only: 0,
+            registration: None,
             outdated: 0,
             unreadable: Default::default(),
             unreadable_now: Arc::default(),

@@ -114,6 +114,16 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
         );
         Verdict::add(&mut findings, Level::Warning, text);
     }
+    if let Some(registration) = &health.registration
+        && let Some(error) = &registration.error
+        && !registration.registered
+    {
+        let text = format!(
+            "The webhook is not registered, so only polls bring changes: {error}. If the API cannot reach \
+             it, check the way from --public-url to --listen: proxy, firewall, certificate."
+        );
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
     if health.unannounced > 0 {
         let text = format!(
             "A webhook is registered and none has come since the start, although polls have found \

@@ -36,6 +36,7 @@ use rand::{RngExt, SeedableRng};
 use super::batch_builder::Job;
 use super::counters::Counters;
 use super::heals::Heals;
+use super::health::RegistrationHealth;
 use super::log::Lines;
 use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
@@ -93,6 +94,8 @@ pub struct Coordinator<W> {
     answering: Answering<W>,
     heals: Heals,
     /// How many answers came too late.
+    /// How the registration of the webhook stands, if the daemon keeps one.
+    registration: Option<RegistrationHealth>,
     outdated: u64,
     /// How many lower numbers were taken over.
     rewinds: u64,
@@ -125,6 +128,7 @@ impl<W> Coordinator<W> {
             delivering: Delivering::new(outboxes),
             answering: Answering::new(),
             heals: Heals::new(settings.poll_interval),
+            registration: None,
             outdated: 0,
             rewinds: 0,
             counters: Arc::default(),
@@ -150,6 +154,9 @@ impl<W> Coordinator<W> {
         let missed = self.heals.advance(now.mono);
         self.lines.missed(&missed, now.mono);
         self.lines.unannounced(self.heals.unannounced, now.mono);
+        if self.registration.is_none() {
+            self.lines.polled_only(self.heals.polled_only, now.mono);
+        }
         for input in inputs {
             self.take_in(input, now);
         }
@@ -279,7 +286,10 @@ impl<W> Coordinator<W> {
                     now,
                 );
             }
-            Input::Registration { registered } => self.heals.registration(registered, now.mono),
+            Input::Registration(health) => {
+                self.heals.registration(health.registered, now.mono);
+                self.registration = Some(health);
+            }
             Input::InventoryFailed { issued, error } => {
                 self.asking.adjust_pace(
                     Resource::Inventory,

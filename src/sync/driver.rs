@@ -11,7 +11,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Coordinator, Effect, Input, PendingRequest, SkipRequest, Timings, View, WaiterReply};
+use super::{
+    Coordinator, Effect, Input, PendingRequest, RegistrationHealth, SkipRequest, Timings, View,
+    WaiterReply,
+};
 use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
 use crate::model::{DispatchId, Event, OverrideOrder};
@@ -96,10 +99,10 @@ impl Inbox {
         let _ = self.0.send(Input::Registered { issued, result });
     }
 
-    /// The daemon's webhook is registered at the API, or it is not.
-    pub fn registration(&self, registered: bool) {
+    /// The registration of the daemon's webhook stands so.
+    pub fn registration(&self, health: RegistrationHealth) {
         // Nobody counts by it while the daemon stops.
-        let _ = self.0.send(Input::Registration { registered });
+        let _ = self.0.send(Input::Registration(health));
     }
 
     /// A request for the enrolled sites, sent at `issued`, failed.

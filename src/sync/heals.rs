@@ -33,6 +33,9 @@ pub(super) struct Heals {
     /// The same while no webhook has come since the start although one is registered:
     /// webhooks do not get in. 0 once one has come.
     pub unannounced: u64,
+    /// The same while no webhook has come since the start, whether one is registered or
+    /// not. 0 once one has come.
+    pub polled_only: u64,
     any_webhook: bool,
     /// Since when a webhook is registered, if one is.
     registered_since: Option<Mono>,
@@ -69,6 +72,7 @@ impl Heals {
     pub fn webhook(&mut self, id: &DispatchId, now: Mono) {
         self.any_webhook = true;
         self.unannounced = 0;
+        self.polled_only = 0;
         self.recent.insert(id.clone(), now);
         self.recent_order.push_back((now, id.clone()));
         self.undecided.retain(|undecided| undecided.id != *id);
@@ -112,8 +116,9 @@ impl Heals {
             if self.any_webhook {
                 self.missed += 1;
                 missed.push(undecided.id);
-            } else if undecided.registered {
-                self.unannounced += 1;
+            } else {
+                self.polled_only += 1;
+                self.unannounced += u64::from(undecided.registered);
             }
         }
         missed
@@ -183,6 +188,7 @@ mod tests {
     fn changes_are_unannounced_while_a_webhook_is_registered_and_none_ever_came() {
         let mut heals = Heals::new(Duration::from_secs(30));
         let counts = |heals: &Heals| (heals.missed, heals.unannounced);
+        let polled_only = |heals: &Heals| heals.polled_only;
         heals.heal(changed("before"), at(50));
         heals.registration(true, at(51));
         heals.heal(changed("perhaps"), at(83));
@@ -201,8 +207,10 @@ mod tests {
         heals.registration(true, at(260));
         heals.advance(at(261));
         assert_eq!(counts(&heals), (0, 2));
+        assert_eq!(polled_only(&heals), 4);
         heals.webhook(&id("other"), at(300));
         assert_eq!(counts(&heals), (0, 0), "webhooks get in");
+        assert_eq!(polled_only(&heals), 0);
         heals.heal(changed("d"), at(400));
         heals.advance(at(500));
         assert_eq!(counts(&heals), (1, 0));

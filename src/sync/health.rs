@@ -78,6 +78,11 @@ pub struct Health {
     /// The same while no webhook has come since the start although one is registered.
     /// 0 once one has come.
     pub unannounced: u64,
+    /// The same while no webhook has come since the start, whether one is registered or
+    /// not. 0 once one has come.
+    pub polled_only: u64,
+    /// How the registration of the webhook stands. `None` if the daemon keeps none.
+    pub registration: Option<RegistrationHealth>,
     /// Answers that came too late to count.
     pub outdated: u64,
     /// Parts of answers that could not be read since the start, counted in every
@@ -103,6 +108,15 @@ pub struct Health {
     pub trusted_until: Mono,
     /// What was done since the start.
     pub counters: Arc<Counters>,
+}
+
+/// How the registration of the webhook stands that the daemon keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistrationHealth {
+    /// It has been seen at the API, or was made there.
+    pub registered: bool,
+    /// Why the last look at it failed, if it did.
+    pub error: Option<String>,
 }
 
 impl Health {

@@ -63,6 +63,7 @@ pub(super) struct Lines {
     jumps: Seldom,
     mass_absence: Trouble,
     unannounced: Trouble,
+    polled_only: Trouble,
 }
 
 impl Lines {
@@ -142,6 +143,24 @@ impl Lines {
                 );
             }
         } else if let Some(lasted) = self.unannounced.over(now) {
+            tracing::info!(lasted = %spoken(lasted), "the first webhook since the start has come");
+        }
+    }
+
+    /// Tells a daemon's operator that registers the webhook by hand, or none, when polls
+    /// have found changes and no webhook has come since the start.
+    pub fn polled_only(&mut self, changes: u64, now: Mono) {
+        if changes > 0 {
+            if self.polled_only.begins(now) {
+                tracing::info!(
+                    changes,
+                    "polls have found changes, and no webhook has come since the start; dispatchd registers \
+                     none without --public-url. One that was registered by hand does not get in: see \
+                     `dispatchd webhook list`, and check the way from there to --listen (proxy, firewall, \
+                     certificate, path, secret)"
+                );
+            }
+        } else if let Some(lasted) = self.polled_only.over(now) {
             tracing::info!(lasted = %spoken(lasted), "the first webhook since the start has come");
         }
     }

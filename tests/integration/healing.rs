@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{World, dispatch, in_ms, now, site_of, wait_until};
+use crate::commands::{done, run};
+use crate::harness::{Daemon, World, ask, dispatch, in_ms, now, site_of, wait_for, wait_until};
 
 fn time(value: &Value) -> DateTime<Utc> {
     value.as_str().unwrap().parse().unwrap()
@@ -78,6 +79,84 @@ async fn heals_are_the_changes_that_no_webhook_brought() {
     let sync = daemon.health().await["sync"].clone();
     assert_eq!(sync["missed_webhooks"], 0, "their webhooks may come yet");
     assert_eq!(sync["webhooks"]["accepted"], 1);
+}
+
+/// Voltus asks the address before it takes a registration, and refuses one where nobody
+/// answers: the daemon then gets no webhook at all.
+#[apply(test)]
+async fn a_wrong_public_url_is_told_by_verdict_and_metrics_and_without_one_nothing_is() {
+    let world = World::new().await;
+    let setup = world.setup().sink("stdout");
+    let wrong = setup.clone().with("--public-url", "http://127.0.0.1:1");
+    let wrong = wrong.with("--state", "wrong.db").ready().await;
+    wrong.wait_for_log("could not be checked or made").await;
+    let verdict = wait_for("the verdict tells it", async || {
+        let verdict = wrong.health().await["verdict"]["schedule"].clone();
+        (verdict["level"] == "warning").then_some(verdict)
+    })
+    .await;
+    let text = verdict["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("The webhook is not registered, so only polls bring changes: the API answered 400: the webhook must answer 200")
+            && text.ends_with("check the way from --public-url to --listen: proxy, firewall, certificate."),
+        "{text}"
+    );
+    let registered = async |daemon: &Daemon| {
+        let metrics = daemon.http.get(daemon.status_url("/metrics")).send().await;
+        let metrics = metrics.unwrap().text().await.unwrap();
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("dispatchd_webhook_registered"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(
+        registered(&wrong).await.as_deref(),
+        Some("dispatchd_webhook_registered 0")
+    );
+    let without = setup.ready().await;
+    assert_eq!(registered(&without).await, None);
+    assert_eq!(without.health().await["sync"]["registration"], json!(null));
+    assert_eq!(without.health().await["verdict"]["schedule"]["level"], "ok");
+}
+
+/// The daemon does not know of a webhook that was registered by hand.
+#[apply(test)]
+async fn a_webhook_registered_by_hand_that_never_comes_is_told_where_operators_look() {
+    let world = World::new().await;
+    let daemon = world.setup().sink("stdout").polling("1s").ready().await;
+    let wrong = format!("{}/old-secret", daemon.webhook_url());
+    let wrong = daemon.http.post(wrong);
+    assert_eq!(ask(wrong.body("{}")).await.status, 404);
+    world.put(dispatch("a", 0, in_ms(3_600_000), None));
+    daemon.wait_for_phase("a", "scheduled").await;
+    tokio::time::sleep(std::time::Duration::from_secs(45)).await;
+    wait_until("the change counts", async || {
+        daemon.health().await["sync"]["polled_only_changes"] == 1
+    })
+    .await;
+    let health = daemon.health().await;
+    assert_eq!(health["sync"]["unannounced_changes"], 0);
+    // Many daemons only poll, on purpose.
+    assert_eq!(health["verdict"]["schedule"]["level"], "ok");
+    let line = daemon
+        .wait_for_log("registered by hand does not get in")
+        .await;
+    assert!(
+        line.contains(" INFO ") && line.contains("`dispatchd webhook list`"),
+        "{line}"
+    );
+    let table = done(&run(&world, Some(&daemon), &["status"]).await);
+    let words: Vec<&str> = table.split_whitespace().collect();
+    let words = words.join(" ");
+    for told in [
+        "webhooks none received since the start. dispatchd registers none without --public-url;",
+        "see `dispatchd webhook list`, and check the way",
+        "1 came to a wrong path or with a wrong secret",
+        "heals 1 change found by polls, no webhook has come for",
+    ] {
+        assert!(words.contains(told), "{told}: {words}");
+    }
+    assert_eq!(daemon.webhook("a").await.status, 200);
+    assert_eq!(daemon.health().await["sync"]["polled_only_changes"], 0);
 }
 
 /// Otherwise an operator would read "0 webhooks missed" for weeks.

@@ -196,11 +196,19 @@ async fn a_registration_that_cannot_be_made_and_then_is_made_is_told() {
     let url = format!("url={public}/dispatch-listener");
     let failed = daemon.wait_for_log("could not be checked or made").await;
     says(&failed, &["WARN", &url, "next_try=in ", "error=the API"]);
+    let registration = async || daemon.health().await["sync"]["registration"].clone();
+    let unregistered = registration().await;
+    assert_eq!(unregistered["registered"], false);
+    assert!(unregistered["error"].is_string(), "{unregistered}");
     world.sandbox.down(false);
     let made = daemon.wait_for_log("the webhook was registered").await;
     says(&made, &["INFO", &url, "webhook="]);
     let over = daemon.wait_for_log("is as it must be again").await;
     says(&over, &["INFO", &url, "failed_for="]);
+    wait_until("the status tells it", async || {
+        registration().await == json!({"registered": true, "error": null})
+    })
+    .await;
     only(&daemon, "could not be checked or made");
     assert!(daemon.stop(Signal::TERM).await.success());
 

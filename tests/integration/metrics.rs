@@ -75,6 +75,7 @@ const ALL: &str = "
     dispatchd_unrouted_sites
     dispatchd_untold_sites
     dispatchd_webhook_last_timestamp_seconds
+    dispatchd_webhook_registered
     dispatchd_webhook_seconds
     dispatchd_webhooks_total
     process_cpu_seconds_total
@@ -101,7 +102,11 @@ async fn scrape(daemon: &Daemon, accept: &str) -> (String, String) {
 /// A daemon to which something has happened, with a sink.
 async fn well_used() -> (World, Daemon) {
     let world = World::new().await;
-    let daemon = world.setup().sink("stdout").start().await;
+    let setup = world.setup().sink("stdout");
+    let daemon = setup
+        .with("--public-url", "http://127.0.0.1:1")
+        .start()
+        .await;
     daemon.wait_until_ready().await;
     world.known(&daemon, "a").await;
     wait_until("the enrolled sites are known", async || {

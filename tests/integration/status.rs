@@ -114,6 +114,7 @@ async fn an_entry_has_the_fields_that_the_contract_names() {
         "/sync/missed_webhooks",
         "/sync/heals",
         "/sync/unannounced_changes",
+        "/sync/polled_only_changes",
         "/schedule/revision",
         "/delivery/0/sink",
         "/delivery/0/pending",

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// All that is shown.
 #[derive(Debug, Deserialize)]
@@ -124,6 +125,10 @@ pub(in crate::cli) struct Sync {
     #[serde(default)]
     pub unannounced_changes: u64,
     #[serde(default)]
+    pub polled_only_changes: u64,
+    /// There if the daemon keeps its webhook registered.
+    pub registration: Option<IgnoredAny>,
+    #[serde(default)]
     pub in_doubt: InDoubt,
     pub mass_absence: Option<MassAbsence>,
     pub slowdown: Option<Slowdown>,
@@ -164,6 +169,7 @@ pub(in crate::cli) struct Webhooks {
     pub accepted: u64,
     pub rejected: u64,
     pub failed: u64,
+    pub wrong_path: u64,
     pub last_at: Option<DateTime<Utc>>,
 }
 

@@ -216,7 +216,13 @@ impl Page {
         let last = webhooks
             .last_at
             .map_or_else(String::new, |at| format!("; last {}", relative(at, now)));
-        let text = if webhooks.received == 0 {
+        let by_hand = sync.registration.is_none() && sync.polled_only_changes > 0;
+        let mut text = if by_hand {
+            "none received since the start. dispatchd registers none without --public-url; one that was \
+             registered by hand does not get in: see `dispatchd webhook list`, and check the way from \
+             there to --listen (proxy, firewall, certificate, path, secret)"
+                .to_owned()
+        } else if webhooks.received == 0 {
             "none received since the start".to_owned()
         } else {
             format!(
@@ -224,9 +230,13 @@ impl Page {
                 webhooks.received, webhooks.accepted, webhooks.rejected, webhooks.failed
             )
         };
+        if webhooks.wrong_path > 0 {
+            let wrong = webhooks.wrong_path;
+            text += &format!("; {wrong} came to a wrong path or with a wrong secret");
+        }
         let silent = sync.unannounced_changes > 0;
         self.entry("webhooks", warn_if(webhooks.failed > 0 || silent), &text);
-        let missed = match silent {
+        let missed = match silent || by_hand {
             true => "no webhook has come for them".to_owned(),
             false => format!(
                 "{} missed",

@@ -49,6 +49,10 @@ const UNANNOUNCED: Metric = Metric::plain(
     "unannounced_changes",
     "Heals without a webhook within 60 s around, while the daemon's webhook is registered and none has come since the start: webhooks do not get in. 0 once one has come.",
 );
+const REGISTERED: Metric = Metric::plain(
+    "webhook_registered",
+    "Whether the webhook is registered at the API, as far as the daemon knows: 1 or 0. Without --public-url there is no value.",
+);
 const UNSEEN: Metric = Metric::seconds(
     "heal_delay",
     "For each heal, the time from the last answer of the API that did not show the change to the commit of the change: the longest that it can have gone unseen. When it was made is not known.",
@@ -154,6 +158,11 @@ pub(super) fn doings(page: &mut Page<'_>, health: &Health) -> fmt::Result {
     page.counter(&HEALS, one(health.heals))?;
     page.counter(&MISSED, one(health.missed_webhooks))?;
     page.gauge(&UNANNOUNCED, one(health.unannounced))?;
+    let registration = health.registration.as_ref();
+    page.gauge(
+        &REGISTERED,
+        registration.map(|it| ([("", ""); 0], u64::from(it.registered))),
+    )?;
     page.histogram(
         &UNSEEN,
         one(()).map(|(labels, ())| (labels, &counters.unseen)),

@@ -39,6 +39,9 @@ function verdictOn(status) {
   if (sync.unannounced_changes) {
     return ["wavering", "Fresh, but no webhook comes", status.verdict.schedule.text];
   }
+  if (sync.registration?.error && !sync.registration.registered) {
+    return ["wavering", "Fresh, but the webhook is not registered", status.verdict.schedule.text];
+  }
   if (error) {
     return ["wavering", "Fresh, but the last poll failed",
       `${error}. It counts as stale if no poll succeeds by ${timeText(Date.parse(since) + 3 * interval, true)}.`];
@@ -106,10 +109,12 @@ function showHealth() {
   const parts = [`${count(hooks.received)} received`];
   if (hooks.failed) parts.push(`${count(hooks.failed)} failed`);
   if (hooks.rejected) parts.push(`${count(hooks.rejected)} rejected`);
+  if (hooks.wrong_path) parts.push(`${count(hooks.wrong_path)} to a wrong path or with a wrong secret`);
   say("sub-webhook", parts.join(", "));
 
   say("fact-missed", count(sync.missed_webhooks));
   say("sub-missed", sync.unannounced_changes ? `none came for ${plural(sync.unannounced_changes, "change")}`
+    : sync.polled_only_changes && !sync.registration ? "none has come; if one is registered by hand, it does not get in"
     : sync.missed_webhooks ? "healed by polls" : hooks.received ? "none lost" : "none has come yet");
   tint("fact-missed", sync.missed_webhooks > 0 || sync.unannounced_changes > 0, "warn");
   say("fact-heals", count(sync.heals));

@@ -10,6 +10,7 @@ use crate::clock::Mono;
 use crate::delivery::{Attempt, Read, RefreshPage, RefreshRead, Start};
 use crate::model::{Asked, DispatchId, Event, OverrideOrder};
 use crate::store::{Batch, StoreError};
+use crate::sync::health::RegistrationHealth;
 use crate::voltus::{ApiError, ApiResponse, Question};
 
 /// Something that happened. `W` is how whoever waits is answered.
@@ -53,11 +54,8 @@ pub enum Input<W> {
         /// What came of it.
         result: Result<(), ApiError>,
     },
-    /// The daemon's webhook is registered at the API, or it is not.
-    Registration {
-        /// Whether it is.
-        registered: bool,
-    },
+    /// How the registration of the daemon's webhook stands.
+    Registration(RegistrationHealth),
     /// A request for the enrolled sites failed.
     InventoryFailed {
         /// When it was sent.

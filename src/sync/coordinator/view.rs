@@ -39,6 +39,8 @@ impl<W> Coordinator<W> {
                 heals: self.heals.heals,
                 missed_webhooks: self.heals.missed,
                 unannounced: self.heals.unannounced,
+                polled_only: self.heals.polled_only,
+                registration: self.registration.clone(),
                 outdated: self.outdated,
                 unreadable: self.asking.legibility.totals,
                 unreadable_now: Arc::clone(&self.asking.legibility.now),

@@ -1,6 +1,7 @@
 //! What counts as a heal, and what as a missed webhook.
 
 use super::*;
+use crate::sync::health::RegistrationHealth;
 
 impl World {
     /// Lets the API show these dispatches until `seconds`: every question is
@@ -53,7 +54,11 @@ fn changes_are_unannounced_while_no_webhook_comes_although_one_is_registered() {
         let mut world = World::new();
         world.step([]);
         world.shows(&[], 1);
-        world.step([Input::Registration { registered }]);
+        let health = RegistrationHealth {
+            registered,
+            error: None,
+        };
+        world.step([Input::Registration(health)]);
         world.shows(&[], 40);
         let mut live = vec![dispatch("quiet", 9000)];
         world.shows(&live, 150);

@@ -124,6 +124,7 @@ async fn every_query_of_the_dashboard_gives_data_and_every_alert_can_be_evaluate
     // One receiver takes everything, nobody is at the other.
     let stuck = "http://127.0.0.1:1/in";
     let setup = world.setup().sink("stdout").sink(stuck);
+    let setup = setup.with("--public-url", "http://127.0.0.1:1");
     let daemon = setup.ready().await;
     world.faults(json!({"rate_limit_per_minute": 100_000}));
     let prometheus = Prometheus::start(command, &world, &daemon).await;

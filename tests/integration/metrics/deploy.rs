@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::exposition::Exposition;
 use super::queries::{Query, Selector};
-use super::{read, well_used};
+use super::{ALL, read, well_used};
 use crate::deploy::{path_of, ran, said, text_of, tool};
 
 /// What Prometheus itself adds.
@@ -114,6 +114,38 @@ async fn alerts_and_dashboard_ask_for_what_there_is() {
         let known = metrics.types.contains_key(name) || metrics.series(name).next().is_some();
         assert!(known, "{name} does not exist");
     }
+}
+
+/// Metrics that say what another one says that a panel or an alert asks for.
+const TOLD_BY_OTHERS: [&str; 5] = [
+    "dispatchd_delivered_events_total",
+    "dispatchd_sink_failing",
+    "dispatchd_sink_paused",
+    "dispatchd_store_commits_total",
+    "dispatchd_webhook_last_timestamp_seconds",
+];
+
+#[apply(test)]
+fn what_the_daemon_tells_is_on_the_dashboard_or_in_an_alert() {
+    let queries = alerts().into_iter().chain(panels());
+    let asked: BTreeSet<String> = queries
+        .flat_map(|query| Query::read(&query).selectors)
+        .flat_map(|selector| {
+            let of_histogram =
+                ["_bucket", "_count", "_sum"].map(|end| selector.name.strip_suffix(end));
+            let of_histogram: Vec<String> = of_histogram
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect();
+            of_histogram.into_iter().chain([selector.name])
+        })
+        .collect();
+    let missing: Vec<&str> = ALL
+        .split_whitespace()
+        .filter(|name| name.starts_with("dispatchd_") && !asked.contains(*name))
+        .collect();
+    assert_eq!(missing, TOLD_BY_OTHERS);
 }
 
 #[apply(test)]
