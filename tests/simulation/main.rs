@@ -8,6 +8,8 @@
 //! everything must come right (`convergence`), by the word of an `oracle`
 //! that shares no code with the engine.
 //!
+//! `leases` is another kind of world: several daemons around the lease of one store.
+//!
 //! All chances are a function of the seed and of what they are for (`dice`),
 //! so that incidents can be taken out of a failing run one by one (`shrink`).
 
@@ -19,6 +21,7 @@ mod defects;
 mod dice;
 mod faults;
 mod generate;
+mod leases;
 mod oracle;
 mod receivers;
 mod report;
@@ -39,11 +42,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dispatchd::clock::{Clock, SystemClock};
 
 use report::Counts;
-use run::{run, shortest};
+use run::{Run, run, shortest};
 
 /// Runs the core of dispatchd in simulated worlds full of faults, one for each seed
 #[derive(Debug, Parser)]
@@ -52,6 +55,10 @@ struct Options {
     #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = range)]
     seeds: (u64, u64),
 
+    /// Which worlds: the core of one daemon, or several daemons around one lease
+    #[arg(long, value_enum, default_value_t = Worlds::Core)]
+    world: Worlds,
+
     /// Runs this seed alone
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -59,6 +66,29 @@ struct Options {
     /// Prints what happens, line by line
     #[arg(long, requires = "seed")]
     trace: bool,
+}
+
+/// The kinds of worlds that seeds give.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Worlds {
+    Core,
+    Leases,
+}
+
+impl Worlds {
+    fn run(self, seed: u64, told: bool) -> Run {
+        match self {
+            Self::Core => run(seed, None, told),
+            Self::Leases => leases::run(seed, told),
+        }
+    }
+
+    fn shortest(self, seed: u64) -> Option<Run> {
+        match self {
+            Self::Core => shortest(seed, None),
+            Self::Leases => leases::shortest(seed),
+        }
+    }
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
@@ -94,7 +124,7 @@ fn simulate(options: &Options) -> Result<(), String> {
         None => options.seeds,
     };
     if let Some(seed) = options.seed.filter(|_| options.trace) {
-        say(&run(seed, None, true).trace.join("\n"))?;
+        say(&options.world.run(seed, true).trace.join("\n"))?;
     }
     let clock = SystemClock::new();
     let next = AtomicU64::new(from);
@@ -107,7 +137,7 @@ fn simulate(options: &Options) -> Result<(), String> {
             if seed >= broken.load(Ordering::Relaxed) {
                 return gone;
             }
-            let run = run(seed, None, false);
+            let run = options.world.run(seed, false);
             gone.simulated += run.simulated;
             gone.counts.take_in(&run.counts);
             gone.runs += 1;
@@ -145,7 +175,7 @@ fn simulate(options: &Options) -> Result<(), String> {
     if seed >= to {
         return Ok(());
     }
-    if let Some(run) = shortest(seed, None) {
+    if let Some(run) = options.world.shortest(seed) {
         say(&run.trace.join("\n"))?;
     }
     Err(format!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::defects::Defect;
 use crate::generate;
+use crate::leases;
 use crate::run::{run, run_scenario, shortest};
 use crate::scenario::{DiskFault, Incident, Plan, Scenario, Timed};
 
@@ -166,5 +167,23 @@ fn seeds_that_once_broke_a_rule_break_none() {
     for seed in seeds {
         let outcome = run(seed, None, false).outcome;
         assert!(outcome.is_ok(), "seed {seed}: {outcome:?}");
+    }
+}
+
+#[test]
+fn no_seed_breaks_a_rule_of_the_lease() {
+    for seed in 0..1000 {
+        if leases::run(seed, false).outcome.is_err() {
+            let shortest = leases::shortest(seed);
+            let trace = shortest.map_or_else(String::new, |run| run.trace.join("\n"));
+            panic!("seed {seed}; shortest:\n{trace}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_run_of_the_lease_every_time() {
+    for seed in 0..20 {
+        assert_eq!(leases::run(seed, true).trace, leases::run(seed, true).trace);
     }
 }

@@ -1,0 +1,142 @@
+//! One daemon as far as the lease goes: the machine, its clocks, its coordinator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use dispatchd::clock::Mono;
+use dispatchd::store::Candidate;
+use dispatchd::sync::{Leadership, Lease, LeaseCall};
+use rand::RngExt;
+
+use super::Event;
+use crate::dice::Dice;
+
+/// A process, from its start to its end, and then the next one on its machine.
+pub struct Process {
+    pub lease: Lease,
+    pub candidate: Candidate,
+    /// Grows with each start.
+    pub life: u64,
+    pub up: bool,
+    pub leaving: bool,
+    /// How many incidents of the kind last.
+    pub paused: u32,
+    pub hung: u32,
+    pub cut: u32,
+    pub lossy: u32,
+    /// Since when nothing has been wrong with it, the store apart.
+    pub well_since: Option<Duration>,
+    pub under_way: Option<UnderWay>,
+    pub calls: u64,
+    /// The newest time for which it wants to be woken.
+    pub wake: u64,
+    /// What has come for it while it was paused.
+    pub held: Vec<Event>,
+    /// Requests that are on their way until it is not cut off any more.
+    pub stuck: Vec<Request>,
+    /// It trusted itself when the checks looked last.
+    pub led: bool,
+    clocks: Clocks,
+}
+
+/// A call under way, as the process knows it.
+pub struct UnderWay {
+    pub number: u64,
+    pub call: LeaseCall,
+    pub sent: Mono,
+}
+
+/// A call on its way to the store.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub process: usize,
+    pub life: u64,
+    pub number: u64,
+    pub call: LeaseCall,
+    pub candidate: Candidate,
+    pub wall: DateTime<Utc>,
+}
+
+/// Clocks of one life: they began at another time than those of other processes, run at
+/// another speed, and the wall clock is wrong.
+struct Clocks {
+    began: u64,
+    /// How much faster than the world's clock, in millionths.
+    faster: i64,
+    wall_ahead: TimeDelta,
+}
+
+impl Process {
+    pub fn new(number: usize, life: u64, dice: Dice) -> Self {
+        let mut roll = dice.roll("process", &[number as u64, life]);
+        let holder: Arc<str> = format!("{number}.{life}").into();
+        Self {
+            lease: Lease::new(Arc::clone(&holder)),
+            candidate: Candidate {
+                holder,
+                node: format!("node-{number}").into(),
+                advertise: None,
+                fingerprint: "same".into(),
+            },
+            life,
+            up: false,
+            leaving: false,
+            paused: 0,
+            hung: 0,
+            cut: 0,
+            lossy: 0,
+            well_since: None,
+            under_way: None,
+            calls: 0,
+            wake: 0,
+            held: Vec::new(),
+            stuck: Vec::new(),
+            led: false,
+            clocks: Clocks {
+                began: roll.random_range(0..1_000_000_000),
+                faster: roll.random_range(-2000..2000),
+                wall_ahead: TimeDelta::milliseconds(roll.random_range(-30_000..30_000)),
+            },
+        }
+    }
+
+    /// What its clock shows at this time of the world.
+    pub fn mono(&self, at: Duration) -> Mono {
+        let world = micros(at);
+        let gained = world * self.clocks.faster / 1_000_000;
+        let shown = i64::try_from(self.clocks.began).unwrap_or_default() + world + gained;
+        Duration::from_micros(shown.unsigned_abs())
+    }
+
+    /// A time of the world at which its clock shows `mono` or a little more.
+    pub fn world(&self, mono: Mono) -> Duration {
+        let began = Duration::from_micros(self.clocks.began);
+        let since = micros(mono.saturating_sub(began));
+        let at = since * 1_000_000 / (1_000_000 + self.clocks.faster) + 2;
+        Duration::from_micros(at.unsigned_abs())
+    }
+
+    pub fn wall(&self, at: Duration) -> DateTime<Utc> {
+        let since = TimeDelta::microseconds(micros(at));
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + since + self.clocks.wall_ahead
+    }
+
+    pub fn leadership(&self, at: Duration) -> Leadership {
+        self.lease.leadership(self.mono(at))
+    }
+
+    /// Whether it trusts itself to lead.
+    pub fn leads(&self, at: Duration) -> bool {
+        self.up && matches!(self.leadership(at), Leadership::Leading { .. })
+    }
+
+    /// Whether nothing is wrong with it, the store apart.
+    pub fn is_well(&self) -> bool {
+        self.up && !self.leaving && self.paused + self.hung + self.cut + self.lossy == 0
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
