@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use warp::reply::Response;
 
 use super::{Status, inventory, site_override, verdict};
-use crate::clock::{Clock, Mono};
+use crate::clock::{Clock, Mono, Now};
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
 use crate::http::json_reply;
 use crate::listener::{Answered, Traffic};
@@ -68,30 +68,7 @@ impl<C: Clock + Clone> Status<C> {
     pub(super) fn readiness(&self) -> Response {
         let now = self.clock.now();
         let view = self.view.borrow().clone();
-        let health = &view.health;
-        let mut reasons = Vec::new();
-        match health.state(now.mono) {
-            State::Fresh => {}
-            State::Starting => reasons.push(match &health.last_poll {
-                Some(poll) => format!(
-                    "no poll has succeeded yet: {}",
-                    poll.error.as_deref().unwrap_or("none has ended")
-                ),
-                None => "the first poll has not ended yet".to_owned(),
-            }),
-            State::Stale => reasons.push(format!(
-                "no poll has succeeded for {}: {}",
-                humantime::format_duration(health.trust()),
-                health
-                    .last_poll
-                    .as_ref()
-                    .and_then(|poll| poll.error.as_deref())
-                    .unwrap_or("none has ended"),
-            )),
-        }
-        if let Some(error) = &health.store_error {
-            reasons.push(error.clone());
-        }
+        let reasons = not_ready(&view.health, now);
         let (status, mut body) = if reasons.is_empty() {
             (StatusCode::OK, json!({"ready": true}))
         } else {
@@ -104,6 +81,37 @@ impl<C: Clock + Clone> Status<C> {
         }
         json_reply(status, &body)
     }
+}
+
+/// Why the schedule cannot be trusted, if it cannot.
+fn not_ready(health: &Health, now: Now) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if health.suspended_since(now).is_some() {
+        reasons.push("suspended: this daemon does not know whether it still leads".to_owned());
+    }
+    match health.state(now.mono) {
+        State::Fresh => {}
+        State::Starting => reasons.push(match &health.last_poll {
+            Some(poll) => format!(
+                "no poll has succeeded yet: {}",
+                poll.error.as_deref().unwrap_or("none has ended")
+            ),
+            None => "the first poll has not ended yet".to_owned(),
+        }),
+        State::Stale => reasons.push(format!(
+            "no poll has succeeded for {}: {}",
+            humantime::format_duration(health.trust()),
+            health
+                .last_poll
+                .as_ref()
+                .and_then(|poll| poll.error.as_deref())
+                .unwrap_or("none has ended"),
+        )),
+    }
+    if let Some(error) = &health.store_error {
+        reasons.push(error.clone());
+    }
+    reasons
 }
 
 /// What an operator should know of a sink, although the schedule is true.
@@ -254,4 +262,41 @@ fn refused(event: &RefusedEvent) -> Value {
         "since": event.since,
         "reason": event.reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::status::testing::view;
+
+    #[test]
+    fn a_daemon_that_does_not_know_whether_it_leads_is_not_ready() {
+        let view = view([]);
+        let second = Duration::from_secs(1);
+        let now = Now {
+            wall: DateTime::UNIX_EPOCH,
+            mono: second * 10,
+        };
+        let mut health = Health::clone(&view.health);
+        health.last_success_mono = Some(now.mono);
+        assert!(not_ready(&health, now).is_empty());
+        health.trusted_until = now.mono + second;
+        assert!(not_ready(&health, now).is_empty());
+        health.trusted_until = now.mono;
+        let reason = "suspended: this daemon does not know whether it still leads";
+        assert_eq!(not_ready(&health, now), [reason]);
+
+        // The page and `dispatchd status` show the verdict.
+        let view = View {
+            health: std::sync::Arc::new(health),
+            ..view
+        };
+        let verdict = verdict::on_schedule(&view, now);
+        let says = "Suspended: this daemon does not know whether it still leads, for 0 s.";
+        assert!(verdict.text.starts_with(says), "{}", verdict.text);
+    }
 }

@@ -79,6 +79,14 @@ impl Verdict {
 pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
     let health = &view.health;
     let mut findings = Vec::new();
+    if let Some(since) = health.suspended_since(now) {
+        let text = format!(
+            "Suspended: this daemon does not know whether it still leads, for {}. It takes nothing \
+             in, and answers webhooks 503.",
+            age(now.wall - since)
+        );
+        Verdict::add(&mut findings, Level::Error, text);
+    }
     let last_error = || {
         let poll = health.last_poll.as_ref();
         poll.and_then(|poll| poll.error.as_deref())
@@ -146,6 +154,10 @@ pub(super) fn on_delivery(
     now: Now,
 ) -> Verdict {
     let mut findings = Vec::new();
+    if view.health.suspended_since(now).is_some() {
+        let text = "Nobody is told anything while this daemon is suspended.".to_owned();
+        Verdict::add(&mut findings, Level::Error, text);
+    }
     if view.sinks.is_empty() {
         let text = "No sink is configured: nobody is told.".to_owned();
         Verdict::add(&mut findings, Level::Warning, text);

@@ -100,6 +100,16 @@ impl Daemon {
         self.coordinator.step(clocks, inputs)
     }
 
+    /// It trusts that it leads until then, on the run's clock.
+    pub fn trust_until(&mut self, until: Duration) {
+        self.coordinator.trust_until(self.mono(until));
+    }
+
+    /// Its driver has something new for it, and steps it.
+    pub fn wake(&mut self) {
+        self.stepped = false;
+    }
+
     /// It gets no processor before `until`.
     pub fn hold(&mut self, until: Duration) {
         self.not_before = until;

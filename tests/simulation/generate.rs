@@ -47,6 +47,7 @@ pub(super) fn generate(seed: u64) -> Scenario {
     let random = &mut dice.roll("unknown fields", &[]);
     unknown_fields(dispatches, lasts, random, &mut incidents);
     orders(lasts, &mut dice.roll("orders", &[]), &mut incidents);
+    trust(lasts, &mut dice.roll("trust", &[]), &mut incidents);
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -276,6 +277,19 @@ fn orders(lasts: Duration, random: &mut SmallRng, incidents: &mut Vec<(Duration,
         let lasts = Duration::from_secs(pick(random, &[1, 5, 20, 60, 600], 20));
         let order = random.random_bool(0.75).then_some((state, lasts));
         incidents.push((at, Incident::Order { site, order }));
+    }
+}
+
+/// In a quarter of all runs the daemon does not always know whether it leads.
+fn trust(lasts: Duration, random: &mut SmallRng, incidents: &mut Vec<(Duration, Incident)>) {
+    if !random.random_bool(0.25) {
+        return;
+    }
+    for _ in 0..random.random_range(1..=4) {
+        let at = lasts.mul_f64(random.random::<f64>());
+        let left = Duration::from_millis(random.random_range(0..3_500));
+        let lasts = Duration::from_millis(pick(random, &[300, 2_000, 8_000, 30_000], 2_000));
+        incidents.push((at, Incident::TrustRunsOut { left, lasts }));
     }
 }
 

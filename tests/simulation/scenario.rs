@@ -121,6 +121,8 @@ pub(super) enum Incident {
     Suspend { lasts: Duration },
     /// The daemon gets no processor for a while.
     Stall { lasts: Duration },
+    /// The daemon knows for a moment more that it leads, and then not for a while.
+    TrustRunsOut { left: Duration, lasts: Duration },
 }
 
 /// A dispatch as it is first made.
@@ -307,6 +309,7 @@ impl Incident {
             Self::RunAhead { .. } => "clock is ahead for a while",
             Self::Suspend { .. } => "suspend",
             Self::Stall { .. } => "stall",
+            Self::TrustRunsOut { .. } => "trust runs out",
         }
     }
 }

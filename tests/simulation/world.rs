@@ -4,6 +4,7 @@ mod effects;
 mod ends;
 mod incidents;
 mod life;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +36,8 @@ enum Coming {
     Incident(Timed),
     ClockPutRight(TimeDelta),
     Boot,
+    TrustEnds,
+    TrustReturns,
     Webhook {
         id: DispatchId,
         number: u64,
@@ -82,6 +85,8 @@ pub(super) struct World {
     webhook_faults: Faults<WebhookFault>,
     disk_faults: Faults<DiskFault>,
     storm_until: Duration,
+    /// When the daemon's trust ends, and when it returns, if it was told so.
+    trust: Option<(Duration, Duration)>,
     crash_at_commit: Vec<(bool, Duration)>,
     receivers: Vec<Receiver>,
     store: MemoryStore,
@@ -124,6 +129,7 @@ impl World {
             webhook_faults: Faults::default(),
             disk_faults: Faults::default(),
             storm_until: Duration::ZERO,
+            trust: None,
             crash_at_commit: Vec::new(),
             receivers: receivers
                 .map(|((sink, batch), route)| Receiver::new(sink, *batch, *route))
@@ -255,6 +261,14 @@ impl World {
                 Ok(())
             }
             Coming::Boot => self.boot(),
+            Coming::TrustEnds => {
+                self.trust_ends();
+                Ok(())
+            }
+            Coming::TrustReturns => {
+                self.trust_returns();
+                Ok(())
+            }
             Coming::Webhook {
                 id,
                 number,
@@ -334,6 +348,7 @@ impl World {
         self.disk_faults.clear();
         self.crash_at_commit.clear();
         self.storm_until = Duration::ZERO;
+        self.trust_returns();
         for receiver in &mut self.receivers {
             receiver.faults.clear();
         }
@@ -343,7 +358,7 @@ impl World {
         // A clock that fell back is put right, as it would be in the end.
         self.set_back(-self.fallen);
         self.agenda
-            .retain(|_, coming| !matches!(coming, Coming::ClockPutRight(_)));
+            .retain(|_, coming| !matches!(coming, Coming::ClockPutRight(_) | Coming::TrustEnds));
     }
 
     fn converged(&self) -> Checked {

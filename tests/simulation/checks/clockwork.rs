@@ -89,14 +89,14 @@ impl Clockwork {
         self.poll_succeeded = Some(now);
     }
 
-    pub fn stepped(&mut self, end: &StepEnd<'_>, durable: &Durable) -> Checked {
+    pub fn stepped(&mut self, end: &StepEnd<'_>, durable: &Durable, trusted: bool) -> Checked {
         self.moves_on(end)?;
         let disk_rests = self
             .disk_failed
             .is_some_and(|failed| end.now < failed + SECOND + SECOND);
-        let free = !end.writing && !disk_rests;
+        let free = !end.writing && !disk_rests && trusted;
         self.staleness(end, durable, free)?;
-        self.caught_up |= !end.writing && self.disk_failed.is_none();
+        self.caught_up |= !end.writing && self.disk_failed.is_none() && trusted;
         if !self.caught_up {
             return Ok(());
         }

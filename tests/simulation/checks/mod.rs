@@ -8,6 +8,7 @@ mod orders;
 mod promises;
 mod promptness;
 mod requests;
+mod trusting;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use self::orders::Orders;
 use self::promises::Promises;
 use self::promptness::Promptness;
 use self::requests::Requests;
+use self::trusting::Trusting;
 use super::receivers::Receiver;
 use super::routes::SimulatedRoute;
 use super::scenario::Knobs;
@@ -47,6 +49,7 @@ pub(super) struct Checks {
     requests: Requests,
     clockwork: Clockwork,
     orders: Orders,
+    trusting: Trusting,
     /// What the commit that ended last had, to be shown.
     to_show: Vec<Event>,
     writing: Vec<Event>,
@@ -77,6 +80,7 @@ impl Checks {
             requests: Requests::new(knobs),
             clockwork: Clockwork::new(knobs),
             orders: Orders::default(),
+            trusting: Trusting::default(),
             to_show: Vec::new(),
             writing: Vec::new(),
         }
@@ -124,6 +128,19 @@ impl Checks {
         self.clockwork.held_until(until);
     }
 
+    /// There is no trust from now on, until then: what is due may go that much later.
+    pub fn trust_ends(&mut self, now: Duration, until: Duration) {
+        self.trusting.ends(now);
+        self.promptness.held(until);
+        self.requests.held(now, until);
+        self.clockwork.held_until(until);
+    }
+
+    /// There is trust again.
+    pub fn trust_returns(&mut self) {
+        self.trusting.returns();
+    }
+
     /// How long the API may still be left alone.
     pub fn paused_for(&self, now: Duration) -> Duration {
         self.requests.paused_for(now)
@@ -131,6 +148,7 @@ impl Checks {
 
     /// A question goes out.
     pub fn asked(&mut self, asked: Asked, question: &Question, now: Duration) -> Checked {
+        self.trusting.asks(now)?;
         self.answers.asked(asked, now);
         self.promises.asked(asked, now);
         self.requests.asked(question, now)
@@ -164,6 +182,7 @@ impl Checks {
         start: &Start,
         now: Duration,
     ) -> Checked {
+        self.trusting.starts(now)?;
         self.promptness.starts(sink, start);
         for event in start.events.iter().filter(|event| event.family() == "site") {
             self.durable.told(receiver.stub.name(), &event.subject);
@@ -219,6 +238,7 @@ impl Checks {
         waiting_requests: &[Asked],
         now: Duration,
     ) -> Checked {
+        self.trusting.commits(now)?;
         self.answers.commit_begun(waiting_requests);
         self.writing.clone_from(&batch.events);
         self.durable.numbered();
@@ -286,6 +306,7 @@ impl Checks {
         wall: DateTime<Utc>,
         now: Duration,
     ) -> Checked {
+        self.trusting.replies(outcome, now)?;
         if let Some(checked) = self.orders.replied(waiter, outcome, now) {
             return checked;
         }
@@ -296,7 +317,7 @@ impl Checks {
     /// The coordinator has been stepped.
     pub fn stepped(&mut self, end: &StepEnd<'_>) -> Checked {
         self.promptness.stepped(end)?;
-        if !end.writing {
+        if !end.writing && self.trusting.is_there() {
             let list = self.answers.settled();
             self.list_ended(list, true, end.now);
         }
@@ -312,7 +333,8 @@ impl Checks {
             self.requests.stepped(end.now)?;
         }
         self.orders.stepped(end)?;
-        self.clockwork.stepped(end, &self.durable)
+        let trusted = self.trusting.is_there();
+        self.clockwork.stepped(end, &self.durable, trusted)
     }
 
     /// All that was to be delivered was.

@@ -139,6 +139,7 @@ impl World {
                 self.enter(self.now + lasts, Coming::ClockPutRight(-by));
             }
             // Both clocks count the time of a suspend, as they do a stall's.
+            Incident::TrustRunsOut { left, lasts } => self.trust_runs_out(left, lasts),
             Incident::Suspend { lasts } | Incident::Stall { lasts } => self.hold(lasts),
         }
         Ok(())

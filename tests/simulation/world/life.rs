@@ -54,6 +54,7 @@ impl World {
                 let routes = self.receivers.iter().map(|receiver| receiver.route);
                 self.checks.booted(self.absent, routes.collect(), self.now);
                 self.daemon = Some(daemon);
+                self.trust_at_boot();
                 Ok(())
             }
             Err(error) => Err(self.broken("the daemon starts on its store", &error.to_string())),
