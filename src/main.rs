@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dispatchd::cli::main(std::env::args_os())
+    let program = dispatchd::delivery::sinks::become_program(std::env::args_os());
+    program.unwrap_or_else(|| dispatchd::cli::main(std::env::args_os()))
 }

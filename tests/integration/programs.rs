@@ -157,3 +157,27 @@ async fn a_program_gets_no_descriptor_of_the_daemon() {
         assert!(own.iter().any(|own| descriptor.starts_with(own)), "{seen}");
     }
 }
+
+/// Of the programs that a leader has started none may act on when it is no more.
+#[apply(test)]
+async fn a_program_dies_with_a_daemon_that_is_killed() {
+    let world = World::new().await;
+    let script = "echo $$ > pid.new; mv pid.new pid; exec sleep 1000";
+    let setup = running(&world, script).variable("PATH", "/usr/bin:/bin");
+    let mut daemon = setup.ready().await;
+    world.put(dispatch("d", 0, in_ms(3_600_000), None));
+    assert_eq!(daemon.poll().await.status, 200);
+    let pid = wait_for("the program runs", async || {
+        std::fs::read_to_string(world.path("pid")).ok()
+    });
+    let stat = format!("/proc/{}/stat", pid.await.trim());
+    let sleeps = std::fs::read_to_string(&stat);
+    assert!(sleeps.is_ok_and(|stat| !stat.contains(") Z ")));
+    daemon.kill();
+    wait_for("the program is gone", async || {
+        let stat = std::fs::read_to_string(&stat);
+        stat.map_or(true, |stat| stat.contains(") Z "))
+            .then_some(())
+    })
+    .await;
+}

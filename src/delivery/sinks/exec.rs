@@ -2,6 +2,7 @@
 
 mod environment;
 mod lines;
+mod starter;
 
 use std::future::{Future, ready};
 use std::io::ErrorKind;
@@ -19,6 +20,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
 
 use self::lines::Lines;
+pub use self::starter::become_program;
 use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
@@ -42,7 +44,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Exit status 0 means delivered. The sink logs what the program writes to
 /// standard error and drops what it writes to standard output, which belongs
 /// to the daemon. A program that runs for 30 seconds is killed with its process
-/// group; so is one whose attempt is dropped. A process that the program leaves
+/// group; so is one whose attempt is dropped. A daemon that is killed takes the program along,
+/// but not what that has started. A process that the program leaves
 /// behind when it ends in time keeps running, with standard error closed.
 ///
 /// The program gets none of the daemon's variables but `PATH`, `HOME`, `LANG`
@@ -71,9 +74,13 @@ impl ExecSink {
             Ok(body) => body,
             Err(error) => return failed(format!("event {}: {error}", event.id)),
         };
-        let mut child = match self.command(event).spawn() {
+        let started = self.may_run().and_then(|()| {
+            let spawned = self.command(event).spawn();
+            spawned.map_err(|error| format!("the program cannot be run: {error}"))
+        });
+        let mut child = match started {
             Ok(child) => child,
-            Err(error) => return failed(format!("the program cannot be run: {error}")),
+            Err(reason) => return failed(reason),
         };
         let mut group = Group::of(&child);
         let stdin = child.stdin.take();
@@ -98,8 +105,14 @@ impl ExecSink {
         }
     }
 
+    /// Looks whether the program is there and may be run.
+    fn may_run(&self) -> Result<(), String> {
+        let may_run = access(&self.program, Access::EXEC_OK);
+        may_run.map_err(|error| format!("the program cannot be run: {error}"))
+    }
+
     fn command(&self, event: &Event) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = starter::command(&self.program);
         environment::set(&mut command, event);
         command
             .stdin(Stdio::piped())
@@ -215,9 +228,7 @@ impl Sink for ExecSink {
     }
 
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
-        let may_run = access(&self.program, Access::EXEC_OK);
-        let result = may_run.map_err(|error| format!("the program cannot be run: {error}"));
-        Box::pin(ready(result))
+        Box::pin(ready(self.may_run()))
     }
 
     fn deliver<'a>(

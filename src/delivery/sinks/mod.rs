@@ -16,7 +16,7 @@ mod testing;
 use std::time::Duration;
 
 pub use build::{SinkBuildError, SinkContext, WallClock, wall_clock};
-pub use exec::ExecSink;
+pub use exec::{ExecSink, become_program};
 pub use http::HttpSink;
 pub use mqtt::MqttSink;
 pub use none::NoneSink;

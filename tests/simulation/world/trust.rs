@@ -29,9 +29,9 @@ impl World {
         };
         self.trace.line(self.now, || "  the trust has ended".into());
         self.checks.trust_ends(ends, returns);
-        let attempts = self.agenda.extract_if(.., |_, coming| {
-            matches!(coming, Coming::Attempted { .. })
-        });
+        let attempts = self
+            .agenda
+            .extract_if(.., |_, coming| matches!(coming, Coming::Attempted { .. }));
         let broken_off: Vec<Coming> = attempts.map(|(_, coming)| coming).collect();
         for mut coming in broken_off {
             if let Coming::Attempted { result, .. } = &mut coming {
@@ -47,7 +47,8 @@ impl World {
         if self.trust.take().is_none() {
             return;
         }
-        self.trace.line(self.now, || "  there is trust again".into());
+        self.trace
+            .line(self.now, || "  there is trust again".into());
         self.agenda
             .retain(|_, coming| !matches!(coming, Coming::TrustReturns));
         self.checks.trust_returns();
