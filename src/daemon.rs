@@ -171,6 +171,7 @@ impl Daemon {
         let listener = Listener {
             inbox: driver.inbox(),
             secret: config.webhook_secret.clone(),
+            store_secret: None,
             peers: Arc::new(Peers::new(config.peer_rate, config.trust_forwarded_for)),
             traffic: Arc::clone(&traffic),
             clock,

@@ -18,6 +18,7 @@ pub(super) struct Notices {
     ignored: Seldom,
     unknown: Seldom,
     failed: Seldom,
+    not_passed_on: Seldom,
 }
 
 impl Notices {
@@ -63,6 +64,17 @@ impl Notices {
                 last = %dispatch,
                 reason,
                 "answered webhooks 503, so that Voltus sends them again; a poll follows at once"
+            );
+        }
+    }
+
+    /// A standby answered a webhook 503: it could not be passed on to the leader.
+    pub fn not_passed_on(&self, reason: &dyn fmt::Display, now: Mono) {
+        if let Some(count) = self.not_passed_on.count(now) {
+            tracing::warn!(
+                count,
+                last = %reason,
+                "answered webhooks 503, so that Voltus sends them again: they could not be passed on to the leader"
             );
         }
     }

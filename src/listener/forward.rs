@@ -1,0 +1,264 @@
+//! The webhook endpoint of a standby: it passes webhooks on to the leader.
+//!
+//! [`Forward`] checks them as the leader's listener does, so that the leader is not
+//! asked in vain. It passes each on once, and never one that was passed on already, so
+//! that no webhook goes round in circles.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+use url::Url;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::fellows::{Fellows, PASSED_ON};
+use super::gate::{Gate, Webhook};
+use super::hint::Hint;
+use super::notices::Notices;
+use super::{Answered, Peers, Traffic, come_back};
+use crate::clock::Clock;
+use crate::http::{BodyError, client_for, describe, json_reply, read_body, reason};
+use crate::secret::Secret;
+use crate::store::LeaseRow;
+use crate::sync::Leadership;
+
+/// Webhooks that wait for the leader's answer at once. Each holds up to 64 KiB and a
+/// connection.
+const FORWARDS: usize = 1024;
+
+/// Longest answer of the leader that is passed on, in bytes.
+const ANSWER_MAX: u64 = 16 * 1024;
+
+/// When a webhook that could not be passed on may come again: a standby takes over
+/// within ten seconds.
+const COME_BACK: Duration = Duration::from_secs(5);
+
+/// How long a connection to the leader is kept without a webhook. The leader closes it
+/// after 15 s.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// What the webhook listener of a standby needs.
+#[derive(Clone)]
+pub struct Forward<C> {
+    /// Who leads.
+    pub leader: watch::Receiver<Leadership>,
+    /// The name of this process in the lease. It passes nothing on to itself.
+    pub holder: Arc<str>,
+    /// With it the path is longer by a slash and this.
+    pub secret: Option<Secret>,
+    /// What the daemons of one store know each other by.
+    pub store_secret: Arc<str>,
+    /// Bounds what one peer may ask.
+    pub peers: Arc<Peers>,
+    /// Counts what came.
+    pub traffic: Arc<Traffic>,
+    /// The longest that a webhook waits for the leader's answer.
+    pub deadline: Duration,
+    /// Tells when it came.
+    pub clock: C,
+}
+
+impl<C> fmt::Debug for Forward<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").finish_non_exhaustive()
+    }
+}
+
+impl<C: Clock + Clone> Forward<C> {
+    /// The routes of the listener.
+    pub fn routes(self) -> BoxedFilter<(Response,)> {
+        let fellows = Fellows::new(&self.store_secret);
+        let gate = Arc::new(Gate {
+            secret: self.secret,
+            fellows: fellows.clone(),
+            peers: self.peers,
+            traffic: self.traffic,
+            clock: self.clock,
+            notices: Notices::default(),
+        });
+        let way = Arc::new(Way {
+            leader: self.leader,
+            holder: self.holder,
+            fellows,
+            client: client().map_err(describe),
+            places: Semaphore::new(FORWARDS),
+            deadline: self.deadline,
+        });
+        let notices = Arc::clone(&gate);
+        gate.routes(move |webhook| {
+            let (way, gate) = (Arc::clone(&way), Arc::clone(&notices));
+            async move {
+                let is_other = matches!(webhook.hint, Hint::Other { .. });
+                match way.pass_on(webhook).await {
+                    Ok(reply) => (answered(reply.status(), is_other), reply),
+                    Err(why) => {
+                        gate.notices.not_passed_on(&why, gate.now());
+                        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+                        let reply = come_back(unavailable, why.told(), why.retry_after());
+                        (Answered::Failed, reply)
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Asks the leader and nobody else: no proxy that the environment names, no redirect.
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    // The leader's URL may change to `https` later on. With this one, a system without CA
+    // certificates gets a client too, to which every TLS server is a stranger.
+    #[expect(clippy::expect_used, reason = "it is written here")]
+    let any = Url::parse("http://leader").expect("a URL");
+    client_for(&any, |builder| {
+        builder.no_proxy().pool_idle_timeout(KEPT_FOR)
+    })
+}
+
+/// How a webhook was answered, by the leader's status.
+fn answered(status: StatusCode, is_other: bool) -> Answered {
+    if status.is_success() && is_other {
+        Answered::Ignored
+    } else if status.is_success() {
+        Answered::Accepted
+    } else if status.is_client_error() {
+        Answered::Rejected
+    } else {
+        Answered::Failed
+    }
+}
+
+/// The way to the leader.
+struct Way {
+    leader: watch::Receiver<Leadership>,
+    holder: Arc<str>,
+    fellows: Option<Fellows>,
+    client: Result<reqwest::Client, String>,
+    places: Semaphore,
+    deadline: Duration,
+}
+
+impl Way {
+    /// What the leader answers.
+    async fn pass_on(&self, webhook: Webhook) -> Result<Response, NotPassedOn> {
+        if webhook.claims_passed_on {
+            return Err(NotPassedOn::Twice);
+        }
+        let fellows = self.fellows.as_ref().ok_or(NotPassedOn::NoSecret)?;
+        let mut url = self.leaders_url()?;
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{}", webhook.path));
+        let client = self.client.as_ref();
+        let client = client.map_err(|reason| NotPassedOn::Client(reason.clone()))?;
+        let _place = self.places.try_acquire().map_err(|_| NotPassedOn::Busy)?;
+        let unreachable = |error: reqwest::Error| match error.is_timeout() {
+            true => NotPassedOn::TooSlow(self.deadline),
+            false => NotPassedOn::Unreachable(reason(&error)),
+        };
+        let answer = client
+            .post(url)
+            // From the connection to the end of the answer.
+            .timeout(self.deadline)
+            .header(CONTENT_TYPE, "application/json")
+            .header(PASSED_ON, fellows.token())
+            .body(webhook.body)
+            .send()
+            .await
+            .map_err(unreachable)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        // A 200 of another server would be a promise that nobody keeps (rule R5).
+        if !fellows.have_answered(&headers) {
+            return Err(NotPassedOn::Stranger(status));
+        }
+        let body = read_body(answer, ANSWER_MAX)
+            .await
+            .map_err(|error| match error {
+                BodyError::Broken(error) => unreachable(error),
+                BodyError::TooLong { .. } => NotPassedOn::Stranger(status),
+            })?;
+        let body: Value =
+            serde_json::from_slice(&body).map_err(|_| NotPassedOn::Stranger(status))?;
+        Ok(as_answered(status, &headers, &body))
+    }
+
+    /// Where the leader takes webhooks.
+    fn leaders_url(&self) -> Result<Url, NotPassedOn> {
+        let leadership = self.leader.borrow();
+        let row = leader_of(&leadership, &self.holder).ok_or(NotPassedOn::NoLeader)?;
+        let advertise = row.advertise.as_deref().ok_or(NotPassedOn::NoAddress)?;
+        Url::parse(advertise).map_err(|_| NotPassedOn::NoAddress)
+    }
+}
+
+/// The daemon that leads, if it is another one than `holder` and known.
+fn leader_of<'a>(leadership: &'a Leadership, holder: &str) -> Option<&'a LeaseRow> {
+    let row = match leadership {
+        Leadership::Standby { leader: row } | Leadership::Deposed { by: row, .. } => {
+            row.as_ref()?
+        }
+        Leadership::Leading { .. } | Leadership::Suspended { .. } => return None,
+    };
+    (!row.given_back && *row.holder != *holder).then_some(row)
+}
+
+fn as_answered(status: StatusCode, headers: &HeaderMap, body: &Value) -> Response {
+    let mut reply = json_reply(status, body);
+    if let Some(after) = headers.get(RETRY_AFTER) {
+        reply.headers_mut().insert(RETRY_AFTER, after.clone());
+    }
+    reply
+}
+
+/// Why a webhook was not passed on, or not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotPassedOn {
+    #[error("another daemon has passed it on to this one, which does not lead")]
+    Twice,
+    #[error("no other daemon is known to lead")]
+    NoLeader,
+    #[error("the leader tells no address: set --advertise there")]
+    NoAddress,
+    #[error("the secret of the store cannot be used")]
+    NoSecret,
+    #[error("the HTTP client cannot start: {0}")]
+    Client(String),
+    #[error("too many webhooks wait for the leader")]
+    Busy,
+    #[error("the leader cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the leader did not answer within {}", humantime::format_duration(*.0))]
+    TooSlow(Duration),
+    #[error(
+        "no daemon of this store answers at the leader's --advertise address, but somebody else ({0})"
+    )]
+    Stranger(StatusCode),
+}
+
+impl NotPassedOn {
+    /// What the sender is told. The whole reason stays in the log.
+    fn told(&self) -> &'static str {
+        match self {
+            Self::Busy => "too many webhooks wait",
+            Self::NoLeader | Self::NoAddress | Self::NoSecret | Self::Client(_) | Self::Twice => {
+                "this daemon stands by and knows no leader"
+            }
+            Self::Unreachable(_) | Self::TooSlow(_) | Self::Stranger(_) => {
+                "the leader does not answer"
+            }
+        }
+    }
+
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Busy => Duration::from_secs(1),
+            _ => COME_BACK,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
