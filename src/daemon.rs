@@ -211,6 +211,7 @@ impl Daemon {
             )),
             inventory: inventory.inventory(),
             inventory_wanted: inventory.wanted(),
+            lease: None,
             started_at: now.wall,
             clock,
         };

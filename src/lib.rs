@@ -15,7 +15,7 @@
 //!
 //! | file | what happens in it |
 //! |---|---|
-//! | `listener.rs` | reads and checks the webhook, and calls `Inbox::webhook`, which waits for the reply |
+//! | `listener.rs` | has the webhook read and checked (in `listener/gate.rs`), and calls `Inbox::webhook`, which waits for the reply |
 //! | `sync/coordinator.rs` | `webhook` notes that the dispatch is wanted; the end of the same `step` issues the look-up |
 //! | `sync/coordinator/asking.rs` | `issue_due` sends the look-up; `take_response` turns its response into a job |
 //! | `sync/coordinator/writing.rs` | `begin` has the job taken in (`BatchBuilder::job`) and starts the commit |
@@ -41,11 +41,11 @@
 //! | [`daemon`] | builds all parts, runs them, and stops them in order; keeps the lease with the real clock |
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`config`] | options, environment and file → a checked configuration |
-//! | [`status`] | the status listener: JSON, page, event stream, metrics, OpenAPI |
+//! | [`status`] | the status listener, of a leader and of a standby: JSON, page, event stream, metrics, OpenAPI |
 //! | [`inventory`] | asks which sites are enrolled, and compares them with the routes |
 //! | [`report`] | what happened around one dispatch, as JSON, CSV and table |
 //! | [`registration`] | keeps the webhook registered at the API |
-//! | [`listener`] | the public webhook endpoint |
+//! | [`listener`] | the public webhook endpoint; that of a standby passes webhooks on |
 //! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget; the lease |
 //! | [`delivery`] | the outbox of each sink, and the sinks |
 //! | [`voltus`] | the upstream: how it is asked, and how its answers are read |

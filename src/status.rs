@@ -4,9 +4,11 @@
 
 mod cached;
 mod events;
+mod fingerprint;
 mod guard;
 mod health;
 mod inventory;
+mod lease;
 mod long;
 mod metrics;
 mod openapi;
@@ -18,6 +20,7 @@ mod routing;
 mod schedule;
 mod site_override;
 mod sites;
+mod standby;
 #[cfg(test)]
 mod testing;
 mod verdict;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
@@ -43,9 +46,12 @@ use crate::sync::{Inbox, Timings, View, WaiterReply};
 use crate::voltus::{Environment, Signals};
 
 pub use events::EventStream;
+pub use fingerprint::{Fingerprint, fingerprint_differs};
 pub use guard::Guard;
+pub use lease::{LeaseHealth, LeaseView};
 pub use long::LongAnswers;
 pub use routing::Routing;
+pub use standby::Standby;
 
 /// Which daemon this is, and whom it follows.
 #[derive(Debug, Clone)]
@@ -56,6 +62,13 @@ pub struct Identity {
     pub api_host: Arc<str>,
     /// What the API's address stands for.
     pub environment: Environment,
+}
+
+impl Identity {
+    /// The API, as `/status` shows it.
+    fn api(&self) -> Value {
+        json!({"host": self.api_host, "environment": self.environment.name()})
+    }
 }
 
 /// What the status listener needs.
@@ -89,6 +102,9 @@ pub struct Status<C> {
     pub inventory: watch::Receiver<Arc<Inventory>>,
     /// Where a look at the enrolled sites is asked for.
     pub inventory_wanted: Arc<Notify>,
+    /// What this daemon knows of the lease. `None` if its store is not shared: then it
+    /// leads.
+    pub lease: Option<LeaseView>,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -116,14 +132,16 @@ impl<C: Clock + Clone> Status<C> {
             .and(warp::header::headers_cloned())
             .map(|headers: HeaderMap| openapi::show(&headers))
             .boxed();
-        let healthz = warp::path!("healthz")
-            .and(warp::get())
-            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})))
-            .boxed();
+        let healthz = warp::path!("healthz").and(warp::get()).map(alive).boxed();
         let readyz = warp::path!("readyz")
             .and(warp::get())
             .and(with.clone())
             .map(|status: Arc<Self>| status.readiness())
+            .boxed();
+        let leader = warp::path!("leader")
+            .and(warp::get())
+            .and(with.clone())
+            .map(|status: Arc<Self>| status.leader())
             .boxed();
         let health = warp::path!("status")
             .and(warp::get())
@@ -266,7 +284,7 @@ impl<C: Clock + Clone> Status<C> {
             ],
         );
         let guarded = guard.filter().and(guarded).boxed();
-        first_of(healthz, [readyz, page, guarded])
+        first_of(healthz, [readyz, leader, page, guarded])
             .recover(recover)
             .unify()
             .boxed()
@@ -292,6 +310,11 @@ impl<C: Clock + Clone> Status<C> {
             }
         }
     }
+}
+
+/// The answer to `/healthz`.
+fn alive() -> Response {
+    json_reply(StatusCode::OK, &json!({"alive": true}))
 }
 
 fn not_polled(reason: &str, retry_after: std::time::Duration) -> Response {

@@ -221,7 +221,10 @@ fn message(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Refusal {
         error: String,
+        /// A standby tells who leads.
+        leader: Option<String>,
     }
-    let Refusal { error } = serde_json::from_slice(body).ok()?;
-    Some(plain(&error).chars().take(200).collect())
+    let Refusal { error, leader } = serde_json::from_slice(body).ok()?;
+    let leader = leader.map_or_else(String::new, |leader| format!(" ({leader} leads)"));
+    Some(plain(&(error + &leader)).chars().take(200).collect())
 }

@@ -1,6 +1,7 @@
 //! `dispatchd status`
 
 pub(super) mod report;
+mod standby;
 mod table;
 mod tables;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use super::output::{line, write};
 use super::{Failure, logging, runtime, stop};
 use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins};
 use report::Report;
+use standby::Standing;
 use table::Style;
 
 /// The time between two looks of `--watch`.
@@ -74,55 +76,85 @@ pub(super) fn run(options: StatusOptions, origins: &Origins<'_>) -> Result<(), F
     })
 }
 
-/// One look at the daemon that leads, as text. Says which of the others do not answer.
+/// One look at the daemon that leads, as text. Says which of the others stand by or do
+/// not answer.
 async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<String, AskError> {
-    let (client, silent) = leader(clients).await?;
+    let found = Found::among(clients).await?;
+    let client = found.client;
     if json {
-        let all = json!({
-            "status": client.expect::<Value>(&["status"]).await?,
-            "schedule": client.expect::<Value>(&["schedule"]).await?,
-            "sites": client.get::<Value>(&["sites"]).await?,
-        });
+        let mut all = json!({"status": client.expect::<Value>(&["status"]).await?});
+        if found.standing.knows_no_schedule() {
+            all["schedule"] = Value::Null;
+            all["sites"] = Value::Null;
+        } else {
+            all["schedule"] = client.expect(&["schedule"]).await?;
+            all["sites"] = client.get::<Value>(&["sites"]).await?.into();
+        }
         return Ok(format!("{all}\n"));
     }
-    let report = Report {
-        status: client.expect(&["status"]).await?,
-        schedule: client.expect(&["schedule"]).await?,
-        sites: client.get(&["sites"]).await?,
-    };
-    let mut text = String::new();
-    if clients.len() > 1 {
-        text += &format!("{} leads\n", client.name());
-    }
-    for error in silent {
-        text += &format!("{error}\n");
-    }
+    let mut text = found.lines;
     let style = Style {
         height: style
             .height
             .map(|height| height.saturating_sub(text.lines().count())),
         ..style
     };
-    Ok(text + &table::draw(&report, style))
+    if found.standing.knows_no_schedule() {
+        text += &standby::draw(&found.standing, style);
+    } else {
+        let report = Report {
+            status: client.expect(&["status"]).await?,
+            schedule: client.expect(&["schedule"]).await?,
+            sites: client.get(&["sites"]).await?,
+        };
+        text += &table::draw(&report, style);
+    }
+    Ok(text)
 }
 
-/// The daemon that leads, or the first one that answers; and why others did not.
-async fn leader(clients: &[DaemonClient]) -> Result<(&DaemonClient, Vec<AskError>), AskError> {
-    let mut answers = None;
-    let mut errors = Vec::new();
-    if let [client] = clients {
-        return Ok((client, errors));
-    }
-    for client in clients {
-        match client.expect::<Value>(&["status"]).await {
-            Ok(status) if status["role"] == "leader" => answers = Some(client),
-            Ok(_) => answers = answers.or(Some(client)),
-            Err(error) => errors.push(error),
+/// The daemon that is shown.
+struct Found<'a> {
+    client: &'a DaemonClient,
+    standing: Standing,
+    /// Which of several daemons leads, which stand by, and why others do not answer.
+    lines: String,
+}
+
+impl<'a> Found<'a> {
+    /// The daemon that leads, or the first one that answers.
+    async fn among(clients: &'a [DaemonClient]) -> Result<Self, AskError> {
+        let mut answers: Vec<(&DaemonClient, Standing)> = Vec::new();
+        let mut errors = Vec::new();
+        for client in clients {
+            match client.expect::<Standing>(&["status"]).await {
+                Ok(standing) => answers.push((client, standing)),
+                Err(error) => errors.push(error),
+            }
         }
-    }
-    match answers {
-        Some(client) => Ok((client, errors)),
-        None => Err(errors.swap_remove(0)),
+        if answers.is_empty() {
+            return Err(errors.swap_remove(0));
+        }
+        let leader = answers.iter().position(|(_, standing)| standing.leads());
+        let mut lines = String::new();
+        if clients.len() > 1 {
+            lines += &match leader.and_then(|at| answers.get(at)) {
+                Some((client, _)) => format!("{} leads\n", client.name()),
+                None => "none of these daemons leads\n".to_owned(),
+            };
+            let others = answers.iter().filter(|(_, standing)| !standing.leads());
+            for (client, _) in others {
+                lines += &format!("{} stands by\n", client.name());
+            }
+            for error in errors {
+                lines += &format!("{error}\n");
+            }
+        }
+        let (client, standing) = answers.swap_remove(leader.unwrap_or(0));
+        Ok(Self {
+            client,
+            standing,
+            lines,
+        })
     }
 }
 

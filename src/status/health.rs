@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use warp::reply::Response;
 
+use super::lease::{Lead, leads};
 use super::{Status, inventory, site_override, verdict};
 use crate::clock::{Clock, Mono, Now};
 use crate::delivery::{RefusedEvent, SinkCondition, SinkHealth};
@@ -23,17 +24,15 @@ impl<C: Clock + Clone> Status<C> {
         let untold = verdict::untold(&view);
         let untold_sites = verdict::untold_sites(&view);
         let unrouted = self.routing.unrouted(&view.schedule);
+        let lead = self.lead(now.mono);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started_at,
             "now": now.wall,
             "node": self.identity.node,
-            "role": "leader",
-            "leadership": null,
-            "api": {
-                "host": self.identity.api_host,
-                "environment": self.identity.environment.name(),
-            },
+            "role": lead.as_ref().map_or("leader", Lead::role),
+            "leadership": lead.as_ref().map(Lead::shown),
+            "api": self.identity.api(),
             "verdict": {
                 "schedule": verdict::on_schedule(&view, now),
                 "told": verdict::on_delivery(
@@ -62,6 +61,18 @@ impl<C: Clock + Clone> Status<C> {
                 .collect::<Vec<Value>>(),
         });
         json_reply(StatusCode::OK, &body)
+    }
+
+    /// Who leads, if others could.
+    fn lead(&self, now: Mono) -> Option<Lead> {
+        let lease = self.lease.as_ref()?;
+        Some(lease.lead(&self.identity.node, now))
+    }
+
+    /// Whether this daemon leads. One that shares its store with no other does.
+    pub(super) fn leader(&self) -> Response {
+        let lead = self.lead(self.clock.now().mono);
+        lead.map_or_else(leads, |lead| lead.answer())
     }
 
     /// Whether the schedule can be trusted.
@@ -171,7 +182,7 @@ fn sync(view: &View, traffic: &Traffic, now: Mono) -> Value {
     })
 }
 
-fn webhooks(traffic: &Traffic) -> Value {
+pub(super) fn webhooks(traffic: &Traffic) -> Value {
     let counted = |answered| traffic.counted(answered);
     json!({
         "received": traffic.received(),
@@ -208,7 +219,7 @@ fn last_poll(health: &Health) -> Value {
 }
 
 /// What cannot be read now, the first parts in words.
-fn unreadable(problems: &Problems) -> Value {
+pub(super) fn unreadable(problems: &Problems) -> Value {
     let parts = problems.detailed().iter().map(|problem| {
         json!({
             "dispatch": problem.dispatch,

@@ -12,6 +12,7 @@
 mod accept;
 mod delivery;
 mod inventory;
+mod lease;
 mod page;
 mod process;
 mod schedule;
@@ -27,6 +28,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use warp::reply::Response;
 
+use super::lease::{Lead, LeaseHealth, LeaseView};
 use super::{Routing, Status};
 use crate::clock::{Clock, Now};
 use crate::http::{Places, refusal};
@@ -58,13 +60,34 @@ impl<C: Clock + Clone> Status<C> {
             store: self.store.clone(),
             routing: Arc::clone(&self.routing),
             inventory: Arc::clone(&self.inventory.borrow()),
+            lease: self.lease.as_ref().map(|lease| self.lease_now(lease)),
         };
         let items = scrape.view.plan.len();
-        let write = move || match scrape.write(format) {
-            Ok(text) => reply(text, format),
-            Err(error) => failed(&error),
-        };
+        let write = move || written(format, scrape);
         self.scrapes.written(items, write).await
+    }
+
+    fn lease_now(&self, lease: &LeaseView) -> (Lead, LeaseHealth) {
+        let now = self.clock.now().mono;
+        let health = lease.health.borrow().clone();
+        (lease.lead(&self.identity.node, now), health)
+    }
+}
+
+/// What `scrape` shows, in the format that `headers` ask for.
+pub(super) fn scraped(headers: &HeaderMap, scrape: impl Collector) -> Response {
+    written(Format::wanted(headers), scrape)
+}
+
+fn written(format: Format, scrape: impl Collector) -> Response {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Process::read()));
+    registry
+        .sub_registry_with_prefix(PREFIX)
+        .register_collector(Box::new(scrape));
+    match format.write(&registry) {
+        Ok(text) => reply(text, format),
+        Err(error) => failed(&error),
     }
 }
 
@@ -102,23 +125,17 @@ struct Scrape {
     store: StoreHandle,
     routing: Arc<Routing>,
     inventory: Arc<Inventory>,
-}
-
-impl Scrape {
-    fn write(self, format: Format) -> Result<String, fmt::Error> {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process::read()));
-        registry
-            .sub_registry_with_prefix(PREFIX)
-            .register_collector(Box::new(self));
-        format.write(&registry)
-    }
+    lease: Option<(Lead, LeaseHealth)>,
 }
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page::new(encoder);
+        sync::build(&mut page)?;
         sync::health(&mut page, &self.view.health, self.now)?;
+        if let Some((lead, health)) = &self.lease {
+            lease::lease(&mut page, lead, health, self.now.mono)?;
+        }
         sync::webhooks(&mut page, &self.traffic)?;
         sync::connections(&mut page, &self.listeners)?;
         sync::polls(&mut page, &self.view.health)?;
@@ -131,5 +148,28 @@ impl Collector for Scrape {
         let unrouted = self.routing.unrouted(&self.view.schedule);
         delivery::unrouted(&mut page, &unrouted, self.view.health.unrouted_commands)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)
+    }
+}
+
+/// What one scrape of a standby shows.
+#[derive(Debug)]
+pub(super) struct StandbyScrape {
+    /// Whether it may take over, as `/readyz` says.
+    pub ready: bool,
+    pub now: Now,
+    pub lead: Lead,
+    pub health: LeaseHealth,
+    pub traffic: Arc<Traffic>,
+    pub listeners: [Arc<Places>; 2],
+}
+
+impl Collector for StandbyScrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::new(encoder);
+        sync::build(&mut page)?;
+        sync::ready(&mut page, self.ready)?;
+        lease::lease(&mut page, &self.lead, &self.health, self.now.mono)?;
+        sync::webhooks(&mut page, &self.traffic)?;
+        sync::connections(&mut page, &self.listeners)
     }
 }

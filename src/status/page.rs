@@ -21,12 +21,14 @@ use warp::reply::Response;
 use super::cached::Known;
 
 const HTML: &str = include_str!("page/index.html");
+const STANDBY_HTML: &str = include_str!("page/standby.html");
 const STYLE: &str = include_str!("page/style.css");
 
 /// One script of several files, in the order in which they need one another.
 const SCRIPT: &str = concat!(
     include_str!("page/dom.js"),
     include_str!("page/times.js"),
+    include_str!("page/ask.js"),
     include_str!("page/live.js"),
     include_str!("page/model.js"),
     include_str!("page/inventory.js"),
@@ -39,6 +41,14 @@ const SCRIPT: &str = concat!(
     include_str!("page/main.js"),
 );
 
+/// The script of a standby's page.
+const STANDBY_SCRIPT: &str = concat!(
+    include_str!("page/dom.js"),
+    include_str!("page/times.js"),
+    include_str!("page/ask.js"),
+    include_str!("page/standby.js"),
+);
+
 /// The page, put together once.
 #[derive(Debug, Clone)]
 pub(super) struct Page {
@@ -48,16 +58,26 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// The page of a daemon that leads.
     pub fn new() -> Self {
-        let html = HTML
+        Self::of(HTML, SCRIPT)
+    }
+
+    /// The page of a daemon that stands by.
+    pub fn of_standby() -> Self {
+        Self::of(STANDBY_HTML, STANDBY_SCRIPT)
+    }
+
+    fn of(html: &str, script: &str) -> Self {
+        let html = html
             .replace("/*STYLE*/", STYLE)
-            .replace("/*SCRIPT*/", SCRIPT);
+            .replace("/*SCRIPT*/", script);
         // The script and the style are known by what they are, so that nothing
         // that is smuggled into the page can run.
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; \
              img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            digest(SCRIPT),
+            digest(script),
             digest(STYLE),
         );
         let mut hasher = DefaultHasher::new();
@@ -97,17 +117,23 @@ fn digest(content: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Each page with its script.
+    const PAGES: [(fn() -> Page, &str); 2] =
+        [(Page::new, SCRIPT), (Page::of_standby, STANDBY_SCRIPT)];
+
     #[test]
     fn everything_is_in_it_and_nothing_breaks_out() {
-        let page = Page::new();
-        let html = std::str::from_utf8(&page.html).unwrap();
-        assert!(!html.contains("/*STYLE*/") && !html.contains("/*SCRIPT*/"));
-        for (part, end) in [(SCRIPT, "</script"), (STYLE, "</style")] {
-            assert!(!part.to_lowercase().contains(end));
-            assert!(html.contains(part));
-        }
-        for elsewhere in ["src=", "@import", "url(http", "href=\"http"] {
-            assert!(!html.contains(elsewhere), "{elsewhere}");
+        for (page, script) in PAGES {
+            let page = page();
+            let html = std::str::from_utf8(&page.html).unwrap();
+            assert!(!html.contains("/*STYLE*/") && !html.contains("/*SCRIPT*/"));
+            for (part, end) in [(script, "</script"), (STYLE, "</style")] {
+                assert!(!part.to_lowercase().contains(end));
+                assert!(html.contains(part));
+            }
+            for elsewhere in ["src=", "@import", "url(http", "href=\"http"] {
+                assert!(!html.contains(elsewhere), "{elsewhere}");
+            }
         }
     }
 
@@ -121,18 +147,22 @@ mod tests {
             "document.write",
             "eval(",
         ] {
-            assert!(!SCRIPT.contains(way), "{way}");
+            for (_, script) in PAGES {
+                assert!(!script.contains(way), "{way}");
+            }
         }
     }
 
     #[test]
     fn the_policy_names_the_script_and_the_style() {
-        let reply = Page::new().show(&HeaderMap::new());
-        let policy = reply.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
-        assert!(policy.contains(&digest(SCRIPT)), "{policy}");
-        assert!(policy.contains(&digest(STYLE)), "{policy}");
-        assert!(policy.starts_with("default-src 'none'"), "{policy}");
-        assert!(!policy.contains("unsafe"), "{policy}");
+        for (page, script) in PAGES {
+            let reply = page().show(&HeaderMap::new());
+            let policy = reply.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
+            assert!(policy.contains(&digest(script)), "{policy}");
+            assert!(policy.contains(&digest(STYLE)), "{policy}");
+            assert!(policy.starts_with("default-src 'none'"), "{policy}");
+            assert!(!policy.contains("unsafe"), "{policy}");
+        }
     }
 
     #[test]

@@ -84,6 +84,14 @@ const ALL: &str = "
     process_resident_memory_bytes
     process_start_time_seconds";
 
+/// Those that a daemon has besides, if it shares its store with others.
+const OF_THE_LEASE: [&str; 4] = [
+    "dispatchd_leader",
+    "dispatchd_term",
+    "dispatchd_lease_age_seconds",
+    "dispatchd_leader_changes_total",
+];
+
 /// The metrics as `daemon` writes them for those who ask for nothing special.
 async fn read(daemon: &Daemon) -> (Exposition, String) {
     let (kind, text) = scrape(daemon, "").await;
@@ -123,6 +131,10 @@ async fn every_metric_is_there_from_the_first_poll_on() {
     let named: Vec<&str> = metrics.types.keys().map(String::as_str).collect();
     let all: Vec<&str> = ALL.split_whitespace().collect();
     assert_eq!(named, all);
+    // A daemon alone has no lease.
+    for name in OF_THE_LEASE {
+        assert!(!metrics.types.contains_key(name), "{name}");
+    }
     for name in named {
         let any = [name.to_owned(), format!("{name}_bucket")]
             .iter()

@@ -39,6 +39,17 @@ pub(super) enum Colour {
     Red,
 }
 
+impl Colour {
+    /// That of a verdict of this level.
+    pub fn of_level(level: &str) -> Self {
+        match level {
+            "ok" => Self::Green,
+            "warning" => Self::Yellow,
+            _ => Self::Red,
+        }
+    }
+}
+
 impl Style {
     fn paint(self, colour: Colour, text: &str) -> String {
         let code = match colour {
@@ -55,10 +66,7 @@ impl Style {
 
 /// The whole report: the verdicts, how things stand, and the tables.
 pub(super) fn draw(report: &Report, style: Style) -> String {
-    let mut page = Page {
-        text: String::new(),
-        style,
-    };
+    let mut page = Page::new(style);
     page.health(&report.status);
     let tables = [
         due_commands(&report.status),
@@ -77,19 +85,31 @@ pub(super) fn draw(report: &Report, style: Style) -> String {
     page.text
 }
 
-struct Page {
+/// What is drawn so far.
+pub(super) struct Page {
     text: String,
     style: Style,
 }
 
 impl Page {
+    pub fn new(style: Style) -> Self {
+        Self {
+            text: String::new(),
+            style,
+        }
+    }
+
+    pub fn text(self) -> String {
+        self.text
+    }
+
     fn line(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push('\n');
     }
 
     /// A label, and what belongs to it, over as many lines as it takes.
-    fn entry(&mut self, label: &str, colour: Colour, text: &str) {
+    pub fn entry(&mut self, label: &str, colour: Colour, text: &str) {
         let mut label = self.style.paint(colour, &format!("{label:LABEL$}"));
         for line in wrap(&plain(text), WIDTH - LABEL) {
             self.line(&format!("{label}{line}"));

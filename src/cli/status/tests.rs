@@ -295,6 +295,86 @@ async fn a_running_daemon_is_shown() {
     assert!(json.as_object().unwrap().contains_key("sites"));
 }
 
+/// A daemon that answers /status so, and 503 otherwise as a standby does.
+async fn answering(status: Value) -> DaemonClient {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shown = warp::path!("status").map(move || json_reply(StatusCode::OK, &status));
+    let refusal = json!({"error": "this daemon stands by", "leader": "plant-a"});
+    let rest = warp::any().map(move || json_reply(StatusCode::SERVICE_UNAVAILABLE, &refusal));
+    let service = warp::service(shown.or(rest).unify());
+    TaskTracker::new().spawn(serve(
+        listener,
+        service,
+        Bounds::default(),
+        CancellationToken::new(),
+    ));
+    client(address)
+}
+
+fn standby() -> Value {
+    json!({
+        "version": "0.1.0", "started_at": "2026-11-24T07:00:00Z", "now": "2026-11-24T10:00:30Z",
+        "node": "plant-b", "role": "standby",
+        "leadership": {"term": 7, "leader": "plant-a", "since": "2026-11-24T09:00:00Z"},
+        "api": {"host": "sandbox.voltus.co", "environment": "sandbox"},
+        "verdict": {
+            "schedule": {"level": "ok", "text": "This daemon stands by: plant-a leads."},
+            "told": {"level": "ok", "text": "A standby tells no site what to do."}
+        },
+        "untold_sites": null,
+        "sync": {"state": "starting", "next_poll": null,
+            "webhooks": {"received": 12, "accepted": 11, "rejected": 1, "failed": 0, "last_at": null}},
+        "schedule": {"revision": null, "scheduled": null, "active": null, "ended": null, "cancelled": null},
+        "delivery": []
+    })
+}
+
+#[tokio::test]
+async fn a_standby_is_shown_in_plain_words() {
+    let clients = [answering(standby()).await];
+    let drawn = look(&clients, false, PLAIN).await.unwrap();
+    let expected = "\
+STANDBY   This daemon stands by: plant-a leads.
+leader    plant-a since 11-24 09:00Z, term 7
+webhooks  12 received to be passed on: 11 accepted, 1 rejected, 0 failed
+daemon    dispatchd 0.1.0 on plant-b (standby), up 3h; times are UTC
+API       sandbox.voltus.co (sandbox)
+          ask the leader for schedule and sites: set --status-url to its status
+          listener
+";
+    assert_eq!(drawn, expected);
+    let json = look(&clients, true, PLAIN).await.unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["status"]["role"], "standby");
+    assert_eq!(
+        (&json["schedule"], &json["sites"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn of_several_daemons_the_one_that_leads_is_shown() {
+    let sandbox = sandbox().await;
+    let daemon = Running::start(&sandbox, &[]).await;
+    let nobody = client(free_address().await);
+    let clients = [answering(standby()).await, nobody, daemon.client()];
+    let drawn = look(&clients, false, PLAIN).await.unwrap();
+    let lines: Vec<&str> = drawn.lines().take(3).collect();
+    assert_eq!(lines[0], format!("{} leads", clients[2].name()));
+    assert_eq!(lines[1], format!("{} stands by", clients[0].name()));
+    assert!(lines[2].starts_with("cannot connect to "), "{drawn}");
+    assert!(drawn.contains("(leader)"), "{drawn}");
+    let [standby, ..] = clients;
+    let pair = [standby, answering(self::standby()).await];
+    let drawn = look(&pair, false, PLAIN).await.unwrap();
+    assert!(
+        drawn.starts_with("none of these daemons leads\n"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("\nSTANDBY   "), "{drawn}");
+}
+
 #[tokio::test]
 async fn whoever_is_no_daemon_or_nobody_is_told_apart() {
     let nobody = free_address().await;

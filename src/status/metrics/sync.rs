@@ -16,7 +16,7 @@ use crate::voltus::Signals;
 const BUILD: Metric = Metric::plain("build", "The version that runs.");
 const READY: Metric = Metric::plain(
     "ready",
-    "Whether the schedule can be trusted, as /readyz says: 1 if a poll has succeeded within three intervals and the store takes writes.",
+    "Whether the schedule can be trusted, as /readyz says: 1 if a poll has succeeded within three intervals and the store takes writes. On a standby: whether it may take over.",
 );
 const STALE: Metric = Metric::plain(
     "stale",
@@ -103,12 +103,21 @@ const DUE: Metric = Metric::plain(
     "Commands of sites that are due and cannot be sent while the store takes no writes.",
 );
 
+/// What runs.
+pub(super) fn build(page: &mut Page<'_>) -> fmt::Result {
+    page.info(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))])
+}
+
+/// Whether `/readyz` says so.
+pub(super) fn ready(page: &mut Page<'_>, ready: bool) -> fmt::Result {
+    page.gauge(&READY, one(flag(ready)))
+}
+
 /// Whether it can be relied on.
 pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
     let state = health.state(now.mono);
     let writable = health.store_error.is_none();
-    page.info(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))])?;
-    page.gauge(&READY, one(flag(state == State::Fresh && writable)))?;
+    ready(page, state == State::Fresh && writable)?;
     page.gauge(&STALE, one(flag(state == State::Stale)))?;
     page.gauge(&WRITABLE, one(flag(writable)))?;
     page.gauge(&DUE, one(health.due_commands.len()))

@@ -13,44 +13,10 @@ const state = {
   lostAt: null,
 };
 
-const TOKEN = "dispatchd.token";
 const FALLBACK_MS = 5000;
 const STATUS_MS = 2500;
 /** The stream shows that it is alive every 15 s. */
 const SILENCE_MS = 40_000;
-
-/** The tab's storage may be forbidden; the token then lasts as long as the page. */
-const memory = {
-  token: null,
-  read() {
-    try { this.token = sessionStorage.getItem(TOKEN) ?? this.token; } catch { /* kept here alone */ }
-    return this.token;
-  },
-  write(token) {
-    this.token = token;
-    try {
-      if (token === null) sessionStorage.removeItem(TOKEN);
-      else sessionStorage.setItem(TOKEN, token);
-    } catch { /* kept here alone */ }
-  },
-};
-
-class Refused extends Error {}
-
-/** Asks the daemon. `EventSource` and plain links could not send the token. */
-async function ask(path, options = {}) {
-  const headers = { ...options.headers };
-  const token = memory.read();
-  if (token !== null) headers.Authorization = `Bearer ${token}`;
-  const reply = await fetch(path, {
-    cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(15_000), ...options, headers,
-  });
-  if (reply.status === 401) {
-    askForToken(token);
-    throw new Refused("a token is needed");
-  }
-  return reply;
-}
 
 /** Fetches JSON that may not have changed. Returns whether it has. */
 async function fetchKept(name, path) {
@@ -106,6 +72,11 @@ const refreshStatus = activity(async () => {
     if (!reply.ok) throw new Error(`status answered ${reply.status}`);
     const before = untoldNow();
     state.status = await reply.json();
+    // A standby knows no schedule, and has a page of its own.
+    if (state.status.schedule.revision === null) {
+      location.reload();
+      return;
+    }
     // No event tells of it.
     if (untoldNow() !== before) refreshData();
     setClock(state.status.now);

@@ -8,35 +8,8 @@ function showData() {
   refreshDetail();
 }
 
-/** Asks for the token, once, whoever found out that one is needed: `refused` is the one that was sent. */
-function askForToken(refused) {
-  const dialog = $("ask-token");
-  // An answer to an older request says nothing of the token given since.
-  if (dialog.open || memory.read() !== refused) return;
-  $("forget").hidden = true;
-  memory.write(null);
-  say("token-error", refused !== null ? "That token was refused." : "");
-  $("token").value = "";
-  dialog.showModal();
-}
-
-function startToken() {
-  const dialog = $("ask-token");
-  // Without a token there is nothing to go back to.
-  dialog.addEventListener("cancel", (event) => event.preventDefault());
-  $("token-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    memory.write($("token").value.trim());
-    dialog.close();
-    $("forget").hidden = false;
-    refresh();
-  });
-  $("forget").hidden = memory.read() === null;
-  $("forget").addEventListener("click", () => {
-    memory.write(null);
-    location.reload();
-  });
-  // A link sends no token.
+/** A link sends no token. */
+function startApiLink() {
   $("api-link").addEventListener("click", async (event) => {
     if (memory.read() === null) return;
     event.preventDefault();
@@ -82,6 +55,7 @@ startZone();
 startTables();
 startDetail();
 startToken();
+startApiLink();
 startTimeline();
 startPolling();
 drawTimeline();
