@@ -58,6 +58,10 @@ pub(super) struct AnswerJob {
     /// The request that brought it. If a cache answered, the observation's own
     /// request has an earlier place.
     pub asked: Asked,
+    /// When the request was issued, UTC.
+    pub asked_at: DateTime<Utc>,
+    /// When the answer came, UTC.
+    pub answered_at: DateTime<Utc>,
     pub observation: Observation,
     /// Those who wait for it, and for which dispatch.
     pub tickets: Vec<(Ticket, DispatchId)>,
@@ -199,6 +203,7 @@ impl BatchBuilder {
     /// Takes an answer in, and settles what becomes of those who wait.
     fn answer(&mut self, job: &AnswerJob) {
         let outcome = self.observe(&job.observation);
+        self.batch.states.extend(new_states(job, &outcome));
         let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
             BTreeSet::new()
         } else {
@@ -350,9 +355,6 @@ impl BatchBuilder {
             self.entries.remove(id);
             self.batch.pruned.push(id.clone());
         }
-        self.batch
-            .states
-            .extend(new_states(observation, &outcome, self.now));
         self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
         self.after_commit.outdated += outcome.outdated;

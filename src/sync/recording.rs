@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::clock::{Mono, Now};
 use crate::engine::{Observation, Outcome, Schedule, SiteChange, SiteChangeKind};
 use crate::model::{Answer, CancelReason, Change, ChangeKind, CommandOrigin, Entry, Source};
 use crate::store::{NewState, Told, Way};
+use crate::sync::batch_builder::AnswerJob;
 
-/// The states that an observation brought: one for each dispatch that the API's answer
-/// changed.
-pub(super) fn new_states(observation: &Observation, outcome: &Outcome, now: Now) -> Vec<NewState> {
-    let Observation::Api { request, answer } = observation else {
+/// The states that an answer of the API brought: one for each dispatch that it changed.
+pub(super) fn new_states(job: &AnswerJob, outcome: &Outcome) -> Vec<NewState> {
+    let Observation::Api { request, answer } = &job.observation else {
         return Vec::new();
     };
     let way = match (answer, request.source) {
@@ -24,8 +23,8 @@ pub(super) fn new_states(observation: &Observation, outcome: &Outcome, now: Now)
     };
     let told = Told {
         way,
-        asked: wall(request.issued, now),
-        answered: wall(request.answered, now),
+        asked: job.asked_at,
+        answered: job.answered_at,
     };
     let mut states: Vec<NewState> = Vec::new();
     for change in &outcome.changes {
@@ -50,12 +49,6 @@ fn is_changed(change: &Change) -> bool {
     let before = change.before.as_ref();
     change.kind == ChangeKind::Cancelled(CancelReason::Withdrawn)
         || before.is_none_or(|before| **before != *change.entry.dispatch)
-}
-
-/// A time of the clock that does not jump, by the wall clock as it goes now.
-fn wall(at: Mono, now: Now) -> DateTime<Utc> {
-    let ago = TimeDelta::from_std(now.mono.saturating_sub(at)).unwrap_or_default();
-    now.wall.checked_sub_signed(ago).unwrap_or(now.wall)
 }
 
 /// Tells of commands why and when they had to be given. Commands that come one after

@@ -58,7 +58,7 @@ pub(super) struct Asking<W> {
     /// Since when requests are slowed down, UTC. `None` at full speed.
     pub slowed_since: Option<DateTime<Utc>>,
     /// The requests under way, and when each was issued.
-    calls: BTreeMap<Asked, (Call, Mono)>,
+    calls: BTreeMap<Asked, (Call, Now)>,
     asked: u64,
     request_log: RequestLog,
     /// The time that the API's last response showed, UTC, and when it came.
@@ -145,7 +145,7 @@ impl<W> Asking<W> {
             }
             self.look_ups.issue(&id, why);
             let question = Question::Dispatch(id.clone());
-            self.issue(Call::Dispatch(id), question, answering, now.mono);
+            self.issue(Call::Dispatch(id), question, answering, now);
         }
         if !self.look_ups.is_waited_for() {
             let (budget, slowdown) = (&mut self.budget, &self.slowdown);
@@ -213,7 +213,7 @@ impl<W> Asking<W> {
         let due = self.poller.due().is_some_and(|due| due <= now.mono);
         if due && self.budget.take_for_poll() {
             let before = answering.waiters.next_ticket();
-            let asked = self.issue(Call::Poll, Question::List, answering, now.mono);
+            let asked = self.issue(Call::Poll, Question::List, answering, now);
             self.poller.issue(asked, now, before);
         }
     }
@@ -223,7 +223,7 @@ impl<W> Asking<W> {
         call: Call,
         question: Question,
         answering: &mut Answering<W>,
-        now: Mono,
+        now: Now,
     ) -> Asked {
         // Requests get even numbers. The odd number behind a request is the place
         // of a cached answer that was made after it (`RequestLog::order_at`).
@@ -233,8 +233,8 @@ impl<W> Asking<W> {
             count: self.asked,
         };
         self.calls.insert(asked, (call, now));
-        self.request_log.issued(asked, now);
-        self.slowdown.issued(now);
+        self.request_log.issued(asked, now.mono);
+        self.slowdown.issued(now.mono);
         answering.effects.push(Effect::Ask { asked, question });
         asked
     }
@@ -256,16 +256,17 @@ impl<W> Asking<W> {
             Call::Poll => Resource::List,
             Call::Dispatch(id) => Resource::Dispatch(id.clone()),
         };
-        self.adjust_pace(resource, issued, result.as_ref().err(), random, now);
+        self.adjust_pace(resource, issued.mono, result.as_ref().err(), random, now);
         let stamp = result.as_ref().map(|got| got.stamp).unwrap_or_default();
         if let Some(skew) = stamp.clock_skew {
             let there = now.wall.checked_add_signed(skew);
             self.api_clock = there.map(|there| (there, now.mono));
         }
-        let request = self.request(asked, issued, &stamp, now.mono);
+        let request = self.request(asked, issued.mono, &stamp, now.mono);
         match call {
             Call::Poll => {
-                self.take_list(asked, request(Source::Poll), result, answering, random, now)
+                let request = request(Source::Poll);
+                self.take_list((asked, issued), request, result, answering, random, now)
             }
             Call::Dispatch(id) => {
                 let Some(look_up) = self.look_ups.ended(&id) else {
@@ -280,6 +281,8 @@ impl<W> Asking<W> {
                 ResponseResult {
                     job: job.map(|answer| AnswerJob {
                         asked,
+                        asked_at: issued.wall,
+                        answered_at: now.wall,
                         observation: Observation::Api {
                             request: request(source),
                             answer,
@@ -355,7 +358,7 @@ impl<W> Asking<W> {
 
     fn take_list(
         &mut self,
-        asked: Asked,
+        (asked, issued): (Asked, Now),
         request: Request,
         result: Result<ApiResponse, ApiError>,
         answering: &mut Answering<W>,
@@ -407,6 +410,8 @@ impl<W> Asking<W> {
         ResponseResult {
             job: Some(AnswerJob {
                 asked,
+                asked_at: issued.wall,
+                answered_at: now.wall,
                 observation: Observation::Api {
                     request,
                     answer: response.answer,
