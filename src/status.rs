@@ -2,6 +2,7 @@
 //!
 //! Every answer is made from one committed state (rule R13).
 
+mod accept;
 mod cached;
 mod events;
 mod fingerprint;

@@ -9,8 +9,8 @@
 //! A scrape looks at every site once, so where they are many it is done away from
 //! the threads that serve others.
 
-mod accept;
 mod delivery;
+mod format;
 mod inventory;
 mod lease;
 mod page;
@@ -39,7 +39,7 @@ use crate::store::StoreHandle;
 use crate::sync::{Taken, View};
 use crate::voltus::Signals;
 
-use accept::Format;
+use format::Format;
 use page::Page;
 use process::Process;
 

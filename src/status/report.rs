@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 use warp::reply::Response;
 
 use super::Status;
+use super::accept::{liked, named};
 use super::outbox::not_now;
 use crate::http::{long_json_reply, refusal};
 use crate::model::DispatchId;
@@ -37,8 +38,7 @@ pub(super) async fn one<C>(status: &Status<C>, id: &str, headers: &HeaderMap) ->
         Ok(kept) => kept,
         Err(error) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let csv = accept.is_some_and(|accept| accept.contains("text/csv"));
+    let csv = wants_csv(headers);
     let items = record.states.len() + record.commands.len() + record.newest.len();
     status
         .long
@@ -53,6 +53,12 @@ pub(super) async fn one<C>(status: &Status<C>, id: &str, headers: &HeaderMap) ->
             reply
         })
         .await
+}
+
+/// Whether the client names CSV and likes it as well as JSON.
+fn wants_csv(headers: &HeaderMap) -> bool {
+    let csv = named(headers, "text/csv", None);
+    csv > 0.0 && csv >= liked(headers, "application/json")
 }
 
 /// How many pending events are asked for at once.
@@ -96,4 +102,32 @@ async fn live(views: &watch::Receiver<View>, inbox: &Inbox) -> Result<Live, Wait
         }
     }
     Ok(live)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::ACCEPT;
+
+    use super::*;
+
+    #[test]
+    fn csv_goes_to_those_who_like_it_as_well_as_json() {
+        for (accept, csv) in [
+            ("text/csv", true),
+            ("Text/CSV; header=present", true),
+            ("text/csv, application/json", true),
+            ("text/csv, */*;q=0.5", true),
+            ("application/json, text/csv;q=0.5", false),
+            ("text/csv;q=0.5, */*", false),
+            ("text/csv;q=0", false),
+            ("text/csvx", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            assert_eq!(wants_csv(&headers), csv, "{accept}");
+        }
+        assert!(!wants_csv(&HeaderMap::new()));
+    }
 }

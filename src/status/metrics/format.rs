@@ -1,11 +1,12 @@
-//! Decides which format of metrics a client asks for.
+//! Decides which format of metrics a client gets.
 
 use std::fmt;
 
 use http::HeaderMap;
-use http::header::ACCEPT;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
+
+use crate::status::accept::named;
 
 /// A format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,22 +21,8 @@ impl Format {
     /// The format that `headers` ask for: OpenMetrics where it is named, in a
     /// version that we write, and is liked as well as the other.
     pub fn wanted(headers: &HeaderMap) -> Self {
-        let ranges = headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(Range::read);
-        let (mut open, mut classic) = (0.0, 0.0);
-        for range in ranges {
-            match range.media_type.as_str() {
-                "application/openmetrics-text" if range.version_is_ours => {
-                    open = f32::max(open, range.quality);
-                }
-                "text/plain" => classic = f32::max(classic, range.quality),
-                _ => {}
-            }
-        }
+        let open = named(headers, "application/openmetrics-text", Some("1.0.0"));
+        let classic = named(headers, "text/plain", None);
         if open > 0.0 && open >= classic {
             Self::OpenMetrics
         } else {
@@ -62,39 +49,10 @@ impl Format {
     }
 }
 
-/// One of the things that a client takes.
-struct Range {
-    media_type: String,
-    version_is_ours: bool,
-    /// How well it is liked: 0, which is not at all, to 1.
-    quality: f32,
-}
-
-impl Range {
-    fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(';').map(str::trim);
-        let mut range = Self {
-            media_type: parts.next()?.to_ascii_lowercase(),
-            version_is_ours: true,
-            quality: 1.0,
-        };
-        for part in parts {
-            match part.split_once('=') {
-                Some((name, value)) if name.trim().eq_ignore_ascii_case("q") => {
-                    range.quality = value.trim().parse().unwrap_or(0.0);
-                }
-                Some((name, value)) if name.trim().eq_ignore_ascii_case("version") => {
-                    range.version_is_ours = value.trim().trim_matches('"') == "1.0.0";
-                }
-                _ => {}
-            }
-        }
-        Some(range)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::ACCEPT;
+
     use super::*;
 
     #[test]
