@@ -31,7 +31,7 @@ pub use history::{FromTo, HistoryItem, OVERRIDDEN, SKIPPED, SiteOverride, Skippe
 pub use id::{DispatchId, InvalidId, SiteId};
 pub use order::Asked;
 pub use reading::{Reading, UnreadParts};
-pub use route::{EVENT_TYPES, ProgramName, Route, RouteError, SinkRoute};
+pub use route::{EVENT_TYPES, ProgramName, Route, RouteError, SinkRoute, SiteNames};
 pub use site_override::{OVERRIDE_MAX, Override, OverrideError, OverrideNote, OverrideOrder};
 pub use site_state::{NextDispatch, SiteMode, SiteState};
 pub use time::rfc3339;

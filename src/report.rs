@@ -253,7 +253,7 @@ impl<'r> Rows<'r> {
             let route = sink.route.as_deref().and_then(route_of);
             for site in &entry.dispatch.sites {
                 let takes = route.as_ref().is_none_or(|route| {
-                    route.takes_type("site.curtail")
+                    route.takes_commands()
                         && route.takes_program(&program)
                         && route.takes_site(site.id.as_str(), &site.customer_location_id)
                 });

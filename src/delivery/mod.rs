@@ -10,9 +10,9 @@ mod sink;
 pub mod sinks;
 
 pub use outbox::{
-    Outbox, PendingEvent, Read, RefreshPage, RefreshRead, RefusedEvent, SinkCondition, SinkHealth,
-    Skipped, Start, Untold,
+    Outbox, PendingEvent, Read, RefreshPage, RefreshRead, RefusedEvent, Shares, SinkCondition,
+    SinkHealth, Skipped, Start, Untold,
 };
 pub use restore::restore;
-pub use routing::Announced;
+pub use routing::{Announced, Announcement};
 pub use sink::{Attempt, Sink, look};

@@ -15,6 +15,7 @@
 //! | [`command`] | which command a site gets, if any |
 //! | [`effort`] | how the attempts at it went, until its delivery comes to an end |
 //! | [`lines`] | whose turn it is |
+//! | [`pace`] | how many attempts may begin while other sinks begin theirs |
 //! | [`places`] | how many attempts are under way, and which one gives way |
 //! | [`reach`] | whether the receiver is down, and when it is probed |
 //! | [`ended`] | what follows from an attempt's result |
@@ -37,6 +38,7 @@ mod health;
 mod lines;
 mod offering;
 mod opening;
+mod pace;
 mod pending;
 mod places;
 mod progress;
@@ -49,7 +51,7 @@ mod refresh;
 mod untold;
 mod window;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ use crate::retry::RETRY_AFTER_MAX;
 use crate::store::SettledCommand;
 
 pub use health::{RefusedEvent, SinkCondition, SinkHealth};
+pub use pace::Shares;
 pub use pending::{PendingEvent, Skipped};
 pub use refresh::{RefreshPage, RefreshRead};
 pub use untold::Untold;
@@ -106,6 +109,9 @@ pub struct Outbox {
     /// Sites that it takes and did not take before, or the other way round.
     rerouted: Vec<SiteId>,
     queues: HashMap<Key, SubjectQueue>,
+    /// Those of sites whose ids the route does not take. Their events concern the sink,
+    /// whatever the sites are called.
+    beside_route: HashSet<Key>,
     lines: Lines,
     /// Paused queues, by when they may go again.
     paused: BTreeSet<(Mono, Key)>,
@@ -114,6 +120,9 @@ pub struct Outbox {
     /// Queues whose command is recorded by the commit under way.
     recording: Vec<Key>,
     places: Places,
+    /// How many attempts may be fresh: as many as there are places, unless [`Shares`] says
+    /// otherwise.
+    share: usize,
     reach: Reach,
     /// Until then other events wait for the site commands that are ready or under
     /// way: the receiver is back after it was down.
@@ -167,6 +176,21 @@ impl Outbox {
         }
     }
 
+    /// The queue of a subject, new if there is none.
+    fn queue(&mut self, key: &Key) -> &mut SubjectQueue {
+        self.note_beside_route(key);
+        self.queues.entry(Key::clone(key)).or_default()
+    }
+
+    /// Remembers the queue of a site whose id the route does not take.
+    fn note_beside_route(&mut self, key: &Key) {
+        if let Some(site) = SubjectQueue::site_of(key)
+            && !self.route.commands_site(site, "")
+        {
+            self.beside_route.insert(Key::clone(key));
+        }
+    }
+
     /// Puts an idle queue in line, if it has something to send.
     fn line_up(&mut self, key: &Key) {
         if let Some(queue) = self.queues.get_mut(key)
@@ -211,6 +235,7 @@ impl Outbox {
             let most = match allowance {
                 Allowance::None => break,
                 Allowance::One => 1,
+                Allowance::All if !self.has_share(now.mono) => break,
                 Allowance::All if self.places.is_full() && !self.make_room(now) => break,
                 Allowance::All => self.places.next_batch(),
             };
@@ -358,6 +383,7 @@ impl Outbox {
     fn tidy(&mut self, key: &Key) {
         if self.queues.get(key).is_some_and(SubjectQueue::is_blank) {
             self.queues.remove(key);
+            self.beside_route.remove(key);
         }
     }
 
@@ -372,6 +398,8 @@ impl Outbox {
             self.places.batch_late_at(),
             self.reach.more_at(self.places.oldest()).filter(|_| waits),
             self.places.gives_way_at().filter(|_| room),
+            self.share_at(now),
+            self.mute_at(now),
             self.window.read_at(now),
             self.refresh_due(),
             Some(self.commands_first).filter(|_| waits),

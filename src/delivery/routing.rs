@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::{Event, Override, ProgramName, Route, rfc3339};
+use crate::model::{Event, Override, ProgramName, Route, SiteNames, rfc3339};
 
 /// An event that is on disk. What routes look at is read once, however many sinks
 /// there are, and not at all if everything goes to all of them.
@@ -27,6 +27,101 @@ pub struct Announced<'e> {
     pub(super) taken: Cell<bool>,
     key: OnceCell<Arc<str>>,
     subject: OnceCell<Subject<'e>>,
+}
+
+/// The events of one commit, oldest first. A sink takes those that may concern it from
+/// them, so that it costs little how many there are for others.
+#[derive(Debug)]
+pub struct Announcement<'e> {
+    events: Vec<Announced<'e>>,
+    sites: OnceCell<SiteEvents>,
+}
+
+/// Which of the events are about which sites.
+#[derive(Debug)]
+struct SiteEvents {
+    names: SiteNames<Arc<str>>,
+    /// The event of each of the names.
+    events: Vec<usize>,
+    /// The events of each site, by the key of its queue.
+    by_key: HashMap<Arc<str>, Vec<usize>>,
+    /// The events that are about no site.
+    others: Vec<usize>,
+}
+
+impl<'e> FromIterator<&'e Event> for Announcement<'e> {
+    fn from_iter<I: IntoIterator<Item = &'e Event>>(events: I) -> Self {
+        Self {
+            events: events.into_iter().map(Announced::new).collect(),
+            sites: OnceCell::new(),
+        }
+    }
+}
+
+impl<'e> Announcement<'e> {
+    /// All events.
+    pub fn events(&self) -> &[Announced<'e>] {
+        &self.events
+    }
+
+    /// The events that may concern a sink with this route: those of sites that it takes,
+    /// or that have one of these `keys`, and those of no site. Oldest first.
+    pub(super) fn concerning(
+        &self,
+        route: &Route,
+        keys: &HashSet<Arc<str>>,
+    ) -> Vec<&Announced<'e>> {
+        let numbers = if route.is_everything() {
+            (0..self.events.len()).collect()
+        } else {
+            self.site_events().concerning(route, keys)
+        };
+        let events = numbers.into_iter();
+        events.filter_map(|at| self.events.get(at)).collect()
+    }
+
+    fn site_events(&self) -> &SiteEvents {
+        self.sites.get_or_init(|| {
+            let (mut names, mut events, mut others) = (Vec::new(), Vec::new(), Vec::new());
+            let mut by_key: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+            for (number, announced) in self.events.iter().enumerate() {
+                if let Subject::Site(site) = announced.subject() {
+                    let location = Arc::clone(&site.customer_location_id);
+                    names.push([Arc::clone(&announced.event.subject), location]);
+                    events.push(number);
+                    let key = Arc::clone(announced.key());
+                    by_key.entry(key).or_default().push(number);
+                } else {
+                    others.push(number);
+                }
+            }
+            SiteEvents {
+                names: names.into_iter().collect(),
+                events,
+                by_key,
+                others,
+            }
+        })
+    }
+}
+
+impl SiteEvents {
+    fn concerning(&self, route: &Route, keys: &HashSet<Arc<str>>) -> Vec<usize> {
+        let mut numbers = self.others.clone();
+        let taken = route.commanded_among(&self.names).into_iter();
+        numbers.extend(taken.filter_map(|site| self.events.get(site)));
+        // Whichever are fewer are looked up among the others.
+        if keys.len() < self.by_key.len() {
+            let known = keys.iter().filter_map(|key| self.by_key.get(key));
+            numbers.extend(known.flatten());
+        } else {
+            let known = self.by_key.iter().filter(|(key, _)| keys.contains(*key));
+            numbers.extend(known.flat_map(|(_, events)| events));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
 }
 
 /// What a sink gets of an event.
@@ -52,7 +147,7 @@ enum Subject<'e> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct SiteSubject {
-    customer_location_id: String,
+    customer_location_id: Arc<str>,
     programs: Vec<Arc<ProgramName>>,
     #[serde(rename = "override")]
     site_override: Option<Override>,
@@ -64,7 +159,8 @@ struct SiteSubject {
 struct DispatchSubject<'e> {
     program: ProgramName,
     fields: Fields<'e>,
-    sites: Vec<(SiteName, &'e RawValue)>,
+    sites: Vec<&'e RawValue>,
+    names: SiteNames<String>,
 }
 
 /// The fields of a JSON object, each as it was written.
@@ -81,13 +177,14 @@ impl<'e> DispatchSubject<'e> {
     fn read(data: &'e RawValue) -> Option<Self> {
         let fields: Fields<'e> = serde_json::from_str(data.get()).ok()?;
         let sites: Vec<&'e RawValue> = serde_json::from_str(fields.get("sites")?.get()).ok()?;
-        let sites = sites.into_iter().map(|site| {
-            let name = serde_json::from_str(site.get()).unwrap_or_default();
-            (name, site)
+        let names = sites.iter().map(|site| {
+            let name: SiteName = serde_json::from_str(site.get()).unwrap_or_default();
+            [name.id, name.customer_location_id]
         });
         Some(Self {
             program: serde_json::from_str(fields.get("program")?.get()).ok()?,
-            sites: sites.collect(),
+            names: names.collect(),
+            sites,
             fields,
         })
     }
@@ -163,10 +260,9 @@ impl<'e> Announced<'e> {
         if !route.names_sites() {
             return Share::Goes(Cow::Borrowed(self.event));
         }
-        let taken = dispatch.sites.iter();
-        let taken =
-            taken.filter(|(name, _)| route.takes_site(&name.id, &name.customer_location_id));
-        let taken: Vec<&RawValue> = taken.map(|(_, site)| *site).collect();
+        let taken = route.sites_among(&dispatch.names).into_iter();
+        let taken = taken.filter_map(|site| dispatch.sites.get(site).copied());
+        let taken: Vec<&RawValue> = taken.collect();
         if taken.is_empty() {
             return Share::Nothing;
         }

@@ -1,12 +1,11 @@
 //! Compares the enrolled sites with those of the look before, and with the routes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::{Mono, Now};
-use crate::model::{SinkRoute, SiteId, SiteState, first_of};
+use crate::model::{SinkRoute, SiteId, SiteNames, SiteState, first_of};
 use crate::voltus::EnrolledSites;
 
 /// How many sites are named.
@@ -160,22 +159,24 @@ impl Comparison {
     /// patterns.
     pub fn new(sites: &[Arc<SiteState>], is_whole: bool, routes: &[SinkRoute]) -> Self {
         let mut comparison = Self::default();
-        let is_routed = |site: &SiteState| {
-            let mut routes = routes.iter();
-            routes.any(|SinkRoute { route, .. }| {
-                route.commands_site(site.id.as_str(), &site.customer_location_id)
-            })
-        };
-        for site in sites.iter().filter(|site| !is_routed(site)) {
+        let names = sites.iter();
+        let names = names.map(|site| [site.id.as_str(), &*site.customer_location_id]);
+        let names: SiteNames<&str> = names.collect();
+        let mut routed = vec![false; sites.len()];
+        for SinkRoute { route, .. } in routes {
+            for site in route.commanded_among(&names) {
+                if let Some(routed) = routed.get_mut(site) {
+                    *routed = true;
+                }
+            }
+        }
+        let unrouted = sites.iter().zip(routed).filter(|(_, routed)| !routed);
+        for (site, _) in unrouted {
             comparison.unrouted += 1;
             if comparison.first_unrouted.len() < NAMED {
                 comparison.first_unrouted.push(site.id.clone());
             }
         }
-        let names = sites
-            .iter()
-            .flat_map(|site| [site.id.as_str(), &*site.customer_location_id])
-            .collect::<BTreeSet<&str>>();
         for SinkRoute { sink, route } in routes.iter().filter(|_| is_whole) {
             for pattern in route.unmatched_sites(&names) {
                 // It stands for all sites, however many there are.

@@ -1,5 +1,7 @@
 //! Which events a sink gets.
 
+mod names;
+
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Program, SiteId};
+
+pub use names::SiteNames;
 
 /// The types of all events, each with its family: `family.what`.
 pub const EVENT_TYPES: [&str; 10] = [
@@ -133,13 +137,6 @@ impl Route {
         !self.sites.is_everything()
     }
 
-    /// The names of the sites that it takes, if each is written out in whole.
-    pub fn whole_sites(&self) -> Option<impl Iterator<Item = &str>> {
-        let sites = &self.sites;
-        let only_whole = sites.beginnings.is_empty() && !sites.whole.is_empty();
-        only_whole.then(|| sites.whole.iter().map(|name| &**name))
-    }
-
     /// Whether it takes some programs and not others.
     pub fn names_programs(&self) -> bool {
         !self.programs.is_everything()
@@ -148,6 +145,11 @@ impl Route {
     /// Whether events of this type go to the sink.
     pub fn takes_type(&self, event_type: &str) -> bool {
         self.events.matches(event_type)
+    }
+
+    /// Whether the commands of sites go to the sink.
+    pub fn takes_commands(&self) -> bool {
+        self.takes_type("site.curtail")
     }
 
     /// Whether events about this site go to the sink. Sites have two names: the
@@ -177,7 +179,7 @@ impl Route {
 
     /// Whether the commands of this site go to the sink, for the programs that it takes.
     pub fn commands_site(&self, id: &str, customer_location_id: &str) -> bool {
-        self.takes_type("site.curtail") && self.takes_site(id, customer_location_id)
+        self.takes_commands() && self.takes_site(id, customer_location_id)
     }
 
     /// Whether a site that a dispatch of this program names is commanded at the sink.
@@ -185,17 +187,16 @@ impl Route {
         self.takes_program(program) && self.commands_site(id.as_str(), customer_location_id)
     }
 
-    /// The patterns of sites that match none of `names`: the ids and customer location
-    /// ids of all sites.
-    pub fn unmatched_sites(&self, names: &BTreeSet<&str>) -> impl Iterator<Item = String> {
+    /// The patterns of sites that match none of `names`.
+    pub fn unmatched_sites<S: AsRef<str>>(
+        &self,
+        names: &SiteNames<S>,
+    ) -> impl Iterator<Item = String> {
         self.sites
             .written()
             .filter(|pattern| match pattern.strip_suffix('*') {
-                Some(beginning) => {
-                    let mut from = names.range(beginning..);
-                    from.next().is_none_or(|name| !name.starts_with(beginning))
-                }
-                None => !names.contains(&**pattern),
+                Some(beginning) => !names.has_beginning(beginning),
+                None => !names.has(pattern),
             })
     }
 
@@ -361,7 +362,8 @@ mod tests {
     #[test]
     fn patterns_that_match_no_site_are_told() {
         let route = route(&["d4z9", "store-17*", "x", "s*", "y*"], &[], &[]);
-        let names = ["d4z9", "store-16", "store-18", "store-170"].into();
+        let names = [["d4z9", "store-16"], ["store-18", "store-170"]];
+        let names: SiteNames<&str> = names.into_iter().collect();
         let unmatched: Vec<String> = route.unmatched_sites(&names).collect();
         assert_eq!(unmatched, ["x", "y*"]);
         let none = Route::default();

@@ -1,12 +1,12 @@
 //! Which sinks a site is routed to, and which sites nobody is told of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::engine::Schedule;
-use crate::model::{Phase, ProgramName, Route, SinkRoute, Site, SiteState};
+use crate::model::{Phase, ProgramName, Route, SinkRoute, SiteNames, SiteState};
 
 /// How many sites are listed one by one.
 const LISTED: usize = 100;
@@ -15,11 +15,6 @@ const LISTED: usize = 100;
 #[derive(Debug)]
 pub struct Routing {
     sinks: Vec<SinkRoute>,
-    /// Which of them name a site in whole: with 200 sinks, to ask each of them about
-    /// each of 20,000 sites takes a second or two.
-    by_name: HashMap<Box<str>, Vec<usize>>,
-    /// Those that must be asked about every site.
-    others: Vec<usize>,
     /// The routes of sites that are told nothing on purpose.
     left_out: Vec<Route>,
     /// Whether test dispatches curtail sites.
@@ -63,44 +58,36 @@ impl UnroutedSite {
 impl Routing {
     /// The routes of these sinks. Sites that `left_out` takes are told nothing on purpose.
     pub fn new(sinks: Vec<SinkRoute>, left_out: Vec<Route>, curtail_on_test: bool) -> Self {
-        let (mut by_name, mut others) = (HashMap::<Box<str>, Vec<usize>>::new(), Vec::new());
-        for (number, SinkRoute { route, .. }) in sinks.iter().enumerate() {
-            match route.whole_sites() {
-                Some(names) => {
-                    for name in names {
-                        by_name.entry(name.into()).or_default().push(number);
-                    }
-                }
-                None => others.push(number),
-            }
-        }
         Self {
             sinks,
-            by_name,
-            others,
             left_out,
             curtail_on_test,
             last: Mutex::new((u64::MAX, Unrouted::default())),
         }
     }
 
-    /// The sinks that get the commands of this site. Whether they do for a given
-    /// dispatch depends on its program, if they are for some programs only.
-    pub(super) fn sinks_of(&self, site: &SiteState) -> Vec<&str> {
-        let (id, location) = (site.id.as_str(), &*site.customer_location_id);
-        let named = [id, location].into_iter();
-        let named = named.filter_map(|name| self.by_name.get(name)).flatten();
-        let asked: BTreeSet<usize> = named.chain(&self.others).copied().collect();
-        let sinks = asked.into_iter().filter_map(|at| self.sinks.get(at));
-        let takes = |one: &&SinkRoute| one.route.commands_site(id, location);
-        sinks.filter(takes).map(|one| &*one.sink).collect()
+    /// The sinks that get the commands of these sites, of each site in turn. Whether they
+    /// do for a given dispatch depends on its program, if they are for some programs only.
+    pub(super) fn sinks_of(&self, sites: &[&SiteState]) -> Vec<Vec<&str>> {
+        let names = sites.iter();
+        let names = names.map(|site| [site.id.as_str(), &*site.customer_location_id]);
+        let names: SiteNames<&str> = names.collect();
+        let mut sinks = vec![Vec::new(); sites.len()];
+        for SinkRoute { sink, route } in &self.sinks {
+            for site in route.commanded_among(&names) {
+                if let Some(sinks) = sinks.get_mut(site) {
+                    sinks.push(&**sink);
+                }
+            }
+        }
+        sinks
     }
 
     /// The sites of live dispatches whose commands go to no sink. None, if there is no
     /// sink at all: that is told by itself.
     pub(super) fn unrouted(&self, schedule: &Schedule) -> Unrouted {
         let gets_all = |route: &Route| {
-            route.takes_type("site.curtail") && !route.names_sites() && !route.names_programs()
+            route.takes_commands() && !route.names_sites() && !route.names_programs()
         };
         if self.sinks.is_empty() || self.routes().any(gets_all) {
             return Unrouted::default();
@@ -126,11 +113,19 @@ impl Routing {
                 continue;
             }
             let program = ProgramName::from(&dispatch.program);
-            let routed = |site: &Site| {
-                let mut routes = self.routes();
-                routes.any(|route| route.commands(&site.id, &site.customer_location_id, &program))
-            };
-            for site in dispatch.sites.iter().filter(|site| !routed(site)) {
+            let names = dispatch.sites.iter();
+            let names = names.map(|site| [site.id.as_str(), &*site.customer_location_id]);
+            let names: SiteNames<&str> = names.collect();
+            let mut routed = vec![false; dispatch.sites.len()];
+            for route in self.routes().filter(|route| route.takes_program(&program)) {
+                for site in route.commanded_among(&names) {
+                    if let Some(routed) = routed.get_mut(site) {
+                        *routed = true;
+                    }
+                }
+            }
+            let sites = dispatch.sites.iter().zip(routed);
+            for (site, _) in sites.filter(|(_, routed)| !routed) {
                 let site = found
                     .entry(site.id.clone())
                     .or_insert_with(|| UnroutedSite {
@@ -179,17 +174,19 @@ mod tests {
             sink("another", &["b"], &[]),
         ];
         let routing = Routing::new(sinks.clone(), Vec::new(), false);
-        for (id, location) in [("a", "at-a"), ("b", ""), ("c", "b"), ("z", "")] {
-            let site = SiteState {
-                customer_location_id: location.into(),
-                ..SiteState::unknown(SiteId::new(id).unwrap(), DateTime::UNIX_EPOCH)
-            };
+        let names = [("a", "at-a"), ("b", ""), ("c", "b"), ("z", "")];
+        let sites = names.map(|(id, location)| SiteState {
+            customer_location_id: location.into(),
+            ..SiteState::unknown(SiteId::new(id).unwrap(), DateTime::UNIX_EPOCH)
+        });
+        let found = routing.sinks_of(&sites.each_ref());
+        for ((id, location), found) in names.into_iter().zip(found) {
             let asked_each: Vec<&str> = sinks
                 .iter()
                 .filter(|one| one.route.commands_site(id, location))
                 .map(|one| &*one.sink)
                 .collect();
-            assert_eq!(routing.sinks_of(&site), asked_each, "{id}");
+            assert_eq!(found, asked_each, "{id}");
         }
     }
 }

@@ -72,15 +72,28 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// `late` are the sinks that have not told some site.
-    fn new(site: &'a SiteState, of: &'a Sites, late: &[&'a SinkHealth]) -> Self {
+    /// These sites. `late` are the sinks that have not told some site.
+    fn all(sites: &[&'a SiteState], of: &'a Sites, late: &[&'a SinkHealth]) -> Vec<Self> {
+        let sinks = of.routing.sinks_of(sites);
+        let shown = sites.iter().zip(sinks);
+        shown
+            .map(|(site, sinks)| Self::new(site, sinks, of, late))
+            .collect()
+    }
+
+    fn new(
+        site: &'a SiteState,
+        sinks: Vec<&'a str>,
+        of: &'a Sites,
+        late: &[&'a SinkHealth],
+    ) -> Self {
         let untold = late
             .iter()
             .filter(|sink| sink.untold.contains_key(site.id.as_str()));
         Self {
             site,
             enrolled: of.inventory.is_enrolled(&site.id),
-            sinks: of.routing.sinks_of(site),
+            sinks,
             untold: untold.map(|sink| &*sink.name).collect(),
         }
     }
@@ -108,10 +121,11 @@ pub(super) async fn list(
     long.written(items, move || {
         let view = &sites.view;
         let late = late(view);
-        let shown: Vec<Shown> = all_sites(view, &sites.inventory)
+        let selected: Vec<&SiteState> = all_sites(view, &sites.inventory)
+            .map(|site| &**site)
             .filter(|site| selection.takes(site))
-            .map(|site| Shown::new(site, &sites, &late))
             .collect();
+        let shown = Shown::all(&selected, &sites, &late);
         let pieces = match Pieces::json(&shown) {
             Ok(pieces) => pieces,
             Err(error) => return unwritten(&error),
@@ -134,7 +148,8 @@ pub(super) fn one(sites: &Sites, segment: &str, headers: &HeaderMap) -> Response
         let reason = "no such site in the schedule, nor among the enrolled ones";
         return refusal(StatusCode::NOT_FOUND, reason);
     };
-    let site = Shown::new(site, sites, &late(view));
+    let sinks = sites.routing.sinks_of(&[&**site]).pop().unwrap_or_default();
+    let site = Shown::new(site, sinks, sites, &late(view));
     let shown = match serde_json::to_vec(&site) {
         Ok(shown) => shown,
         Err(error) => return unwritten(&error),

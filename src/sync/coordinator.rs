@@ -205,9 +205,7 @@ impl<W> Coordinator<W> {
         let silent_until = asking.slowdown.silent_until();
         consider(asking.poller.due().map(|due| due.max(silent_until)));
         consider(Some(asking.slowdown.next()));
-        for outbox in &self.delivering.outboxes {
-            consider(outbox.next_due(now.mono));
-        }
+        consider(self.delivering.next_due(now.mono));
         if !self.writing.is_under_way() {
             let due = committed.next_due().map(|due| {
                 let ahead = (due - now.wall).to_std().unwrap_or_default();

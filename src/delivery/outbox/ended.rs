@@ -52,6 +52,9 @@ impl Outbox {
             // It was abandoned.
             return;
         };
+        if !matches!(result, Attempt::Unreachable { .. }) {
+            self.places.answered(ended.started, now.mono);
+        }
         let keys = ended.keys;
         match result {
             Attempt::Delivered => {

@@ -6,23 +6,24 @@ use super::queue::Place;
 use super::reading::Advance;
 use super::{Key, NEW_COMMAND_WITHIN, Outbox};
 use crate::clock::{Mono, Now};
-use crate::delivery::routing::{Announced, Share};
+use crate::delivery::routing::{Announced, Announcement, Share};
 use crate::model::{Event, SiteId};
 use crate::store::Retry;
 
 impl Outbox {
-    /// Takes in events that are on disk now, oldest first.
-    pub fn offer<'a, 'e: 'a>(
-        &mut self,
-        events: impl IntoIterator<Item = &'a Announced<'e>>,
-        now: Now,
-    ) {
-        for announced in events {
+    /// Takes in events that are on disk now.
+    pub fn offer(&mut self, announcement: &Announcement<'_>, now: Now) {
+        let Some(newest) = announcement.events().last() else {
+            return;
+        };
+        let newest = newest.event.position;
+        for announced in announcement.concerning(&self.route, &self.beside_route) {
             let event = announced.event;
             if event.position <= self.window.head {
                 announced.taken.set(true);
                 continue;
             }
+            // What lies between is not for this sink.
             let caught_up = self.window.is_caught_up();
             self.window.head = event.position;
             let share = announced.share(&self.route);
@@ -41,6 +42,12 @@ impl Outbox {
                 !announced.is_site
             };
             self.window.beyond += u64::from(later);
+        }
+        if newest > self.window.head {
+            if self.window.is_caught_up() {
+                self.pass_to(newest);
+            }
+            self.window.head = newest;
         }
     }
 
@@ -77,7 +84,7 @@ impl Outbox {
     pub(super) fn offer_command(&mut self, event: &Event, key: &Key, now: Now) {
         self.refresh_superseded(key);
         self.window.hold(event, key, event.unconditional);
-        let queue = self.queues.entry(Key::clone(key)).or_default();
+        let queue = self.queue(key);
         let mut settled = Vec::new();
         let superseded = queue.push_command(event.clone(), &mut settled);
         let paused = queue.place == Place::Paused;

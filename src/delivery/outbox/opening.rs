@@ -1,6 +1,6 @@
 //! Makes an outbox of what is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::effort::Effort;
@@ -52,11 +52,13 @@ impl Outbox {
             new_route: (before != text).then_some(text),
             rerouted: Vec::new(),
             queues: state.attempted.iter().map(queue).collect(),
+            beside_route: HashSet::new(),
             lines: Lines::default(),
             paused: BTreeSet::new(),
             to_record: Vec::new(),
             recording: Vec::new(),
             places: Places::new(sink.at_once(), sink.batch()),
+            share: usize::MAX,
             reach: Reach::default(),
             commands_first: Mono::ZERO,
             commands_held: false,
@@ -89,6 +91,10 @@ impl Outbox {
             queue.due = now.mono + left.min(longest_pause(&key));
             queue.pause_stored = true;
             outbox.paused.insert((queue.due, key));
+        }
+        let known: Vec<Key> = outbox.queues.keys().cloned().collect();
+        for key in known {
+            outbox.note_beside_route(&key);
         }
         outbox
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Key;
+use super::pace::Pace;
 use super::queue::SubjectQueue;
 use crate::clock::Mono;
 
@@ -38,6 +39,9 @@ pub(super) struct Places {
     /// The most events in a batch that came to an end in time lately.
     batch_now: usize,
     attempts: u64,
+    pace: Pace,
+    /// The attempts up to this number are not fresh, however young they are.
+    written_off: u64,
 }
 
 impl Places {
@@ -51,6 +55,8 @@ impl Places {
             batch,
             batch_now: batch,
             attempts: 0,
+            pace: Pace::default(),
+            written_off: 0,
         }
     }
 
@@ -99,6 +105,39 @@ impl Places {
     /// Whether every place is taken.
     pub fn is_full(&self) -> bool {
         self.under_way.len() >= self.most
+    }
+
+    /// The attempts that may be fresh, the newest first, by when they began.
+    fn newest_first(&self) -> impl Iterator<Item = Mono> {
+        let fresh = self.under_way.range(self.written_off.saturating_add(1)..);
+        fresh.rev().map(|(_, one)| one.started)
+    }
+
+    /// Whether fewer than `share` attempts are fresh.
+    pub fn has_fresh_place(&self, share: usize, now: Mono) -> bool {
+        self.fresh_place_at(share).is_none_or(|at| at <= now)
+    }
+
+    /// When fewer than `share` attempts are fresh, if it takes time.
+    pub fn fresh_place_at(&self, share: usize) -> Option<Mono> {
+        let last = self.newest_first().nth(share.saturating_sub(1))?;
+        Some(self.pace.fresh_until(last))
+    }
+
+    /// No attempt under way counts as fresh any more.
+    pub fn write_off(&mut self) {
+        self.written_off = self.attempts;
+    }
+
+    /// When the last answer came or the last attempt began.
+    pub fn silent_since(&self) -> Mono {
+        let begun = self.newest_first().next();
+        begun.unwrap_or(Mono::ZERO).max(self.pace.answered_at)
+    }
+
+    /// The receiver answered an attempt that began at `started`.
+    pub fn answered(&mut self, started: Mono, now: Mono) {
+        self.pace.answered(now.saturating_sub(started), now);
     }
 
     /// The most events in the next batch.

@@ -173,7 +173,7 @@ impl Outbox {
     }
 
     /// Nothing that is to be delivered lies between the cursor and `position`.
-    fn pass_to(&mut self, position: u64) {
+    pub(super) fn pass_to(&mut self, position: u64) {
         let first = self.window.cursor.saturating_add(1);
         self.progress.pass(first, position);
         self.window.cursor = self.window.cursor.max(position);
@@ -191,6 +191,7 @@ impl Outbox {
         if self.progress.is_done(position) || self.window.holds(position) {
             return;
         }
+        self.note_beside_route(key);
         let queue = self.queues.entry(Key::clone(key)).or_default();
         let before = self.attempted_before.get(key);
         if queue.attempted().is_some() || before.is_some_and(|before| *before > position) {

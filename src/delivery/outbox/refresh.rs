@@ -183,7 +183,7 @@ impl Outbox {
             Share::Released if announced.is_site_of(&self.route) => announced.released(),
             Share::Released | Share::Nothing => return,
         };
-        let queue = self.queues.entry(Key::clone(&key)).or_default();
+        let queue = self.queue(&key);
         if queue.refresh(event) {
             self.refresh.waiting.insert(Key::clone(&key));
             self.line_up(&key);

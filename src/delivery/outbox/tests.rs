@@ -141,9 +141,14 @@ impl World {
     }
 
     fn offer(&mut self, event: Event) -> u64 {
-        self.outbox.offer(&[Announced::new(&event)], self.now);
-        self.log.push(event);
+        self.offer_all(vec![event]);
         self.position
+    }
+
+    /// Offers what one commit wrote.
+    fn offer_all(&mut self, events: Vec<Event>) {
+        self.outbox.offer(&events.iter().collect(), self.now);
+        self.log.extend(events);
     }
 
     /// Writes down what is to be written down.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answering::Answering;
 use super::{Effect, WaiterReply};
 use crate::clock::{Mono, Now};
-use crate::delivery::{Announced, Outbox, PendingEvent};
+use crate::delivery::{Announcement, Outbox, PendingEvent, Shares};
 use crate::model::{Event, Route};
 use crate::seldom::Seldom;
 use crate::store::SinkRecord;
@@ -54,8 +54,8 @@ pub(super) struct Nowhere {
 }
 
 impl Nowhere {
-    fn count(&mut self, announced: &[Announced<'_>], now: Mono) {
-        let nowhere = announced.iter();
+    fn count(&mut self, announcement: &Announcement<'_>, now: Mono) {
+        let nowhere = announcement.events().iter();
         let nowhere = nowhere.filter(|one| one.goes_nowhere(&self.left_out));
         let nowhere: Vec<&Event> = nowhere.map(|one| one.event).collect();
         let Some(first) = nowhere.first() else { return };
@@ -78,6 +78,7 @@ impl Nowhere {
 #[derive(Debug)]
 pub(super) struct Delivering<W> {
     pub outboxes: Vec<Outbox>,
+    shares: Shares,
     skips: Skips<W>,
     pub nowhere: Nowhere,
     /// What the commit under way writes down of each outbox.
@@ -92,6 +93,7 @@ impl<W> Delivering<W> {
         Self {
             records: outboxes.iter().map(|_| None).collect(),
             outboxes,
+            shares: Shares::default(),
             skips: Skips::default(),
             nowhere: Nowhere::default(),
             caught_up: false,
@@ -101,6 +103,7 @@ impl<W> Delivering<W> {
     /// Starts what may be delivered now, unless `nothing_new` may begin: the daemon stops,
     /// or does not know whether it leads. No attempt starts anywhere else.
     pub fn start(&mut self, effects: &mut Vec<Effect<W>>, nothing_new: bool, now: Now) {
+        self.shares.set(&mut self.outboxes, now.mono);
         for (sink, outbox) in self.outboxes.iter_mut().enumerate() {
             outbox.advance(now);
             if nothing_new {
@@ -116,6 +119,13 @@ impl<W> Delivering<W> {
             effects.extend(read.map(|read| Effect::ReadPending { sink, read }));
             effects.extend(refresh.map(|read| Effect::ReadRefresh { sink, read }));
         }
+    }
+
+    /// When something is to be started, abandoned or read, if nothing happens before.
+    pub fn next_due(&self, now: Mono) -> Option<Mono> {
+        let outboxes = self.outboxes.iter();
+        let due = outboxes.filter_map(|outbox| outbox.next_due(now));
+        due.chain(self.shares.next_due()).min()
     }
 
     /// Whether deliveries alone are worth a commit.
@@ -140,14 +150,14 @@ impl<W> Delivering<W> {
 
     /// The commit under way is on disk, and `events` with it.
     pub fn written(&mut self, events: &[Event], answering: &mut Answering<W>, now: Now) {
-        let announced: Vec<Announced> = events.iter().map(Announced::new).collect();
+        let announcement: Announcement<'_> = events.iter().collect();
         for outbox in &mut self.outboxes {
             outbox.recorded();
-            outbox.offer(&announced, now);
+            outbox.offer(&announcement, now);
         }
         // That there is no sink at all is told by itself.
         if !self.outboxes.is_empty() {
-            self.nowhere.count(&announced, now.mono);
+            self.nowhere.count(&announcement, now.mono);
         }
         for Waiting { waiter, skips } in std::mem::take(&mut self.skips.writing) {
             let sinks = skips.into_iter().map(|skip| skip.event.sink).collect();
@@ -214,3 +224,6 @@ impl<W> Delivering<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

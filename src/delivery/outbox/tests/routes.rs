@@ -397,3 +397,75 @@ fn a_site_that_is_released_by_its_route_shows_no_unknown_fields() {
         (&json!("normal"), None)
     );
 }
+
+/// A site's event under another customer location id.
+fn moved_to(event: &Event, location: &str) -> Event {
+    let mut data: Value = serde_json::from_str(event.data.get()).unwrap();
+    data["customer_location_id"] = json!(location);
+    Event {
+        data: serde_json::value::to_raw_value(&data).unwrap().into(),
+        ..event.clone()
+    }
+}
+
+#[test]
+fn a_site_that_takes_another_name_is_released_where_only_the_old_one_is_known() {
+    let mut world = with(route(&["store-a"], &[], &[]));
+    world.announces(site(1, CURTAIL, "a", &[("d1", "CAISO")]));
+    world.sends_one("site.curtail a 1", &Attempt::Delivered);
+    let others = site(2, CURTAIL, "b", &[("d1", "CAISO")]);
+    let moved = moved_to(&site(3, ADJUST, "a", &[("d1", "CAISO")]), "elsewhere");
+    world.commit();
+    world.position = 3;
+    world.offer_all(vec![others, moved]);
+    world.sends_one("site.release a 3", &Attempt::Delivered);
+    world.announces(moved_to(
+        &site(4, CURTAIL, "a", &[("d2", "CAISO")]),
+        "elsewhere",
+    ));
+    world.sends_nothing();
+    assert_eq!(world.outbox.done(), 4);
+}
+
+#[test]
+fn a_commit_with_events_of_many_sites_brings_what_each_of_them_alone_brings() {
+    for sites in [
+        &["a", "store-c", "x"][..],
+        &["store-*"],
+        &["b*"],
+        &["x"],
+        &[],
+    ] {
+        let events = |first: u64| -> Vec<Event> {
+            let held = [("d1", "CAISO")];
+            vec![
+                dispatch(first, "CAISO", &["a", "b", "z"]),
+                site(first + 1, CURTAIL, "a", &held),
+                site(first + 2, CURTAIL, "b", &held),
+                site(first + 3, CURTAIL, "c", &held),
+                site(first + 4, RELEASE, "a", &[]),
+                site(first + 5, CURTAIL, "z", &held),
+            ]
+        };
+        let (mut one, mut all) = (with(route(sites, &[], &[])), with(route(sites, &[], &[])));
+        for first in [1, 7] {
+            for event in events(first) {
+                one.commit();
+                one.position = event.position;
+                one.offer(event);
+            }
+            all.commit();
+            all.position = first + 5;
+            all.offer_all(events(first));
+            let sent = [one.sends(), all.sends()];
+            assert_eq!(sent[0], sent[1], "{sites:?}");
+            for (attempt, _) in &sent[0] {
+                one.ends(*attempt, &Attempt::Delivered);
+                all.ends(*attempt, &Attempt::Delivered);
+            }
+            assert_eq!(one.outbox.done(), all.outbox.done(), "{sites:?}");
+            assert_eq!(all.outbox.health().pending, 0, "{sites:?}");
+        }
+        assert_eq!(all.outbox.done(), 12, "{sites:?}");
+    }
+}
