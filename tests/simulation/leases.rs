@@ -28,6 +28,9 @@ use checks::{Before, Checks};
 use plan::{Incident, Plan, QUIET, generate};
 use process::{Process, Request, UnderWay};
 
+/// A request that takes longer than this to the store is late.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Something that comes due.
 #[derive(Debug, Clone)]
 enum Event {
@@ -351,6 +354,7 @@ impl World {
             number,
             call,
             candidate: it.candidate.clone(),
+            sent: now,
             wall: it.wall(now),
         };
         // It gives up in the end.
@@ -434,10 +438,11 @@ impl World {
         })?;
         if let Some(after) = self.row().filter(|after| before.as_ref() != Some(after)) {
             let sender = &self.processes[request.process];
-            let is_well = sender.life == request.life && sender.is_well();
+            let is_late = self.now - request.sent > LATE;
+            let in_vain = is_late || sender.life != request.life || sender.lossy > 0;
             let rows = (before.as_ref(), &after);
             self.checks
-                .changed(&self.processes, is_well, rows, self.now)?;
+                .changed(&self.processes, in_vain, rows, self.now)?;
         }
         Ok(answer)
     }

@@ -26,7 +26,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(15);
 pub struct Checks {
     /// When somebody who can act was last known to lead.
     led: Duration,
-    /// When a daemon with which something is wrong last changed the row.
+    /// When the row was last changed by a request that was late, or whose answer may get
+    /// lost: then nobody may lead, and nobody may take over.
     touched: Duration,
     /// Since when the store has been there.
     store_since: Option<Duration>,
@@ -119,16 +120,16 @@ impl Checks {
         Ok(())
     }
 
-    /// A process has changed the row.
+    /// A process has changed the row: `in_vain` if it may be dead or never hear of it.
     pub fn changed(
         &mut self,
         processes: &[Process],
-        by_one_that_is_well: bool,
+        in_vain: bool,
         rows: (Option<&LeaseRow>, &LeaseRow),
         at: Duration,
     ) -> Checked {
         let (before, after) = rows;
-        if !by_one_that_is_well {
+        if in_vain {
             self.touched = at;
         }
         if after.given_back && !before.is_some_and(|row| row.given_back) {
@@ -139,6 +140,8 @@ impl Checks {
         }
         self.take_overs += 1;
         self.given_back = None;
+        // It may die before it has heard of it.
+        self.led = at;
         must(
             after.term > self.last_term,
             at,

@@ -98,7 +98,7 @@ pub fn generate(seed: u64) -> Plan {
 
 /// An incident, and how long it lasts.
 fn incident(roll: &mut SmallRng) -> (Incident, Duration) {
-    let longest = [1_000, 6_000, 15_000][roll.random_range(0..3)];
+    let longest = [1_000, 6_000, 25_000][roll.random_range(0..3)];
     let lasts = Duration::from_millis(roll.random_range(50..longest));
     let what = match roll.random_range(0..16) {
         0 | 1 => Incident::Crash { down: lasts },

@@ -55,6 +55,8 @@ pub struct Request {
     pub number: u64,
     pub call: LeaseCall,
     pub candidate: Candidate,
+    /// When it was sent, in the world's time.
+    pub sent: Duration,
     pub wall: DateTime<Utc>,
 }
 
