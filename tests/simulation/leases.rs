@@ -26,7 +26,7 @@ use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use checks::{Before, Checks};
 use plan::{Incident, Plan, QUIET, generate};
-use process::{Process, Request, UnderWay};
+use process::{Process, Request, UnderWay, told};
 
 /// A request that takes longer than this to the store is late.
 const LATE: Duration = Duration::from_millis(100);
@@ -490,14 +490,5 @@ fn kind(leadership: &Leadership) -> &'static str {
         Leadership::Leading { .. } => "leading",
         Leadership::Suspended { .. } => "suspended",
         Leadership::Deposed { .. } => "deposed",
-    }
-}
-
-fn told(call: &LeaseCall) -> &'static str {
-    match call {
-        LeaseCall::Look => "looks",
-        LeaseCall::Renew { .. } => "renews",
-        LeaseCall::TakeOver { .. } => "takes over",
-        LeaseCall::GiveBack { .. } => "gives back",
     }
 }

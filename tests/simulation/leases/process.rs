@@ -142,3 +142,13 @@ impl Process {
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
+
+/// A call, for the trace.
+pub fn told(call: &LeaseCall) -> &'static str {
+    match call {
+        LeaseCall::Look => "looks",
+        LeaseCall::Renew { .. } => "renews",
+        LeaseCall::TakeOver { .. } => "takes over",
+        LeaseCall::GiveBack { .. } => "gives back",
+    }
+}
