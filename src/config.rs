@@ -15,6 +15,7 @@ mod origin;
 mod public_url;
 mod secrets;
 mod sinks;
+mod state;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,6 +29,7 @@ use url::Url;
 
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
 use crate::secret::Secret;
+use crate::store::PostgresTarget;
 use crate::voltus::ApiKey;
 
 pub use api::{Api, ApiOptions, api_url};
@@ -63,6 +65,9 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Where the schedule is kept.
     pub state: StatePath,
+    /// Where other daemons of the same database reach the webhook listener. `None`: at
+    /// its own address.
+    pub advertise: Option<Url>,
     /// Where events go.
     pub sinks: Vec<SinkSpec>,
     /// The sinks of the configuration file, if others take their place.
@@ -125,6 +130,8 @@ pub enum StatePath {
     Memory,
     /// In this file.
     File(PathBuf),
+    /// In this PostgreSQL database, with other daemons.
+    Postgres(Box<PostgresTarget>),
 }
 
 /// Something wrong with the configuration.

@@ -1,6 +1,7 @@
 //! `dispatchd run`
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,7 @@ pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Fail
     let env = |name: &str| std::env::var(name).ok();
     let config =
         Config::check(options, origins, &env).map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = Arc::new(config);
     logging::start(log_format, "info")?;
     // What gave the option that the message begins with its value.
     let set_by = |message: &str| {
@@ -37,7 +39,7 @@ pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Fail
     ended
 }
 
-async fn serve(config: Config, set_by: &dyn Fn(&str) -> String) -> Result<(), Failure> {
+async fn serve(config: Arc<Config>, set_by: &dyn Fn(&str) -> String) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
     let hangups = stop::on_hangup(&stop, &tasks)?;
@@ -54,7 +56,7 @@ async fn serve(config: Config, set_by: &dyn Fn(&str) -> String) -> Result<(), Fa
     let manager = ServiceManager::of_this_process(SystemClock::new());
     manager.ready();
     let reload = daemon.reload();
-    let view = daemon.view();
+    let leads = daemon.leads();
     let until_stopped = async {
         let reloading = reload_on(hangups, &reload, &manager, &tasks);
         let reloading = stop.run_until_cancelled(reloading).await;
@@ -67,7 +69,7 @@ async fn serve(config: Config, set_by: &dyn Fn(&str) -> String) -> Result<(), Fa
     let ended = tokio::select! {
         ended = daemon.run(stop.clone()) => ended,
         never = until_stopped => match never {},
-        never = manager.follow(view) => match never {},
+        never = manager.follow(leads) => match never {},
     };
     ended.map_err(|error| Failure::Runtime(error.to_string()))
 }
@@ -116,22 +118,21 @@ fn introduce(config: &Config, daemon: &Daemon) {
         humantime::format_duration(config.poll_interval),
         count(config.api_rate.get().into(), "request a minute", "requests a minute")
     );
-    let loaded = daemon.loaded();
-    let what = format!(
-        "loaded {}, {} active",
-        count(loaded.dispatches as u64, "dispatch", "dispatches"),
-        loaded.active
-    );
-    match &config.state {
-        StatePath::Memory => tracing::warn!(
+    match (&config.state, daemon.loaded()) {
+        (StatePath::Memory, _) => tracing::warn!(
             state = ":memory:",
             "the schedule is kept in memory and is gone at the end"
         ),
-        StatePath::File(path) => tracing::info!(
+        (StatePath::File(path), Some(loaded)) => tracing::info!(
             state = %path.display(),
             curtailed_sites = loaded.curtailed,
-            "{what}"
+            "{loaded}"
         ),
+        (StatePath::Postgres(target), _) => tracing::info!(
+            state = %target,
+            "the state is shared: this daemon leads or stands by, as the database says"
+        ),
+        (StatePath::File(_), None) => {}
     }
     let secret = match config.webhook_secret {
         Some(_) => "/<the webhook secret>",

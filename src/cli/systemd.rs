@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
+use crate::daemon::Leads;
 use crate::model::{Phase, SiteMode};
 use crate::seldom::Rarely;
 use crate::sync::{State, View};
@@ -70,10 +71,44 @@ impl ServiceManager {
     /// Tells how the daemon is, and that it is alive: only when the machine's
     /// loop has turned, which `view` shows. An API that is down, a full disk or
     /// a sink that fails does not matter here: a restart would heal none.
-    pub async fn follow(&self, view: watch::Receiver<View>) -> Infallible {
+    ///
+    /// While this daemon stands by, nothing turns: then only the runtime shows that it is
+    /// alive.
+    pub async fn follow(&self, mut leads: watch::Receiver<Option<Leads>>) -> Infallible {
         if !self.listens {
             return std::future::pending().await;
         }
+        loop {
+            let now = leads.borrow_and_update().clone();
+            let following = async {
+                match now {
+                    Some(leads) => self.follow_leader(leads.view).await,
+                    None => self.follow_standby().await,
+                }
+            };
+            tokio::select! {
+                never = following => match never {},
+                changed = leads.changed() => if changed.is_err() {
+                    // The daemon has ended.
+                    std::future::pending::<Infallible>().await;
+                },
+            }
+        }
+    }
+
+    async fn follow_standby(&self) -> Infallible {
+        tell(&[NotifyState::Status("stands by: another daemon leads")]);
+        let pace = self.watchdog.map_or(PACE, |given| PACE.min(given / 4));
+        loop {
+            if self.watchdog.is_some() {
+                tell(&[NotifyState::Watchdog]);
+            }
+            let next = self.clock.now().mono + pace;
+            self.clock.sleep_until(next).await;
+        }
+    }
+
+    async fn follow_leader(&self, view: watch::Receiver<View>) -> Infallible {
         let pace = self.watchdog.map_or(PACE, |given| PACE.min(given / 4));
         let mut last = String::new();
         self.at_each_turn(view, pace, |view| {

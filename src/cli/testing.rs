@@ -1,6 +1,7 @@
 //! A sandbox and a daemon in one process, for the tests of commands.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::FromArgMatches;
@@ -67,7 +68,9 @@ impl Running {
             ["--sink", "none"],
         ];
         let all = with_defaults(args, &defaults);
-        let daemon = Daemon::start(&config(&all).unwrap()).await.unwrap();
+        let daemon = Daemon::start(&Arc::new(config(&all).unwrap()))
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let running = Self {
             listen: daemon.listen(),

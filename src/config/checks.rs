@@ -1,15 +1,14 @@
 //! Checks the value of each option.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::secrets::{Names, SINK_SECRET, STATUS_TOKEN, WEBHOOK_SECRET, choose, read};
 use super::{
-    Config, ConfigError, Origin, Origins, Problem, Problems, PublicUrl, RunOptions, StatePath,
-    empty_variable, sinks,
+    Config, ConfigError, Origin, Origins, Problem, Problems, PublicUrl, RunOptions, empty_variable,
+    sinks, state,
 };
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
@@ -111,7 +110,16 @@ pub(super) fn check(
     let sinks = sink_secrets
         .as_ref()
         .and_then(|secrets| sinks::choose(&sinks, origins.file(), secrets, &mut problems));
-    let state = problems.take(state_path(&options.state));
+    let state = problems.take(state::check(
+        &options.state,
+        options.state_password_file,
+        env,
+    ));
+    let advertise = problems.take(state::advertise(
+        options.advertise.as_deref(),
+        options.listen,
+        state.as_ref(),
+    ));
 
     let secrets = (sink_secrets, webhook_secret, status_token);
     match (api, sinks, state, secrets) {
@@ -130,6 +138,7 @@ pub(super) fn check(
             status_listen: options.status_listen,
             poll_interval: options.poll_interval,
             state,
+            advertise: advertise.flatten(),
             sinks: sinks.used,
             replaced_sinks: sinks.replaced,
             forget_sinks: forget_sinks.values,
@@ -156,26 +165,6 @@ pub(super) fn check(
 fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
-}
-
-fn state_path(path: &Path) -> Result<StatePath, Problem> {
-    if path == Path::new(":memory:") {
-        return Ok(StatePath::Memory);
-    }
-    // Not repeated: a URL may hold a password.
-    if path.to_str().is_some_and(|path| path.contains("://")) {
-        let problem = "is a URL, and this version keeps its state in a file only; give the path of a file, or :memory:";
-        return Err(Problem::new("--state", problem));
-    }
-    if path.is_dir() {
-        let problem = format!(
-            "{} is a folder; name a file in it, such as {}",
-            path.display(),
-            path.join("dispatchd.db").display()
-        );
-        return Err(Problem::new("--state", problem));
-    }
-    Ok(StatePath::File(path.to_owned()))
 }
 
 /// Values of an option that is repeatable.

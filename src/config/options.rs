@@ -133,9 +133,19 @@ pub struct RunOptions {
     #[arg(long, env = "DISPATCHD_ALLOW_REMOTE_STATUS", value_parser = yes_or_no, help_heading = STATUS)]
     pub allow_remote_status: bool,
 
-    /// Where the schedule is kept; :memory: keeps nothing
-    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE", default_value = "dispatchd.db", help_heading = STATE)]
+    /// Where the schedule is kept: a file; postgres://USER@HOST/DATABASE, which several
+    /// daemons can share; :memory: keeps nothing
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE", default_value = "dispatchd.db", hide_env_values = true, help_heading = STATE)]
     pub state: PathBuf,
+
+    /// A file with the password for the database; PGPASSWORD works too
+    #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE_PASSWORD_FILE", help_heading = STATE)]
+    pub state_password_file: Option<PathBuf>,
+
+    /// Where other daemons of the same database reach this one's webhook listener
+    /// [default: http:// and --listen]
+    #[arg(long, value_name = "URL", env = "DISPATCHD_ADVERTISE", help_heading = STATE)]
+    pub advertise: Option<String>,
 
     /// How long ended and cancelled dispatches are kept
     #[arg(long, value_name = "D", env = "DISPATCHD_RETAIN", default_value = "30d", value_parser = duration, allow_hyphen_values = true, help_heading = STATE)]

@@ -1,10 +1,11 @@
-//! Opens the store: a file, or memory.
+//! Opens the store: a file, a database, or memory.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio::task::spawn_blocking;
 
 use super::DaemonError;
 use super::error::{GoneSink, GoneSinks};
@@ -13,34 +14,51 @@ use crate::config::{Config, StatePath};
 use crate::delivery::{Outbox, Sink, restore};
 use crate::model::Route;
 use crate::store::{
-    Batch, Closed, MemoryStore, SinkState, SqliteStore, Store, StoreError, StoreHandle,
-    StoreReader, Stored,
+    Batch, Closed, MemoryStore, Postgres, PostgresStore, SinkState, SqliteStore, Store, StoreError,
+    StoreHandle, StoreReader, Stored,
 };
 
-/// The store of either kind, before its threads are started.
+/// The store of each kind, before its threads are started.
 pub(super) enum Kept {
     Memory(MemoryStore),
     File(Box<SqliteStore>),
+    Database(Box<PostgresStore>, Postgres),
+}
+
+/// What is opened at the start.
+pub(super) enum Opened {
+    /// The store of this daemon alone.
+    Alone(Kept),
+    /// A database that daemons share. Its writer comes with the lead.
+    Shared(Postgres),
+}
+
+/// Opens the store, at `now` by the wall clock.
+pub(super) async fn open(config: &Config, now: DateTime<Utc>) -> Result<Opened, DaemonError> {
+    Ok(match &config.state {
+        StatePath::Memory => {
+            let id = format!("{:016x}", rand::random::<u64>());
+            Opened::Alone(Kept::Memory(MemoryStore::new(&id, now)))
+        }
+        StatePath::File(path) => Opened::Alone(Kept::File(Box::new(SqliteStore::open(
+            path,
+            &config.origin(),
+            now,
+        )?))),
+        StatePath::Postgres(target) => {
+            let (target, origin) = (target.clone(), config.origin());
+            let opened = spawn_blocking(move || Postgres::open(&target, &origin)).await;
+            Opened::Shared(opened.map_err(|_| DaemonError::Task("the store"))??)
+        }
+    })
 }
 
 impl Kept {
-    /// Opens the store, at `now` by the wall clock.
-    pub fn open(config: &Config, now: DateTime<Utc>) -> Result<Self, DaemonError> {
-        Ok(match &config.state {
-            StatePath::Memory => {
-                let id = format!("{:016x}", rand::random::<u64>());
-                Self::Memory(MemoryStore::new(&id, now))
-            }
-            StatePath::File(path) => {
-                Self::File(Box::new(SqliteStore::open(path, &config.origin(), now)?))
-            }
-        })
-    }
-
     pub fn load(&mut self, config: &Config) -> Result<Stored, DaemonError> {
         match self {
             Self::Memory(store) => store.load(),
             Self::File(store) => store.load(),
+            Self::Database(store, _) => store.load(),
         }
         .map_err(|source| stored_error(config, source))
     }
@@ -54,6 +72,7 @@ impl Kept {
         let reader: &mut dyn StoreReader = match self {
             Self::Memory(store) => &mut store.clone(),
             Self::File(store) => &mut store.reader()?,
+            Self::Database(_, database) => &mut database.reader(),
         };
         restore(sinks, stored, reader, now)
     }
@@ -94,8 +113,17 @@ impl Kept {
         match self {
             Self::Memory(store) => store.commit(&batch),
             Self::File(store) => store.commit(&batch),
+            Self::Database(store, _) => store.commit(&batch),
         }
         .map_err(|source| stored_error(config, source))
+    }
+
+    /// What the daemons of a shared store know each other by.
+    pub fn secret(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Memory(_) | Self::File(_) => None,
+            Self::Database(_, database) => Some(Arc::clone(database.secret())),
+        }
     }
 
     pub fn start(self) -> std::io::Result<(Closed, StoreHandle)> {
@@ -105,6 +133,7 @@ impl Kept {
                 let reader = store.reader().map_err(std::io::Error::other)?;
                 StoreHandle::start(*store, reader)
             }
+            Self::Database(store, database) => StoreHandle::start(*store, database.reader()),
         }
     }
 }
@@ -143,6 +172,7 @@ pub(super) fn stored_error(config: &Config, source: StoreError) -> DaemonError {
     let path = match &config.state {
         StatePath::Memory => PathBuf::from(":memory:"),
         StatePath::File(path) => path.clone(),
+        StatePath::Postgres(target) => PathBuf::from(target.to_string()),
     };
     DaemonError::Stored { path, source }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
+use super::base::Leads;
 use crate::config::{Config, ConfigFile, PublicUrl, status_token_fits, webhook_secret_fits};
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
-use crate::sync::{Inbox, WaiterReply};
+use crate::sync::WaiterReply;
 use crate::voltus::{ApiKey, WebhookUrl};
 
 /// What can become another while the daemon runs. Copies are about the same
@@ -18,7 +19,7 @@ use crate::voltus::{ApiKey, WebhookUrl};
 #[derive(Debug, Clone)]
 pub struct Reload {
     files: Arc<Files>,
-    inbox: Inbox,
+    leads: watch::Receiver<Option<Leads>>,
 }
 
 /// The files that are read again, and who must know what they say.
@@ -38,7 +39,7 @@ impl Reload {
     pub(super) fn new(
         config: &Config,
         wanted: Option<watch::Sender<WebhookUrl>>,
-        inbox: Inbox,
+        leads: watch::Receiver<Option<Leads>>,
     ) -> Self {
         let files = Files {
             config: config.file.clone(),
@@ -51,7 +52,7 @@ impl Reload {
         };
         Self {
             files: Arc::new(files),
-            inbox,
+            leads,
         }
     }
 
@@ -68,7 +69,12 @@ impl Reload {
 
     /// Asks for a poll, and tells in the log what came of it.
     pub async fn poll(&self) {
-        match self.inbox.poll().await {
+        let leads = self.leads.borrow().clone();
+        let Some(Leads { inbox, .. }) = leads else {
+            tracing::info!("not polled: this daemon stands by");
+            return;
+        };
+        match inbox.poll().await {
             WaiterReply::Applied
             | WaiterReply::Granted
             | WaiterReply::Pending(_)

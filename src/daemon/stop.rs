@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Daemon, DaemonError, driver_ended};
+use super::lead::{SINK_TIMEOUT, driver_ended};
+use super::{Daemon, DaemonError};
+use crate::config::StatePath;
 use crate::listener::Traffic;
 use crate::model::count;
 use crate::sync::View;
@@ -20,9 +22,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(5200);
 /// How long the last answers may take to be sent, once the driver has ended.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long sinks may take to close their connections.
-const SINK_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// Takes the daemon apart. From the first moment on nothing new begins: no
 /// connection is accepted, nothing is asked, no delivery and no program starts.
 /// What is under way is finished: webhooks, deliveries and commits by the
@@ -33,8 +32,10 @@ pub(super) async fn take_apart(
 ) -> Result<(), DaemonError> {
     tracing::info!("stopping: nothing new is begun, and what is under way is finished");
     // At once, not when the rest gets its turn.
-    daemon.stop_listeners.cancel();
-    daemon.stop_driver.cancel();
+    daemon.base.stop_listeners.cancel();
+    if let Some(lead) = &daemon.lead {
+        lead.stop_driver.cancel();
+    }
     let in_order = in_order(daemon, ended);
     match timeout(STOP_TIMEOUT, in_order).await {
         Ok(ended) => ended,
@@ -45,23 +46,32 @@ pub(super) async fn take_apart(
     }
 }
 
-/// First what takes requests and the driver, then whom it tells, and the disk
-/// last.
+/// First what takes requests and the driver, then whom it tells, and the store last.
 async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), DaemonError> {
     let Daemon {
+        base,
         webhooks,
         status,
-        driver,
-        registration,
-        inventory,
+        fronts,
+        mut lead,
+        shared,
         ..
     } = daemon;
     let begun = now();
-    let before = Done::so_far(&daemon.traffic, &daemon.view.borrow());
-    if let Some(registration) = &registration {
-        registration.abort();
+    let view = lead.as_ref().map(|lead| lead.view.clone());
+    let so_far = || {
+        let view = view.as_ref().map(|view| view.borrow().clone());
+        Done::so_far(&base.traffic, view.as_ref())
+    };
+    let before = so_far();
+    let mut driver = None;
+    if let Some(lead) = &mut lead {
+        if let Some(registration) = &lead.registration {
+            registration.abort();
+        }
+        lead.inventory.abort();
+        driver = lead.driver.take();
     }
-    inventory.abort();
     let aborts = [webhooks.abort_handle(), status.abort_handle()];
     // One that has ended by itself must not be waited for again.
     let all_run = ended.is_ok();
@@ -72,7 +82,12 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
         }
     });
     let mut listeners_ended = false;
-    let mut driver = std::pin::pin!(driver);
+    let mut driver = std::pin::pin!(async {
+        match driver {
+            Some(driver) => Some(driver.await),
+            None => None,
+        }
+    });
     let driver = loop {
         tokio::select! {
             driver = &mut driver => break driver,
@@ -87,26 +102,30 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
     for abort in aborts {
         abort.abort();
     }
-    daemon.stop_sinks.cancel();
-    daemon.sink_tasks.close();
-    if timeout(SINK_TIMEOUT, daemon.sink_tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("a sink did not close its connection in time");
+    // They keep the store open.
+    drop(fronts);
+    if let Some(lead) = &lead {
+        lead.stop_sinks.cancel();
+        lead.sink_tasks.close();
+        if timeout(SINK_TIMEOUT, lead.sink_tasks.wait()).await.is_err() {
+            tracing::warn!("a sink did not close its connection in time");
+        }
     }
     ended?;
     match driver {
-        Ok(Ok(())) => {}
-        other => return Err(driver_ended(other)),
+        None | Some(Ok(Ok(()))) => {}
+        Some(other) => return Err(driver_ended(other)),
     }
-    let view = daemon.view.borrow().clone();
-    Done::so_far(&daemon.traffic, &view).tell_since(&before, daemon.in_memory);
-    if timeout_at(begun + STOP_TIMEOUT - ANSWER_TIMEOUT, daemon.closed.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("the state file is still being closed; what was promised is on disk");
+    if let Some(lead) = lead {
+        let in_memory = base.config.state == StatePath::Memory;
+        so_far().tell_since(&before, in_memory);
+        let latest = begun + STOP_TIMEOUT - ANSWER_TIMEOUT;
+        if timeout_at(latest, lead.closed.wait()).await.is_err() {
+            tracing::warn!("the state is still being closed; what was promised is on disk");
+        }
+    }
+    if let Some(shared) = shared {
+        shared.give_back().await;
     }
     tracing::info!("stopped; no site was commanded for it");
     Ok(())
@@ -129,11 +148,12 @@ struct Done {
 }
 
 impl Done {
-    fn so_far(traffic: &Traffic, view: &View) -> Self {
+    fn so_far(traffic: &Traffic, view: Option<&View>) -> Self {
+        let sinks = || view.into_iter().flat_map(|view| view.sinks.iter());
         Self {
             webhooks: traffic.received(),
-            delivered: view.sinks.iter().map(|sink| sink.delivered).sum(),
-            pending: view.sinks.iter().map(|sink| sink.pending).sum(),
+            delivered: sinks().map(|sink| sink.delivered).sum(),
+            pending: sinks().map(|sink| sink.pending).sum(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sandbox and daemon in one process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -79,7 +80,7 @@ impl Stage {
         };
         // It ends after the daemon, with this handle's `stop`.
         let sandbox = Sandbox::start(options, socket, CancellationToken::new())?;
-        let daemon = Daemon::start(&config(&sandbox.url(), pace.poll)?).await?;
+        let daemon = Daemon::start(&Arc::new(config(&sandbox.url(), pace.poll)?)).await?;
         let webhooks = format!("http://{}{}", daemon.listen(), WEBHOOK_PATH);
         let status = format!("http://{}", daemon.status_listen());
         sandbox.add_webhook(webhooks.as_str());

@@ -22,7 +22,8 @@ pub use lease::{Candidate, LeaseRow, LeaseStore};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use postgres::{
-    Postgres, PostgresLease, PostgresReader, PostgresStore, PostgresTarget, TargetError,
+    DatabaseProbe, Postgres, PostgresLease, PostgresReader, PostgresStore, PostgresTarget,
+    TargetError,
 };
 pub use record::{
     CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,

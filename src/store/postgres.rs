@@ -4,6 +4,7 @@ mod cells;
 mod connect;
 mod forget;
 mod lease;
+mod probe;
 mod read;
 mod record;
 mod schema;
@@ -12,6 +13,7 @@ mod states;
 mod target;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,10 +23,11 @@ use self::forget::Forgetting;
 use self::schema::Found;
 use self::write::{Ended, Holder, Prepared};
 use super::error::DatabaseError;
-use super::{Batch, DispatchRecord, OpenError, Store, StoreError, StoreReader, Stored};
+use super::{Batch, DispatchRecord, OpenError, SinkState, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Event, HistoryItem};
 
 pub use lease::PostgresLease;
+pub use probe::DatabaseProbe;
 pub use target::{PostgresTarget, TargetError};
 
 /// A database whose tables are there and belong to this daemon's API.
@@ -32,7 +35,7 @@ pub use target::{PostgresTarget, TargetError};
 /// All of it blocks: it is for threads on which nothing else runs.
 #[derive(Debug, Clone)]
 pub struct Postgres {
-    target: PostgresTarget,
+    target: Arc<PostgresTarget>,
     store_id: Arc<str>,
     secret: Arc<str>,
 }
@@ -46,6 +49,10 @@ impl Postgres {
     pub fn open(target: &PostgresTarget, origin: &str) -> Result<Self, OpenError> {
         let link = reach(target)?;
         let refused = |error: DatabaseError| refused(target, &error.to_string());
+        let server = link.run(read::LIMIT, probe::Server::of).map_err(refused)?;
+        if let Some(too_old) = probe::too_old(&server) {
+            return Err(self::refused(target, &too_old));
+        }
         let look = || link.run(read::LIMIT, |client| schema::look(client, &target.schema));
         let mut found = look().map_err(refused)?;
         if let Found::Nothing = found {
@@ -53,13 +60,7 @@ impl Postgres {
                 schema::make(client, &target.schema, origin)
             })
             .map_err(|error| {
-                self::refused(
-                    target,
-                    &format!(
-                        "the tables cannot be made: {error}; let the user create schemas (GRANT CREATE ON DATABASE), or make a schema `{}` that belongs to it",
-                        target.schema
-                    ),
-                )
+                self::refused(target, &probe::cannot_make(target, &error.to_string()))
             })?;
             found = look().map_err(refused)?;
         }
@@ -78,15 +79,35 @@ impl Postgres {
             });
         }
         Ok(Self {
-            target: target.clone(),
+            target: Arc::new(target.clone()),
             store_id: row.get::<_, &str>(0).into(),
             secret: row.get::<_, &str>(2).into(),
         })
     }
 
+    /// Whether the database could be used for the API at `origin`. Nothing is made or
+    /// written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn probe(target: &PostgresTarget, origin: &str) -> Result<DatabaseProbe, OpenError> {
+        probe::probe(target, origin)
+    }
+
+    /// What is known of each sink, by the sinks' names. Nothing is written.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or read.
+    pub fn probe_sinks(
+        target: &PostgresTarget,
+    ) -> Result<BTreeMap<Arc<str>, SinkState>, OpenError> {
+        let link = reach(target)?;
+        read::sinks(&link).map_err(|error| refused(target, &error.to_string()))
+    }
+
     /// The way to the lease.
     pub fn lease(&self) -> PostgresLease {
-        PostgresLease::new(self.target.clone())
+        PostgresLease::new(Arc::clone(&self.target))
     }
 
     /// What the daemons of this database know each other by.
@@ -101,7 +122,7 @@ impl Postgres {
     /// reached.
     pub fn store(&self, term: u64, holder: &str) -> Result<PostgresStore, StoreError> {
         let mut store = PostgresStore {
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
             link: None,
             prepared: Prepared::new(),
             holder: Holder {
@@ -120,7 +141,7 @@ impl Postgres {
     /// A way in for reads beside the writer.
     pub fn reader(&self) -> PostgresReader {
         PostgresReader {
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
             id: Arc::clone(&self.store_id),
             link: None,
         }
@@ -173,7 +194,7 @@ fn check(target: &PostgresTarget, found: &Found) -> Result<(), OpenError> {
 
 /// The writer of a leader.
 pub struct PostgresStore {
-    target: PostgresTarget,
+    target: Arc<PostgresTarget>,
     /// `None` after a failure.
     link: Option<Link>,
     /// What that connection's server has prepared.
@@ -309,7 +330,7 @@ impl Store for PostgresStore {
 
 /// Reads beside the writer.
 pub struct PostgresReader {
-    target: PostgresTarget,
+    target: Arc<PostgresTarget>,
     id: Arc<str>,
     /// `None` before the first question, and after a failure.
     link: Option<Link>,

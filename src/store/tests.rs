@@ -13,6 +13,7 @@ use crate::model::{
 };
 
 #[path = "../../tests/postgres/cluster.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 pub(crate) mod cluster;
 use cluster::Cluster;
 

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Coordinator, Effect, Input, PendingRequest, RegistrationHealth, SkipRequest, Timings, View,
-    WaiterReply,
+    Coordinator, Effect, Input, PendingRequest, RegistrationHealth, SkipRequest, Timings, Turns,
+    View, WaiterReply,
 };
 use crate::clock::{Clock, Mono};
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
@@ -169,6 +169,8 @@ pub struct Driver<A, C> {
     commit: Option<Commit>,
     /// Until when this daemon may act.
     trust: Trust,
+    /// Where each turn is noted, if somebody wants to know.
+    turns: Option<Arc<Turns>>,
     /// To end at once.
     step_down: CancellationToken,
 }
@@ -205,6 +207,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             attempts: HashMap::new(),
             commit: None,
             trust: Trust::endless(),
+            turns: None,
             step_down: CancellationToken::new(),
         }
     }
@@ -213,6 +216,12 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// as renewed meanwhile, runs out. At first it is endless.
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Notes each turn in `turns`, for whoever renews the lease.
+    pub fn with_turns(mut self, turns: Arc<Turns>) -> Self {
+        self.turns = Some(turns);
         self
     }
 
@@ -273,6 +282,9 @@ impl<A: Api, C: Clock> Driver<A, C> {
             self.views.send_replace(self.coordinator.view());
             for effect in effects {
                 self.carry_out(effect)?;
+            }
+            if let Some(turns) = &self.turns {
+                turns.finished(now.mono);
             }
             if let Some(give_up) = give_up {
                 if self.coordinator.is_at_rest() {

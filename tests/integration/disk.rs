@@ -82,6 +82,17 @@ async fn a_full_disk_is_told_and_nothing_is_promised_until_there_is_space() {
     .await;
     promises_nothing(&world, &daemon, "during").await;
 
+    // Small commits may still succeed now and then. The log does not tell of each.
+    for id in ["now", "too"] {
+        world.put(dispatch(id, 0, in_ms(-1000), None));
+        let due = "commands are due and cannot be sent";
+        daemon.wait_for_log(due).await;
+        world.wait_for_polls(world.polls().len() + 5).await;
+        let log = daemon.log();
+        let lines = log.iter().filter(|line| line.contains(due));
+        assert_eq!(lines.count(), 1, "{log:?}");
+    }
+
     std::fs::remove_file(filler).unwrap();
     daemon.wait_until_ready().await;
     wait_until("what was refused is healed", async || {

@@ -59,6 +59,7 @@ mod sites;
 mod skipping;
 mod status;
 mod terminal;
+mod two_machines;
 mod unknown_fields;
 mod untold;
 mod usage;

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// What the proxy does with what passes through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Mode {
     /// The next COMMIT reaches the server, and its answer does not come back. Then it
     /// passes.
     CutAfterCommit,
+    /// Nothing passes in either direction, and no connection ends: a cable is cut.
+    Stall,
 }
 
 /// A proxy in front of one server. It ends with the process.
@@ -64,20 +67,36 @@ fn pass(client: TcpStream, server: TcpStream, mode: &Arc<AtomicU8>) {
         return;
     };
     let mode = Arc::clone(mode);
+    let back = Arc::clone(&mode);
     thread::spawn(move || to_server(client, server, &mode));
-    thread::spawn(move || {
-        let (mut from, mut to) = (server_back, client_back);
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Both);
-    });
+    thread::spawn(move || to_client(server_back, client_back, &back));
+}
+
+/// Waits while nothing passes.
+fn stall(mode: &AtomicU8) {
+    while mode.load(Ordering::SeqCst) == Mode::Stall as u8 {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn to_client(mut server: TcpStream, mut client: TcpStream, mode: &AtomicU8) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = server.read(&mut bytes) {
+        stall(mode);
+        let read = bytes.get(..length).unwrap_or_default();
+        if client.write_all(read).is_err() {
+            break;
+        }
+    }
+    stall(mode);
+    let _ = client.shutdown(Shutdown::Both);
 }
 
 fn to_server(mut client: TcpStream, mut server: TcpStream, mode: &AtomicU8) {
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
-        let Some(read) = bytes.get(..length) else {
-            break;
-        };
+        stall(mode);
+        let read = bytes.get(..length).unwrap_or_default();
         // A simple query of its own.
         let commits = read.starts_with(b"Q") && read.ends_with(b"COMMIT\0");
         let cuts = commits && mode.load(Ordering::SeqCst) != Mode::Pass as u8;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use crate::delivery::sinks::{SinkSpec, wall_clock};
 use crate::inventory::{Known, named, reason};
 use crate::model::{Answer, count};
 use crate::registration::{Action, decide};
-use crate::store::{Probe, SqliteStore};
+use crate::store::{Postgres, PostgresTarget, Probe, SqliteStore};
 use crate::voltus::{Admin, ApiError, ClientSettings, EnrolledSites, Look, Webhook};
 
 /// From here on, starts and ends come noticeably early or late.
@@ -67,7 +68,10 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
                 .collect();
         }
     };
-    let mut checks = vec![configuration(&config), state(&config)];
+    // A database is asked in a way that blocks, which this thread must not.
+    let state = thread::scope(|scope| scope.spawn(|| state(&config)).join());
+    let state = state.unwrap_or_else(|_| failed(STATE, "the look at it broke off".to_owned()));
+    let mut checks = vec![configuration(&config), state];
     let settings = ClientSettings {
         base: config.api_url.clone(),
         version: config.api_version.clone(),
@@ -123,8 +127,10 @@ fn configuration(config: &Config) -> Check {
 }
 
 fn state(config: &Config) -> Check {
-    let StatePath::File(path) = &config.state else {
-        return skipped(STATE, "nothing is kept: --state is :memory:");
+    let path = match &config.state {
+        StatePath::Memory => return skipped(STATE, "nothing is kept: --state is :memory:"),
+        StatePath::File(path) => path,
+        StatePath::Postgres(target) => return database(config, target),
     };
     let shown = path.display();
     match SqliteStore::probe(path, &config.origin()) {
@@ -138,6 +144,42 @@ fn state(config: &Config) -> Check {
         Ok(found) => held_sinks(config, path, found),
         Err(error) => failed(STATE, error.to_string()),
     }
+}
+
+/// Whether the database can be used, and what a commit in it is worth.
+fn database(config: &Config, target: &PostgresTarget) -> Check {
+    let probe = match Postgres::probe(target, &config.origin()) {
+        Ok(probe) => probe,
+        Err(error) => return failed(STATE, error.to_string()),
+    };
+    if !probe.is_durable() {
+        return failed(
+            STATE,
+            format!(
+                "{target}: synchronous_commit is off: what was promised can be lost when the server stops; set it to on"
+            ),
+        );
+    }
+    if probe.has_tables {
+        match Postgres::probe_sinks(target).map(|stored| gone_sinks(config, &stored)) {
+            Ok(Some(gone)) => return failed(STATE, format!("{target}: {gone}")),
+            Ok(None) => {}
+            Err(error) => return failed(STATE, error.to_string()),
+        }
+    }
+    let mut detail = format!("{target}: PostgreSQL {}", probe.version);
+    if !probe.has_tables {
+        detail.push_str("; the first start makes the tables");
+    }
+    if let Some(leader) = &probe.leader {
+        detail += &format!("; led by {leader}, or last led by it");
+    }
+    detail.push_str(if probe.is_replicated() {
+        "; what was answered 200 outlives the loss of the server, as commits wait for a standby"
+    } else {
+        "; what was answered 200 does not outlive the loss of the server's disk: synchronous_standby_names names no standby that commits wait for"
+    });
+    ok(STATE, detail)
 }
 
 /// Whether each sink that may hold sites curtailed is still named: without that the

@@ -26,13 +26,13 @@ const TAKE_OVER: Duration = Duration::from_secs(4);
 
 /// A daemon's way to the lease.
 pub struct PostgresLease {
-    target: PostgresTarget,
+    target: Arc<PostgresTarget>,
     /// `None` after a failure.
     link: Option<Link>,
 }
 
 impl PostgresLease {
-    pub(super) fn new(target: PostgresTarget) -> Self {
+    pub(super) fn new(target: Arc<PostgresTarget>) -> Self {
         Self { target, link: None }
     }
 

@@ -11,6 +11,7 @@ use crate::store::tests::{at, batch, candidate, postgresql};
 use crate::store::{LeaseStore, StoreHandle};
 
 #[path = "../../../tests/postgres/proxy.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod proxy;
 use proxy::{Mode, Proxy};
 

@@ -8,7 +8,7 @@ use super::delivering::Delivering;
 use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
 use crate::model::{Asked, Event};
-use crate::seldom::{Trouble, spoken};
+use crate::seldom::{Seldom, Trouble, spoken};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
@@ -39,6 +39,9 @@ pub(super) struct Writing {
     pub store_error: Option<String>,
     /// The same, for the log.
     trouble: Trouble,
+    /// Limits the line about commands that are due: on a disk that is nearly full every
+    /// other commit may succeed.
+    due_line: Seldom,
     /// What sites must be told and cannot be, while it takes none.
     pub due_commands: Arc<[Event]>,
     not_before: Mono,
@@ -85,6 +88,7 @@ impl Writing {
             jobs: VecDeque::new(),
             store_error: None,
             trouble: Trouble::default(),
+            due_line: Seldom::default(),
             due_commands: Arc::default(),
             not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
@@ -265,7 +269,7 @@ impl Writing {
                     );
                 }
                 self.store_error = Some(reason.clone());
-                self.note_due_commands(&under_way.events);
+                self.note_due_commands(&under_way.events, now);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
@@ -277,8 +281,9 @@ impl Writing {
         })
     }
 
-    /// Keeps the commands of a commit that failed, and logs them once.
-    fn note_due_commands(&mut self, events: &[Event]) {
+    /// Keeps the commands of a commit that failed, and logs them once, and no more often
+    /// than once a minute.
+    fn note_due_commands(&mut self, events: &[Event], now: Mono) {
         let due: Vec<Event> = events
             .iter()
             .filter(|event| event.family() == "site")
@@ -288,7 +293,9 @@ impl Writing {
             let mut before = self.due_commands.iter();
             before.any(|one| one.subject == event.subject && one.event_type == event.event_type)
         };
-        if let Some(first) = due.first().filter(|first| !known(first)) {
+        if let Some(first) = due.first().filter(|first| !known(first))
+            && self.due_line.count(now).is_some()
+        {
             tracing::error!(
                 commands = due.len(),
                 site = &*first.subject,

@@ -1,0 +1,311 @@
+//! Takes turns with the other daemons of a shared store: this one stands by until the
+//! lease says that it leads, and lets go of everything when another one does (rules R14
+//! and R16).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::Filter;
+
+use super::base::Base;
+use super::kept::{Kept, stored_error};
+use super::lead::{Lead, Routes};
+use super::{DaemonError, Fronts, LeaseKeeper, Participant};
+use crate::clock::{Clock, Mono};
+use crate::http::{first_of, json_reply, set_retry_after};
+use crate::listener::Forward;
+use crate::store::{Candidate, Postgres, StoreError};
+use crate::sync::{DriverError, Leadership, Turns};
+use crate::trust::Trust;
+
+/// While a new leader loads, somebody must say that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
+
+/// How long loading may take before the lead is let go of.
+const LOADING: Duration = Duration::from_secs(60);
+
+/// The pause before it is tried again to load.
+const LOAD_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a daemon whose commits are refused waits to see who leads instead.
+const DEPOSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long giving the lease back may take.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
+/// The part of a daemon in a shared store.
+pub(super) struct Shared {
+    database: Postgres,
+    /// The random name of this process.
+    holder: Arc<str>,
+    keeper: LeaseKeeper,
+    leadership: watch::Receiver<Leadership>,
+    /// Until when this daemon may act, as the lease says.
+    trusted: watch::Receiver<Mono>,
+    turns: Arc<Turns>,
+    give_back: CancellationToken,
+    /// A lead that is being built, or taken apart. When this daemon stops meanwhile, that
+    /// is seen to its end.
+    building: Option<JoinHandle<Result<Lead, DaemonError>>>,
+    stepping_down: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    /// Begins to watch the lease. `listen` is where webhooks come in.
+    pub fn join(base: &Base, database: Postgres, listen: SocketAddr) -> Result<Self, DaemonError> {
+        let holder: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let config = &base.config;
+        let advertise = match &config.advertise {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{listen}"),
+        };
+        let turns = Arc::new(Turns::default());
+        let give_back = CancellationToken::new();
+        let participant = Participant {
+            candidate: Candidate {
+                holder: Arc::clone(&holder),
+                node: config.node.as_str().into(),
+                advertise: Some(advertise.into()),
+                fingerprint: "".into(),
+            },
+            clock: base.clock,
+            turns: Arc::clone(&turns),
+            give_back: give_back.clone(),
+        };
+        let keeper = LeaseKeeper::start(database.lease(), participant).map_err(|source| {
+            DaemonError::System {
+                what: "thread",
+                source,
+            }
+        })?;
+        let leadership = keeper.leadership();
+        Ok(Self {
+            trusted: trusted(leadership.clone()),
+            database,
+            holder,
+            keeper,
+            leadership,
+            turns,
+            give_back,
+            building: None,
+            stepping_down: None,
+        })
+    }
+
+    /// What the listeners answer while this daemon stands by.
+    pub fn standing_by(&self, base: &Base) -> Routes {
+        let leadership = self.leadership.clone();
+        let answer = move || {
+            let leader = match &*leadership.borrow() {
+                Leadership::Standby { leader } => leader.as_ref().map(|row| row.node.to_string()),
+                _ => None,
+            };
+            let body = json!({"error": "this daemon stands by", "leader": leader});
+            let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, &body);
+            set_retry_after(&mut reply, Duration::from_secs(1));
+            reply
+        };
+        let all = warp::any().map(answer).boxed();
+        let health = warp::path!("healthz")
+            .and(warp::get())
+            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})))
+            .boxed();
+        let webhooks = Forward {
+            leader: self.leadership.clone(),
+            holder: Arc::clone(&self.holder),
+            secret: base.config.webhook_secret.clone(),
+            store_secret: Arc::clone(self.database.secret()),
+            peers: Arc::clone(&base.peers),
+            traffic: Arc::clone(&base.traffic),
+            deadline: base.config.webhook_deadline,
+            clock: base.clock,
+        };
+        Routes {
+            webhooks: webhooks.routes(),
+            status: first_of(health, [all]),
+        }
+    }
+
+    /// Leads and stands by as the lease says, until something ends by itself that must not.
+    pub async fn take_turns(
+        &mut self,
+        base: &Arc<Base>,
+        fronts: &Fronts,
+        lead: &mut Option<Lead>,
+    ) -> DaemonError {
+        let mut loading_since = None;
+        loop {
+            let leadership = self.leadership.borrow_and_update().clone();
+            match leadership {
+                Leadership::Leading { term, .. } if lead.is_none() && self.building.is_none() => {
+                    loading_since.get_or_insert(base.clock.now().mono);
+                    self.build(base, term);
+                }
+                Leadership::Deposed { .. } => {
+                    loading_since = None;
+                    self.step_down(base, fronts, lead).await;
+                    self.keeper.stand_by();
+                }
+                _ => {}
+            }
+            let loads =
+                |now: Mono| loading_since.is_some_and(|since| now.saturating_sub(since) < LOADING);
+            tokio::select! {
+                changed = self.leadership.changed() => if changed.is_err() {
+                    return DaemonError::Task("the lease");
+                },
+                built = built(&mut self.building) => match built {
+                    Ok(mut built) => {
+                        loading_since = None;
+                        if let Some(routes) = built.take_routes() {
+                            fronts.set(routes);
+                        }
+                        base.leads.send_replace(Some(built.leads()));
+                        let loaded = built.loaded;
+                        tracing::info!(
+                            curtailed_sites = loaded.curtailed,
+                            "this daemon leads from now on: {loaded}"
+                        );
+                        *lead = Some(built);
+                    }
+                    Err(DaemonError::Stored { source, .. }) if may_pass(&source) => {
+                        tracing::warn!(error = %source, "this daemon leads, and cannot load the state yet; it tries again");
+                        sleep(LOAD_AGAIN).await;
+                    }
+                    Err(error) => return error,
+                },
+                error = ended(lead) => match error {
+                    DaemonError::Driver(DriverError::Store(error)) => {
+                        tracing::warn!(%error, "this daemon lets go of the lead");
+                        if !self.is_deposed().await {
+                            return DaemonError::Driver(DriverError::Store(error));
+                        }
+                    }
+                    error => return error,
+                },
+                () = sleep(SIGN_OF_LIFE), if loading_since.is_some() => {
+                    let now = base.clock.now().mono;
+                    if loads(now) {
+                        self.turns.finished(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to build a lead. It blocks, so it has a thread of its own.
+    fn build(&mut self, base: &Arc<Base>, term: u64) {
+        let (base, database) = (Arc::clone(base), self.database.clone());
+        let (holder, turns) = (Arc::clone(&self.holder), Arc::clone(&self.turns));
+        let trust = Trust::renewed(self.trusted.clone(), base.clock);
+        self.building = Some(spawn_blocking(move || {
+            let store = database
+                .store(term, &holder)
+                .map_err(|source| stored_error(&base.config, source))?;
+            let kept = Kept::Database(Box::new(store), database);
+            Lead::start(&base, kept, trust, Some(turns))
+        }));
+    }
+
+    /// Lets go of everything that the lead has given.
+    async fn step_down(&mut self, base: &Base, fronts: &Fronts, lead: &mut Option<Lead>) {
+        fronts.set(self.standing_by(base));
+        base.leads.send_replace(None);
+        let built = match self.building.as_mut() {
+            Some(building) => building.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        self.building = None;
+        for lead in [lead.take(), built].into_iter().flatten() {
+            // Seen to its end also if this daemon stops meanwhile.
+            self.stepping_down = Some(TaskTracker::new().spawn(lead.step_down()));
+            self.stepped_down().await;
+        }
+    }
+
+    async fn stepped_down(&mut self) {
+        if let Some(task) = self.stepping_down.as_mut() {
+            // Nothing of it is left, also if it panicked.
+            let _ = task.await;
+        }
+        self.stepping_down = None;
+    }
+
+    /// Waits to see that another daemon leads. `false` if that takes too long.
+    async fn is_deposed(&mut self) -> bool {
+        let deposed = self
+            .leadership
+            .wait_for(|leadership| matches!(leadership, Leadership::Deposed { .. }));
+        matches!(timeout(DEPOSED_WITHIN, deposed).await, Ok(Ok(_)))
+    }
+
+    /// Gives the lease back, now that the last attempt has ended.
+    pub async fn give_back(mut self) {
+        self.stepped_down().await;
+        if let Some(building) = self.building.take()
+            && let Ok(Ok(lead)) = building.await
+        {
+            lead.step_down().await;
+        }
+        self.give_back.cancel();
+        let given = async { while self.leadership.changed().await.is_ok() {} };
+        if timeout(GIVE_BACK, given).await.is_err() {
+            tracing::warn!(
+                "the lease could not be given back; another daemon leads in a few seconds"
+            );
+        }
+    }
+}
+
+/// Whether a new leader tries again after this error.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Database { .. } | StoreError::Unknown(_) | StoreError::Fenced
+    )
+}
+
+/// Returns when a lead has been built, or could not be, and never if none is built.
+async fn built(
+    building: &mut Option<JoinHandle<Result<Lead, DaemonError>>>,
+) -> Result<Lead, DaemonError> {
+    let built = match building {
+        Some(building) => building.await,
+        None => std::future::pending().await,
+    };
+    *building = None;
+    built.unwrap_or(Err(DaemonError::Task("the store")))
+}
+
+/// Returns when a part of the lead has ended, and never if there is none.
+async fn ended(lead: &mut Option<Lead>) -> DaemonError {
+    match lead {
+        Some(lead) => lead.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until when this daemon may act. While it does not lead: not at all.
+fn trusted(mut leadership: watch::Receiver<Leadership>) -> watch::Receiver<Mono> {
+    let until = |leadership: &Leadership| match leadership {
+        Leadership::Leading { trusted_until, .. } => *trusted_until,
+        _ => Mono::ZERO,
+    };
+    let (sender, trusted) = watch::channel(until(&leadership.borrow()));
+    TaskTracker::new().spawn(async move {
+        while leadership.changed().await.is_ok() {
+            let now = until(&leadership.borrow_and_update());
+            sender.send_replace(now);
+        }
+        sender.send_replace(Mono::ZERO);
+    });
+    trusted
+}
