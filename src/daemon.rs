@@ -32,7 +32,6 @@ use crate::config::Config;
 use crate::http::{listen, serve_at};
 use crate::model::{Entry, Phase, SiteMode, SiteState, count};
 use crate::store::Stored;
-use crate::trust::Trust;
 
 use base::Base;
 pub use base::Leads;
@@ -122,7 +121,7 @@ impl Daemon {
         let reload = Reload::new(config, to_register, base.leads.subscribe());
         let (lead, shared, routes) = match opened {
             Opened::Alone(kept) => {
-                let mut lead = Lead::start(&base, kept, Trust::endless(), None)?;
+                let mut lead = Lead::start(&base, kept, None)?;
                 let routes = lead.take_routes();
                 (Some(lead), None, routes)
             }

@@ -25,7 +25,7 @@ use crate::inventory::InventoryKeeper;
 use crate::listener::Listener;
 use crate::model::Route;
 use crate::registration::Registration;
-use crate::status::{EventStream, Identity, LongAnswers, Routing, Status};
+use crate::status::{EventStream, Identity, LeaseView, LongAnswers, Routing, Status};
 use crate::store::Closed;
 use crate::sync::{Coordinator, Driver, Inbox, Settings, Turns, View};
 use crate::trust::Trust;
@@ -43,6 +43,15 @@ pub(super) const SINK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long the store may take to close when another daemon leads.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a leader has that shares its store with other daemons.
+pub(super) struct Sharing {
+    /// It acts while there is trust.
+    pub trust: Trust,
+    /// Where each turn of the driver is noted.
+    pub turns: Arc<Turns>,
+    pub lease: LeaseView,
+}
 
 /// The parts of a daemon that leads.
 pub(super) struct Lead {
@@ -75,13 +84,14 @@ pub(super) struct Routes {
 }
 
 impl Lead {
-    /// Builds and starts everything on an open store. It acts while there is `trust`.
+    /// Builds and starts everything on an open store.
     pub fn start(
         base: &Base,
         mut kept: Kept,
-        trust: Trust,
-        turns: Option<Arc<Turns>>,
+        sharing: Option<Sharing>,
     ) -> Result<Self, DaemonError> {
+        let shared = sharing.as_ref();
+        let trust = shared.map_or_else(Trust::endless, |sharing| sharing.trust.clone());
         let (config, clock) = (&*base.config, base.clock);
         let mut stored = kept.load(config)?;
         kept.forget_sinks(config, &mut stored)?;
@@ -129,8 +139,8 @@ impl Lead {
         })?;
         let mut driver =
             Driver::new(coordinator, api, store.clone(), sinks, clock).with_trust(trust);
-        if let Some(turns) = turns {
-            driver = driver.with_turns(turns);
+        if let Some(sharing) = &sharing {
+            driver = driver.with_turns(Arc::clone(&sharing.turns));
         }
 
         let registration =
@@ -180,6 +190,7 @@ impl Lead {
             )),
             inventory: inventory.inventory(),
             inventory_wanted: inventory.wanted(),
+            lease: sharing.map(|sharing| sharing.lease),
             started_at: base.started_at,
             clock,
         };

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::Lines;
 use crate::clock::{Clock, Mono, SystemClock};
+use crate::status::LeaseHealth;
 use crate::store::{Candidate, LeaseStore, StoreError};
 use crate::sync::{Leadership, Lease, LeaseAnswer, LeaseCall, NextCall, Turns};
 
@@ -45,6 +46,7 @@ pub struct Participant<C = SystemClock> {
 #[derive(Debug)]
 pub struct LeaseKeeper {
     leadership: watch::Receiver<Leadership>,
+    health: watch::Receiver<LeaseHealth>,
     stand_by: UnboundedSender<()>,
 }
 
@@ -68,6 +70,8 @@ impl LeaseKeeper {
         let (stand_by, told_to_stand_by) = unbounded_channel();
         let state = Leadership::Standby { leader: None };
         let (published, leadership) = watch::channel(state);
+        let (told, health) = watch::channel(LeaseHealth::default());
+        let holder = Arc::clone(&candidate.holder);
         let lease = Lease::new(candidate.holder.clone());
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let keeping = Keeping {
@@ -75,6 +79,9 @@ impl LeaseKeeper {
             clock,
             turns,
             published,
+            told,
+            holder,
+            last_leader: None,
             lines: Lines::default(),
             calls,
             under_way: None,
@@ -87,6 +94,7 @@ impl LeaseKeeper {
         })?;
         Ok(Self {
             leadership,
+            health,
             stand_by,
         })
     }
@@ -99,6 +107,11 @@ impl LeaseKeeper {
     /// the keeper has died, and the daemon must end.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
+    }
+
+    /// How the calls to the store fare, now and later.
+    pub fn health(&self) -> watch::Receiver<LeaseHealth> {
+        self.health.clone()
     }
 
     /// A deposed daemon has let go of everything that the lead gave it. From now on it
@@ -129,6 +142,11 @@ struct Keeping<C> {
     clock: C,
     turns: Arc<Turns>,
     published: watch::Sender<Leadership>,
+    told: watch::Sender<LeaseHealth>,
+    /// This process.
+    holder: Arc<str>,
+    /// The process that was last seen to lead.
+    last_leader: Option<Arc<str>>,
     lines: Lines,
     calls: mpsc::Sender<ToMake>,
     /// The call under way, and a time before it was sent.
@@ -187,8 +205,36 @@ impl<C: Clock> Keeping<C> {
         let now = self.clock.now().mono;
         if let Some((call, sent)) = self.under_way.take() {
             self.lines.answered(&answer, now);
+            self.told.send_modify(|health| match &answer {
+                Ok(_) => {
+                    health.seen = Some(now);
+                    health.error = None;
+                }
+                Err(error) => health.error = Some(error.to_string().into()),
+            });
             self.lease.ended(&call, sent, now, answer);
         }
+    }
+
+    /// Counts another leader than before.
+    fn note_leader(&mut self, leadership: &Leadership) {
+        let leader = match leadership {
+            Leadership::Leading { .. } => Some(&self.holder),
+            Leadership::Standby { leader: Some(row) } if !row.given_back => Some(&row.holder),
+            _ => None,
+        };
+        let Some(leader) = leader.filter(|leader| self.last_leader.as_ref() != Some(leader)) else {
+            return;
+        };
+        let is_ours = *leader == self.holder;
+        let counts = self.last_leader.replace(Arc::clone(leader)).is_some();
+        let now = self.clock.now().wall;
+        self.told.send_modify(|health| {
+            health.changes += u64::from(counts);
+            if is_ours {
+                health.led_since = Some(now);
+            }
+        });
     }
 
     /// Publishes and logs what has changed. Returns until when this daemon may act, if it
@@ -199,6 +245,7 @@ impl<C: Clock> Keeping<C> {
             Leadership::Leading { trusted_until, .. } => Some(*trusted_until),
             _ => None,
         };
+        self.note_leader(&leadership);
         self.published.send_if_modified(|published| {
             let changed = *published != leadership;
             if changed {

@@ -6,22 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use warp::Filter;
 
 use super::base::Base;
 use super::kept::{Kept, stored_error};
-use super::lead::{Lead, Routes};
+use super::lead::{Lead, Routes, Sharing, identity};
 use super::{DaemonError, Fronts, LeaseKeeper, Participant};
 use crate::clock::{Clock, Mono};
-use crate::http::{first_of, json_reply, set_retry_after};
+use crate::config::Config;
+use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
+use crate::status::{Fingerprint, LeaseView, Standby};
 use crate::store::{Candidate, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
@@ -46,6 +45,8 @@ pub(super) struct Shared {
     database: Postgres,
     /// The random name of this process.
     holder: Arc<str>,
+    /// What it leads with, or would.
+    fingerprint: Arc<str>,
     keeper: LeaseKeeper,
     leadership: watch::Receiver<Leadership>,
     /// Until when this daemon may act, as the lease says.
@@ -67,6 +68,7 @@ impl Shared {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{listen}"),
         };
+        let fingerprint: Arc<str> = fingerprint(config).text().into();
         let turns = Arc::new(Turns::default());
         let give_back = CancellationToken::new();
         let participant = Participant {
@@ -74,7 +76,7 @@ impl Shared {
                 holder: Arc::clone(&holder),
                 node: config.node.as_str().into(),
                 advertise: Some(advertise.into()),
-                fingerprint: "".into(),
+                fingerprint: Arc::clone(&fingerprint),
             },
             clock: base.clock,
             turns: Arc::clone(&turns),
@@ -91,6 +93,7 @@ impl Shared {
             trusted: trusted(leadership.clone()),
             database,
             holder,
+            fingerprint,
             keeper,
             leadership,
             turns,
@@ -102,22 +105,6 @@ impl Shared {
 
     /// What the listeners answer while this daemon stands by.
     pub fn standing_by(&self, base: &Base) -> Routes {
-        let leadership = self.leadership.clone();
-        let answer = move || {
-            let leader = match &*leadership.borrow() {
-                Leadership::Standby { leader } => leader.as_ref().map(|row| row.node.to_string()),
-                _ => None,
-            };
-            let body = json!({"error": "this daemon stands by", "leader": leader});
-            let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, &body);
-            set_retry_after(&mut reply, Duration::from_secs(1));
-            reply
-        };
-        let all = warp::any().map(answer).boxed();
-        let health = warp::path!("healthz")
-            .and(warp::get())
-            .map(|| json_reply(StatusCode::OK, &json!({"alive": true})))
-            .boxed();
         let webhooks = Forward {
             leader: self.leadership.clone(),
             holder: Arc::clone(&self.holder),
@@ -128,9 +115,26 @@ impl Shared {
             deadline: base.config.webhook_deadline,
             clock: base.clock,
         };
+        let status = Standby {
+            lease: self.lease_view(),
+            fingerprint: Arc::clone(&self.fingerprint),
+            traffic: Arc::clone(&base.traffic),
+            listeners: base.places.clone(),
+            identity: identity(&base.config),
+            poll_interval: base.config.poll_interval,
+            started_at: base.started_at,
+            clock: base.clock,
+        };
         Routes {
             webhooks: webhooks.routes(),
-            status: first_of(health, [all]),
+            status: status.routes(base.guard.clone()),
+        }
+    }
+
+    fn lease_view(&self) -> LeaseView {
+        LeaseView {
+            leadership: self.leadership.clone(),
+            health: self.keeper.health(),
         }
     }
 
@@ -204,14 +208,18 @@ impl Shared {
     /// Begins to build a lead. It blocks, so it has a thread of its own.
     fn build(&mut self, base: &Arc<Base>, term: u64) {
         let (base, database) = (Arc::clone(base), self.database.clone());
-        let (holder, turns) = (Arc::clone(&self.holder), Arc::clone(&self.turns));
-        let trust = Trust::renewed(self.trusted.clone(), base.clock);
+        let holder = Arc::clone(&self.holder);
+        let sharing = Sharing {
+            trust: Trust::renewed(self.trusted.clone(), base.clock),
+            turns: Arc::clone(&self.turns),
+            lease: self.lease_view(),
+        };
         self.building = Some(spawn_blocking(move || {
             let store = database
                 .store(term, &holder)
                 .map_err(|source| stored_error(&base.config, source))?;
             let kept = Kept::Database(Box::new(store), database);
-            Lead::start(&base, kept, trust, Some(turns))
+            Lead::start(&base, kept, Some(sharing))
         }));
     }
 
@@ -262,6 +270,21 @@ impl Shared {
                 "the lease could not be given back; another daemon leads in a few seconds"
             );
         }
+    }
+}
+
+/// What daemons that take turns must have in common.
+fn fingerprint(config: &Config) -> Fingerprint {
+    let sinks = || config.sinks.iter();
+    let name = |sink: &SinkSpec| sink.name().to_owned();
+    Fingerprint {
+        sinks: sinks().map(|sink| (name(sink), sink.receiver())).collect(),
+        routes: sinks()
+            .map(|sink| (name(sink), sink.route().text()))
+            .collect(),
+        pre_curtail: config.pre_curtail,
+        curtail_on_test: config.curtail_on_test,
+        public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustix::fs::Access;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::SinkSecrets;
 use super::secrets::{Credentials, SigningKey};
@@ -126,6 +126,28 @@ impl SinkSpec {
         SinkRoute {
             sink: self.name.as_str().into(),
             route: self.route.clone(),
+        }
+    }
+
+    /// Where it delivers to, without what may be secret: user, password and query.
+    pub fn receiver(&self) -> String {
+        match &self.kind {
+            Kind::Stdout => "stdout".to_owned(),
+            Kind::None => "none".to_owned(),
+            Kind::Exec(program) => format!("exec:{}", program.display()),
+            Kind::Http(target) => {
+                let url = target.url.expose_secret();
+                let bare = url.split_once('?').map_or(url, |(bare, _)| bare);
+                let kind = if target.batch { "batches" } else { "events" };
+                format!("{kind} to {bare}")
+            }
+            Kind::Mqtt(target) => {
+                let scheme = if target.tls { "mqtts" } else { "mqtt" };
+                format!(
+                    "{scheme}://{}:{}/{}",
+                    target.host, target.port, target.prefix
+                )
+            }
         }
     }
 
