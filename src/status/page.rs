@@ -118,8 +118,8 @@ mod tests {
     use super::*;
 
     /// Each page with its script.
-    const PAGES: [(fn() -> Page, &str); 2] =
-        [(Page::new, SCRIPT), (Page::of_standby, STANDBY_SCRIPT)];
+    type WithScript = (fn() -> Page, &'static str);
+    const PAGES: [WithScript; 2] = [(Page::new, SCRIPT), (Page::of_standby, STANDBY_SCRIPT)];
 
     #[test]
     fn everything_is_in_it_and_nothing_breaks_out() {

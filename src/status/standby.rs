@@ -115,13 +115,17 @@ impl<C: Clock + Clone> Standby<C> {
     fn now(&self) -> Moment {
         let now = self.clock.now();
         let health = self.lease.health.borrow().clone();
-        let lead = self.lease.lead(&self.identity.node, now.mono);
+        let mut lead = self.lease.lead(&self.identity.node, now.mono);
+        // These routes answer until the parts of a leader are there: before that it does
+        // not lead for those who ask.
+        let loads = std::mem::take(&mut lead.is_ours);
         let unseen = unseen(&health, now);
         Moment {
             now,
             differs: self.differs(),
             health,
             lead,
+            loads,
             unseen,
         }
     }
@@ -229,6 +233,8 @@ struct Moment {
     now: Now,
     health: LeaseHealth,
     lead: Lead,
+    /// Whether it has taken the lead, and loads the state.
+    loads: bool,
     /// Why the lease is not seen.
     unseen: Option<String>,
     /// In what this daemon would act differently from the leader.
@@ -238,6 +244,9 @@ struct Moment {
 impl Moment {
     /// Why it must not take over.
     fn reason(&self) -> Option<String> {
+        if self.loads {
+            return Some("this daemon has taken the lead, and loads the state".to_owned());
+        }
         let differs = (!self.differs.is_empty()).then(|| {
             format!(
                 "this daemon would act differently from the leader{}: {} differ; configure both \

@@ -142,7 +142,8 @@ fn a_url_without_its_scheme_is_told_with_it_and_leads_nobody_to_production() {
     for (option, value) in [
         ("--api-url", "me:hush@host"),
         ("--api-url", "postgres://me:hush@host/db"),
-        ("--state", "postgres://me:hush@host/db"),
+        ("--state", "postgres://me:hush@host/db?sslmode=prefer"),
+        ("--state", "mysql://me:hush@host/db"),
         ("--public-url", "me:hush@host"),
     ] {
         let (status, said) = told(folder.path(), &["run", option, value], &[]);

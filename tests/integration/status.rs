@@ -330,7 +330,7 @@ async fn the_daemon_is_not_ready_when_its_store_takes_no_writes() {
         ready.json["reason"]
             .as_str()
             .unwrap()
-            .contains("the state could not be written")
+            .contains("state file")
     );
     assert_eq!(
         daemon.revision().await,
