@@ -1,9 +1,9 @@
 //! Builds all parts of the daemon, runs them, and stops them in order.
 //!
 //! [`Daemon`] has what lives as long as the process: sockets, and what counts for all of
-//! it. What decides and commands is a [`Lead`](lead::Lead). Where no other daemon shares
-//! the store there is one from the start to the end; else it comes and goes with the
-//! lease ([`roles`]).
+//! it. What decides and commands is in `lead.rs`. Where no other daemon shares the store
+//! that is there from the start to the end; else it comes and goes with the lease, as
+//! `roles.rs` says.
 
 mod base;
 mod engine_thread;

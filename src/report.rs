@@ -3,14 +3,14 @@
 
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Entry, Event, HistoryItem, ProgramName, Route, SiteId};
+use crate::model::{Entry, Event, HistoryItem, ProgramName, Route, SiteId, SiteNames};
 use crate::store::{
     CommandLine, DeliveryEnd, DispatchRecord, SettledCommand, SinkLine, StateLine, Tried, Way,
 };
@@ -247,21 +247,31 @@ impl<'r> Rows<'r> {
         let program = ProgramName::from(&entry.dispatch.program);
         let newest = record.newest.iter();
         let newest: BTreeMap<&str, &Event> = newest.map(|event| (&*event.subject, event)).collect();
+        // With 200 sinks and 20,000 sites, to look at each pair takes seconds.
+        let sites = &entry.dispatch.sites;
+        let names = sites.iter();
+        let names = names.map(|site| [site.id.as_str(), &*site.customer_location_id]);
+        let names: SiteNames<&str> = names.collect();
+        let by_id = sites.iter().enumerate();
+        let by_id: HashMap<&str, usize> = by_id.map(|(at, site)| (site.id.as_str(), at)).collect();
+        let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (site, sink) in rows.keys() {
+            told.entry(sink).or_default().push(site);
+        }
         let sinks = record.sinks.iter();
         for sink in sinks.filter(|sink| live.is_none_or(|live| live.sinks.contains_key(&sink.sink)))
         {
-            let route = sink.route.as_deref().and_then(route_of);
-            for site in &entry.dispatch.sites {
-                let takes = route.as_ref().is_none_or(|route| {
-                    route.takes_commands()
-                        && route.takes_program(&program)
-                        && route.takes_site(site.id.as_str(), &site.customer_location_id)
-                });
-                let commands = match rows.get_mut(&(site.id.as_str(), &*sink.sink)) {
-                    Some(commands) => commands,
-                    None if takes => rows.entry((site.id.as_str(), &sink.sink)).or_default(),
-                    None => continue,
-                };
+            let mut numbers: Vec<usize> = match sink.route.as_deref().and_then(route_of) {
+                None => (0..sites.len()).collect(),
+                Some(route) if route.takes_program(&program) => route.commanded_among(&names),
+                Some(_) => Vec::new(),
+            };
+            let told = told.get(&*sink.sink).into_iter().flatten();
+            numbers.extend(told.filter_map(|site| by_id.get(site)));
+            numbers.sort_unstable();
+            numbers.dedup();
+            for site in numbers.into_iter().filter_map(|number| sites.get(number)) {
+                let commands = rows.entry((site.id.as_str(), &sink.sink)).or_default();
                 if let Some(event) = newest.get(site.id.as_str())
                     && commands.iter().all(|(at, _)| *at != event.position)
                     && let Some(command) = pending(event, sink, live)

@@ -234,6 +234,27 @@ async fn while_the_database_is_away_nothing_is_promised_and_afterwards_all_goes_
 }
 
 #[apply(test)]
+async fn a_leader_that_finds_another_server_than_before_gives_up_the_lead() {
+    let shared = Shared::new().await;
+    let (leader, standby) = shared.two().await;
+    // As after the promotion of the database's standby.
+    shared.cluster.sql(
+        "UPDATE dispatchd.leader SET timeline = '000000FF';
+         SELECT pg_terminate_backend(unnest(pids)) FROM dispatchd.leader",
+    );
+    shared
+        .world
+        .put(dispatch("d", 0, in_ms(-HOUR), Some(in_ms(HOUR))));
+    assert_eq!(leader.webhook("d").await.status, 503);
+    leader.wait_for_log("lets go of the lead").await;
+    leads(&standby).await;
+    shared.told("d", &["site.curtail"]).await;
+    leader.wait_for_log("this one stands by").await;
+    let lost = "SELECT commits_lost FROM dispatchd.leader";
+    assert_eq!(shared.cluster.sql(lost), "t");
+}
+
+#[apply(test)]
 async fn of_daemons_that_start_at_once_on_an_empty_database_one_leads() {
     let shared = Shared::new().await;
     for round in 0..10 {
