@@ -132,7 +132,7 @@ impl Checks {
     pub fn trust_ends(&mut self, now: Duration, until: Duration) {
         self.trusting.ends(now);
         self.promptness.held(until);
-        self.requests.held(now, until);
+        self.requests.suspended(now, until);
         self.clockwork.held_until(until);
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Requests {
     poll_by: Duration,
     excused_until: Duration,
     held_until: Duration,
+    /// Until then it asks nothing, and hears what it is told all the same.
+    listens_until: Duration,
 }
 
 impl Requests {
@@ -62,6 +64,7 @@ impl Requests {
             poll_by: Duration::ZERO,
             excused_until: Duration::ZERO,
             held_until: Duration::ZERO,
+            listens_until: Duration::ZERO,
         }
     }
 
@@ -73,6 +76,7 @@ impl Requests {
     pub fn daemon_gone(&mut self) {
         self.excused_until = Duration::ZERO;
         self.held_until = Duration::ZERO;
+        self.listens_until = Duration::ZERO;
         self.recent.clear();
         self.paused_until = Duration::ZERO;
         self.slowed_until = Duration::ZERO;
@@ -87,6 +91,17 @@ impl Requests {
         let ahead = due.max(self.excused_until).saturating_sub(now);
         self.excused_until = until + ahead;
         self.held_until = until;
+        self.listens_until = Duration::ZERO;
+    }
+
+    /// The daemon asks nothing until then, for want of trust. It runs, and what the API
+    /// asks it for counts at once.
+    pub fn suspended(&mut self, now: Duration, until: Duration) {
+        let runs = now >= self.held_until;
+        self.held(now, until);
+        if runs {
+            self.listens_until = until;
+        }
     }
 
     pub fn paused_for(&self, now: Duration) -> Duration {
@@ -146,7 +161,10 @@ impl Requests {
             self.out_since = None;
             return;
         };
-        let now = self.learns(now);
+        let now = match now < self.listens_until {
+            true => now,
+            false => self.learns(now),
+        };
         match error {
             ApiError::Unreachable(_) if self.out_since.is_none() => {
                 self.out_since = Some(now);
