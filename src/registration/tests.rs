@@ -1,11 +1,13 @@
 //! The loop against a sandbox.
 
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
 use warp::Filter;
 
 use super::*;
@@ -20,6 +22,11 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+        // While there is one subscriber, `tracing` asks that of the thread which reaches a
+        // line first, and may switch the line off for all. So there are two.
+        static ANOTHER: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
