@@ -158,6 +158,11 @@ impl Whole {
         self.database.taken_over();
     }
 
+    /// Whether the database is not the one at which the leader took over.
+    pub fn is_replaced(&self) -> bool {
+        self.database.is_replaced()
+    }
+
     /// A call to the lease of this database.
     pub fn make(
         &self,

@@ -129,6 +129,11 @@ impl Database {
         }
     }
 
+    /// Whether this is not the database at which the leader took over.
+    pub fn is_replaced(&self) -> bool {
+        self.rows.led_on != self.timeline
+    }
+
     /// A call to the lease. Where another database has taken the place of the one at which
     /// the leader took over, it is not renewed, and what was given back is not told of.
     pub fn make(
@@ -136,7 +141,7 @@ impl Database {
         store: &mut MemoryStore,
         request: &LeaseRequest,
     ) -> Result<LeaseAnswer, StoreError> {
-        let replaced = self.rows.led_on != self.timeline;
+        let replaced = self.is_replaced();
         let server: Arc<str> = self.timeline.to_string().into();
         let row = store.look()?;
         let mut call = request.call.clone();

@@ -55,8 +55,7 @@ impl World {
             Effect::End(error) => {
                 self.line(|| format!("the lead of {} ends: {error}", of.process));
                 self.counts.add("daemons: lead ended by itself", 1);
-                self.lead_ended(of);
-                Ok(())
+                self.lead_ended(of)
             }
         }
     }

@@ -9,7 +9,7 @@ use dispatchd::model::Route;
 use dispatchd::sync::Input;
 
 use super::database::Writer;
-use super::{Happening, Of, World};
+use super::{Happening, Of, Whole, World};
 use crate::daemon::Daemon;
 use crate::violation::{Checked, Violation};
 
@@ -121,11 +121,20 @@ impl World {
     }
 
     /// The lead has ended by itself: the process waits to see who leads instead.
-    pub(super) fn lead_ended(&mut self, of: Of) {
+    pub(super) fn lead_ended(&mut self, of: Of) -> Checked {
+        let row = self.row();
         let process = &mut self.processes[of.process];
         process.gave_up = true;
         process.well_since = None;
+        let holder = process.candidate.holder.clone();
         self.later(DEPOSED_WITHIN, Happening::GiveUp(of));
+        let replaced = self.whole.as_ref().is_some_and(Whole::is_replaced);
+        let is_held = row.is_some_and(|row| row.is_held(of.term, &holder));
+        self.must(
+            replaced || !is_held,
+            "nobody gives up a lead that nobody else has",
+            || format!("{of:?}"),
+        )
     }
 
     /// It has waited for long enough: it ends with an error, and is started again.
