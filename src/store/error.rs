@@ -42,6 +42,11 @@ pub enum StoreError {
     /// Another daemon writes to this store now.
     #[error("another dispatchd process now owns the state")]
     Fenced,
+    /// No other daemon has taken over, and still the state is not as this daemon left it.
+    #[error(
+        "the state is not at the revision that this dispatchd process left it at; it ends, and reads the state anew at its next start"
+    )]
+    OutOfStep,
     /// The thread that writes has ended.
     #[error("the store has been closed")]
     Closed,

@@ -51,7 +51,9 @@ pub trait Store: Send + 'static {
     /// Writes all of `batch`, synced, or nothing of it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] when another daemon has taken over. With
+    /// [`StoreError::Fenced`] when another daemon has taken over;
+    /// [`StoreError::OutOfStep`] when none has, and the store has another revision than
+    /// the batch expects. With
     /// [`StoreError::Unknown`] the batch may be written or not: until
     /// [`settle`](Self::settle) tells, nothing else is committed. With anything else
     /// nothing was written, and it may be tried again.

@@ -7,6 +7,7 @@ mod lease;
 mod probe;
 mod read;
 mod record;
+mod rows;
 mod schema;
 mod session;
 mod states;
@@ -310,7 +311,7 @@ impl Store for PostgresStore {
                 "the database was cut off before it committed",
             ))
         } else {
-            Err(StoreError::Fenced)
+            Err(StoreError::OutOfStep)
         }
     }
 

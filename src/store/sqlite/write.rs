@@ -14,16 +14,23 @@ use crate::store::{Batch, SinkRecord, StoreError, Told};
 
 /// Writes a batch, synced, or nothing of it.
 pub(super) fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
-    if write(connection, batch).map_err(StoreError::doing("be written"))? {
-        Ok(())
-    } else {
-        Err(StoreError::Fenced)
+    match write(connection, batch).map_err(StoreError::doing("be written"))? {
+        Found::AsExpected => Ok(()),
+        Found::OfAnotherTerm => Err(StoreError::Fenced),
+        Found::OutOfStep => Err(StoreError::OutOfStep),
     }
+}
+
+/// How the store was before a batch.
+enum Found {
+    AsExpected,
+    OfAnotherTerm,
+    OutOfStep,
 }
 
 /// Tells whether the store was as the batch expects it. If not, nothing is
 /// written.
-fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
+fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<Found> {
     // Dropped without a commit, it rolls back.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let position = batch.events.last().map(|event| event.position);
@@ -39,7 +46,13 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
             batch.term,
         ))?;
     if expected != 1 {
-        return Ok(false);
+        let sql = "SELECT term = ?1 FROM daemon";
+        let ours: bool = transaction.query_row(sql, [batch.term], |row| row.get(0))?;
+        return Ok(if ours {
+            Found::OutOfStep
+        } else {
+            Found::OfAnotherTerm
+        });
     }
     entries(&transaction, batch)?;
     sites(&transaction, batch)?;
@@ -59,7 +72,7 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
         forget_sink(&transaction, forgotten)?;
     }
     transaction.commit()?;
-    Ok(true)
+    Ok(Found::AsExpected)
 }
 
 fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
