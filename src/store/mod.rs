@@ -14,6 +14,7 @@ mod postgres;
 mod record;
 mod sqlite;
 mod term;
+mod whole;
 mod worker;
 
 pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
@@ -22,14 +23,17 @@ pub use lease::{Candidate, LeaseRow, LeaseStore};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use postgres::{
-    DatabaseProbe, Postgres, PostgresLease, PostgresReader, PostgresStore, PostgresTarget,
-    TargetError,
+    DatabaseProbe, Postgres, PostgresCopy, PostgresLease, PostgresReader, PostgresStore,
+    PostgresTarget, PostgresUnused, TargetError,
 };
 pub use record::{
     CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,
     Tried, Way,
 };
-pub use sqlite::{Probe, SqliteReader, SqliteStore};
+pub use sqlite::{Probe, SqliteCopy, SqliteReader, SqliteStore};
+pub use whole::{
+    CarryError, Head, Kind, Part, Tally, WholeDispatch, WholeSource, WholeTarget, carry_over,
+};
 pub use worker::{Closed, StoreHandle};
 
 use std::sync::Arc;

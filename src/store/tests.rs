@@ -554,3 +554,4 @@ fn a_sink_that_is_forgotten_leaves_nothing_behind_and_the_others_stay() {
 
 mod lease;
 mod record;
+mod whole;
