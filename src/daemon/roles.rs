@@ -20,7 +20,7 @@ use crate::clock::{Clock, Mono};
 use crate::config::Config;
 use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
-use crate::status::{Fingerprint, LeaseView, Standby};
+use crate::status::{Fingerprint, LeaseView, Losses, Standby};
 use crate::store::{Candidate, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
@@ -53,6 +53,7 @@ pub(super) struct Shared {
     trusted: watch::Receiver<Mono>,
     turns: Arc<Turns>,
     give_back: CancellationToken,
+    losses: watch::Sender<Losses>,
     /// A lead that is being built, or taken apart. When this daemon stops meanwhile, that
     /// is seen to its end.
     building: Option<JoinHandle<Result<Lead, DaemonError>>>,
@@ -98,6 +99,7 @@ impl Shared {
             leadership,
             turns,
             give_back,
+            losses: watch::Sender::new(Losses::default()),
             building: None,
             stepping_down: None,
         })
@@ -135,6 +137,7 @@ impl Shared {
         LeaseView {
             leadership: self.leadership.clone(),
             health: self.keeper.health(),
+            losses: self.losses.subscribe(),
         }
     }
 
@@ -178,6 +181,9 @@ impl Shared {
                             curtailed_sites = loaded.curtailed,
                             "this daemon leads from now on: {loaded}"
                         );
+                        if loaded.commits_lost {
+                            self.note_loss(base);
+                        }
                         *lead = Some(built);
                     }
                     Err(DaemonError::Stored { source, .. }) if may_pass(&source) => {
@@ -203,6 +209,20 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// This daemon leads, and the last commits of an earlier leader may be missing.
+    fn note_loss(&self, base: &Base) {
+        tracing::error!(
+            "commits may have been lost: the database is another server than the former leader wrote to, or \
+             has fewer commits than were seen; when the next poll has succeeded, each site of the schedule \
+             is told once more whether to curtail"
+        );
+        let now = base.clock.now().wall;
+        self.losses.send_modify(|losses| {
+            losses.count += 1;
+            losses.last = Some(now);
+        });
     }
 
     /// Begins to build a lead. It blocks, so it has a thread of its own.

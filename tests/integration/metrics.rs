@@ -85,11 +85,12 @@ const ALL: &str = "
     process_start_time_seconds";
 
 /// Those that a daemon has besides, if it shares its store with others.
-const OF_THE_LEASE: [&str; 4] = [
+const OF_THE_LEASE: [&str; 5] = [
     "dispatchd_leader",
     "dispatchd_term",
     "dispatchd_lease_age_seconds",
     "dispatchd_leader_changes_total",
+    "dispatchd_commits_lost_total",
 ];
 
 /// The metrics as `daemon` writes them for those who ask for nothing special.

@@ -185,6 +185,10 @@ fn steps(batch: &Batch, known: &HashMap<DispatchId, Known>) -> Result<Vec<Step>,
     for record in &batch.sinks {
         sink(record, &mut steps);
     }
+    if batch.commits_made_up {
+        let sql = "UPDATE leader SET commits_lost = false";
+        steps.push(Step::new(sql, Vec::new()));
+    }
     commands(batch, &mut steps);
     steps.extend(states.to_count().map(delete_middle));
     if !batch.forgotten_sinks.is_empty() {
