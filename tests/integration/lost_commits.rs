@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, Heard, Manner, dispatch, in_ms, site_of, wait_for, wait_until};
@@ -222,4 +223,31 @@ async fn a_new_leader_that_is_killed_before_or_while_it_tells_the_sites_leaves_t
     shared.world.wait_for_polls(2).await;
     shared.told("d", &["site.curtail", "site.curtail"]).await;
     shared.told("e", &["site.release"]).await;
+}
+
+#[apply(test)]
+async fn a_daemon_alone_that_finds_another_server_goes_on_by_itself() {
+    let shared = Shared::new().await;
+    let mut one = shared.setup("one").start().await;
+    leads(&one).await;
+    shared
+        .world
+        .put(dispatch("d", 0, in_ms(-HOUR), Some(in_ms(HOUR))));
+    assert_eq!(one.webhook("d").await.status, 200);
+    shared.told("d", &["site.curtail"]).await;
+    shared.cluster.sql(
+        "UPDATE dispatchd.leader SET timeline = '000000FF';
+         SELECT pg_terminate_backend(unnest(pids)) FROM dispatchd.leader",
+    );
+    shared.world.put(called_off("d"));
+    assert_eq!(one.webhook("d").await.status, 503);
+    one.wait_for_log("lets go of the lead").await;
+    assert_eq!(new_leader(&[&one]).await.id(), one.id());
+    shared.told("d", &["site.curtail", "site.release"]).await;
+    assert!(one.ended().is_none(), "in the same process");
+    // A clean stop gives back what it has now.
+    let next = shared.setup("two").start().await;
+    next.wait_for_log("this one stands by").await;
+    assert!(one.stop(Signal::TERM).await.success());
+    leads(&next).await;
 }
