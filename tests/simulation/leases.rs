@@ -324,11 +324,6 @@ impl World {
             Event::StandBy { process, .. } => {
                 self.drop_lead(process);
                 self.processes[process].lease.stand_by();
-                let it = &mut self.processes[process];
-                it.gave_up = false;
-                if it.is_well() {
-                    it.well_since.get_or_insert(self.now);
-                }
                 self.act(process);
             }
             Event::Exit {

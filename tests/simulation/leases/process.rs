@@ -44,8 +44,6 @@ pub struct Process {
     pub lead: Option<RunningLead>,
     /// The term for which a whole daemon loads the state.
     pub loading: Option<u64>,
-    /// Its lead has ended by itself, and it waits until another one leads.
-    pub gave_up: bool,
     /// It trusted itself when the checks looked last.
     pub led: bool,
     clocks: Clocks,
@@ -111,7 +109,6 @@ impl Process {
             cut_from_receivers: 0,
             lead: None,
             loading: None,
-            gave_up: false,
             led: false,
             clocks: Clocks {
                 began: roll.random_range(0..1_000_000_000),
@@ -173,7 +170,7 @@ impl Process {
 
     /// Whether nothing is wrong with it, but that it may have been told to stop.
     pub fn is_undisturbed(&self) -> bool {
-        self.up && !self.gave_up && self.paused + self.hung + self.cut + self.lossy == 0
+        self.up && self.paused + self.hung + self.cut + self.lossy == 0
     }
 }
 

@@ -99,8 +99,6 @@ pub enum Happening {
     },
     /// The trust ends, if it was not renewed.
     TrustEnds(Of),
-    /// A lead that has ended by itself was not followed by another daemon's.
-    GiveUp(Of),
 }
 
 impl Happening {
@@ -115,8 +113,7 @@ impl Happening {
             | Self::Settle(of)
             | Self::Told(of, _)
             | Self::Attempted { of, .. }
-            | Self::TrustEnds(of)
-            | Self::GiveUp(of) => Some((of.process, Some(of.life))),
+            | Self::TrustEnds(of) => Some((of.process, Some(of.life))),
         }
     }
 }
@@ -206,7 +203,6 @@ impl World {
                 result,
             } => self.attempted(of, sink, attempt, result),
             Happening::TrustEnds(of) => self.trust_ends(of),
-            Happening::GiveUp(of) => self.give_up(of),
         }
         Ok(())
     }
@@ -225,9 +221,11 @@ impl World {
     /// When the next lead is to be stepped, and whose it is.
     pub fn next_step(&self) -> Option<(Duration, usize)> {
         let now = self.now;
-        let runs = self.processes.iter().enumerate().filter(|(_, process)| {
-            process.up && process.paused == 0 && process.hung == 0 && !process.gave_up
-        });
+        let runs = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| process.up && process.paused == 0 && process.hung == 0);
         let steps = runs.filter_map(|(number, process)| {
             let lead = process.lead.as_ref()?;
             let next = lead.daemon.next_step(process.mono(now));
@@ -363,6 +361,7 @@ impl World {
             self.now = soon;
             match self.is_right() {
                 Ok(()) if self.now >= *right_since.get_or_insert(self.now) + STAYS_RIGHT => {
+                    self.is_made_up_for()?;
                     return self.kept();
                 }
                 Ok(()) => {}
@@ -400,12 +399,18 @@ impl World {
     }
 
     /// All that was promised is in the database.
-    fn kept(&mut self) -> Checked {
+    fn kept(&self) -> Checked {
         let stored = self.stored()?;
         let Some(whole) = &self.whole else {
             return Ok(());
         };
         whole.checks.kept(&stored, &whole.upstream, self.now)
+    }
+
+    /// In the end, every site has been told once more since commits were lost.
+    fn is_made_up_for(&self) -> Checked {
+        let lost = self.stored()?.commits_lost;
+        self.must(!lost, "lost commits are made up for", String::new)
     }
 
     fn stored(&self) -> Result<dispatchd::store::Stored, Violation> {

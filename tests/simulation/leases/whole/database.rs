@@ -34,6 +34,8 @@ pub struct Database {
     timeline: u64,
     /// When the last one was.
     promoted_at: Duration,
+    /// A promotion has lost commits, and no daemon has loaded the state since.
+    unsaid: bool,
     /// What the database was at some times, oldest first.
     past: VecDeque<(Duration, MemoryStore, Rows)>,
 }
@@ -154,7 +156,10 @@ impl Database {
                     return Ok(LeaseAnswer::Term(None));
                 }
                 watched.server = "".into();
-                watched.given_back |= replaced && row.is_some_and(|row| row.given_back);
+                watched.given_back |= replaced && row.as_ref().is_some_and(|row| row.given_back);
+                if replaced && row.is_some_and(|row| row.is_still(watched)) {
+                    store.lose_commits();
+                }
             }
             _ => {}
         }
@@ -211,6 +216,7 @@ impl World {
         let lost = database.rows.commits - rows.commits;
         (self.store, database.rows) = (store.snapshot(), *rows);
         database.timeline += 1;
+        database.unsaid |= lost > 0;
         database.promoted_at = now;
         database.past.clear();
         self.counts
@@ -223,6 +229,18 @@ impl World {
             self.checks.store(Some(now));
         }
         self.database_changed();
+    }
+
+    /// A new leader that finds fewer commits than there were knows that it does.
+    pub(super) fn says_what_was_lost(&mut self) -> Checked {
+        let knows = self.stored()?.commits_lost;
+        let Some(whole) = &mut self.whole else {
+            return Ok(());
+        };
+        let unsaid = std::mem::take(&mut whole.database.unsaid);
+        self.counts
+            .add("daemons: start after lost commits", u64::from(unsaid));
+        self.must(knows || !unsaid, "lost commits are found", String::new)
     }
 
     /// A leader that is well does not go on for long on another database.

@@ -7,6 +7,7 @@ use dispatchd::clock::Mono;
 use dispatchd::delivery::{Attempt, Sink};
 use dispatchd::model::Route;
 use dispatchd::sync::Input;
+use rand::RngExt;
 
 use super::database::Writer;
 use super::{Happening, Of, Whole, World};
@@ -15,12 +16,6 @@ use crate::violation::{Checked, Violation};
 
 /// The pause before a new leader tries again to load.
 const LOAD_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long a process whose lead has ended by itself waits until another one leads.
-const DEPOSED_WITHIN: Duration = Duration::from_secs(10);
-
-/// A service manager starts it again.
-const STARTED_AGAIN: Duration = Duration::from_secs(1);
 
 /// A lead: its coordinator, engine and outboxes, and its connection that commits.
 #[derive(Debug)]
@@ -50,6 +45,7 @@ impl World {
             return Ok(());
         }
         self.kept()?;
+        self.says_what_was_lost()?;
         let (now, store) = (self.now, self.store.led(of.term));
         let process = &mut self.processes[of.process];
         let Some(whole) = &mut self.whole else {
@@ -120,28 +116,18 @@ impl World {
         }
     }
 
-    /// The lead has ended by itself: the process waits to see who leads instead.
+    /// The lead has ended by itself. The process lets go of it, and takes part in the lease
+    /// anew, under another name, as one that has just started.
     pub(super) fn lead_ended(&mut self, of: Of) -> Checked {
-        let row = self.row();
-        let process = &mut self.processes[of.process];
-        process.gave_up = true;
-        process.well_since = None;
-        let holder = process.candidate.holder.clone();
-        self.later(DEPOSED_WITHIN, Happening::GiveUp(of));
+        let holder = self.processes[of.process].candidate.holder.clone();
+        let is_held = self.row().is_some_and(|row| row.is_held(of.term, &holder));
         let replaced = self.whole.as_ref().is_some_and(Whole::is_replaced);
-        let is_held = row.is_some_and(|row| row.is_held(of.term, &holder));
+        let pause = self.roll("let go", of.process).random_range(0..1000);
+        self.end(of.process, Duration::from_millis(pause));
         self.must(
             replaced || !is_held,
             "nobody gives up a lead that nobody else has",
             || format!("{of:?}"),
         )
-    }
-
-    /// It has waited for long enough: it ends with an error, and is started again.
-    pub(super) fn give_up(&mut self, of: Of) {
-        if self.processes[of.process].gave_up && self.lead(of).is_some() {
-            self.line(|| format!("{}.{} gives up", of.process, of.life));
-            self.end(of.process, STARTED_AGAIN);
-        }
     }
 }
