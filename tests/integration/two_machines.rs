@@ -11,7 +11,7 @@ use crate::harness::{
 
 #[path = "../postgres/cluster.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
-mod cluster;
+pub mod cluster;
 use cluster::Cluster;
 
 #[path = "../postgres/proxy.rs"]
