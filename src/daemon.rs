@@ -77,6 +77,8 @@ pub struct Loaded {
     pub active: usize,
     /// Sites that were curtailed.
     pub curtailed: usize,
+    /// Whether the last commits may be missing.
+    pub commits_lost: bool,
 }
 
 impl fmt::Display for Loaded {
@@ -94,6 +96,7 @@ impl Loaded {
             dispatches: stored.entries.len(),
             active: stored.entries.iter().filter(active).count(),
             curtailed: stored.sites.iter().filter(curtailed).count(),
+            commits_lost: stored.commits_lost,
         }
     }
 }

@@ -49,7 +49,7 @@ use crate::voltus::{Environment, Signals};
 pub use events::EventStream;
 pub use fingerprint::{Fingerprint, fingerprint_differs};
 pub use guard::Guard;
-pub use lease::{LeaseHealth, LeaseView};
+pub use lease::{LeaseHealth, LeaseView, Losses};
 pub use long::LongAnswers;
 pub use routing::Routing;
 pub use standby::Standby;

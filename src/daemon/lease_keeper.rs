@@ -28,6 +28,7 @@ type ToMake = (LeaseCall, DateTime<Utc>);
 type Answer = Result<LeaseAnswer, StoreError>;
 
 /// What a daemon needs to take part in a lease.
+#[derive(Debug, Clone)]
 pub struct Participant<C = SystemClock> {
     /// What it says of itself.
     pub candidate: Candidate,

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Mono};
 use crate::config::Config;
 use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
-use crate::status::{Fingerprint, LeaseView, Standby};
+use crate::status::{Fingerprint, LeaseView, Losses, Standby};
 use crate::store::{Candidate, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
@@ -43,16 +43,13 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 /// The part of a daemon in a shared store.
 pub(super) struct Shared {
     database: Postgres,
-    /// The random name of this process.
-    holder: Arc<str>,
-    /// What it leads with, or would.
-    fingerprint: Arc<str>,
+    /// What it takes part in the lease with.
+    participant: Participant,
     keeper: LeaseKeeper,
     leadership: watch::Receiver<Leadership>,
     /// Until when this daemon may act, as the lease says.
     trusted: watch::Receiver<Mono>,
-    turns: Arc<Turns>,
-    give_back: CancellationToken,
+    losses: watch::Sender<Losses>,
     /// A lead that is being built, or taken apart. When this daemon stops meanwhile, that
     /// is seen to its end.
     building: Option<JoinHandle<Result<Lead, DaemonError>>>,
@@ -62,42 +59,31 @@ pub(super) struct Shared {
 impl Shared {
     /// Begins to watch the lease. `listen` is where webhooks come in.
     pub fn join(base: &Base, database: Postgres, listen: SocketAddr) -> Result<Self, DaemonError> {
-        let holder: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
         let config = &base.config;
         let advertise = match &config.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{listen}"),
         };
-        let fingerprint: Arc<str> = fingerprint(config).text().into();
-        let turns = Arc::new(Turns::default());
-        let give_back = CancellationToken::new();
         let participant = Participant {
             candidate: Candidate {
-                holder: Arc::clone(&holder),
+                holder: new_holder(),
                 node: config.node.as_str().into(),
                 advertise: Some(advertise.into()),
-                fingerprint: Arc::clone(&fingerprint),
+                fingerprint: fingerprint(config).text().into(),
             },
             clock: base.clock,
-            turns: Arc::clone(&turns),
-            give_back: give_back.clone(),
+            turns: Arc::new(Turns::default()),
+            give_back: CancellationToken::new(),
         };
-        let keeper = LeaseKeeper::start(database.lease(), participant).map_err(|source| {
-            DaemonError::System {
-                what: "thread",
-                source,
-            }
-        })?;
+        let keeper = keep(&database, &participant)?;
         let leadership = keeper.leadership();
         Ok(Self {
             trusted: trusted(leadership.clone()),
             database,
-            holder,
-            fingerprint,
+            participant,
             keeper,
             leadership,
-            turns,
-            give_back,
+            losses: watch::Sender::new(Losses::default()),
             building: None,
             stepping_down: None,
         })
@@ -107,7 +93,7 @@ impl Shared {
     pub fn standing_by(&self, base: &Base) -> Routes {
         let webhooks = Forward {
             leader: self.leadership.clone(),
-            holder: Arc::clone(&self.holder),
+            holder: Arc::clone(&self.participant.candidate.holder),
             secret: base.config.webhook_secret.clone(),
             store_secret: Arc::clone(self.database.secret()),
             peers: Arc::clone(&base.peers),
@@ -117,7 +103,7 @@ impl Shared {
         };
         let status = Standby {
             lease: self.lease_view(),
-            fingerprint: Arc::clone(&self.fingerprint),
+            fingerprint: Arc::clone(&self.participant.candidate.fingerprint),
             traffic: Arc::clone(&base.traffic),
             listeners: base.places.clone(),
             identity: identity(&base.config),
@@ -135,6 +121,7 @@ impl Shared {
         LeaseView {
             leadership: self.leadership.clone(),
             health: self.keeper.health(),
+            losses: self.losses.subscribe(),
         }
     }
 
@@ -178,6 +165,9 @@ impl Shared {
                             curtailed_sites = loaded.curtailed,
                             "this daemon leads from now on: {loaded}"
                         );
+                        if loaded.commits_lost {
+                            self.note_loss(base);
+                        }
                         *lead = Some(built);
                     }
                     Err(DaemonError::Stored { source, .. }) if may_pass(&source) => {
@@ -187,6 +177,14 @@ impl Shared {
                     Err(error) => return error,
                 },
                 error = ended(lead) => match error {
+                    DaemonError::Driver(DriverError::Store(
+                        error @ (StoreError::Fenced | StoreError::Replaced(_)),
+                    )) => {
+                        tracing::warn!(%error, "this daemon lets go of the lead, and stands by");
+                        if let Err(error) = self.join_anew(base, fronts, lead).await {
+                            return error;
+                        }
+                    }
                     DaemonError::Driver(DriverError::Store(error)) => {
                         tracing::warn!(%error, "this daemon lets go of the lead");
                         if !self.is_deposed().await {
@@ -198,20 +196,34 @@ impl Shared {
                 () = sleep(SIGN_OF_LIFE), if loading_since.is_some() => {
                     let now = base.clock.now().mono;
                     if loads(now) {
-                        self.turns.finished(now);
+                        self.participant.turns.finished(now);
                     }
                 }
             }
         }
     }
 
+    /// This daemon leads, and the last commits of an earlier leader may be missing.
+    fn note_loss(&self, base: &Base) {
+        tracing::error!(
+            "commits may have been lost: the database is another server than the former leader wrote to, or \
+             has fewer commits than were seen; when the next poll has succeeded, each site of the schedule \
+             is told once more whether to curtail"
+        );
+        let now = base.clock.now().wall;
+        self.losses.send_modify(|losses| {
+            losses.count += 1;
+            losses.last = Some(now);
+        });
+    }
+
     /// Begins to build a lead. It blocks, so it has a thread of its own.
     fn build(&mut self, base: &Arc<Base>, term: u64) {
         let (base, database) = (Arc::clone(base), self.database.clone());
-        let holder = Arc::clone(&self.holder);
+        let holder = Arc::clone(&self.participant.candidate.holder);
         let sharing = Sharing {
             trust: Trust::renewed(self.trusted.clone(), base.clock),
-            turns: Arc::clone(&self.turns),
+            turns: Arc::clone(&self.participant.turns),
             lease: self.lease_view(),
         };
         self.building = Some(spawn_blocking(move || {
@@ -239,6 +251,24 @@ impl Shared {
         }
     }
 
+    /// Lets go of everything, also of a lease that this daemon may still have, and takes part
+    /// anew under another name, like a process that has just started. So nobody waits for a
+    /// leader that cannot commit.
+    async fn join_anew(
+        &mut self,
+        base: &Base,
+        fronts: &Fronts,
+        lead: &mut Option<Lead>,
+    ) -> Result<(), DaemonError> {
+        self.participant.candidate.holder = new_holder();
+        self.keeper = keep(&self.database, &self.participant)?;
+        self.leadership = self.keeper.leadership();
+        // The former keeper is gone, and with it the trust of what it has let lead.
+        self.trusted = trusted(self.leadership.clone());
+        self.step_down(base, fronts, lead).await;
+        Ok(())
+    }
+
     async fn stepped_down(&mut self) {
         if let Some(task) = self.stepping_down.as_mut() {
             // Nothing of it is left, also if it panicked.
@@ -263,7 +293,7 @@ impl Shared {
         {
             lead.step_down().await;
         }
-        self.give_back.cancel();
+        self.participant.give_back.cancel();
         let given = async { while self.leadership.changed().await.is_ok() {} };
         if timeout(GIVE_BACK, given).await.is_err() {
             tracing::warn!(
@@ -271,6 +301,20 @@ impl Shared {
             );
         }
     }
+}
+
+/// A random name, by which a row of the lease is known to be this process's.
+fn new_holder() -> Arc<str> {
+    format!("{:032x}", rand::random::<u128>()).into()
+}
+
+/// Begins to look at the lease.
+fn keep(database: &Postgres, participant: &Participant) -> Result<LeaseKeeper, DaemonError> {
+    let keeper = LeaseKeeper::start(database.lease(), participant.clone());
+    keeper.map_err(|source| DaemonError::System {
+        what: "thread",
+        source,
+    })
 }
 
 /// What daemons that take turns must have in common.

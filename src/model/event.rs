@@ -45,8 +45,10 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// Grows for each subject, so that a receiver can drop what arrives late.
     pub sequence: u64,
-    /// Whether a `site.release` is delivered although the sink never attempted
-    /// to deliver a curtail for that site. Stored, but not sent to receivers.
+    /// Whether a site's command is delivered whatever was attempted before: a
+    /// `site.release` although the sink never attempted a curtail for that site, or a
+    /// `site.curtail` although the receiver has acknowledged one. Stored, but not sent to
+    /// receivers.
     pub unconditional: bool,
     /// Why and when the command had to be given, if it is a site's because of a dispatch.
     /// Stored, but not

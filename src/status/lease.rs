@@ -24,6 +24,18 @@ pub struct LeaseView {
     pub leadership: watch::Receiver<Leadership>,
     /// How its calls to the store fare.
     pub health: watch::Receiver<LeaseHealth>,
+    /// What this daemon has found missing when it took the lead.
+    pub losses: watch::Receiver<Losses>,
+}
+
+/// How often this daemon took the lead of a store that may lack the last commits of an
+/// earlier leader, since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// How often.
+    pub count: u64,
+    /// When it last did, UTC.
+    pub last: Option<DateTime<Utc>>,
 }
 
 /// How the calls to the store fare that concern the lease.
@@ -58,18 +70,22 @@ pub(super) struct Lead {
     pub leader: Option<Arc<str>>,
     /// When that daemon took over, by its own clock.
     pub since: Option<DateTime<Utc>>,
+    /// What this daemon has found missing when it took the lead.
+    pub losses: Losses,
 }
 
 impl LeaseView {
     /// Who leads at `now`. `node` is the name of this daemon.
     pub(super) fn lead(&self, node: &Arc<str>, now: Mono) -> Lead {
         let leadership = self.leadership.borrow();
+        let losses = *self.losses.borrow();
         match &*leadership {
             Leadership::Leading { term, .. } | Leadership::Suspended { term } => Lead {
                 is_ours: is_trusted(&leadership, now),
                 term: Some(*term),
                 leader: Some(Arc::clone(node)),
                 since: self.health.borrow().led_since,
+                losses,
             },
             Leadership::Standby { leader: row } | Leadership::Deposed { by: row, .. } => {
                 let held = row.as_ref().filter(|row| !row.given_back);
@@ -78,6 +94,7 @@ impl LeaseView {
                     term: row.as_ref().map(|row| row.term),
                     leader: held.map(|row| Arc::clone(&row.node)),
                     since: held.map(|row| row.since),
+                    losses,
                 }
             }
         }
@@ -108,6 +125,7 @@ impl Lead {
             "term": self.term,
             "leader": self.leader,
             "since": self.since.map(rfc3339),
+            "commits_lost_at": self.losses.last.map(rfc3339),
         })
     }
 

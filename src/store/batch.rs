@@ -51,6 +51,9 @@ pub struct Batch {
     pub sinks: Vec<SinkRecord>,
     /// Sinks of which nothing is kept any more, whatever they were told.
     pub forgotten_sinks: Vec<Arc<str>>,
+    /// With this batch every site is told once more what it must do. So
+    /// [`Stored::commits_lost`] holds no longer.
+    pub commits_made_up: bool,
 }
 
 impl Batch {
@@ -67,6 +70,7 @@ impl Batch {
             && self.sync.is_none()
             && self.sinks.is_empty()
             && self.forgotten_sinks.is_empty()
+            && !self.commits_made_up
     }
 }
 
@@ -165,4 +169,8 @@ pub struct Stored {
     pub sync: SyncRecord,
     /// Where deliveries stand, by the sink's name.
     pub sinks: BTreeMap<Arc<str>, SinkState>,
+    /// Whether the last commits of an earlier leader may be missing: sites may have been
+    /// told what this state does not know of. Only a store that daemons share finds that
+    /// out, at a take-over. It stays so until a batch makes up for it.
+    pub commits_lost: bool,
 }

@@ -93,6 +93,12 @@ impl MemoryStore {
         }
     }
 
+    /// From now on commits may have been lost, as a take-over finds that sees another
+    /// server than the former leader wrote to.
+    pub fn lose_commits(&self) {
+        self.lock().stored.commits_lost = true;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,6 +208,9 @@ impl Store for MemoryStore {
         kept.settled_commands(batch);
         for sink in &batch.forgotten_sinks {
             kept.stored.sinks.remove(sink);
+        }
+        if batch.commits_made_up {
+            kept.stored.commits_lost = false;
         }
         Ok(())
     }

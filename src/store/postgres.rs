@@ -4,11 +4,13 @@ mod cells;
 mod connect;
 mod forget;
 mod lease;
+mod pooler;
 mod probe;
 mod read;
 mod record;
 mod rows;
 mod schema;
+mod seen;
 mod session;
 mod states;
 mod target;
@@ -23,6 +25,7 @@ use self::cells::big;
 use self::connect::Link;
 use self::forget::Forgetting;
 use self::schema::Found;
+use self::seen::Seen;
 use self::write::{Ended, Holder, Prepared};
 use super::error::DatabaseError;
 use super::{Batch, DispatchRecord, OpenError, SinkState, Store, StoreError, StoreReader, Stored};
@@ -41,6 +44,8 @@ pub struct Postgres {
     target: Arc<PostgresTarget>,
     store_id: Arc<str>,
     secret: Arc<str>,
+    /// What this process knows that the database had.
+    seen: Arc<Seen>,
 }
 
 impl Postgres {
@@ -51,6 +56,7 @@ impl Postgres {
     /// this program understands.
     pub fn open(target: &PostgresTarget, origin: &str) -> Result<Self, OpenError> {
         let link = reach(target)?;
+        pooler::check(target, &link)?;
         let refused = |error: DatabaseError| refused(target, &error.to_string());
         let server = link.run(read::LIMIT, probe::Server::of).map_err(refused)?;
         if let Some(too_old) = probe::too_old(&server) {
@@ -80,6 +86,7 @@ impl Postgres {
             target: Arc::new(target.clone()),
             store_id: row.get::<_, &str>(0).into(),
             secret: row.get::<_, &str>(2).into(),
+            seen: Arc::default(),
         })
     }
 
@@ -105,12 +112,18 @@ impl Postgres {
 
     /// The way to the lease.
     pub fn lease(&self) -> PostgresLease {
-        PostgresLease::new(Arc::clone(&self.target))
+        PostgresLease::new(Arc::clone(&self.target), Arc::clone(&self.seen))
     }
 
     /// What the daemons of this database know each other by.
     pub fn secret(&self) -> &Arc<str> {
         &self.secret
+    }
+
+    /// The schema of its tables.
+    #[cfg(test)]
+    pub(super) fn schema(&self) -> &str {
+        &self.target.schema
     }
 
     /// The writer of the leader with this term and holder.
@@ -131,6 +144,7 @@ impl Postgres {
             commits: None,
             unknown: None,
             forgetting: None,
+            seen: Arc::clone(&self.seen),
         };
         store.begin_session()?;
         Ok(store)
@@ -218,6 +232,7 @@ pub struct PostgresStore {
     /// The number of the commit whose outcome is unknown.
     unknown: Option<u64>,
     forgetting: Option<Forgetting>,
+    seen: Arc<Seen>,
 }
 
 impl PostgresStore {
@@ -229,6 +244,7 @@ impl PostgresStore {
         let session = session::begin(&self.target, &self.holder)?;
         let commits = session.commits;
         if let Some(known) = self.commits.filter(|known| commits < *known) {
+            session::mark_lost(&session.link, &self.holder);
             return Err(StoreError::Replaced(format!(
                 "it has {commits} commits, and this daemon knows of {known}"
             )));
@@ -236,6 +252,7 @@ impl PostgresStore {
         self.holder.session = session.number;
         self.link = Some(session.link);
         self.commits = Some(commits);
+        self.seen.note(self.holder.term, commits);
         Ok(commits)
     }
 
@@ -285,6 +302,7 @@ impl Store for PostgresStore {
         match done {
             Ok(Ended::Written) => {
                 self.commits = Some(number);
+                self.seen.note(self.holder.term, number);
                 if let Some(asked) = Forgetting::asked_by(batch) {
                     self.forgetting = Some(asked);
                 }

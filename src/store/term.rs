@@ -1,6 +1,19 @@
 //! Computes the term of a start.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// How far the clocks of two machines may lie apart: each may differ by a minute from the
+/// API's clock before that one is used instead.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(2);
+
+/// The clock that a term begins above, at `now` by this machine's clock. If commits were
+/// lost, the stored term is not the last one: that was chosen by another machine's clock.
+pub(super) fn clock(now: DateTime<Utc>, commits_lost: bool) -> DateTime<Utc> {
+    match commits_lost {
+        true => now.checked_add_signed(CLOCKS_APART).unwrap_or(now),
+        false => now,
+    }
+}
 
 /// The term of a start at `now` on a store whose last term and position these
 /// are: above both, and above the wall clock in milliseconds since 1970.
@@ -34,5 +47,16 @@ mod tests {
         assert_eq!(next_term(5000, 9_000_999, at(4000)), 9001);
         assert_eq!(next_term(7, 12, at(-1)), 8);
         assert_eq!(next_term(7, 12, DateTime::<Utc>::MAX_UTC), 8);
+    }
+
+    #[test]
+    fn where_commits_were_lost_a_term_is_above_what_a_clock_two_minutes_ahead_has_chosen() {
+        let lost = next_term(0, 0, at(120_000));
+        assert!(next_term(0, 0, clock(at(1), true)) > lost);
+        assert_eq!(clock(at(1), false), at(1));
+        assert_eq!(
+            clock(DateTime::<Utc>::MAX_UTC, true),
+            DateTime::<Utc>::MAX_UTC
+        );
     }
 }

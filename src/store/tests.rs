@@ -230,6 +230,25 @@ fn what_was_committed_is_found_after_a_restart_and_the_term_is_another() {
 }
 
 #[test]
+fn a_store_of_which_nothing_was_lost_says_so_and_takes_a_batch_that_makes_up_for_losses() {
+    of_each(|open| {
+        let (mut store, _) = open();
+        let stored = store.load().unwrap();
+        assert!(!stored.commits_lost);
+        let made_up = Batch {
+            commits_made_up: true,
+            ..batch(&stored, "a")
+        };
+        store.commit(&made_up).unwrap();
+        drop(store);
+        let (mut store, _) = open();
+        let stored = store.load().unwrap();
+        assert!(!stored.commits_lost);
+        assert_eq!(stored.revision, 1);
+    });
+}
+
+#[test]
 fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
     let body = include_str!("tests/odd_values.json");
     let (list, problems) = crate::voltus::read_list(body.as_bytes()).unwrap();

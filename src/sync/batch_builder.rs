@@ -29,6 +29,9 @@ pub(super) struct Committed {
     /// Where the numbering of events stands.
     pub numbering: Numbering,
     pub sync: SyncRecord,
+    /// Whether the last commits of an earlier leader may be missing, and the sites were not
+    /// told their states once more since.
+    pub commits_lost: bool,
     /// All starts and ends up to this time are applied, UTC.
     pub as_of: DateTime<Utc>,
 }
@@ -96,6 +99,8 @@ pub(super) struct AfterCommit {
     pub orders: Vec<Ticket>,
     pub outdated: u64,
     pub rewinds: u64,
+    /// How many sites were told their states once more, if all were.
+    pub retold: Option<usize>,
 }
 
 /// A commit that is under way.
@@ -202,6 +207,11 @@ impl BatchBuilder {
 
     /// Takes an answer in, and settles what becomes of those who wait.
     fn answer(&mut self, job: &AnswerJob) {
+        if job.poll.is_some() && self.next.commits_lost {
+            // Not before: what the missing commits have told may differ from what the
+            // store has, and the API says which holds.
+            self.next.plan.retell();
+        }
         let outcome = self.observe(&job.observation);
         self.batch.states.extend(new_states(job, &outcome));
         let changed: BTreeSet<&DispatchId> = if job.tickets.is_empty() {
@@ -370,6 +380,7 @@ impl BatchBuilder {
 
     /// Lets the sites follow the schedule.
     fn plan_sites(&mut self, outcome: &Outcome) {
+        let retells = self.next.plan.is_retelling();
         let planned = plan(
             std::mem::take(&mut self.next.plan),
             &self.next.schedule,
@@ -378,6 +389,11 @@ impl BatchBuilder {
             &self.rules,
         );
         self.next.plan = planned.plan;
+        if retells && !self.next.plan.is_retelling() {
+            self.next.commits_lost = false;
+            self.batch.commits_made_up = true;
+            self.after_commit.retold = Some(planned.changes.len());
+        }
         for site in planned.overridden {
             self.sites.insert(site.id.clone(), Arc::clone(&site));
             self.overridden.push(site);

@@ -221,6 +221,14 @@ pub(super) fn sites(changes: &[SiteChange]) {
     log_rest(changes.len());
 }
 
+/// Tells that commits were lost and made up for.
+pub(super) fn retold(sites: usize) {
+    tracing::warn!(
+        sites,
+        "commits may have been lost: each site of the schedule is told once more whether to curtail"
+    );
+}
+
 /// Tells what operators ordered, and where that has ended.
 pub(super) fn overridden(sites: &[Arc<SiteState>]) {
     for site in sites.iter().take(MOST_LINES) {

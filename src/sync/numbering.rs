@@ -13,6 +13,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// The wall clock is taken for wrong when the API's differs by more than this.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(60);
 
+/// How far the clocks of two machines may lie apart: each may differ so much from the
+/// API's.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(2);
+
 /// 2200-01-01. A clock that shows more is not used: numbers must stay below
 /// 2^53, which JSON readers can hold, and 2^53 microseconds end in 2255.
 const LATEST_CLOCK: u64 = 7_258_118_400_000_000;
@@ -41,6 +45,9 @@ pub(super) struct Numbering {
     term: u64,
     position: u64,
     raised: Raised,
+    /// Commits were lost: the last numbers were chosen by another machine's clock, and are
+    /// above the stored position.
+    commits_lost: bool,
 }
 
 impl Numbering {
@@ -51,6 +58,16 @@ impl Numbering {
             term,
             position,
             raised: Raised::Not,
+            commits_lost: false,
+        }
+    }
+
+    /// The same, where `commits_lost` says whether the last events may be missing in the
+    /// store. Receivers may have seen these.
+    pub fn after_loss(self, commits_lost: bool) -> Self {
+        Self {
+            commits_lost,
+            ..self
         }
     }
 
@@ -78,7 +95,11 @@ impl Numbering {
             (_, Raised::AboveWall | Raised::AboveApi) => return,
         };
         self.raised = raised;
-        let Some(micros) = micros(clock) else {
+        let apart = match self.commits_lost {
+            true => CLOCKS_APART,
+            false => TimeDelta::zero(),
+        };
+        let Some(micros) = clock.checked_add_signed(apart).and_then(micros) else {
             tracing::warn!(%clock, "a clock shows a time that event numbers cannot begin at; they go on above the stored position");
             return;
         };
@@ -157,6 +178,15 @@ mod tests {
         assert_eq!(numbering.next(clocks(-HOUR, None)).1, above(-HOUR));
         assert_eq!(numbering.next(clocks(-HOUR, Some(0))).1, above(0));
         assert_eq!(numbering.next(clocks(-HOUR, Some(99))).1, above(0) + 1);
+    }
+
+    #[test]
+    fn where_commits_were_lost_numbers_begin_above_those_of_a_clock_two_minutes_ahead() {
+        let (_, lost) = Numbering::new(7, 41).next(clocks(119, None));
+        let mut numbering = Numbering::new(8, 41).after_loss(true);
+        assert_eq!(numbering.next(clocks(0, None)), (8, above(120)));
+        assert!(above(120) > lost);
+        assert_eq!(numbering.next(clocks(0, None)).1, above(120) + 1);
     }
 
     #[test]

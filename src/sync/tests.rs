@@ -6,6 +6,7 @@ mod chunks;
 mod commits;
 mod counters;
 mod heals;
+mod lost_commits;
 mod skips;
 mod slowdown;
 

@@ -86,11 +86,12 @@ const ALL: &str = "
     process_start_time_seconds";
 
 /// Those that a daemon has besides, if it shares its store with others.
-pub const OF_THE_LEASE: [&str; 4] = [
+pub const OF_THE_LEASE: [&str; 5] = [
     "dispatchd_leader",
     "dispatchd_term",
     "dispatchd_lease_age_seconds",
     "dispatchd_leader_changes_total",
+    "dispatchd_commits_lost_total",
 ];
 
 #[apply(test)]

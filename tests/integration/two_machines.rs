@@ -16,7 +16,7 @@ use cluster::Cluster;
 
 #[path = "../postgres/proxy.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
-mod proxy;
+pub mod proxy;
 use proxy::{Mode, Proxy};
 
 const HOUR: i64 = 3_600_000;
@@ -25,14 +25,14 @@ const HOUR: i64 = 3_600_000;
 const TAKE_OVER: TimeDelta = TimeDelta::seconds(10);
 
 /// A server, and daemons that share one database in it.
-struct Shared {
-    world: World,
-    receiver: Receiver,
-    cluster: Cluster,
+pub struct Shared {
+    pub world: World,
+    pub receiver: Receiver,
+    pub cluster: Cluster,
 }
 
 impl Shared {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let programs = Cluster::programs();
         need("PostgreSQL", programs.is_some());
         Self {
@@ -42,7 +42,7 @@ impl Shared {
         }
     }
 
-    fn setup(&self, node: &str) -> Setup {
+    pub fn setup(&self, node: &str) -> Setup {
         let setup = self.world.setup().sink(self.receiver.sink());
         setup
             .polling("1s")
@@ -51,7 +51,7 @@ impl Shared {
     }
 
     /// The daemon that leads first, and one that stands by.
-    async fn two(&self) -> (Daemon, Daemon) {
+    pub async fn two(&self) -> (Daemon, Daemon) {
         let leader = self.setup("one").start().await;
         leads(&leader).await;
         let standby = self.setup("two").start().await;
@@ -60,7 +60,7 @@ impl Shared {
     }
 
     /// What the receiver has been told of a dispatch's site.
-    async fn told(&self, id: &str, types: &[&str]) {
+    pub async fn told(&self, id: &str, types: &[&str]) {
         let site = site_of(id);
         wait_until(&format!("{types:?} for {site}"), async || {
             self.receiver.types_of(&site) == types
@@ -69,14 +69,14 @@ impl Shared {
     }
 }
 
-async fn leads(daemon: &Daemon) {
+pub async fn leads(daemon: &Daemon) {
     wait_until("a daemon that leads and is ready", async || {
         is_leader(daemon).await && daemon.get("/readyz").await.status == 200
     })
     .await;
 }
 
-async fn is_leader(daemon: &Daemon) -> bool {
+pub async fn is_leader(daemon: &Daemon) -> bool {
     let asked = daemon.http.get(daemon.status_url("/status"));
     let asked = tokio::time::timeout(std::time::Duration::from_secs(1), ask(asked)).await;
     asked.is_ok_and(|answer| answer.json["role"] == "leader")
@@ -246,11 +246,28 @@ async fn a_leader_that_finds_another_server_than_before_gives_up_the_lead() {
         .world
         .put(dispatch("d", 0, in_ms(-HOUR), Some(in_ms(HOUR))));
     assert_eq!(leader.webhook("d").await.status, 503);
-    leads(&standby).await;
+    // Either one may lead next.
+    let next = wait_for("a leader that knows what was lost", async || {
+        for daemon in [&leader, &standby] {
+            let status = daemon.health().await;
+            let knows = status["leadership"]["commits_lost_at"].is_string();
+            if knows && status["role"] == "leader" {
+                return Some(daemon);
+            }
+        }
+        None
+    })
+    .await;
     shared.told("d", &["site.curtail"]).await;
-    leader.wait_for_log("this one stands by").await;
+    next.wait_for_log("commits may have been lost").await;
     let lost = "SELECT commits_lost FROM dispatchd.leader";
-    assert_eq!(shared.cluster.sql(lost), "t");
+    assert_eq!(shared.cluster.sql(lost), "f", "that is made up for");
+    let other = [&leader, &standby]
+        .into_iter()
+        .find(|daemon| daemon.id() != next.id())
+        .unwrap();
+    other.wait_for_log("this one stands by").await;
+    assert!(!is_leader(other).await);
 }
 
 #[apply(test)]

@@ -63,7 +63,60 @@ impl Cluster {
     /// # Panics
     /// When it cannot be started.
     pub fn start(options: &[&str]) -> Option<Self> {
-        let programs = Self::programs()?;
+        let mut cluster = Self::in_new_folder(Self::programs()?, options);
+        let data = cluster.data();
+        let made = cluster.run(
+            "initdb",
+            &["-A", "trust", "-U", "tester", "-N", "-D", &data],
+        );
+        assert!(made.status.success(), "initdb: {}", text(&made.stderr));
+        cluster.start_again();
+        Some(cluster)
+    }
+
+    /// Makes a standby of this server, which reaches it by way of this port, and starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn replica(&self, port: u16) -> Self {
+        let mut replica = Self::in_new_folder(self.programs.clone(), &[]);
+        let (data, port) = (replica.data(), port.to_string());
+        let copied = replica.run(
+            "pg_basebackup",
+            &[
+                "-R",
+                "-c",
+                "fast",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-U",
+                "tester",
+                "-D",
+                &data,
+            ],
+        );
+        assert!(
+            copied.status.success(),
+            "pg_basebackup: {}",
+            text(&copied.stderr)
+        );
+        replica.start_again();
+        replica
+    }
+
+    /// Waits until a standby has all that this server has.
+    ///
+    /// # Panics
+    /// When that does not come.
+    pub fn wait_for_replica(&self, replica: &Self) {
+        let written = self.sql("SELECT pg_current_wal_lsn()");
+        let has = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        assert!(wait_for(|| replica.sql(&has) == "t"), "{}", replica.log());
+    }
+
+    fn in_new_folder(programs: PathBuf, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("dispatchd-postgres")
             .tempdir()
@@ -75,7 +128,7 @@ impl Cluster {
             .stdout(Stdio::null())
             .spawn()
             .expect("sh");
-        let mut cluster = Self {
+        let cluster = Self {
             _sweeper: sweeper,
             programs,
             folder,
@@ -84,14 +137,7 @@ impl Cluster {
             server: None,
         };
         cluster.give_to_postgres();
-        let data = cluster.data();
-        let made = cluster.run(
-            "initdb",
-            &["-A", "trust", "-U", "tester", "-N", "-D", &data],
-        );
-        assert!(made.status.success(), "initdb: {}", text(&made.stderr));
-        cluster.start_again();
-        Some(cluster)
+        cluster
     }
 
     /// Starts the server after it has ended.

@@ -34,7 +34,14 @@ impl Proxy {
     /// # Panics
     /// When the system gives no port.
     pub fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).expect("a port"), server)
+    }
+
+    /// The same on a listener that is there already.
+    ///
+    /// # Panics
+    /// When the system does not say its port.
+    pub fn on(listener: TcpListener, server: u16) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
         let shared = Arc::clone(&mode);

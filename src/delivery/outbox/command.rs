@@ -16,6 +16,9 @@ use crate::store::Attempted;
 /// release, unknown                   curtail                  release
 /// ```
 ///
+/// Where it must go whatever was attempted, the news is a curtail too: what is known of the
+/// attempts may be older than what the receiver knows.
+///
 /// A release that was acknowledged leaves nothing to remember.
 pub(super) fn command(newest: &Event, last: Option<Attempted>, owed: bool) -> Option<&'static str> {
     match (last, !newest.is_release()) {
@@ -23,7 +26,11 @@ pub(super) fn command(newest: &Event, last: Option<Attempted>, owed: bool) -> Op
         (Some(_), false) => Some("site.release"),
         (Some(last), true) if last.curtailed && last.held => {
             let news = !last.acknowledged || last.position < newest.position;
-            news.then_some("site.adjust")
+            let command = match newest.unconditional {
+                true => "site.curtail",
+                false => "site.adjust",
+            };
+            news.then_some(command)
         }
         // The operator gave this very command up.
         (Some(last), true) if last.acknowledged && last.position == newest.position => None,

@@ -83,7 +83,8 @@ impl Outbox {
     /// Takes in a site's newest event.
     pub(super) fn offer_command(&mut self, event: &Event, key: &Key, now: Now) {
         self.refresh_superseded(key);
-        self.window.hold(event, key, event.unconditional);
+        let must_go = event.unconditional && event.is_release();
+        self.window.hold(event, key, must_go);
         let queue = self.queue(key);
         let mut settled = Vec::new();
         let superseded = queue.push_command(event.clone(), &mut settled);

@@ -184,7 +184,9 @@ impl Outbox {
     /// attempted.
     fn pass_command(&mut self, event: &Event, key: &Key) {
         let position = event.position;
-        if !event.unconditional {
+        // A curtail is owed as long as it is the newest event, and that is known from the
+        // start.
+        if !event.unconditional || !event.is_release() {
             self.progress.pass(position, position);
             return;
         }

@@ -113,9 +113,10 @@ pub struct SiteChange {
     /// What caused it.
     #[serde(flatten)]
     pub cause: Cause,
-    /// It is delivered although no curtail was ever attempted, as far as the state
-    /// tells: a release for a site that an earlier life of the daemon may have
-    /// curtailed (rule R6). The state may be new, or an older copy.
+    /// It is delivered whatever was attempted before, as far as the state tells: a
+    /// release for a site that an earlier life of the daemon may have curtailed (rule R6),
+    /// or what a site is told once more because commits were lost. The state may be new,
+    /// or an older copy.
     #[serde(skip)]
     pub unconditional: bool,
 }

@@ -34,6 +34,8 @@ pub struct SitePlan {
     pub(super) unsettled: OrdSet<SiteId>,
     /// Sites whose sinks have changed: they are told what they must do once more.
     pub(super) rerouted: OrdSet<SiteId>,
+    /// The next step that is not behind tells every site of the schedule what it must do.
+    pub(super) retells: bool,
     /// Sites for which an operator has ordered something that lasts.
     pub(super) overridden: OrdSet<SiteId>,
     /// When this life of the daemon began, UTC. What the sites were told before may
@@ -171,6 +173,19 @@ impl SitePlan {
         self.rerouted.is_empty()
     }
 
+    /// The next step that is not behind its time tells every site that a dispatch names
+    /// or an operator commands what it must do, also where that is what it was told last:
+    /// what it was told after the state that this plan follows from is not known. All of
+    /// them are told in one step.
+    pub fn retell(&mut self) {
+        self.retells = true;
+    }
+
+    /// Whether that step is still to come.
+    pub fn is_retelling(&self) -> bool {
+        self.retells
+    }
+
     /// The site with this id.
     pub fn get(&self, id: &SiteId) -> Option<&Arc<SiteState>> {
         self.sites.get(id).map(|record| &record.state)
@@ -200,7 +215,7 @@ impl SitePlan {
     /// a site has been kept long enough. Starts and ends are
     /// [`Schedule::next_due`]; the earlier of both is when to look again.
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
-        if !self.unsettled.is_empty() {
+        if self.retells || !self.unsettled.is_empty() {
             return Some(DateTime::<Utc>::MIN_UTC);
         }
         self.due.get_min().map(|(due, _)| *due)

@@ -1,5 +1,6 @@
 //! Follows the schedule: (plan, schedule, what changed, now) -> (plan, commands of sites).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -57,6 +58,7 @@ pub fn plan(
         touches: Vec::new(),
         visits: Vec::new(),
         revisits: Vec::new(),
+        retold: None,
         ordered: outcome.ordered.clone(),
         behind: schedule.has_start_due(now),
         now,
@@ -77,6 +79,9 @@ struct Planning<'a> {
     visits: Vec<Visit>,
     /// Sites to look at though no dispatch of theirs changed.
     revisits: Vec<SiteId>,
+    /// The sites that were looked at so far, if this step tells all of them what they must
+    /// do.
+    retold: Option<BTreeSet<SiteId>>,
     /// What an operator ordered, until its site is visited.
     ordered: Option<OverrideOrder>,
     /// A start or a lead that has come is left to the next step.
@@ -169,6 +174,9 @@ impl Planning<'_> {
         if !self.behind {
             let unsettled = std::mem::take(&mut self.planned.plan.unsettled);
             self.revisits.extend(unsettled);
+            if std::mem::take(&mut self.planned.plan.retells) {
+                self.retold = Some(BTreeSet::new());
+            }
         }
     }
 
@@ -246,6 +254,13 @@ impl Planning<'_> {
         for site in ordered.into_iter().chain(revisits) {
             self.visit(&site, &[]);
         }
+        if let Some(retold) = &self.retold {
+            let all = self.planned.plan.sites.keys();
+            let rest: Vec<SiteId> = all.filter(|id| !retold.contains(*id)).cloned().collect();
+            for site in rest {
+                self.visit(&site, &[]);
+            }
+        }
         self.planned
             .changes
             .sort_by(|a, b| a.site.id.cmp(&b.site.id));
@@ -301,12 +316,24 @@ impl Planning<'_> {
         // release it any more.
         let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
         let rerouted = plan.rerouted.remove(id).is_some() && state.is_curtailed();
-        let kind = changed
+        let is_first_look = self
+            .retold
+            .as_mut()
+            .is_some_and(|retold| retold.insert(id.clone()));
+        // A site that nothing names and nobody commands is not of the schedule.
+        let retold = is_first_look && (!links.is_empty() || state.site_override.is_some());
+        let whole = match state.is_curtailed() {
+            true => SiteChangeKind::Curtail,
+            false => SiteChangeKind::Release,
+        };
+        let kind = retold
+            .then_some(whole)
+            .or(changed)
             .or(abandoned.is_some().then_some(SiteChangeKind::Release))
             .or(rerouted.then_some(SiteChangeKind::Adjust));
         // A change has always a cause: a site is curtailed by some dispatch, or by an
         // operator.
-        let unconditional = abandoned.is_some() || releases_what_began_before_this_life;
+        let unconditional = retold || abandoned.is_some() || releases_what_began_before_this_life;
         // A site that is kept out may be released only now: its order came earlier.
         let kept_out = state.site_override.as_ref().filter(|it| !it.curtails());
         let order = order.or_else(|| {
@@ -320,13 +347,20 @@ impl Planning<'_> {
             (Some(_), None) => cause(&known, &state, visits, &self.touches)
                 .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
                 .or_else(|| by_hand(&state, &known.state, Source::Timer)),
+            (None, Some(order)) if retold => Some((Cause::Operator(order.reason), order.source)),
             (None, _) => abandoned
                 .or_else(|| {
                     let holder = state.dispatches.first().filter(|_| rerouted)?;
                     Some((holder.clone(), Source::Operator))
                 })
+                .or_else(|| {
+                    let reason = reason_to_retell(&state, &links).filter(|_| retold)?;
+                    Some((reason, Source::Poll))
+                })
                 .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
-                .or_else(|| by_hand(&state, &state, Source::Operator).filter(|_| rerouted)),
+                .or_else(|| {
+                    by_hand(&state, &state, Source::Operator).filter(|_| rerouted || retold)
+                }),
         };
         let record = Record {
             state: Arc::clone(&state),
@@ -439,6 +473,17 @@ fn notes<'l>(
         site: after.id.clone(),
         site_override: after.site_override.clone(),
     }))
+}
+
+/// The dispatch because of which a site is told once more what it must do: the first that
+/// holds it, else the one that names it and started last. `None` if an operator alone
+/// commands it.
+fn reason_to_retell(state: &SiteState, links: &[Link]) -> Option<DispatchId> {
+    let named = links.iter().map(|link| &link.claim.dispatch);
+    let named = named.max_by_key(|dispatch| (dispatch.start_time, &dispatch.id));
+    let named = named.filter(|_| !state.is_curtailed());
+    let holder = state.dispatches.first();
+    holder.or(named.map(|dispatch| &dispatch.id)).cloned()
 }
 
 /// The cause of a change that follows from nothing but an override.

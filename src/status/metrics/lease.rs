@@ -22,6 +22,10 @@ const CHANGES: Metric = Metric::plain(
     "leader_changes",
     "How often another daemon than before was seen to lead, since the start. Only with a shared store.",
 );
+const COMMITS_LOST: Metric = Metric::plain(
+    "commits_lost",
+    "How often this daemon took the lead of a database that may lack the last commits, since its start: another server than before, or fewer commits. Every site is then told once more what it must do. Only with a shared store.",
+);
 
 /// Who leads, and whether that can be seen.
 pub(super) fn lease(
@@ -34,5 +38,6 @@ pub(super) fn lease(
     page.gauge(&TERM, lead.term.into_iter().flat_map(one))?;
     let age = health.age(now).map(|age| age.as_secs_f64());
     page.gauge(&AGE, age.into_iter().flat_map(one))?;
-    page.counter(&CHANGES, one(health.changes))
+    page.counter(&CHANGES, one(health.changes))?;
+    page.counter(&COMMITS_LOST, one(lead.losses.count))
 }

@@ -12,7 +12,7 @@ use crate::clock::SystemClock;
 use crate::http::Bounds;
 use crate::listener::Answered;
 use crate::secret::Secret;
-use crate::status::Fingerprint;
+use crate::status::{Fingerprint, Losses};
 use crate::store::LeaseRow;
 use crate::voltus::Environment;
 
@@ -66,6 +66,7 @@ impl Rig {
         let standby = Standby {
             lease: LeaseView {
                 leadership: leadership_seen,
+                losses: watch::channel(Losses::default()).1,
                 health: health_seen,
             },
             fingerprint: Fingerprint::default().text().into(),
@@ -118,7 +119,9 @@ async fn a_standby_says_so_and_who_leads() {
     assert_eq!((status, &leader["leader"]), (503, &json!("plant-a")));
     let (status, body) = rig.get("/status").await;
     assert_eq!((status, &body["role"]), (200, &json!("standby")));
-    let leadership = json!({"term": 7, "leader": "plant-a", "since": "2026-11-27T10:00:00Z"});
+    let leadership = json!({
+        "term": 7, "leader": "plant-a", "since": "2026-11-27T10:00:00Z", "commits_lost_at": null,
+    });
     assert_eq!(body["leadership"], leadership);
     assert_eq!(body["node"], "plant-b");
     assert_eq!(body["sync"]["webhooks"]["accepted"], 1);
@@ -315,8 +318,10 @@ fn a_daemon_leads_while_it_may_act() {
         led_since: Some(since),
         ..LeaseHealth::default()
     });
+    let losses = watch::Sender::new(Losses::default());
     let lease = LeaseView {
         leadership: seen,
+        losses: losses.subscribe(),
         health,
     };
     let node = "plant-b".into();
@@ -329,7 +334,15 @@ fn a_daemon_leads_while_it_may_act() {
         (lead(10).role(), lead(10).answer().status().as_u16()),
         ("standby", 503)
     );
-    let expected = json!({"term": 9, "leader": "plant-b", "since": "2026-11-27T10:00:00Z"});
+    let expected = json!({
+        "term": 9, "leader": "plant-b", "since": "2026-11-27T10:00:00Z",
+        "commits_lost_at": "2026-11-27T10:00:07Z",
+    });
+    let lost = Losses {
+        count: 1,
+        last: Some(since + chrono::TimeDelta::seconds(7)),
+    };
+    losses.send_replace(lost);
     assert_eq!(lead(9).shown(), expected);
     leadership.send_replace(Leadership::Suspended { term: 9 });
     assert_eq!((lead(9).role(), lead(9).term), ("standby", Some(9)));

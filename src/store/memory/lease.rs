@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{MemoryStore, next_term};
+use crate::store::term::clock;
 use crate::store::{Candidate, LeaseRow, LeaseStore, StoreError};
 
 impl LeaseStore for MemoryStore {
@@ -31,7 +32,8 @@ impl LeaseStore for MemoryStore {
         if !as_watched {
             return Ok(None);
         }
-        let term = next_term(kept.stored.term, kept.stored.position, now);
+        let lost = kept.stored.commits_lost;
+        let term = next_term(kept.stored.term, kept.stored.position, clock(now, lost));
         kept.stored.term = term;
         kept.lease = Some(LeaseRow {
             term,

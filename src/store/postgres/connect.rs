@@ -26,6 +26,15 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The name by which connections are known in `pg_stat_activity`.
 pub(super) const APPLICATION: &str = "dispatchd";
 
+/// Bounds that hold also when this process has stopped, as a server shows them.
+pub(super) const SETTINGS: [(&str, &str); 5] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "1s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+];
+
 /// A connection, and the runtime of the thread that uses it.
 ///
 /// The connection is driven while something is asked. Between that nobody looks at it:
@@ -144,14 +153,12 @@ async fn connect(
 ) -> Result<Client, ConnectError> {
     let mut config = target.config.clone();
     config.application_name(APPLICATION);
-    // Bounds that hold also when this process has stopped. A server that does not know
-    // `options`, as PgBouncer, says so here.
-    config.options(format!(
-        "-c search_path={} -c statement_timeout=10s -c lock_timeout=1s \
-         -c idle_in_transaction_session_timeout=5s -c default_transaction_isolation=read\\ committed \
-         -c default_transaction_read_only=off",
-        target.schema
-    ));
+    // A server that does not know `options`, as PgBouncer, says so here.
+    let mut options = format!("-c search_path={}", target.schema);
+    for (name, value) in SETTINGS {
+        options += &format!(" -c {name}={}", value.replace(' ', "\\ "));
+    }
+    config.options(options);
     match &target.tls {
         Tls::Off => {
             let (client, connection) = config.connect(NoTls).await.map_err(refused)?;

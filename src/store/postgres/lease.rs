@@ -10,12 +10,13 @@ use tokio_postgres::{Client, Row};
 
 use super::cells::{Cells, big};
 use super::connect::{Link, spoken};
+use super::seen::Seen;
 use super::session::{Identity, end_recorded};
 use super::target::PostgresTarget;
 use crate::store::StoreError;
 use crate::store::error::DatabaseError;
 use crate::store::lease::{Candidate, LeaseRow, LeaseStore};
-use crate::store::term::next_term;
+use crate::store::term::{clock, next_term};
 
 /// How long a call may take. A renewal that takes longer is late in any case.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -45,11 +46,16 @@ pub struct PostgresLease {
     target: Arc<PostgresTarget>,
     /// `None` after a failure.
     link: Option<Link>,
+    seen: Arc<Seen>,
 }
 
 impl PostgresLease {
-    pub(super) fn new(target: Arc<PostgresTarget>) -> Self {
-        Self { target, link: None }
+    pub(super) fn new(target: Arc<PostgresTarget>, seen: Arc<Seen>) -> Self {
+        Self {
+            target,
+            link: None,
+            seen,
+        }
     }
 
     fn run<'l, T, F>(
@@ -82,15 +88,19 @@ impl LeaseStore for PostgresLease {
     fn look(&mut self) -> Result<Option<LeaseRow>, StoreError> {
         let sql = format!(
             "SELECT beat.term, beat.holder, beat.beat, node, advertise, since, fingerprint,
-             {}, {SERVER} FROM beat, leader WHERE beat.term = leader.term AND beat.holder = leader.holder
-             AND leader.term > 0",
+             {}, {SERVER}, commits FROM daemon, beat, leader
+             WHERE beat.term = leader.term AND beat.holder = leader.holder AND leader.term > 0",
             is_free()
         );
         let looked = self.run(LIMIT, |client| async move {
             client.query_opt(sql.as_str(), &[]).await
         });
         let row = self.ended(looked)?;
-        row.as_ref().map(lease_row).transpose()
+        let row = row.as_ref().map(lease_row).transpose()?;
+        Ok(row.map(|(row, commits)| {
+            self.seen.note(row.term, commits);
+            row
+        }))
     }
 
     fn renew(&mut self, term: u64, holder: &str) -> Result<bool, StoreError> {
@@ -124,12 +134,14 @@ impl LeaseStore for PostgresLease {
             server: "".into(),
         };
         let watched = watched.unwrap_or(&nobody);
+        let seen = Arc::clone(&self.seen);
+        let seen = &*seen;
         let taken = self.run(TAKE_OVER, |client| async move {
-            let taken = match take(client, watched, candidate, now).await {
+            let taken = match take(client, watched, candidate, seen, now).await {
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                     client.batch_execute("ROLLBACK").await?;
                     end_recorded(client).await?;
-                    take(client, watched, candidate, now).await?
+                    take(client, watched, candidate, seen, now).await?
                 }
                 taken => taken?,
             };
@@ -165,13 +177,15 @@ async fn take(
     client: &Client,
     watched: &LeaseRow,
     candidate: &Candidate,
+    seen: &Seen,
     now: DateTime<Utc>,
 ) -> Result<Option<u64>, tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;
     let (term, holder) = (big(watched.term), &*watched.holder);
     // Waits until no commit holds the row.
     let lock = format!(
-        "SELECT system_identifier, timeline, (SELECT position FROM daemon) FROM leader
+        "SELECT system_identifier, timeline, (SELECT position FROM daemon),
+         (SELECT commits FROM daemon), commits_lost FROM leader
          WHERE term = $1 AND holder = $2
          AND (term = 0 OR {} = $3 AND {SERVER} = $4) FOR UPDATE",
         is_free()
@@ -187,8 +201,13 @@ async fn take(
         system_identifier: row.get(0),
         timeline: row.get(1),
     };
-    let position = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-    let new = next_term(watched.term, position, now);
+    let count = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+    let (position, commits) = (count(2), count(3));
+    let identity = Identity::of(client).await?;
+    // Nobody has led before the first term.
+    let found = watched.term > 0 && (identity != before || seen.misses(watched.term, commits));
+    let lost = found || row.get::<_, bool>(4);
+    let new = next_term(watched.term, position, clock(now, lost));
     let beat = "UPDATE beat SET term = $1, holder = $2, beat = 0
          WHERE term = $3 AND holder = $4 AND beat = $5";
     let mine = &*candidate.holder;
@@ -201,14 +220,11 @@ async fn take(
     if raised != 1 {
         return Ok(None);
     }
-    let identity = Identity::of(client).await?;
-    // Nobody has led before the first term.
-    let lost = watched.term > 0 && identity != before;
     client
         .execute(
             "UPDATE leader SET term = $1, holder = $2, session = session + 1, pids = '{}',
              node = $3, advertise = $4, since = $5, fingerprint = $6, given_back = false,
-             system_identifier = $7, timeline = $8, commits_lost = commits_lost OR $9",
+             system_identifier = $7, timeline = $8, commits_lost = $9",
             &[
                 &big(new),
                 &mine,
@@ -225,9 +241,10 @@ async fn take(
     Ok(Some(new))
 }
 
-fn lease_row(row: &Row) -> Result<LeaseRow, StoreError> {
+/// The row, and how many commits there were.
+fn lease_row(row: &Row) -> Result<(LeaseRow, u64), StoreError> {
     let mut cells = Cells::of(row);
-    Ok(LeaseRow {
+    let lease = LeaseRow {
         term: cells.count()?,
         holder: cells.value::<&str>()?.into(),
         beat: cells.count()?,
@@ -237,5 +254,6 @@ fn lease_row(row: &Row) -> Result<LeaseRow, StoreError> {
         fingerprint: cells.value::<&str>()?.into(),
         given_back: cells.value()?,
         server: cells.value::<&str>()?.into(),
-    })
+    };
+    Ok((lease, cells.count()?))
 }

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::schema::{self, Found};
 use super::target::PostgresTarget;
-use super::{check, reach, read, refused};
+use super::{check, pooler, reach, read, refused};
 use crate::store::OpenError;
 use crate::store::error::DatabaseError;
 
@@ -43,6 +43,7 @@ impl DatabaseProbe {
 /// Looks at the database for the API at `origin`. Nothing is made.
 pub(super) fn probe(target: &PostgresTarget, origin: &str) -> Result<DatabaseProbe, OpenError> {
     let link = reach(target)?;
+    pooler::check(target, &link)?;
     let refuse = |error: DatabaseError| refused(target, &error.to_string());
     let found = link
         .run(read::LIMIT, |client| schema::look(client, &target.schema))

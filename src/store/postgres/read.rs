@@ -90,7 +90,8 @@ fn each_row(
 /// All that the daemon starts with.
 pub(super) fn load(link: &Link, term: u64) -> Result<Stored, StoreError> {
     as_of_one_commit(link, || {
-        let daemon = "SELECT store_id, revision, position, last_poll, stale FROM daemon";
+        let daemon = "SELECT store_id, revision, position, last_poll, stale,
+             (SELECT commits_lost FROM leader) FROM daemon";
         let mut stored = collect(link, daemon, &[], |row| {
             let mut cells = Cells::of(row);
             Ok(Stored {
@@ -102,6 +103,7 @@ pub(super) fn load(link: &Link, term: u64) -> Result<Stored, StoreError> {
                     last_poll: cells.optional_time()?,
                     stale: cells.value()?,
                 },
+                commits_lost: cells.value()?,
                 ..Stored::default()
             })
         })?

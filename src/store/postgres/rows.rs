@@ -69,6 +69,10 @@ pub(super) fn steps(
     for record in &batch.sinks {
         sink(record, &mut steps);
     }
+    if batch.commits_made_up {
+        let sql = "UPDATE leader SET commits_lost = false";
+        steps.push(Step::new(sql, Vec::new()));
+    }
     commands(settled(batch), &mut steps);
     steps.extend(states.to_count().map(delete_middle));
     if !batch.forgotten_sinks.is_empty() {

@@ -95,6 +95,18 @@ pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session,
     })
 }
 
+/// Notes in the leader's row that commits were lost, for whoever takes over.
+pub(super) fn mark_lost(link: &Link, holder: &Holder) {
+    let (term, name) = (big(holder.term), holder.holder.as_str());
+    let sql = "UPDATE leader SET commits_lost = true WHERE term = $1 AND holder = $2";
+    let marked = link.run(LIMIT, |client| async move {
+        client.execute(sql, &[&term, &name]).await
+    });
+    if let Err(error) = marked {
+        tracing::warn!(%error, "it could not be noted in the database that commits were lost");
+    }
+}
+
 /// Ends the server processes of the leader's older connections: one that hangs in a commit
 /// holds a lock for which others wait.
 pub(super) async fn end_recorded(client: &Client) -> Result<(), tokio_postgres::Error> {

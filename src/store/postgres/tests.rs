@@ -173,17 +173,41 @@ fn a_database_put_back_to_an_older_state_under_way_takes_no_commits() {
     let Some((cluster, schema)) = postgresql() else {
         return;
     };
-    let (_, mut store) = led(cluster, &schema, None);
+    let (database, mut store) = led(cluster, &schema, None);
+    // One daemon that stands by has seen the commits, and one has not.
+    let standby = Postgres::open(&target(&cluster.url(&schema)), ORIGIN).unwrap();
+    let mut standby = standby.lease();
     commit_one(&mut store, "a");
+    standby.look().unwrap();
+    let lost = || cluster.sql(&format!("SELECT commits_lost FROM {schema}.leader"));
     cluster.sql(&format!(
         "UPDATE {schema}.daemon SET commits = 0, revision = 0"
     ));
+    assert_eq!(lost(), "f");
     end_connections(cluster, &schema);
     let refused = store.commit(&batch(&store_loaded_as(1), "b"));
     assert!(
         matches!(refused, Err(StoreError::Replaced(_))),
         "{refused:?}"
     );
+    assert_eq!(
+        lost(),
+        "t",
+        "the leader has noted it for whoever comes next"
+    );
+    cluster.sql(&format!("UPDATE {schema}.leader SET commits_lost = false"));
+    let watched = standby.look().unwrap();
+    let taken = standby.take_over(watched.as_ref(), &candidate("b"), at(2));
+    assert!(taken.unwrap().is_some());
+    assert_eq!(lost(), "t", "the daemon that stood by knows better");
+    assert!(matches!(
+        store.commit(&batch(&store_loaded_as(1), "b")),
+        Err(StoreError::Fenced)
+    ));
+    let mut lease = database.lease();
+    let watched = lease.look().unwrap();
+    let taken = lease.take_over(watched.as_ref(), &candidate("a"), at(3));
+    let mut store = database.store(taken.unwrap().unwrap(), "a").unwrap();
     cluster.sql(&format!("UPDATE {schema}.leader SET timeline = '00000009'"));
     store.link = None;
     let refused = store.commit(&batch(&store_loaded_as(1), "b"));

@@ -64,7 +64,7 @@ impl PostgresUnused {
             return Err(refused(target, "there is no state in it"));
         }
         check(target, &found)?;
-        let mut lease = PostgresLease::new(Arc::new(target.clone()));
+        let mut lease = PostgresLease::new(Arc::new(target.clone()), Arc::default());
         let watched = watch(target, &mut lease)?;
         link.run(read::LIMIT, |client| client.batch_execute(BEGIN))
             .map_err(fail)?;

@@ -15,6 +15,9 @@ pub(super) trait Shared {
 
     /// Connects the writer of the daemon that leads with this term and holder.
     fn writer(&self, term: u64, holder: &str) -> Self::Store;
+
+    /// The last commits are lost, and the next take-over can find that out.
+    fn lose_commits(&self);
 }
 
 impl Shared for MemoryStore {
@@ -27,6 +30,10 @@ impl Shared for MemoryStore {
 
     fn writer(&self, term: u64, _: &str) -> MemoryStore {
         self.led(term)
+    }
+
+    fn lose_commits(&self) {
+        MemoryStore::lose_commits(self);
     }
 }
 
@@ -41,6 +48,11 @@ impl Shared for Postgres {
     fn writer(&self, term: u64, holder: &str) -> PostgresStore {
         self.store(term, holder).unwrap()
     }
+
+    fn lose_commits(&self) {
+        let (cluster, schema) = (postgresql().unwrap().0, self.schema());
+        cluster.sql(&format!("UPDATE {schema}.leader SET timeline = '00000000'"));
+    }
 }
 
 /// Holds a kind of store to all statements. `new` makes an empty store.
@@ -52,6 +64,7 @@ pub(super) fn keeps_a_lease<S: Shared>(new: impl Fn() -> S) {
     a_lease_given_back_names_its_last_holder_and_can_be_taken(&new());
     the_term_is_above_the_last_one_the_events_and_the_clock(&new());
     commits_of_a_deposed_holder_are_refused(&new());
+    lost_commits_are_known_from_the_take_over_to_the_commit_that_makes_up_for_them(&new());
 }
 
 #[test]
@@ -264,4 +277,44 @@ fn commits_of_a_deposed_holder_are_refused(store: &impl Shared) {
         (second, 1, 1)
     );
     b.commit(&batch(&stored, "y")).unwrap();
+}
+
+fn lost_commits_are_known_from_the_take_over_to_the_commit_that_makes_up_for_them(
+    store: &impl Shared,
+) {
+    let mut lease = store.lease();
+    let first = take(&mut lease, None, "a").unwrap();
+    let mut a = store.writer(first, "a");
+    let stored = a.load().unwrap();
+    assert!(!stored.commits_lost, "nobody has led before");
+    a.commit(&batch(&stored, "x")).unwrap();
+    store.lose_commits();
+    for (holder, next) in [("b", "y"), ("c", "z")] {
+        let watched = row(&mut lease);
+        let term = take(&mut lease, Some(&watched), holder).unwrap();
+        // Another machine may have chosen the lost one by a clock that is ahead.
+        assert!(term > first + 119_000);
+        let mut writer = store.writer(term, holder);
+        let stored = writer.load().unwrap();
+        assert!(stored.commits_lost, "{holder}");
+        // Another commit does not make up for it.
+        writer.commit(&batch(&stored, next)).unwrap();
+        assert!(writer.load().unwrap().commits_lost, "{holder}");
+    }
+    let watched = row(&mut lease);
+    let term = take(&mut lease, Some(&watched), "d").unwrap();
+    let mut d = store.writer(term, "d");
+    let stored = d.load().unwrap();
+    let made_up = Batch {
+        term,
+        expected_revision: stored.revision,
+        revision: stored.revision,
+        commits_made_up: true,
+        ..Batch::default()
+    };
+    d.commit(&made_up).unwrap();
+    assert!(!d.load().unwrap().commits_lost);
+    let watched = row(&mut lease);
+    let term = take(&mut lease, Some(&watched), "e").unwrap();
+    assert!(!store.writer(term, "e").load().unwrap().commits_lost);
 }

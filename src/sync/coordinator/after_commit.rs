@@ -86,7 +86,11 @@ impl<W> Coordinator<W> {
             orders,
             outdated,
             rewinds,
+            retold,
         } = done.after_commit;
+        if let Some(sites) = retold {
+            log::retold(sites);
+        }
         self.outdated += outdated;
         self.rewinds += rewinds;
         self.lines.rewinds(rewinds, now.mono);

@@ -79,8 +79,10 @@ impl Writing {
             committed: Committed {
                 plan: SitePlan::restore(&schedule, stored.sites, now.wall, &rules),
                 schedule,
-                numbering: Numbering::new(stored.term, stored.position),
+                numbering: Numbering::new(stored.term, stored.position)
+                    .after_loss(stored.commits_lost),
                 sync: stored.sync,
+                commits_lost: stored.commits_lost,
                 as_of: now.wall,
             },
             under_way: None,

@@ -103,3 +103,59 @@ fn a_restart_does_not_begin_the_wait_of_a_new_command_anew() {
     world.pass(Duration::from_secs(1));
     world.sends_one("site.release s 2", &Attempt::Delivered);
 }
+
+/// Commits were lost: what is known of the attempts may be older than the receiver.
+#[test]
+fn a_curtail_that_goes_whatever_was_attempted_is_a_curtail_and_goes_once_also_across_restarts() {
+    for acknowledged in [false, true] {
+        let mut world = World::new(1);
+        if acknowledged {
+            world.happens(CURTAIL, "s");
+            world.sends_one("site.curtail s 1", &Attempt::Delivered);
+        }
+        world.commit();
+        world.position = 1;
+        world.position += 1;
+        world.offer(Event {
+            unconditional: true,
+            ..event(2, CURTAIL, "s")
+        });
+        // Killed before the attempt, and in the middle of it.
+        world.commit();
+        world.restart();
+        world.sends_one("site.curtail s 2", &failed());
+        world.commit();
+        world.restart();
+        world.wait();
+        world.sends_one("site.curtail s 2", &Attempt::Delivered);
+        for _ in 0..2 {
+            world.sends_nothing();
+            world.commit();
+            world.restart();
+        }
+        world.happens(ADJUST, "s");
+        world.sends_one("site.adjust s 3", &Attempt::Delivered);
+        world.happens(RELEASE, "s");
+        world.sends_one("site.release s 4", &Attempt::Delivered);
+        world.sends_nothing();
+        assert_eq!(world.outbox.health().pending, 0);
+    }
+}
+
+#[test]
+fn a_curtail_that_goes_whatever_was_attempted_is_not_sent_behind_its_release() {
+    let mut world = World::new(1);
+    world.commit();
+    world.position += 1;
+    world.offer(Event {
+        unconditional: true,
+        ..event(1, CURTAIL, "s")
+    });
+    world.happens_unconditionally("s");
+    world.restart();
+    world.sends_one("site.release s 2", &Attempt::Delivered);
+    world.sends_nothing();
+    world.commit();
+    world.restart();
+    world.sends_nothing();
+}

@@ -6,4 +6,5 @@ mod memory;
 mod names;
 mod overrides;
 mod properties;
+mod retold;
 mod world;

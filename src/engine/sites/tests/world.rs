@@ -134,8 +134,7 @@ impl World {
         for change in &planned.changes {
             let before = self.replayed.get(&change.site.id);
             let curtailed = before.is_some_and(|site| site.is_curtailed());
-            let abandoned = change.unconditional && change.kind == SiteChangeKind::Release;
-            assert!(abandoned || curtailed == (change.kind != SiteChangeKind::Curtail));
+            assert!(change.unconditional || curtailed == (change.kind != SiteChangeKind::Curtail));
             let releases = change.kind == SiteChangeKind::Release;
             assert_eq!(change.site.is_curtailed(), !releases);
             self.replayed
