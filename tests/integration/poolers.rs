@@ -136,7 +136,7 @@ async fn a_pooler_that_gives_no_connection_a_server_process_of_its_own_is_refuse
     assert_eq!(shared.cluster.sql(tables), "0", "nothing was made");
 }
 
-/// Neither `run` nor `check` goes on with this database, and both say why.
+/// Neither `run` nor `check` nor `state copy` goes on with this database, and all say why.
 async fn refuses(shared: &Shared, url: &str, reason: &str) {
     let setup = shared.setup("one").with("--state", url);
     let mut process = setup.spawn();
@@ -162,6 +162,16 @@ async fn refuses(shared: &Shared, url: &str, reason: &str) {
     let lines: Vec<&str> = text.lines().filter(|line| line.contains(reason)).collect();
     assert_eq!(lines.len(), 1, "{text}");
     assert!(lines[0].contains("name PostgreSQL itself"), "{text}");
+    for sides in [["absent.db", url], [url, "to.db"]] {
+        let mut copy = Command::new(setup.command().get_program());
+        copy.env_clear().args(["state", "copy"]).args(sides);
+        let output = copy.current_dir(shared.world.folder()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for words in [reason, "name PostgreSQL itself"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
 }
 
 #[apply(test)]

@@ -12,11 +12,7 @@ use crate::harness::{
     Answer, Daemon, Receiver, Setup, World, ask, dispatch, in_ms, need, site_of, wait_for,
     wait_until,
 };
-
-#[path = "../postgres/cluster.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-pub mod cluster;
-use cluster::Cluster;
+use crate::two_machines::cluster::Cluster;
 
 const HOUR: i64 = 3_600_000;
 

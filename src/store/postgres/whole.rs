@@ -16,7 +16,7 @@ use super::schema::{self, Found};
 use super::session::Identity;
 use super::states::states;
 use super::write::{Ended, Prepared, finish, take};
-use super::{check, make, probe, reach, refused};
+use super::{check, make, pooler, probe, reach, refused};
 use crate::model::{DispatchId, Event, HistoryItem, SiteId, SiteState};
 use crate::store::error::DatabaseError;
 use crate::store::whole::{PAGE, PAGE_BYTES, as_record};
@@ -56,6 +56,7 @@ impl PostgresUnused {
     /// daemon uses it.
     pub fn open(target: &PostgresTarget) -> Result<Self, OpenError> {
         let link = reach(target)?;
+        pooler::check(target, &link)?;
         let fail = |error: DatabaseError| refused(target, &error.to_string());
         let found = link
             .run(read::LIMIT, |client| schema::look(client, &target.schema))
@@ -317,6 +318,7 @@ impl PostgresCopy {
 /// Connects to a database in which nothing is.
 fn free(target: &PostgresTarget) -> Result<Link, OpenError> {
     let link = reach(target)?;
+    pooler::check(target, &link)?;
     let fail = |error: DatabaseError| refused(target, &error.to_string());
     let server = link.run(read::LIMIT, probe::Server::of).map_err(fail)?;
     if let Some(too_old) = probe::too_old(&server) {

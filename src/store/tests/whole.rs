@@ -326,3 +326,53 @@ fn half_a_copy_in_a_database_is_refused_by_its_name_also_by_the_next_copy() {
         assert!(error.to_string().contains("DROP SCHEMA"), "{error}");
     }
 }
+
+#[test]
+fn while_a_database_is_read_no_daemon_takes_the_lead_and_afterwards_one_can() {
+    let Some((cluster, schema)) = postgresql() else {
+        return;
+    };
+    let target = PostgresTarget::parse(&cluster.url(&schema), None).unwrap();
+    let database = Postgres::open(&target, "http://api").unwrap();
+    let mut source = PostgresUnused::open(&target).unwrap();
+    let mut lease = database.lease();
+    let row = lease.look().unwrap();
+    let kept_off = lease.take_over(row.as_ref(), &candidate("a"), at(0));
+    assert!(kept_off.is_err(), "{kept_off:?}");
+    assert!(source.head().unwrap().is_some());
+    drop(source);
+    let taken = lease.take_over(row.as_ref(), &candidate("a"), at(0));
+    let term = taken.unwrap().expect("nobody leads");
+
+    let in_use = PostgresUnused::open(&target).map(drop);
+    // It leads without a sign of life, so that it counts as gone.
+    assert!(in_use.is_ok(), "{in_use:?}");
+    let renewing = std::thread::spawn(move || {
+        for _ in 0..40 {
+            lease.renew(term, "a").unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let in_use = PostgresUnused::open(&target).map(drop).unwrap_err();
+    assert!(matches!(in_use, OpenError::InUse { .. }), "{in_use}");
+    renewing.join().unwrap();
+}
+
+#[test]
+fn a_file_that_is_read_has_nothing_beside_it_afterwards() {
+    let place = Place::new();
+    drop(place.open("from.db"));
+    let names = || {
+        let entries = std::fs::read_dir(place.0.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (before, bytes) = (names(), std::fs::read(place.file("from.db")).unwrap());
+    let mut source = SqliteReader::of_unused(&place.file("from.db")).unwrap();
+    assert!(source.head().unwrap().is_some());
+    drop(source);
+    assert!(SqliteCopy::is_free(&place.file("from.db")).is_err());
+    assert_eq!(names(), before);
+    assert_eq!(std::fs::read(place.file("from.db")).unwrap(), bytes);
+}

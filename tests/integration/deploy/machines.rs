@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::{PROGRAM, path_of, said, text_of};
 use crate::harness::{Daemon, Process, Receiver, World, dispatch, in_ms, need, wait_until};
 use crate::readme::blocks::{Block, blocks};
-use crate::state_copy::cluster::Cluster;
+use crate::two_machines::cluster::Cluster;
 
 const HOUR: i64 = 3_600_000;
 

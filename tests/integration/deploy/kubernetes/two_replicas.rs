@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{environment, generated, names, read};
 use crate::deploy::{PROGRAM, find, path_of, ran, said, text_of};
 use crate::harness::{Daemon, Process, World, need, wait_until};
-use crate::state_copy::cluster::Cluster;
+use crate::two_machines::cluster::Cluster;
 
 const FOLDER: &str = "kubernetes-two-replicas";
 
