@@ -141,10 +141,9 @@ fn shortened(mut best: Plan) -> Option<Run> {
         .is_some_and(|whole| index < whole.incidents.len())
     {
         let mut shorter = best.clone();
-        shorter
-            .whole
-            .iter_mut()
-            .for_each(|whole| drop(whole.incidents.remove(index)));
+        if let Some(whole) = &mut shorter.whole {
+            whole.incidents.remove(index);
+        }
         if breaks(&shorter) {
             best = shorter;
         } else {

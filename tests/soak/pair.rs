@@ -137,9 +137,12 @@ impl Pair {
         let leads = self.wait_for_leader(world).await?;
         world.away.spans().end(now());
         world.webhooks.read(&world.sandbox, &world.upstream.books());
-        let life = self.machines[leads].life.as_ref();
-        if let Some(Ok(schedule)) = asked(life, "/schedule").await {
-            world.hold_against(&schedule);
+        let told = world.told();
+        // It may have lost the lead again.
+        if let Some(life) = &self.machines[leads].life
+            && let Ok(schedule) = life.get("/schedule").await
+        {
+            world.hold_against(&schedule, &told);
         }
         world.sandbox.down(false);
         Ok(())
@@ -289,10 +292,6 @@ impl Pair {
         let life = self.machines[leads].life.take();
         life.ok_or_else(|| "the leader is gone".into())
     }
-}
-
-async fn asked(life: Option<&Life>, path: &str) -> Option<Result<Value, Fault>> {
-    Some(life?.get(path).await)
 }
 
 impl Machine {

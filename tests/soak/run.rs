@@ -348,14 +348,30 @@ impl World {
         let mut life = self.setup.spawn()?;
         life.wait_until_up().await?;
         self.away.spans().end(now());
+        let told = self.told();
         let schedule = life.get("/schedule").await?;
         self.sandbox.down(false);
-        self.hold_against(&schedule);
+        self.hold_against(&schedule, &told);
         Ok(life)
     }
 
-    /// After a daemon died: what was promised, and what receivers were told, is there.
-    pub fn hold_against(&mut self, schedule: &Value) {
+    /// What receivers were told of dispatches: the receiver, the dispatch and its state.
+    pub fn told(&self) -> Vec<(&'static str, String, Option<i64>)> {
+        let mut told = Vec::new();
+        for receiver in &self.receivers {
+            for (key, word) in &receiver.heard().newest {
+                if let Some(id) = key.strip_prefix("dispatch/") {
+                    let state = word.data["metadata"]["state"].as_i64();
+                    told.push((receiver.name, id.to_owned(), state));
+                }
+            }
+        }
+        told
+    }
+
+    /// After a daemon died: what was promised, and what receivers had been `told` before,
+    /// is in the schedule.
+    pub fn hold_against(&mut self, schedule: &Value, told: &[(&str, String, Option<i64>)]) {
         let books = self.upstream.books();
         self.violations
             .extend(self.webhooks.broken(schedule, &books));
@@ -368,22 +384,16 @@ impl World {
         }
         self.revision = revision;
         let states = states(schedule);
-        for receiver in &self.receivers {
-            for (key, word) in &receiver.heard().newest {
-                let Some(id) = key.strip_prefix("dispatch/") else {
-                    continue;
-                };
-                let told = word.data["metadata"]["state"].as_i64();
-                let known = states.get(id).copied();
-                let one = &books.dispatches[id];
-                let excused = told.is_none_or(|told| one.is_excused(told, now()));
-                let forgotten = known.is_none() && excused;
-                if !forgotten && known < told {
-                    self.violations.push(format!(
-                        "{id}: {} was told state {told:?}, the schedule has {known:?} after a kill",
-                        receiver.name
-                    ));
-                }
+        for (receiver, id, told) in told {
+            let known = states.get(id.as_str()).copied();
+            let one = &books.dispatches[id];
+            let excused = told.is_none_or(|told| one.is_excused(told, now()));
+            let forgotten = known.is_none() && excused;
+            if !forgotten && known < *told {
+                self.violations.push(format!(
+                    "{id}: {receiver} was told state {told:?}, the schedule has {known:?} after a \
+                     kill"
+                ));
             }
         }
     }

@@ -208,8 +208,9 @@ impl World {
         let database = &mut whole.database;
         // Before that there is no database to have a standby of.
         let has_led = |(_, _, rows): &&(Duration, MemoryStore, Rows)| rows.session > 0;
-        let had = database.past.iter().filter(has_led).rev();
-        let copy = had.clone().find(|(at, ..)| *at + lag <= now).or(had.last());
+        let mut had = database.past.iter().filter(has_led);
+        let oldest = had.clone().next();
+        let copy = had.rfind(|(at, ..)| *at + lag <= now).or(oldest);
         let Some((_, store, rows)) = copy else {
             return;
         };
