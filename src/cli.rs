@@ -16,6 +16,7 @@ mod run;
 mod sandbox;
 mod scenario;
 mod site;
+mod state;
 mod status;
 mod stop;
 mod systemd;
@@ -72,6 +73,8 @@ enum Commands {
     Verify(verify::VerifyOptions),
     /// Verifies configuration, state, API, key, clock and registration; a line each
     Check(Box<RunOptions>),
+    /// Carries a whole state over, from a file to PostgreSQL or back
+    State(state::StateOptions),
     /// Writes a script that completes options in a shell
     Completions(completions::CompletionsOptions),
     /// Sandbox and daemon in one process: webhooks are lost, the poller heals
@@ -138,6 +141,7 @@ fn dispatch(command: Commands, origins: &Origins<'_>) -> Result<(), Failure> {
         Commands::Scenario(options) => scenario::run(options, origins),
         Commands::Verify(options) => verify::run(options, origins),
         Commands::Check(options) => check::run(*options, origins),
+        Commands::State(options) => state::run(options),
         Commands::Completions(options) => completions::run(&options),
         Commands::Demo(options) => demo::run(&options),
     }

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,6 +132,21 @@ pub enum StatePath {
     File(PathBuf),
     /// In this PostgreSQL database, with other daemons.
     Postgres(Box<PostgresTarget>),
+}
+
+impl StatePath {
+    /// Reads where a schedule is kept. The password of a database comes from its URL, else
+    /// from `password_file`, else from the environment, which `env` looks up.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn read(
+        path: &Path,
+        password_file: Option<PathBuf>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problem> {
+        state::check(path, password_file, env)
+    }
 }
 
 /// Something wrong with the configuration.

@@ -62,7 +62,7 @@
 //! | to add | go to |
 //! |---|---|
 //! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`; how it is written goes to `spec.rs` (URLs: `spec/url.rs`), how it is made to `build.rs`, its help to `config/options.rs` |
-//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs`. One that several daemons share implements [`store::LeaseStore`] too, and passes `keeps_a_lease` in `store/tests/lease.rs` |
+//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; [`store::WholeSource`] and [`store::WholeTarget`] carry its state over; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs`. One that several daemons share implements [`store::LeaseStore`] too, and passes `keeps_a_lease` in `store/tests/lease.rs` |
 //! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
 //! | what a sink gets of an event | `model/route.rs` (patterns), `delivery/routing.rs` (what follows from them), `delivery/outbox/opening.rs` (another route at a start) |

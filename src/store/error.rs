@@ -42,6 +42,11 @@ pub enum StoreError {
     /// Another daemon writes to this store now.
     #[error("another dispatchd process now owns the state")]
     Fenced,
+    /// No other daemon has taken over, and still the state is not as this daemon left it.
+    #[error(
+        "the state is not at the revision that this dispatchd process left it at; it ends, and reads the state anew at its next start"
+    )]
+    OutOfStep,
     /// The thread that writes has ended.
     #[error("the store has been closed")]
     Closed,
@@ -117,6 +122,34 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A copy into it was broken off.
+    #[error(
+        "--state {state}: holds half a copy: `dispatchd state copy` was broken off, or still runs; {remedy}"
+    )]
+    HalfCopy {
+        /// Where it is, without a password.
+        state: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Something is where a copy was to go.
+    #[error("--state {state}: is not empty: {found}")]
+    NotEmpty {
+        /// Where it is, without a password.
+        state: String,
+        /// What is there, and what to do.
+        found: String,
+    },
+    /// A daemon uses the database.
+    #[error(
+        "--state {state}: is in use: the daemon `{node}` leads there; stop all daemons of it first"
+    )]
+    InUse {
+        /// Where it is, without a password.
+        state: String,
+        /// The daemon's name for people.
+        node: String,
     },
     /// The database cannot be used as it is.
     #[error("--state {state}: {reason}")]

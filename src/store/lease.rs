@@ -28,21 +28,23 @@ pub struct LeaseRow {
     /// Stands for the leader's configuration: daemons that would act differently
     /// have different ones.
     pub fingerprint: Arc<str>,
-    /// The leader has ended its last attempt and given the lease back.
+    /// The leader has ended its last attempt and given the lease back. Not told of a
+    /// database that may lack who took it next.
     pub given_back: bool,
+    /// Which database this was read from: one that takes its place may lack what was
+    /// written last. Empty where there is only ever one.
+    pub server: Arc<str>,
 }
 
 impl LeaseRow {
     /// Whether nothing has happened to the lease since this row was `watched`: no
-    /// take-over, no renewal, and it was not given back.
+    /// take-over, no renewal, it was not given back, and no other database has taken the
+    /// place of the one it was read from.
     pub fn is_still(&self, watched: &Self) -> bool {
-        (self.term, &self.holder, self.beat, self.given_back)
-            == (
-                watched.term,
-                &watched.holder,
-                watched.beat,
-                watched.given_back,
-            )
+        let bound = |row: &Self| (row.term, row.beat, row.given_back);
+        bound(self) == bound(watched)
+            && self.holder == watched.holder
+            && self.server == watched.server
     }
 
     /// Whether `holder` leads with `term`: both are the row's, and it was not given
@@ -76,8 +78,10 @@ pub trait LeaseStore: Send + 'static {
     /// When the store cannot be read.
     fn look(&mut self) -> Result<Option<LeaseRow>, StoreError>;
 
-    /// Raises the beat, if the row has this term and holder. `false`: it has another
-    /// one, and nothing is changed.
+    /// Raises the beat, if the row has this term and holder, was not given back (a renewal
+    /// that arrives late must not delay who takes the lease next), and the database is the
+    /// one at which this leader took over: another one may lack what it has committed.
+    /// `false`: nothing is changed.
     ///
     /// # Errors
     /// When the store did not answer, so that the outcome is unknown.

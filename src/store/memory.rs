@@ -125,9 +125,11 @@ impl Store for MemoryStore {
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let mut kept = self.lock();
-        let expected = (kept.stored.term, kept.stored.revision);
-        if expected != (batch.term, batch.expected_revision) || self.term != batch.term {
+        if kept.stored.term != batch.term || self.term != batch.term {
             return Err(StoreError::Fenced);
+        }
+        if kept.stored.revision != batch.expected_revision {
+            return Err(StoreError::OutOfStep);
         }
         kept.stored.revision = batch.revision;
         kept.new_states(batch);

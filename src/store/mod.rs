@@ -14,6 +14,7 @@ mod postgres;
 mod record;
 mod sqlite;
 mod term;
+mod whole;
 mod worker;
 
 pub use batch::{Attempted, Batch, Retry, SinkRecord, SinkState, Stored, SyncRecord};
@@ -22,14 +23,17 @@ pub use lease::{Candidate, LeaseRow, LeaseStore};
 pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use postgres::{
-    DatabaseProbe, Postgres, PostgresLease, PostgresReader, PostgresStore, PostgresTarget,
-    TargetError,
+    DatabaseProbe, Postgres, PostgresCopy, PostgresLease, PostgresReader, PostgresStore,
+    PostgresTarget, PostgresUnused, TargetError,
 };
 pub use record::{
     CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,
     Tried, Way,
 };
-pub use sqlite::{Probe, SqliteReader, SqliteStore};
+pub use sqlite::{Probe, SqliteCopy, SqliteReader, SqliteStore};
+pub use whole::{
+    CarryError, Head, Kind, Part, Tally, WholeDispatch, WholeSource, WholeTarget, carry_over,
+};
 pub use worker::{Closed, StoreHandle};
 
 use std::sync::Arc;
@@ -51,7 +55,9 @@ pub trait Store: Send + 'static {
     /// Writes all of `batch`, synced, or nothing of it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] when another daemon has taken over. With
+    /// [`StoreError::Fenced`] when another daemon has taken over;
+    /// [`StoreError::OutOfStep`] when none has, and the store has another revision than
+    /// the batch expects. With
     /// [`StoreError::Unknown`] the batch may be written or not: until
     /// [`settle`](Self::settle) tells, nothing else is committed. With anything else
     /// nothing was written, and it may be tried again.

@@ -8,11 +8,13 @@ mod pooler;
 mod probe;
 mod read;
 mod record;
+mod rows;
 mod schema;
 mod seen;
 mod session;
 mod states;
 mod target;
+mod whole;
 mod write;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ use crate::model::{DispatchId, Event, HistoryItem};
 pub use lease::PostgresLease;
 pub use probe::DatabaseProbe;
 pub use target::{PostgresTarget, TargetError};
+pub use whole::{PostgresCopy, PostgresUnused};
 
 /// A database whose tables are there and belong to this daemon's API.
 ///
@@ -62,12 +65,7 @@ impl Postgres {
         let look = || link.run(read::LIMIT, |client| schema::look(client, &target.schema));
         let mut found = look().map_err(refused)?;
         if let Found::Nothing = found {
-            link.run(read::LIMIT, |client| {
-                schema::make(client, &target.schema, origin)
-            })
-            .map_err(|error| {
-                self::refused(target, &probe::cannot_make(target, &error.to_string()))
-            })?;
+            make(&link, target, Some(origin))?;
             found = look().map_err(refused)?;
         }
         check(target, &found)?;
@@ -187,6 +185,14 @@ fn path(target: &PostgresTarget) -> PathBuf {
     PathBuf::from(target.to_string())
 }
 
+/// Makes the tables. Tells whether they were not there.
+fn make(link: &Link, target: &PostgresTarget, origin: Option<&str>) -> Result<bool, OpenError> {
+    link.run(read::LIMIT, |client| {
+        schema::make(client, &target.schema, origin)
+    })
+    .map_err(|error| refused(target, &probe::cannot_make(target, &error.to_string())))
+}
+
 /// Whether this program can go on with what was found.
 fn check(target: &PostgresTarget, found: &Found) -> Result<(), OpenError> {
     match *found {
@@ -195,6 +201,13 @@ fn check(target: &PostgresTarget, found: &Found) -> Result<(), OpenError> {
             path: path(target),
             found: version.into(),
             known: schema::VERSION.into(),
+        }),
+        Found::HalfCopy => Err(OpenError::HalfCopy {
+            state: target.to_string(),
+            remedy: format!(
+                "drop it (DROP SCHEMA {} CASCADE) and copy again",
+                target.schema
+            ),
         }),
         Found::Nothing | Found::Foreign => Err(refused(
             target,
@@ -328,7 +341,7 @@ impl Store for PostgresStore {
                 "the database was cut off before it committed",
             ))
         } else {
-            Err(StoreError::Fenced)
+            Err(StoreError::OutOfStep)
         }
     }
 

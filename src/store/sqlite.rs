@@ -10,6 +10,7 @@ mod read;
 mod record;
 mod rows;
 mod schema;
+mod whole;
 mod write;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use super::{
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
 
 pub use probe::Probe;
+pub use whole::SqliteCopy;
 
 /// A file as the system sees it: enough to tell that it is still the same one.
 #[derive(Debug, Clone, Copy)]

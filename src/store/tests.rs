@@ -272,28 +272,29 @@ fn numbers_and_times_of_every_kind_are_the_same_after_a_restart() {
 }
 
 #[test]
-fn a_batch_against_another_revision_or_term_is_refused_whole() {
+fn a_batch_of_another_term_or_against_another_revision_is_refused_whole_each_by_its_name() {
     of_each(|open| {
         let (mut store, mut reader) = open();
         let stored = store.load().unwrap();
         let right = batch(&stored, "a");
-        for wrong in [
-            Batch {
-                expected_revision: 5,
-                ..right.clone()
-            },
-            Batch {
-                term: right.term + 1,
-                ..right.clone()
-            },
-        ] {
-            assert!(matches!(store.commit(&wrong), Err(StoreError::Fenced)));
-        }
+        let of_another_term = Batch {
+            term: right.term + 1,
+            ..right.clone()
+        };
+        let refused = store.commit(&of_another_term);
+        assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+        let against_another = Batch {
+            expected_revision: 5,
+            ..right.clone()
+        };
+        let refused = store.commit(&against_another);
+        assert!(matches!(refused, Err(StoreError::OutOfStep)), "{refused:?}");
         assert!(reader.events(0, 10).unwrap().is_empty());
         assert_eq!(store.load().unwrap().revision, 0);
         store.commit(&right).unwrap();
         // The same batch again is against an old revision.
-        assert!(matches!(store.commit(&right), Err(StoreError::Fenced)));
+        let refused = store.commit(&right);
+        assert!(matches!(refused, Err(StoreError::OutOfStep)), "{refused:?}");
     });
 }
 
@@ -572,3 +573,4 @@ fn a_sink_that_is_forgotten_leaves_nothing_behind_and_the_others_stay() {
 
 mod lease;
 mod record;
+mod whole;

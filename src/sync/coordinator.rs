@@ -93,9 +93,9 @@ pub struct Coordinator<W> {
     delivering: Delivering<W>,
     answering: Answering<W>,
     heals: Heals,
-    /// How many answers came too late.
     /// How the registration of the webhook stands, if the daemon keeps one.
     registration: Option<RegistrationHealth>,
+    /// How many answers came too late.
     outdated: u64,
     /// How many lower numbers were taken over.
     rewinds: u64,
@@ -107,6 +107,8 @@ pub struct Coordinator<W> {
     last_now: Now,
     trusting: Trusting,
     stopping: bool,
+    /// Its commits are refused for good.
+    ended: bool,
 }
 
 impl<W> Coordinator<W> {
@@ -137,6 +139,7 @@ impl<W> Coordinator<W> {
             last_now: now,
             trusting: Trusting::default(),
             stopping: false,
+            ended: false,
             settings,
         }
     }
@@ -146,8 +149,13 @@ impl<W> Coordinator<W> {
         self.delivering.nowhere.left_out = routes;
     }
 
-    /// Takes in what happened by `now`, and says what is to be done.
+    /// Takes in what happened by `now`, and says what is to be done. After
+    /// [`Effect::End`] there is nothing any more: what was built on a commit that was
+    /// refused is as unknown as that commit.
     pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input<W>>) -> Vec<Effect<W>> {
+        if self.ended {
+            return Vec::new();
+        }
         self.look_at_clock(now);
         self.look_at_trust(now);
         self.asking.budget.advance(now.mono);
@@ -159,6 +167,9 @@ impl<W> Coordinator<W> {
         }
         for input in inputs {
             self.take_in(input, now);
+            if self.ended {
+                return std::mem::take(&mut self.answering.effects);
+            }
         }
         self.answer_late(now.mono);
         self.deliver(now);

@@ -39,7 +39,8 @@ const LOOKS_APART: Duration = Duration::from_millis(1500);
 /// The time from one renewal to the next, and from one look to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A leader renews only if its coordinator has finished a turn within this time.
+/// A leader renews only if its coordinator has finished a turn within this time. Before it
+/// trusts itself for the first time there is no coordinator, and it renews without.
 const TURN_WITHIN: Duration = Duration::from_secs(1);
 
 /// How soon a leader whose coordinator is late looks again whether it has turned.
@@ -243,7 +244,10 @@ impl Lease {
                 let give_back = LeaseCall::GiveBack { term: *term };
                 due(after(self.gave_back, EVERY), give_back, now)
             }
-            Role::Leader { term, .. } => self.next_of_leader(*term, now),
+            Role::Leader {
+                term,
+                trusted_until,
+            } => self.next_of_leader(*term, !trusted_until.is_zero(), now),
             Role::Deposed { .. } if self.leaving => NextCall::Never,
             Role::Deposed { .. } => due(after(self.looked, EVERY), LeaseCall::Look, now),
         }
@@ -273,7 +277,8 @@ impl Lease {
         due(at, LeaseCall::Look, now)
     }
 
-    fn next_of_leader(&self, term: u64, now: Mono) -> NextCall {
+    /// `begun` says whether it has trusted itself.
+    fn next_of_leader(&self, term: u64, begun: bool, now: Mono) -> NextCall {
         let renewal = after(self.renewed, EVERY);
         if now < renewal {
             return NextCall::At(renewal);
@@ -281,7 +286,7 @@ impl Lease {
         let turns = self
             .turned
             .is_some_and(|turned| now.saturating_sub(turned) <= TURN_WITHIN);
-        if turns {
+        if turns || !begun {
             return NextCall::Now(LeaseCall::Renew { term });
         }
         // Without a renewal only a look tells that another daemon leads.
@@ -310,13 +315,12 @@ impl Lease {
         match (call, answer) {
             (LeaseCall::Look, Ok(LeaseAnswer::Row(row))) => self.looked_at(row, ended),
             (LeaseCall::Renew { term }, Ok(LeaseAnswer::Renewed(held))) => {
-                self.renewed(*term, held, sent);
+                self.renewed(*term, held, sent, ended);
             }
             (LeaseCall::TakeOver { .. }, Ok(LeaseAnswer::Term(Some(term)))) => {
                 self.lead(term, sent + TRUST);
                 self.renewed = Some(sent);
-                // What loads has a second for its first turn.
-                self.turned(ended);
+                self.begins(ended);
             }
             (LeaseCall::GiveBack { .. }, Ok(LeaseAnswer::GaveBack(_))) => self.left = true,
             // The watch starts anew after a look that failed, and after a take-over that
@@ -368,16 +372,25 @@ impl Lease {
         self.seen = row;
     }
 
-    fn renewed(&mut self, term: u64, held: bool, sent: Mono) {
+    fn renewed(&mut self, term: u64, held: bool, sent: Mono, ended: Mono) {
         if let Role::Leader { trusted_until, .. } = &mut self.role {
             if held {
+                let begins = trusted_until.is_zero();
                 *trusted_until = (*trusted_until).max(sent + TRUST);
+                if begins {
+                    self.begins(ended);
+                }
             } else {
                 self.role = Role::Deposed { term, by: None };
                 // Look at once who leads.
                 self.looked = None;
             }
         }
+    }
+
+    /// The lead begins: what loads has a second for its first turn.
+    fn begins(&mut self, at: Mono) {
+        self.turned(at);
     }
 
     fn lead(&mut self, term: u64, trusted_until: Mono) {

@@ -3,6 +3,7 @@
 
 mod container;
 mod kubernetes;
+mod machines;
 mod prometheus;
 mod proxy;
 mod systemd;
@@ -51,7 +52,8 @@ pub fn tool(name: &str) -> Command {
     Command::new(found.unwrap())
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// Where such a program is.
+pub fn find(name: &str) -> Option<PathBuf> {
     let target = Path::new(PROGRAM).ancestors().nth(2).unwrap();
     let ours = target.join("tools/bin").join(name);
     std::env::var_os("PATH")

@@ -7,7 +7,8 @@ mod queries;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
-use crate::harness::{Daemon, World, ask, dispatch, hint, in_ms, wait_for, wait_until};
+use crate::harness::{Daemon, World, ask, dispatch, hint, in_ms, need, wait_for, wait_until};
+use crate::state_copy::cluster::Cluster;
 use exposition::Exposition;
 
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -85,13 +86,37 @@ const ALL: &str = "
     process_start_time_seconds";
 
 /// Those that a daemon has besides, if it shares its store with others.
-const OF_THE_LEASE: [&str; 5] = [
+pub const OF_THE_LEASE: [&str; 5] = [
     "dispatchd_leader",
     "dispatchd_term",
     "dispatchd_lease_age_seconds",
     "dispatchd_leader_changes_total",
     "dispatchd_commits_lost_total",
 ];
+
+#[apply(test)]
+async fn a_leader_and_a_standby_tell_of_the_lease() {
+    need("PostgreSQL", Cluster::programs().is_some());
+    let (world, cluster) = (World::new().await, Cluster::start(&["fsync=off"]).unwrap());
+    let setup = world.setup().with("--state", cluster.url("dispatchd"));
+    let leader = setup.ready().await;
+    let standby = setup.start().await;
+    standby.wait_for_log("this one stands by").await;
+    for (daemon, leads) in [(&leader, 1.0), (&standby, 0.0)] {
+        wait_until("the lease was seen", async || {
+            let (metrics, _) = read(daemon).await;
+            let all = OF_THE_LEASE.iter();
+            let mut missing = all.filter(|name| metrics.series(name).next().is_none());
+            missing.next().is_none()
+        })
+        .await;
+        let (metrics, _) = read(daemon).await;
+        let value = |name: &str| metrics.series(name).next().unwrap().value;
+        assert_eq!(value("dispatchd_leader"), leads);
+        assert_eq!(value("dispatchd_ready"), 1.0);
+        assert!(value("dispatchd_term") > 0.0);
+    }
+}
 
 /// The metrics as `daemon` writes them for those who ask for nothing special.
 async fn read(daemon: &Daemon) -> (Exposition, String) {

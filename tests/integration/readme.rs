@@ -203,6 +203,7 @@ fn help() -> String {
         "outbox",
         "report",
         "site",
+        "state",
     ];
     for command in commands {
         all.push_str(&run(&[command, "--help"]));

@@ -205,7 +205,11 @@ impl Cluster {
         self.try_sql(sql).expect("a statement that works")
     }
 
-    fn try_sql(&self, sql: &str) -> Result<String, String> {
+    /// The same for what may fail: then it gives what the server says.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn try_sql(&self, sql: &str) -> Result<String, String> {
         let port = self.port.to_string();
         let output = Command::new("psql")
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"])

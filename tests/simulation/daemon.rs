@@ -11,7 +11,7 @@ use dispatchd::store::{MemoryStore, Store, StoreError};
 use dispatchd::sync::{Coordinator, Effect, Input, Settings};
 
 /// How long a driver that is told to end waits for what is under way.
-const PATIENCE: Duration = Duration::from_secs(9);
+pub(super) const PATIENCE: Duration = Duration::from_secs(9);
 
 /// One start of the daemon, from boot to end or crash.
 #[derive(Debug)]

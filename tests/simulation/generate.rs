@@ -48,6 +48,17 @@ pub(super) fn generate(seed: u64) -> Scenario {
     unknown_fields(dispatches, lasts, random, &mut incidents);
     orders(lasts, &mut dice.roll("orders", &[]), &mut incidents);
     trust(lasts, &mut dice.roll("trust", &[]), &mut incidents);
+    Scenario {
+        seed,
+        knobs,
+        incidents: number(incidents),
+        quiet_from: lasts,
+        crash_at_write: None,
+    }
+}
+
+/// Gives each incident its number, and puts them in the order of time.
+pub(super) fn number(incidents: Vec<(Duration, Incident)>) -> Vec<Timed> {
     let mut incidents: Vec<Timed> = (0u64..)
         .zip(incidents)
         .map(|(number, (at, what))| Timed {
@@ -57,13 +68,7 @@ pub(super) fn generate(seed: u64) -> Scenario {
         })
         .collect();
     incidents.sort_by_key(|timed| (timed.at, timed.number));
-    Scenario {
-        seed,
-        knobs,
-        incidents,
-        quiet_from: lasts,
-        crash_at_write: None,
-    }
+    incidents
 }
 
 fn pick<T: Clone>(random: &mut SmallRng, from: &[T], otherwise: T) -> T {
@@ -71,7 +76,8 @@ fn pick<T: Clone>(random: &mut SmallRng, from: &[T], otherwise: T) -> T {
     from.get(index).cloned().unwrap_or(otherwise)
 }
 
-fn knobs(random: &mut SmallRng) -> Knobs {
+/// How world and daemons are set up.
+pub(super) fn knobs(random: &mut SmallRng) -> Knobs {
     let seconds = Duration::from_secs;
     let poll_interval = pick(random, &[1, 2, 5, 5, 10, 10, 30], 10);
     let polls_a_minute = 60 / poll_interval;
@@ -102,7 +108,7 @@ fn knobs(random: &mut SmallRng) -> Knobs {
 }
 
 /// What the upstream does with one dispatch.
-fn life(
+pub(super) fn life(
     dispatch: usize,
     lasts: Duration,
     random: &mut SmallRng,

@@ -8,6 +8,7 @@ mod checks;
 mod incidents;
 mod plan;
 mod process;
+mod whole;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,14 +26,15 @@ use crate::run::Run;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use checks::{Before, Checks};
-use plan::{Incident, Plan, QUIET, generate};
+use plan::{Incident, Plan, QUIET, generate, generate_whole};
 use process::{Process, Request, UnderWay, told};
+use whole::{Happening, Whole};
 
 /// A request that takes longer than this to the store is late.
 const LATE: Duration = Duration::from_millis(100);
 
 /// Something that comes due.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Event {
     /// A process starts on this machine.
     Start(usize),
@@ -74,6 +76,8 @@ enum Event {
     StoreBack,
     /// The store has been back for some time.
     Settled(Before),
+    /// What befalls whole daemons.
+    Whole(Happening),
 }
 
 struct World {
@@ -87,27 +91,64 @@ struct World {
     /// How many incidents keep the store away, and how many of these refuse.
     away: u32,
     refuses: u32,
+    /// What is around the daemons, if they are whole ones.
+    whole: Option<Whole>,
     checks: Checks,
     counts: Counts,
     trace: Trace,
 }
 
-/// Runs `seed`. `told` keeps the trace.
+/// Runs `seed` with daemons that only share a lease. `told` keeps the trace.
 pub fn run(seed: u64, told: bool) -> Run {
     run_plan(generate(seed), told)
 }
 
+/// Runs `seed` with whole daemons.
+pub fn run_whole(seed: u64, told: bool) -> Run {
+    run_plan(generate_whole(seed), told)
+}
+
 /// The run with the fewest incidents that still breaks the rule that `seed` breaks.
 pub fn shortest(seed: u64) -> Option<Run> {
-    let mut best = generate(seed);
+    shortened(generate(seed))
+}
+
+/// The same for whole daemons.
+pub fn shortest_whole(seed: u64) -> Option<Run> {
+    shortened(generate_whole(seed))
+}
+
+fn shortened(mut best: Plan) -> Option<Run> {
     let rule = run_plan(best.clone(), false).outcome.err()?.rule;
+    let breaks = |plan: &Plan| {
+        let outcome = run_plan(plan.clone(), false).outcome;
+        outcome.is_err_and(|violation| violation.rule == rule)
+    };
     let mut index = 0;
     while index < best.incidents.len() {
         let mut shorter = best.clone();
         shorter.incidents.remove(index);
-        match run_plan(shorter.clone(), false).outcome {
-            Err(violation) if violation.rule == rule => best = shorter,
-            _ => index += 1,
+        if breaks(&shorter) {
+            best = shorter;
+        } else {
+            index += 1;
+        }
+    }
+    let mut index = 0;
+    while best
+        .whole
+        .as_ref()
+        .is_some_and(|whole| index < whole.incidents.len())
+    {
+        let mut shorter = best.clone();
+        shorter
+            .whole
+            .iter_mut()
+            .for_each(|whole| drop(whole.incidents.remove(index)));
+        if breaks(&shorter) {
+            best = shorter;
+        } else {
+            index += 1;
         }
     }
     Some(run_plan(best, true))
@@ -115,9 +156,10 @@ pub fn shortest(seed: u64) -> Option<Run> {
 
 fn run_plan(plan: Plan, told: bool) -> Run {
     let mut first = vec![format!(
-        "seed {}: {} processes, calls end after {:?}",
-        plan.seed, plan.processes, plan.call_limit
+        "seed {}: {} processes, calls end after {:?}, quiet from {:?}",
+        plan.seed, plan.processes, plan.call_limit, plan.quiet_from
     )];
+    first.extend(plan.whole.iter().map(|whole| format!("{:?}", whole.knobs)));
     let mut world = World::new(plan, told);
     let outcome = world.run();
     world.counts.add("lease: seeds", 1);
@@ -144,7 +186,8 @@ fn run_plan(plan: Plan, told: bool) -> Run {
 impl World {
     fn new(plan: Plan, told: bool) -> Self {
         let dice = Dice::new(plan.seed);
-        let processes = (0..plan.processes).map(|number| Process::new(number, 0, dice));
+        let wall_off = wall_off(&plan);
+        let processes = (0..plan.processes).map(|number| Process::new(number, 0, dice, wall_off));
         let mut world = Self {
             dice,
             now: Duration::ZERO,
@@ -154,6 +197,7 @@ impl World {
             store: MemoryStore::new("shared", DateTime::UNIX_EPOCH + TimeDelta::days(20_000)),
             away: 0,
             refuses: 0,
+            whole: plan.whole.clone().map(Whole::new),
             checks: Checks::new(),
             counts: Counts::default(),
             trace: Trace::new(told),
@@ -169,6 +213,7 @@ impl World {
         for number in 0..world.plan.incidents.len() {
             world.after(world.plan.incidents[number].at, Event::Begin(number));
         }
+        world.begin_whole();
         world
     }
 
@@ -179,20 +224,38 @@ impl World {
         self.events.push(Some(event));
     }
 
-    fn run(&mut self) -> Result<(), Violation> {
+    fn run(&mut self) -> Checked {
         let end = self.plan.quiet_from + QUIET;
-        while let Some(Reverse((at, number))) = self.queue.pop() {
-            if at > end {
-                break;
+        while self.advance(end)? {}
+        Checks::end(&self.processes, self.now)?;
+        self.comes_right()
+    }
+
+    /// Goes on to what is next, if that is not after `until`.
+    fn advance(&mut self, until: Duration) -> Result<bool, Violation> {
+        let next = self.queue.peek().map(|Reverse((at, _))| *at);
+        let step = self.next_step();
+        if let Some((at, process)) = step.filter(|(at, _)| next.is_none_or(|next| *at <= next)) {
+            if at > until {
+                return Ok(false);
             }
             self.now = at;
-            let Some(event) = self.events[number as usize].take() else {
-                continue;
+            self.step_lead(process)?;
+        } else {
+            if next.is_none_or(|at| at > until) {
+                return Ok(false);
+            }
+            let Some(Reverse((at, number))) = self.queue.pop() else {
+                return Ok(false);
             };
-            self.handle(event)?;
-            self.checks.step(&mut self.processes, at)?;
+            self.now = at;
+            if let Some(event) = self.events[number as usize].take() {
+                self.handle(event)?;
+            }
         }
-        Checks::end(&self.processes, self.now)
+        self.follow_leads();
+        self.checks.step(&mut self.processes, self.now)?;
+        Ok(true)
     }
 
     /// Whether this life of the process goes on.
@@ -216,7 +279,24 @@ impl World {
                 return Ok(());
             }
         }
+        if let Event::Whole(happening) = &event
+            && let Some((process, life)) = happening.listener()
+        {
+            let it = &self.processes[process];
+            if life.is_some_and(|life| !it.up || it.life != life) {
+                return Ok(());
+            }
+            if it.up && it.paused > 0 {
+                let Event::Whole(happening) = event else {
+                    return Ok(());
+                };
+                self.unheard(&happening);
+                self.processes[process].held.push(Event::Whole(happening));
+                return Ok(());
+            }
+        }
         match event {
+            Event::Whole(happening) => return self.happens(happening),
             Event::Start(number) => self.start(number),
             Event::Wake { process, wake, .. } => {
                 if self.processes[process].wake == wake {
@@ -224,8 +304,10 @@ impl World {
                 }
             }
             Event::Turn { process, life } => {
+                let whole = self.whole.is_some();
                 let it = &mut self.processes[process];
-                if it.hung == 0 {
+                // A whole daemon's coordinator says so itself, once it is there.
+                if it.hung == 0 && (!whole || it.loading.is_some()) {
                     let shown = it.mono(self.now);
                     it.lease.turned(shown);
                 }
@@ -240,7 +322,13 @@ impl World {
                 ..
             } => self.answer(process, number, answer),
             Event::StandBy { process, .. } => {
+                self.drop_lead(process);
                 self.processes[process].lease.stand_by();
+                let it = &mut self.processes[process];
+                it.gave_up = false;
+                if it.is_well() {
+                    it.well_since.get_or_insert(self.now);
+                }
                 self.act(process);
             }
             Event::Exit {
@@ -284,11 +372,13 @@ impl World {
         let life = self.processes[number].life + 1;
         let before = std::mem::replace(
             &mut self.processes[number],
-            Process::new(number, life, self.dice),
+            Process::new(number, life, self.dice, wall_off(&self.plan)),
         );
         let process = &mut self.processes[number];
         // The machine stays cut off although the process is another one.
         (process.cut, process.lossy) = (before.cut, before.lossy);
+        process.cut_from_api = before.cut_from_api;
+        process.cut_from_receivers = before.cut_from_receivers;
         process.stuck = before.stuck;
         process.up = true;
         process.well_since = process.is_well().then_some(self.now);
@@ -305,6 +395,7 @@ impl World {
 
     /// The process ends, and starts anew after `down`.
     fn end(&mut self, process: usize, down: Duration) {
+        self.drop_lead(process);
         self.processes[process].up = false;
         self.processes[process].well_since = None;
         self.line(|| format!("{process} ends"));
@@ -388,7 +479,7 @@ impl World {
         let mut roll = self.roll("arrive", process);
         let it = &mut self.processes[process];
         if it.cut > 0 {
-            it.stuck.push(request);
+            it.stuck.push(Event::Arrive(request));
             return Ok(());
         }
         let longest = if it.lossy > 0 && roll.random_bool(0.4) {
@@ -428,18 +519,28 @@ impl World {
 
     fn make(&mut self, request: &Request) -> Result<LeaseAnswer, Violation> {
         let before = self.row();
-        let made = request
-            .call
-            .make(&mut self.store, &request.candidate, request.wall);
+        let made = match &self.whole {
+            Some(whole) => whole.make(&mut self.store, request),
+            None => request
+                .call
+                .make(&mut self.store, &request.candidate, request.wall),
+        };
         let answer = made.map_err(|error| Violation {
             rule: "the store in memory does not fail",
             detail: error.to_string(),
             at: self.now,
         })?;
         if let Some(after) = self.row().filter(|after| before.as_ref() != Some(after)) {
+            if before.as_ref().is_none_or(|row| row.term != after.term)
+                && let Some(whole) = &mut self.whole
+            {
+                whole.taken_over();
+            }
+            self.database_changed();
             let sender = &self.processes[request.process];
             let is_late = self.now - request.sent > LATE;
-            let in_vain = is_late || sender.life != request.life || sender.lossy > 0;
+            let is_gone = !sender.up || sender.life != request.life;
+            let in_vain = is_late || is_gone || sender.lossy > 0;
             let rows = (before.as_ref(), &after);
             self.checks
                 .changed(&self.processes, in_vain, rows, self.now)?;
@@ -482,6 +583,12 @@ impl World {
         }
         self.act(number);
     }
+}
+
+/// By how many milliseconds wall clocks may be wrong. Those of whole daemons are set by
+/// their machines' time service: when something is due is not what is looked at here.
+fn wall_off(plan: &Plan) -> i64 {
+    if plan.whole.is_some() { 200 } else { 30_000 }
 }
 
 fn kind(leadership: &Leadership) -> &'static str {

@@ -8,7 +8,8 @@
 //! everything must come right (`convergence`), by the word of an `oracle`
 //! that shares no code with the engine.
 //!
-//! `leases` is another kind of world: several daemons around the lease of one store.
+//! `leases` is another kind of world: several daemons around the lease of one store, alone
+//! or with all that a leader does (`leases::whole`).
 //!
 //! All chances are a function of the seed and of what they are for (`dice`),
 //! so that incidents can be taken out of a failing run one by one (`shrink`).
@@ -55,7 +56,8 @@ struct Options {
     #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = range)]
     seeds: (u64, u64),
 
-    /// Which worlds: the core of one daemon, or several daemons around one lease
+    /// Which worlds: the core of one daemon, several daemons around one lease, or several
+    /// whole daemons around one database
     #[arg(long, value_enum, default_value_t = Worlds::Core)]
     world: Worlds,
 
@@ -73,6 +75,7 @@ struct Options {
 enum Worlds {
     Core,
     Leases,
+    Daemons,
 }
 
 impl Worlds {
@@ -80,6 +83,7 @@ impl Worlds {
         match self {
             Self::Core => run(seed, None, told),
             Self::Leases => leases::run(seed, told),
+            Self::Daemons => leases::run_whole(seed, told),
         }
     }
 
@@ -87,6 +91,7 @@ impl Worlds {
         match self {
             Self::Core => shortest(seed, None),
             Self::Leases => leases::shortest(seed),
+            Self::Daemons => leases::shortest_whole(seed),
         }
     }
 }

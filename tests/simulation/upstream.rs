@@ -38,6 +38,19 @@ impl Upstream {
         dispatch.clone()
     }
 
+    /// Which version of a dispatch there was at `moment`, counted from 0.
+    pub fn version_at(&self, id: &DispatchId, moment: Duration) -> Option<usize> {
+        let past = self.pasts.get(id)?;
+        past.iter().rposition(|(from, _)| *from <= moment)
+    }
+
+    /// Which version of a dispatch this is: the newest one that is the same.
+    pub fn version_of(&self, dispatch: &Dispatch) -> Option<usize> {
+        let past = self.pasts.get(&dispatch.id)?;
+        past.iter()
+            .rposition(|(_, was)| was.as_deref() == Some(dispatch))
+    }
+
     /// All dispatches as they were at `moment`.
     pub fn all_at(&self, moment: Duration) -> Vec<Arc<Dispatch>> {
         self.pasts

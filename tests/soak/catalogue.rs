@@ -1,13 +1,15 @@
-//! All events that the daemon ever committed, read out of its state file while
-//! it runs.
+//! All events that the daemon ever committed, read out of its state file or database
+//! while it runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::Fault;
+use crate::cluster::Cluster;
 
 /// An event, as it was written down.
 #[derive(Debug, Clone)]
@@ -30,51 +32,90 @@ impl Committed {
     }
 }
 
+/// Where the events are.
+pub enum Place {
+    File(PathBuf),
+    Database(Arc<Cluster>),
+}
+
+/// The schema in the database.
+pub const SCHEMA: &str = "dispatchd";
+
 /// The events so far.
-#[derive(Debug)]
 pub struct Catalogue {
-    path: PathBuf,
+    place: Place,
     pub events: Vec<Committed>,
 }
 
 impl Catalogue {
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(place: Place) -> Self {
         Self {
-            path,
+            place,
             events: Vec::new(),
         }
     }
 
-    /// Reads on, as anybody may who has `sqlite3`. Whether it can be read at
+    /// Reads on, as anybody may who has `sqlite3` or `psql`. Whether it can be read at
     /// this very moment is no matter: it is tried again.
-    pub fn read(&mut self) -> rusqlite::Result<()> {
-        let connection = open(&self.path)?;
+    pub fn read(&mut self) -> Result<(), Fault> {
+        match &self.place {
+            Place::File(path) => Ok(self.read_file(path.clone())?),
+            Place::Database(cluster) => self.read_database(&Arc::clone(cluster)),
+        }
+    }
+
+    fn after(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.sequence)
+    }
+
+    fn take(&mut self, event: (u64, String, String, &str, &str)) -> Result<(), Fault> {
+        let (sequence, kind, subject, time, data) = event;
+        let data: Value = serde_json::from_str(data)?;
+        self.events.push(Committed {
+            sequence,
+            kind,
+            subject,
+            time: time.parse()?,
+            source: data["source"].as_str().unwrap_or_default().to_owned(),
+            state: data["metadata"]["state"].as_i64(),
+        });
+        Ok(())
+    }
+
+    fn read_database(&mut self, cluster: &Cluster) -> Result<(), Fault> {
+        let sql = format!(
+            "SELECT json_build_array(position, type, subject, time, data) FROM {SCHEMA}.events
+             WHERE position > {} ORDER BY position",
+            self.after()
+        );
+        for line in cluster.try_sql(&sql)?.lines() {
+            let row: (u64, String, String, String, String) = serde_json::from_str(line)?;
+            self.take((row.0, row.1, row.2, &row.3, &row.4))?;
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, path: PathBuf) -> Result<(), Fault> {
+        let connection = open(&path)?;
         let mut statement = connection.prepare(
             "SELECT position, type, subject, time, data FROM events WHERE position > ?1
              ORDER BY position",
         )?;
-        let after = self.events.last().map_or(0, |event| event.sequence);
-        let mut rows = statement.query([after])?;
+        let mut rows = statement.query([self.after()])?;
         while let Some(row) = rows.next()? {
-            let time: String = row.get(3)?;
-            let data: String = row.get(4)?;
-            let data: Value = serde_json::from_str(&data).unwrap();
-            self.events.push(Committed {
-                sequence: row.get(0)?,
-                kind: row.get(1)?,
-                subject: row.get(2)?,
-                time: time.parse().unwrap(),
-                source: data["source"].as_str().unwrap_or_default().to_owned(),
-                state: data["metadata"]["state"].as_i64(),
-            });
+            let (time, data): (String, String) = (row.get(3)?, row.get(4)?);
+            self.take((row.get(0)?, row.get(1)?, row.get(2)?, &time, &data))?;
         }
         Ok(())
     }
 
     /// What SQLite finds wrong with the file.
     pub fn damage(&self) -> Result<Option<String>, Fault> {
+        let Place::File(path) = &self.place else {
+            return Ok(None);
+        };
         let verdict: String =
-            open(&self.path)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+            open(path)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         Ok((verdict != "ok").then_some(verdict))
     }
 }

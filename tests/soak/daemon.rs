@@ -26,9 +26,14 @@ const STOP: Duration = Duration::from_secs(25);
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// How the daemon is started, life after life.
+#[derive(Clone)]
 pub struct Setup {
     pub program: PathBuf,
     pub folder: PathBuf,
+    /// Its name for people, and for receivers: see [`crate::senders`].
+    pub node: &'static str,
+    /// Its state file, in the folder, or its database.
+    pub state: String,
     pub api: String,
     pub sinks: Vec<String>,
     pub listen: SocketAddr,
@@ -36,9 +41,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The state file.
+    /// The state file, if it has one.
     pub fn state(&self) -> PathBuf {
-        self.folder.join("state.db")
+        self.folder.join(&self.state)
     }
 
     /// What the daemon says, over all its lives.
@@ -61,14 +66,16 @@ impl Setup {
             .args(["--api-url", &self.api])
             .args(["--listen", &self.listen.to_string()])
             .args(["--status-listen", &self.status.to_string()])
-            .args(["--state", "state.db"])
+            .args(["--node", self.node])
+            .args(["--state", &self.state])
             .args(["--poll-interval", "1s"])
             .args(["--api-rate", "600"])
             .args(["--webhook-deadline", "3s"])
             .args(["--pre-curtail", "1s"])
             .args(["--retain", &format!("{}s", crate::RETAIN.as_secs())]);
         for sink in &self.sinks {
-            command.args(["--sink", sink]);
+            let mark = if sink.contains('?') { '&' } else { '?' };
+            command.args(["--sink", &format!("{sink}{mark}by={}", self.node)]);
         }
         let child = command
             .stdin(Stdio::null())
@@ -87,12 +94,14 @@ impl Setup {
     }
 }
 
-/// Three addresses of this machine that are free.
-pub fn addresses(random: &mut SmallRng) -> Result<[SocketAddr; 3], Fault> {
+/// Addresses of this machine that are free.
+pub fn addresses<const N: usize>(random: &mut SmallRng) -> Result<[SocketAddr; N], Fault> {
     for _ in 0..100 {
-        let port = random.random_range(PORTS);
-        let addresses =
-            [port, port + 1, port + 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let mut port = random.random_range(PORTS);
+        let addresses: [SocketAddr; N] = std::array::from_fn(|_| {
+            port += 1;
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        });
         if addresses
             .iter()
             .all(|address| TcpListener::bind(address).is_ok())
@@ -152,6 +161,24 @@ impl Life {
         read().unwrap_or(0)
     }
 
+    /// Whether it says that it leads. Not while it says nothing.
+    pub async fn leads(&self) -> bool {
+        let url = format!("http://{}/leader", self.status);
+        let asked = self
+            .http
+            .get(url)
+            .timeout(Duration::from_millis(300))
+            .send();
+        asked.await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Fault> {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).ok_or("the daemon has no id")?;
+        Ok(kill_process(id, signal)?)
+    }
+
     /// Ends it at once, in the middle of whatever it does.
     pub async fn kill(mut self) -> Result<(), Fault> {
         self.check()?;
@@ -161,9 +188,7 @@ impl Life {
     /// Asks it to end, and waits for that.
     pub async fn stop(mut self) -> Result<(), Fault> {
         self.check()?;
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.and_then(Pid::from_raw).ok_or("the daemon has no id")?;
-        kill_process(id, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = tokio::time::timeout(STOP, self.child.wait())
             .await
             .map_err(|_| format!("the daemon does not end within {STOP:?} of SIGTERM"))??;

@@ -18,9 +18,23 @@ use crate::webhooks::id_of;
 /// How many violations are shown.
 const SHOWN: usize = 40;
 
+/// What happened to two daemons that share a database.
+#[derive(Debug, Default)]
+pub struct Incidents {
+    pub kills: u64,
+    pub stops: u64,
+    /// How often nothing passed between a daemon and the database.
+    pub stalls: u64,
+    /// How often a COMMIT, or its answer, did not arrive.
+    pub cuts: u64,
+    /// How long it took until another one led.
+    pub nobody_led: Vec<Duration>,
+}
+
 /// What is counted while the daemon lives and dies.
 #[derive(Debug, Default)]
 pub struct Figures {
+    pub incidents: Incidents,
     pub killed: u64,
     pub killed_at_start: u64,
     pub settled: Duration,
@@ -35,6 +49,27 @@ pub struct Figures {
     pub outdated: u64,
     pub unreadable: u64,
     pub rewinds: u64,
+}
+
+impl Incidents {
+    fn happened(&self) -> bool {
+        self.kills + self.stops + self.stalls + self.cuts > 0
+    }
+
+    fn told(&self, changes: u64) -> String {
+        format!(
+            "{} killed, {} stopped for a while, {} cut off, {} cut at a commit; another one \
+             began to send {changes} times",
+            self.kills, self.stops, self.stalls, self.cuts
+        )
+    }
+
+    fn nobody_led(&self) -> Vec<TimeDelta> {
+        let spans = self.nobody_led.iter();
+        spans
+            .filter_map(|span| TimeDelta::from_std(*span).ok())
+            .collect()
+    }
 }
 
 impl Figures {
@@ -213,13 +248,21 @@ pub fn print(world: &World) {
             figures.rewinds
         ),
     );
-    line(
-        "kills survived",
-        format!(
-            "{} ({killed_at_start} while it started)",
-            killed + killed_at_start
-        ),
-    );
+    if figures.incidents.happened() {
+        let changes = world.senders.sent().changes;
+        line("incidents survived", figures.incidents.told(changes));
+        line("nobody led", spread(figures.incidents.nobody_led()));
+        let both = world.senders.sent().violations.len();
+        line("two at once", both.to_string());
+    } else {
+        line(
+            "kills survived",
+            format!(
+                "{} ({killed_at_start} while it started)",
+                killed + killed_at_start
+            ),
+        );
+    }
     let of_dispatches = world
         .catalogue
         .events
@@ -284,14 +327,16 @@ pub fn print(world: &World) {
             figures.memory_start, figures.memory_end, figures.memory_most
         ),
     );
-    line(
-        "state file",
-        format!(
-            "{} bytes, write-ahead log {} at most",
-            size(&world.setup.state()),
-            figures.log_most
-        ),
-    );
+    if !figures.incidents.happened() {
+        line(
+            "state file",
+            format!(
+                "{} bytes, write-ahead log {} at most",
+                size(&world.setup.state()),
+                figures.log_most
+            ),
+        );
+    }
     line("violations", world.violations.len().to_string());
     for violation in world.violations.iter().take(SHOWN) {
         println!("  {violation}");

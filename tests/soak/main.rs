@@ -9,6 +9,8 @@
 //! alone for up to 300 s ([`receiver`]). A broker is restarted and loses what it
 //! retained ([`broker`]). The daemon is killed every few seconds. Then everything
 //! is well again, and nothing may have been lost: see [`verdict`].
+//!
+//! With `--daemons 2` two of them share a PostgreSQL database: see [`pair`].
 
 #![allow(
     clippy::unwrap_used,
@@ -20,14 +22,21 @@
 mod broker;
 mod catalogue;
 mod clock;
+#[path = "../postgres/cluster.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod cluster;
 mod daemon;
 mod figures;
 mod heard;
 mod lateness;
 mod options;
+mod pair;
+#[path = "../postgres/proxy.rs"]
+mod proxy;
 mod receiver;
 mod replica;
 mod run;
+mod senders;
 mod spans;
 mod truth;
 mod upstream;

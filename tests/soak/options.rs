@@ -32,6 +32,11 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = SETTLE, value_parser = positive)]
     settle: f64,
 
+    /// How many daemons: one on a state file, or two that share a PostgreSQL database,
+    /// which must be installed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    daemons: u8,
+
     /// Keeps the state file and the daemon's log here; without it they are
     /// removed in the end
     #[arg(long, value_name = "PATH")]
@@ -67,6 +72,11 @@ impl Options {
     pub fn seed(&self) -> u64 {
         self.seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>()))
+    }
+
+    /// Whether two daemons share a database.
+    pub fn are_two(&self) -> bool {
+        self.daemons == 2
     }
 
     /// Where files are to stay, if they are.

@@ -21,6 +21,7 @@ use warp::reply::{Reply, Response};
 use crate::Fault;
 use crate::clock::now;
 use crate::heard::{Attempt, Ended, Heard, Incoming};
+use crate::senders::Senders;
 
 /// How a receiver treats all that it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub enum Trouble {
     /// It says 503, and that it can after so many seconds.
     Busy(u64),
 }
+
+/// What an address says after its question mark.
+type Query = HashMap<String, String>;
 
 /// A receiver. Clones are handles of the same one.
 #[derive(Clone)]
@@ -132,6 +136,7 @@ impl Receiver {
         name: &'static str,
         query: &str,
         seed: u64,
+        senders: Senders,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, Fault> {
@@ -145,13 +150,19 @@ impl Receiver {
         };
         let random = Arc::new(Mutex::new(SmallRng::seed_from_u64(seed)));
         let mine = receiver.clone();
-        let route = warp::body::bytes().then(move |body: Bytes| {
-            let (receiver, random) = (mine.clone(), Arc::clone(&random));
-            async move {
-                let luck: f64 = locked(&random).random();
-                receiver.receive(&body, luck).await
-            }
-        });
+        let by = warp::query::<Query>();
+        let route = warp::body::bytes()
+            .and(by)
+            .then(move |body: Bytes, query: Query| {
+                let (receiver, random) = (mine.clone(), Arc::clone(&random));
+                if let Some(by) = query.get("by") {
+                    senders.note(by, now());
+                }
+                async move {
+                    let luck: f64 = locked(&random).random();
+                    receiver.receive(&body, luck).await
+                }
+            });
         tasks.spawn(serve(
             listener,
             warp::service(route),

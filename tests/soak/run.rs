@@ -14,21 +14,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Fault;
 use crate::broker::Broker;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Place};
 use crate::clock::{elapsed, now};
+use crate::cluster::Cluster;
 use crate::daemon::{Life, Setup, addresses};
 use crate::figures::Figures;
 use crate::lateness::{Lateness, commands, lateness};
 use crate::options::Options;
+use crate::pair::{self, Pair};
 use crate::receiver::{Manner, Receiver};
 use crate::replica::Replica;
+use crate::senders::Senders;
 use crate::spans::Away;
 use crate::upstream::Upstream;
 use crate::verdict;
 use crate::weather::{self, Picks};
 use crate::webhooks::{Webhooks, states};
-use crate::{Fault, catalogue};
 
 /// How often the daemon is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -68,9 +71,10 @@ pub struct World {
     pub figures: Figures,
     /// What must not be.
     pub violations: Vec<String>,
-    away: Away,
+    pub senders: Senders,
+    pub away: Away,
     revision: u64,
-    random: SmallRng,
+    pub random: SmallRng,
 }
 
 /// Runs until the time is over, or the user has enough. Whether all was well.
@@ -131,14 +135,23 @@ async fn soak(
     let bad = stop.child_token();
     let weather = TaskTracker::new();
     let program = options.daemon()?;
-    let mut world = World::new(program, folder, seed, (tasks, &weather), (&bad, &stop)).await?;
+    let cluster = options.are_two().then(pair::database).transpose()?;
+    let mut world = World::new(
+        program,
+        folder,
+        seed,
+        cluster.clone(),
+        (tasks, &weather),
+        (&bad, &stop),
+    )
+    .await?;
     println!(
         "{} for {} with seed {seed}",
         world.setup.program.display(),
         humantime::format_duration(time)
     );
     let end = elapsed() + time;
-    if world.broker.is_none() {
+    if world.broker.is_none() && !options.are_two() {
         if std::env::var_os("CI").is_some_and(|value| value == "true") {
             return Err("CI=true, and mosquitto is not installed".into());
         }
@@ -176,9 +189,16 @@ async fn soak(
     }
     weather.close();
 
+    let mut pair = match &cluster {
+        Some(cluster) => Some(Pair::new(&mut world, cluster)?),
+        None => None,
+    };
     let mut told = elapsed();
     while elapsed() < end {
-        world.live(end).await?;
+        match &mut pair {
+            None => world.live(end).await?,
+            Some(pair) => pair.live(&mut world, end).await?,
+        }
         if elapsed() > told + Duration::from_secs(60) {
             told = elapsed();
             println!("{}", world.so_far());
@@ -186,7 +206,10 @@ async fn soak(
     }
     bad.cancel();
     weather.wait().await;
-    let mut life = world.start().await?;
+    let mut life = match &mut pair {
+        None => world.start().await?,
+        Some(pair) => pair.leader(&mut world).await?,
+    };
     world.settle(&mut life, options.settle()).await?;
     world.figures.memory_end = life.memory();
     life.stop().await?;
@@ -199,6 +222,7 @@ impl World {
         program: PathBuf,
         folder: &Path,
         seed: u64,
+        cluster: Option<Arc<Cluster>>,
         (tasks, weather): (&TaskTracker, &TaskTracker),
         (bad, stop): (&CancellationToken, &CancellationToken),
     ) -> Result<Self, Fault> {
@@ -210,24 +234,33 @@ impl World {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let sandbox = Sandbox::start(options, listener, stop.clone())?;
+        let senders = Senders::default();
         let mut receivers = Vec::new();
         for (name, query) in RECEIVERS {
             let seed = seed ^ receivers.len() as u64;
-            receivers.push(Receiver::start(name, query, seed, tasks, stop.clone()).await?);
+            receivers.push(
+                Receiver::start(name, query, seed, senders.clone(), tasks, stop.clone()).await?,
+            );
         }
         let [listen, status, mqtt] = addresses(&mut random)?;
         let away = Away::default();
         away.spans().begin(now());
-        let broker = Broker::start(
-            mqtt.port(),
-            folder,
-            away.clone(),
-            seed ^ 5,
-            (tasks, weather),
-            bad.clone(),
-            stop.clone(),
-        )
-        .await?;
+        let broker = match &cluster {
+            // Its checks are about one daemon that dies.
+            Some(_) => None,
+            None => {
+                Broker::start(
+                    mqtt.port(),
+                    folder,
+                    away.clone(),
+                    seed ^ 5,
+                    (tasks, weather),
+                    bad.clone(),
+                    stop.clone(),
+                )
+                .await?
+            }
+        };
         let upstream = Upstream::new(sandbox.clone());
         let (replica, api) = Replica::start(
             upstream.clone(),
@@ -243,14 +276,21 @@ impl World {
         let setup = Setup {
             program,
             folder: folder.to_owned(),
+            node: "one",
+            state: "state.db".to_owned(),
             api: format!("http://{api}"),
             sinks: sinks.cloned().collect(),
             listen,
             status,
         };
         sandbox.add_webhook(format!("http://{listen}/dispatch-listener"));
+        let place = match cluster {
+            Some(cluster) => Place::Database(cluster),
+            None => Place::File(setup.state()),
+        };
         Ok(Self {
-            catalogue: catalogue::Catalogue::new(setup.state()),
+            catalogue: Catalogue::new(place),
+            senders,
             upstream,
             setup,
             sandbox,
@@ -310,9 +350,15 @@ impl World {
         self.away.spans().end(now());
         let schedule = life.get("/schedule").await?;
         self.sandbox.down(false);
+        self.hold_against(&schedule);
+        Ok(life)
+    }
+
+    /// After a daemon died: what was promised, and what receivers were told, is there.
+    pub fn hold_against(&mut self, schedule: &Value) {
         let books = self.upstream.books();
         self.violations
-            .extend(self.webhooks.broken(&schedule, &books));
+            .extend(self.webhooks.broken(schedule, &books));
         let revision = schedule["revision"].as_u64().unwrap_or_default();
         if revision < self.revision {
             let before = self.revision;
@@ -321,7 +367,7 @@ impl World {
             ));
         }
         self.revision = revision;
-        let states = states(&schedule);
+        let states = states(schedule);
         for receiver in &self.receivers {
             for (key, word) in &receiver.heard().newest {
                 let Some(id) = key.strip_prefix("dispatch/") else {
@@ -340,8 +386,6 @@ impl World {
                 }
             }
         }
-        drop(books);
-        Ok(life)
     }
 
     /// Waits until everything is as it must be.
@@ -353,7 +397,7 @@ impl World {
             self.figures.look(life, &self.setup.state());
             let wrong = match self.catalogue.read() {
                 Ok(()) => verdict::wrong(self, life).await?,
-                Err(error) => vec![format!("the state file cannot be read: {error}")],
+                Err(error) => vec![format!("the state cannot be read: {error}")],
             };
             self.figures.settled = elapsed() - begun;
             if wrong.is_empty() {
@@ -391,6 +435,8 @@ impl World {
             let wrong = broker.restarts().violations.clone();
             self.violations.extend(wrong);
         }
+        self.violations
+            .extend(self.senders.sent().violations.clone());
         let (commands, time) = (commands(&self.catalogue.events), now());
         for (name, heard) in heard {
             let wrong = heard.disorder.iter().chain(&heard.late_curtails);

@@ -293,6 +293,7 @@ fn the_log_tells_each_change_of_leadership_once() {
         since: DateTime::UNIX_EPOCH,
         fingerprint: "same".into(),
         given_back: false,
+        server: "".into(),
     };
     let standby = |beat| Leadership::Standby {
         leader: Some(row(7, beat)),

@@ -128,6 +128,7 @@ fn led_by(holder: &str, advertise: Option<&str>) -> Leadership {
             since: chrono::DateTime::UNIX_EPOCH,
             fingerprint: "".into(),
             given_back: false,
+            server: "".into(),
         }),
     }
 }

@@ -35,6 +35,7 @@ fn row() -> LeaseRow {
         since: "2026-11-27T10:00:00Z".parse().unwrap(),
         fingerprint: Fingerprint::default().text().into(),
         given_back: false,
+        server: "".into(),
     }
 }
 
@@ -183,6 +184,7 @@ async fn what_only_a_leader_knows_is_answered_503_with_its_name() {
         None,
         Some(LeaseRow {
             given_back: true,
+            server: "".into(),
             ..row()
         }),
     ] {
@@ -265,6 +267,7 @@ async fn a_standby_that_would_act_differently_is_not_ready_and_says_in_what() {
     // Nobody leads who would act differently.
     let given_back = LeaseRow {
         given_back: true,
+        server: "".into(),
         ..other
     };
     rig.leadership.send_replace(led_by(Some(given_back)));

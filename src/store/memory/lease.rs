@@ -13,7 +13,7 @@ impl LeaseStore for MemoryStore {
 
     fn renew(&mut self, term: u64, holder: &str) -> Result<bool, StoreError> {
         let mut kept = self.lock();
-        let held = kept.held(term, holder);
+        let held = kept.held(term, holder).filter(|row| !row.given_back);
         Ok(held.map(|row| row.beat += 1).is_some())
     }
 
@@ -44,6 +44,7 @@ impl LeaseStore for MemoryStore {
             since: now,
             fingerprint: candidate.fingerprint.clone(),
             given_back: false,
+            server: "".into(),
         });
         Ok(Some(term))
     }

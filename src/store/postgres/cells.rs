@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
+use crate::model::DispatchId;
 use crate::store::StoreError;
 
 /// A number as PostgreSQL has it. What is stored counts events, attempts and
@@ -74,6 +75,13 @@ impl<'r> Cells<'r> {
         let place = self.next;
         let number: i64 = self.value()?;
         u64::try_from(number).map_err(|error| self.damaged_at(place, &error))
+    }
+
+    /// The next cell, which holds the id of a dispatch.
+    pub fn dispatch_id(&mut self) -> Result<DispatchId, StoreError> {
+        let place = self.next;
+        let id: &str = self.value()?;
+        DispatchId::new(id).map_err(|_| self.damaged_at(place, &format!("{id:?} is no id")))
     }
 
     /// The next cell, which holds milliseconds.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::cells::big;
 use super::connect::Link;
 use super::read::LIMIT;
-use super::write::{Holder, roll_back};
+use super::write::{Holder, OURS, roll_back};
 use crate::store::error::DatabaseError;
 use crate::store::{Batch, StoreError};
 
@@ -43,10 +43,8 @@ impl Forgetting {
         let (after, before, delivered) = (self.after, self.before, self.delivered);
         let looked = link.run(LIMIT, |client| async move {
             client.batch_execute("BEGIN").await?;
-            let ours = "SELECT 1 FROM leader WHERE term = $1 AND holder = $2 AND session = $3
-                 FOR SHARE";
             let ours = client
-                .query_opt(ours, &[&big(holder.term), &holder.holder, &holder.session])
+                .query_opt(OURS, &[&big(holder.term), &holder.holder, &holder.session])
                 .await?;
             if ours.is_none() {
                 return Ok(None);

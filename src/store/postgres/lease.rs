@@ -25,6 +25,22 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// waits once more.
 const TAKE_OVER: Duration = Duration::from_secs(4);
 
+/// Which server this is. The control file shows the old timeline for a while after a
+/// promotion.
+const SERVER: &str = "(SELECT system_identifier::text || '/' ||
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system())";
+
+/// Whether this is the server at which the leader took over.
+fn is_same_server() -> String {
+    format!("(leader.system_identifier || '/' || leader.timeline = {SERVER})")
+}
+
+/// Whether the lease may be taken at once. On a server that may lack the last take-over it
+/// is watched first: the leader that took over last may still trust itself.
+fn is_free() -> String {
+    format!("(given_back AND {})", is_same_server())
+}
+
 /// A daemon's way to the lease.
 pub struct PostgresLease {
     target: Arc<PostgresTarget>,
@@ -70,12 +86,14 @@ impl PostgresLease {
 
 impl LeaseStore for PostgresLease {
     fn look(&mut self) -> Result<Option<LeaseRow>, StoreError> {
-        let looked = self.run(LIMIT, |client| async {
-            let sql = "SELECT beat.term, beat.holder, beat.beat, node, advertise, since,
-                 fingerprint, given_back, commits
-                 FROM daemon, beat, leader WHERE beat.term = leader.term AND beat.holder = leader.holder
-                 AND leader.term > 0";
-            client.query_opt(sql, &[]).await
+        let sql = format!(
+            "SELECT beat.term, beat.holder, beat.beat, node, advertise, since, fingerprint,
+             {}, {SERVER}, commits FROM daemon, beat, leader
+             WHERE beat.term = leader.term AND beat.holder = leader.holder AND leader.term > 0",
+            is_free()
+        );
+        let looked = self.run(LIMIT, |client| async move {
+            client.query_opt(sql.as_str(), &[]).await
         });
         let row = self.ended(looked)?;
         let row = row.as_ref().map(lease_row).transpose()?;
@@ -86,10 +104,13 @@ impl LeaseStore for PostgresLease {
     }
 
     fn renew(&mut self, term: u64, holder: &str) -> Result<bool, StoreError> {
+        let sql = format!(
+            "UPDATE beat SET beat = beat + 1 WHERE term = $1 AND holder = $2
+             AND EXISTS (SELECT FROM leader WHERE NOT given_back AND {})",
+            is_same_server()
+        );
         let renewed = self.run(LIMIT, |client| async move {
-            let sql = "UPDATE beat SET beat = beat + 1 WHERE term = $1 AND holder = $2
-                 AND NOT (SELECT given_back FROM leader)";
-            client.execute(sql, &[&big(term), &holder]).await
+            client.execute(sql.as_str(), &[&big(term), &holder]).await
         });
         Ok(self.ended(renewed)? == 1)
     }
@@ -110,6 +131,7 @@ impl LeaseStore for PostgresLease {
             since: now,
             fingerprint: "".into(),
             given_back: true,
+            server: "".into(),
         };
         let watched = watched.unwrap_or(&nobody);
         let seen = Arc::clone(&self.seen);
@@ -161,11 +183,16 @@ async fn take(
     client.batch_execute("BEGIN").await?;
     let (term, holder) = (big(watched.term), &*watched.holder);
     // Waits until no commit holds the row.
-    let lock = "SELECT system_identifier, timeline, (SELECT position FROM daemon),
+    let lock = format!(
+        "SELECT system_identifier, timeline, (SELECT position FROM daemon),
          (SELECT commits FROM daemon), commits_lost FROM leader
-         WHERE term = $1 AND holder = $2 AND given_back = $3 FOR UPDATE";
+         WHERE term = $1 AND holder = $2
+         AND (term = 0 OR {} = $3 AND {SERVER} = $4) FOR UPDATE",
+        is_free()
+    );
+    let (given_back, server) = (watched.given_back, &*watched.server);
     let Some(row) = client
-        .query_opt(lock, &[&term, &holder, &watched.given_back])
+        .query_opt(lock.as_str(), &[&term, &holder, &given_back, &server])
         .await?
     else {
         return Ok(None);
@@ -226,6 +253,7 @@ fn lease_row(row: &Row) -> Result<(LeaseRow, u64), StoreError> {
         since: cells.value()?,
         fingerprint: cells.value::<&str>()?.into(),
         given_back: cells.value()?,
+        server: cells.value::<&str>()?.into(),
     };
     Ok((lease, cells.count()?))
 }

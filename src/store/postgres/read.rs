@@ -110,25 +110,19 @@ pub(super) fn load(link: &Link, term: u64) -> Result<Stored, StoreError> {
         .pop()
         .ok_or_else(|| damaged("table daemon is empty".to_owned()))?;
         stored.entries = collect(link, ENTRIES, &[], entry)?;
-        stored.sites = collect(link, "SELECT id, state FROM sites", &[], |row| {
-            let mut cells = Cells::of(row);
-            let id = cells.name()?;
-            let state: SiteState = cells.json()?;
-            same_id(&id, state.id.as_str())?;
-            Ok(state)
-        })?;
+        stored.sites = collect(link, "SELECT id, state FROM sites", &[], site)?;
         stored.sinks = sinks(link)?;
         Ok(stored)
     })
 }
 
 /// What [`entry`] reads, in its order.
-const ENTRIES: &str = "SELECT
+pub(super) const ENTRIES: &str = "SELECT
     id, phase, cancel_reason, started, ended, first_seen, last_changed, last_confirmed,
     over_since, discovered_by, last_changed_by, asked_term, asked_count, dispatch
     FROM dispatches";
 
-fn entry(row: &Row) -> Result<Entry, StoreError> {
+pub(super) fn entry(row: &Row) -> Result<Entry, StoreError> {
     let mut cells = Cells::of(row);
     let id = cells.value::<&str>()?;
     let entry = described(&mut cells).map_err(|error| match error {
@@ -159,6 +153,15 @@ fn described(cells: &mut Cells) -> Result<Entry, StoreError> {
         dispatch: Arc::new(cells.json()?),
         inquiry: Inquiry::default(),
     })
+}
+
+/// Reads a row of the table of sites: id, state.
+pub(super) fn site(row: &Row) -> Result<SiteState, StoreError> {
+    let mut cells = Cells::of(row);
+    let id = cells.name()?;
+    let state: SiteState = cells.json()?;
+    same_id(&id, state.id.as_str())?;
+    Ok(state)
 }
 
 /// A row that is about another than it says would be written beside itself.

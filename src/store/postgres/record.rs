@@ -69,23 +69,30 @@ const STATES: &str = "SELECT n, way, asked, answered, bytes, body FROM states WH
      ORDER BY 1";
 
 fn state(row: &Row) -> Result<StateLine, StoreError> {
-    let mut cells = Cells::of(row);
-    let number = cells.count()?;
+    state_in(&mut Cells::of(row))
+}
+
+/// Reads a state: number, the answer that told it, bytes, body.
+pub(super) fn state_in(cells: &mut Cells) -> Result<StateLine, StoreError> {
+    Ok(StateLine {
+        number: cells.count()?,
+        told: told(cells)?,
+        bytes: cells.count()?,
+        body: cells.value::<Option<&str>>()?.map(Arc::from),
+    })
+}
+
+/// Reads the answer that told a state.
+pub(super) fn told(cells: &mut Cells) -> Result<Option<Told>, StoreError> {
     let way = cells.optional_word()?;
     let (asked, answered) = (cells.optional_time()?, cells.optional_time()?);
-    let told = match (way, asked, answered) {
+    Ok(match (way, asked, answered) {
         (Some(way), Some(asked), Some(answered)) => Some(Told {
             way,
             asked,
             answered,
         }),
         _ => None,
-    };
-    Ok(StateLine {
-        number,
-        told,
-        bytes: cells.count()?,
-        body: cells.value::<Option<&str>>()?.map(Arc::from),
     })
 }
 
@@ -111,11 +118,24 @@ const COMMANDS: &str = "SELECT sink, position, site, command, due, known,
 
 fn command(row: &Row, cause: &DispatchId) -> Result<CommandLine, StoreError> {
     let mut cells = Cells::of(row);
+    let (sink, settled) = settled(&mut cells, cause)?;
+    Ok(CommandLine {
+        sink,
+        settled,
+        made_up: cells.optional_time()?,
+    })
+}
+
+/// Reads the name of a sink, and a command whose delivery there has come to an end.
+pub(super) fn settled(
+    cells: &mut Cells,
+    cause: &DispatchId,
+) -> Result<(Arc<str>, SettledCommand), StoreError> {
     let sink = cells.value::<&str>()?.into();
     let (position, site) = (cells.count()?, cells.name()?);
     let command = cells.value::<&str>()?.into();
     let (due, known) = (cells.value()?, cells.value()?);
-    let tried = tried(&mut cells)?;
+    let tried = tried(cells)?;
     let end = match (cells.optional_time()?, cells.value()?) {
         (Some(at), _) => DeliveryEnd::Acknowledged(at),
         (None, true) => DeliveryEnd::Skipped,
@@ -133,11 +153,7 @@ fn command(row: &Row, cause: &DispatchId) -> Result<CommandLine, StoreError> {
         end,
         last_error,
     };
-    Ok(CommandLine {
-        sink,
-        settled,
-        made_up: cells.optional_time()?,
-    })
+    Ok((sink, settled))
 }
 
 /// All sinks, and where they stand with these sites.

@@ -182,9 +182,13 @@ pub(super) const VERSION: i32 = 1;
 const LOCK: i64 = 0x6473_7064;
 
 /// What is found where the tables are to be.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Found {
     /// Nothing.
     Nothing,
+    /// A copy of a state that was broken off, or still runs: the row about the daemon is
+    /// written last.
+    HalfCopy,
     /// Tables of this format, of which daemons of `compatible` and later know what they
     /// need.
     Ours { version: i32, compatible: i32 },
@@ -207,27 +211,45 @@ pub(super) async fn look(client: &Client, schema: &str) -> Result<Found, tokio_p
     let row = client
         .query_one("SELECT version, compatible FROM schema_version", &[])
         .await?;
+    let (version, compatible) = (row.get(0), row.get(1));
+    if compatible <= VERSION {
+        let daemon = client.query_opt("SELECT 1 FROM daemon", &[]).await?;
+        if daemon.is_none() {
+            return Ok(Found::HalfCopy);
+        }
+    }
     Ok(Found::Ours {
-        version: row.get(0),
-        compatible: row.get(1),
+        version,
+        compatible,
     })
 }
 
-/// Makes the tables for the API at `origin`, unless another daemon has just made them.
+/// The row about the daemon. Without it the tables are half a copy.
+pub(super) const PUT_DAEMON: &str = "INSERT INTO daemon
+     (store_id, api_origin, secret, revision, position, commits, stale)
+     VALUES ($1, $2, $3, $4, $5, 0, false)";
+
+/// Draws what the daemons of a database know each other by.
+pub(super) fn new_secret() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Makes the tables for the API at `origin`, unless another daemon has just made them. For
+/// a copy, which has no origin yet, without the row about the daemon. Tells whether it made
+/// them.
 pub(super) async fn make(
     client: &Client,
     schema: &str,
-    origin: &str,
-) -> Result<(), tokio_postgres::Error> {
+    origin: Option<&str>,
+) -> Result<bool, tokio_postgres::Error> {
     let store_id = format!("{:016x}", rand::random::<u64>());
-    let secret = format!("{:032x}", rand::random::<u128>());
     client.batch_execute("BEGIN").await?;
     let made = async {
         client
             .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
             .await?;
         if !matches!(look(client, schema).await?, Found::Nothing) {
-            return Ok(());
+            return Ok(false);
         }
         // The name consists of letters, digits and `_`.
         let create = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
@@ -235,18 +257,16 @@ pub(super) async fn make(
         for step in MIGRATIONS {
             client.batch_execute(step).await?;
         }
-        client
-            .execute(
-                "INSERT INTO daemon
-                 (store_id, api_origin, secret, revision, position, commits, stale)
-                 VALUES ($1, $2, $3, 0, 0, 0, false)",
-                &[&store_id, &origin, &secret],
-            )
-            .await?;
-        Ok(())
+        if let Some(origin) = origin {
+            let secret = new_secret();
+            client
+                .execute(PUT_DAEMON, &[&store_id, &origin, &secret, &0_i64, &0_i64])
+                .await?;
+        }
+        Ok(true)
     };
-    let made: Result<(), tokio_postgres::Error> = made.await;
+    let made: Result<bool, tokio_postgres::Error> = made.await;
     let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await;
-    made.and(ended)
+    made.and_then(|made| ended.map(|()| made))
 }

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::cells::{Cells, big};
-use super::write::{Step, id_of};
+use super::rows::{Step, columns};
 use crate::model::DispatchId;
 use crate::store::record::{BODIES, KEPT, NewStates, is_to_count};
-use crate::store::{Batch, NewState, StoreError, Told};
+use crate::store::{Batch, NewState, StateLine, StoreError, Told};
 
 /// What is stored of a dispatch before a batch.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +23,8 @@ pub(super) struct Known {
 impl Known {
     /// Reads a row: id, whether withdrawn, last number.
     pub fn of(row: &Row) -> Result<(DispatchId, Self), StoreError> {
-        let id = id_of(row)?;
         let mut cells = Cells::of(row);
-        cells.value::<&str>()?;
+        let id = cells.dispatch_id()?;
         let known = Self {
             withdrawn: cells.value()?,
             last_number: cells.count()?,
@@ -113,7 +111,7 @@ impl<'b> StateRows<'b> {
                  FROM unnest($1::text[], $2::bigint[]) AS copied (of, n)
                  JOIN dispatches ON id = copied.of,
                  LATERAL (SELECT cancel_reason IS NOT DISTINCT FROM 'withdrawn' AS gone) AS w",
-                vec![Box::new(ids), Box::new(numbers)],
+                columns![ids, numbers],
             )
         })
     }
@@ -125,32 +123,20 @@ impl<'b> StateRows<'b> {
             all.flat_map(|(id, of)| of.replaced.iter().map(move |row| (id, row)))
         };
         let mut steps = Vec::new();
-        if rows().next().is_some() {
-            let bodies: Vec<Option<String>> = rows().map(|(_, row)| row.state.body()).collect();
-            let bytes: Vec<i64> = bodies
-                .iter()
-                .map(|body| big(body.as_ref().map_or(0, |body| body.len() as u64)))
-                .collect();
-            let params: Vec<Box<dyn ToSql + Sync + Send>> = vec![
-                Box::new(rows().map(|(id, _)| id.to_string()).collect::<Vec<_>>()),
-                Box::new(rows().map(|(_, row)| big(row.number)).collect::<Vec<_>>()),
-                Box::new(
-                    rows()
-                        .map(|(_, row)| row.told.way.name())
-                        .collect::<Vec<_>>(),
-                ),
-                Box::new(rows().map(|(_, row)| row.told.asked).collect::<Vec<_>>()),
-                Box::new(rows().map(|(_, row)| row.told.answered).collect::<Vec<_>>()),
-                Box::new(bytes),
-                Box::new(bodies),
-            ];
-            steps.push(Step::new(
-                "INSERT INTO states (dispatch, n, way, asked, answered, bytes, body)
-                 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[],
-                  $5::timestamptz[], $6::bigint[], $7::text[])",
-                params,
-            ));
-        }
+        let lines: Vec<(&DispatchId, StateLine)> = rows()
+            .map(|(id, row)| {
+                let body = row.state.body();
+                let line = StateLine {
+                    number: row.number,
+                    told: Some(row.told),
+                    bytes: body.as_ref().map_or(0, |body| body.len() as u64),
+                    body: body.map(Into::into),
+                };
+                (id, line)
+            })
+            .collect();
+        let lines: Vec<_> = lines.iter().map(|(id, line)| (*id, line)).collect();
+        steps.extend(states(&lines));
         // What `record::left_out` tells, asked of the rows themselves. The numbers of the
         // first and the last row count, not how many rows there are.
         let changed: Vec<String> = self.changed().map(|(id, _)| id.to_string()).collect();
@@ -168,15 +154,41 @@ impl<'b> StateRows<'b> {
                  ) AS judged
                  WHERE states.dispatch = judged.dispatch AND states.n = judged.n
                  AND not_early AND not_late",
-                vec![
-                    Box::new(changed),
-                    Box::new(big(KEPT)),
-                    Box::new(big(BODIES)),
-                ],
+                columns![changed, big(KEPT), big(BODIES)],
             ));
         }
         steps
     }
+}
+
+/// Writes states that others replaced, each with its dispatch.
+pub(super) fn states(lines: &[(&DispatchId, &StateLine)]) -> Option<Step> {
+    let all = || lines.iter();
+    let told = || all().map(|(_, line)| line.told);
+    (!lines.is_empty()).then(|| {
+        Step::new(
+            "INSERT INTO states (dispatch, n, way, asked, answered, bytes, body)
+             SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[],
+              $5::timestamptz[], $6::bigint[], $7::text[])",
+            columns![
+                all().map(|(id, _)| id.to_string()).collect::<Vec<_>>(),
+                all().map(|(_, line)| big(line.number)).collect::<Vec<_>>(),
+                told()
+                    .map(|told| told.map(|told| told.way.name()))
+                    .collect::<Vec<_>>(),
+                told()
+                    .map(|told| told.map(|told| told.asked))
+                    .collect::<Vec<_>>(),
+                told()
+                    .map(|told| told.map(|told| told.answered))
+                    .collect::<Vec<_>>(),
+                all().map(|(_, line)| big(line.bytes)).collect::<Vec<_>>(),
+                all()
+                    .map(|(_, line)| line.body.as_deref().map(str::to_owned))
+                    .collect::<Vec<_>>(),
+            ],
+        )
+    })
 }
 
 fn of_dispatch<'b>(

@@ -217,6 +217,34 @@ fn a_database_put_back_to_an_older_state_under_way_takes_no_commits() {
     );
 }
 
+#[test]
+fn at_another_server_a_leader_is_not_renewed_and_what_was_given_back_is_watched_first() {
+    let Some((cluster, schema)) = postgresql() else {
+        return;
+    };
+    let (database, _) = led(cluster, &schema, None);
+    let mut lease = database.lease();
+    let row = lease.look().unwrap().unwrap();
+    let (term, holder) = (row.term, row.holder);
+    assert!(lease.renew(term, &holder).unwrap());
+    let is = |timeline: &str| {
+        let sql = format!("UPDATE {schema}.leader SET timeline = '{timeline}'");
+        cluster.sql(&sql);
+    };
+    let timeline = cluster.sql(&format!("SELECT timeline FROM {schema}.leader"));
+    is("00000009");
+    assert!(!lease.renew(term, &holder).unwrap());
+    is(&timeline);
+    assert!(lease.give_back(term, &holder).unwrap());
+    assert!(lease.look().unwrap().unwrap().given_back);
+    is("00000009");
+    // Another one may have taken it since, of which this server does not know.
+    let watched = lease.look().unwrap();
+    assert!(!watched.as_ref().unwrap().given_back);
+    let taken = lease.take_over(watched.as_ref(), &candidate("b"), at(2));
+    assert!(taken.unwrap().is_some(), "after five seconds");
+}
+
 fn store_loaded_as(revision: u64) -> Stored {
     Stored {
         revision,

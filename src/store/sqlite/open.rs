@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::checkpointer::{Checkpointer, CheckpointerError, LONG_LOG};
+use super::probe;
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use super::{Seen, SqliteReader, SqliteStore};
 use crate::store::lock::Lock;
@@ -120,7 +121,12 @@ pub(super) fn unused(path: &Path) -> Result<SqliteReader, OpenError> {
     }
     let lock = Lock::take(path)?;
     let fail = |error: rusqlite::Error| describe(path, &error);
-    let connection = reader(path).map_err(|error| unusable(path, &error.to_string()))?;
+    // Without a log nothing needs to be made beside the file for reading it.
+    let connection = if probe::has_log(path) {
+        reader(path).map_err(|error| unusable(path, &error.to_string()))?
+    } else {
+        probe::open(path, true)?
+    };
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(fail)?;
@@ -137,7 +143,9 @@ pub(super) fn unused(path: &Path) -> Result<SqliteReader, OpenError> {
     }
     let id = connection
         .query_row("SELECT store_id FROM daemon", [], |row| row.get(0))
-        .map_err(fail)?;
+        .optional()
+        .map_err(fail)?
+        .ok_or_else(|| half_copy(path))?;
     Ok(SqliteReader {
         connection,
         id,
@@ -200,11 +208,59 @@ pub(super) fn check(path: &Path, connection: &Connection, origin: &str) -> Resul
             theirs,
             ours: origin.to_owned(),
         }),
-        None => Err(OpenError::Damaged {
-            path: path.to_owned(),
-            reason: "table daemon is empty".into(),
-        }),
+        None => Err(half_copy(path)),
     }
+}
+
+/// The row about the daemon comes with the tables, except in a copy, where it comes last.
+fn half_copy(path: &Path) -> OpenError {
+    OpenError::HalfCopy {
+        state: path.display().to_string(),
+        remedy: "delete the file and copy again".to_owned(),
+    }
+}
+
+/// Makes the tables in a file that is not there, or empty, and no more: it is half a copy
+/// until somebody writes the row about the daemon. `id` is that of the state to come.
+pub(super) fn begin_copy(path: &Path, id: &str) -> Result<SqliteReader, OpenError> {
+    is_free(path)?;
+    let lock = Lock::take(path)?;
+    let fail = |error: rusqlite::Error| describe(path, &error);
+    make_private(path).map_err(|error| unusable(path, &error.to_string()))?;
+    let mut connection = Connection::open(path).map_err(fail)?;
+    let make = |connection: &mut Connection| {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for migration in MIGRATIONS {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()
+    };
+    make(&mut connection).map_err(fail)?;
+    Ok(SqliteReader {
+        connection,
+        id: id.to_owned(),
+        _lock: Some(lock),
+    })
+}
+
+/// Makes sure that there is no file, or an empty one.
+pub(super) fn is_free(path: &Path) -> Result<(), OpenError> {
+    if look(path)? {
+        return Ok(());
+    }
+    let connection = probe::open(path, !Lock::is_taken(path)?)?;
+    let rows: rusqlite::Result<i64> =
+        connection.query_row("SELECT count(*) FROM daemon", [], |row| row.get(0));
+    if rows.map_err(|error| describe(path, &error))? == 0 {
+        return Err(half_copy(path));
+    }
+    Err(OpenError::NotEmpty {
+        state: path.display().to_string(),
+        found: "there is a state in it; name a file that is not there".to_owned(),
+    })
 }
 
 /// Brings the file up to date and into the modes that it is written in.

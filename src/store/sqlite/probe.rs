@@ -96,7 +96,7 @@ pub(super) fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
 
 /// Whether there is something in the write-ahead log. A daemon that is not killed
 /// removes the log when it ends.
-fn has_log(path: &Path) -> bool {
+pub(super) fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
@@ -121,7 +121,7 @@ fn open_with_log(path: &Path) -> Result<Connection, OpenError> {
 
 /// Opens the file for reading. If nobody writes to it, SQLite is told so, so that
 /// nothing is written for reading either.
-fn open(path: &Path, is_idle: bool) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, is_idle: bool) -> Result<Connection, OpenError> {
     let fail = |error: rusqlite::Error| describe(path, &error);
     let absolute = path
         .canonicalize()

@@ -12,9 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::write::json;
 use crate::model::DispatchId;
 use crate::store::record::{KEPT, is_to_count, left_out};
-use crate::store::{Batch, DeliveryEnd, NewState, SettledCommand, Told, Tried};
+use crate::store::{DeliveryEnd, NewState, SettledCommand, Told, Tried};
 
-pub(super) use reading::read;
+pub(super) use reading::{read, settled_commands, state, told};
+
+/// Writes a state of the dispatch with a key that another one replaced.
+pub(super) const PUT_STATE: &str =
+    "INSERT INTO states (dispatch, n, way, asked, answered, bytes, body)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Copies the stored state of the dispatch with this key to the states, if the first of
 /// these new ones replaces it. Gives the answer that told the first, unless the stored
@@ -76,20 +81,15 @@ pub(super) fn replaced_at_once(
         let answer = told.unwrap_or(before.told);
         let body = before.body();
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
-        transaction
-            .prepare_cached(
-                "INSERT INTO states (dispatch, n, way, asked, answered, bytes, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute((
-                key,
-                number,
-                answer.way.name(),
-                answer.asked.timestamp_micros(),
-                answer.answered.timestamp_micros(),
-                bytes,
-                body,
-            ))?;
+        transaction.prepare_cached(PUT_STATE)?.execute((
+            key,
+            number,
+            answer.way.name(),
+            answer.asked.timestamp_micros(),
+            answer.answered.timestamp_micros(),
+            bytes,
+            body,
+        ))?;
         lines.push((number, bytes));
         bound(transaction, key, &lines)?;
         told = Some(state.told);
@@ -223,24 +223,26 @@ impl Packed<String> {
     }
 }
 
-/// Writes the commands whose delivery has come to an end: one row for each dispatch and
+/// Writes the commands whose delivery to a sink has come to an end: one row for each dispatch and
 /// sink, which costs a tenth of a row for each command.
-pub(super) fn commands(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+pub(super) fn commands(
+    transaction: &Transaction,
+    sink: &str,
+    settled: &[SettledCommand],
+) -> rusqlite::Result<()> {
     let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
     let mut put = transaction
         .prepare_cached("INSERT INTO commands (dispatch, sink, lines) VALUES (?1, ?2, ?3)")?;
-    for record in &batch.sinks {
-        let mut of: BTreeMap<&DispatchId, Vec<Packed<&str>>> = BTreeMap::new();
-        for settled in &record.settled {
-            of.entry(&settled.cause).or_default().push(settled.into());
-        }
-        for (cause, lines) in of {
-            let key: Option<i64> = find
-                .query_row([cause.as_str()], |row| row.get(0))
-                .optional()?;
-            if let Some(key) = key {
-                put.execute((key, &*record.sink, json(&lines)?))?;
-            }
+    let mut of: BTreeMap<&DispatchId, Vec<Packed<&str>>> = BTreeMap::new();
+    for settled in settled {
+        of.entry(&settled.cause).or_default().push(settled.into());
+    }
+    for (cause, lines) in of {
+        let key: Option<i64> = find
+            .query_row([cause.as_str()], |row| row.get(0))
+            .optional()?;
+        if let Some(key) = key {
+            put.execute((key, sink, json(&lines)?))?;
         }
     }
     Ok(())

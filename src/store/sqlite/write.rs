@@ -1,6 +1,7 @@
 //! Writes a batch in one transaction.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{
     Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params,
@@ -8,22 +9,29 @@ use rusqlite::{
 use serde::Serialize;
 
 use super::record;
-use crate::model::{DispatchId, Entry, HistoryItem, rfc3339};
+use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteState, rfc3339};
 use crate::store::record::NewStates;
 use crate::store::{Batch, SinkRecord, StoreError, Told};
 
 /// Writes a batch, synced, or nothing of it.
 pub(super) fn commit(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
-    if write(connection, batch).map_err(StoreError::doing("be written"))? {
-        Ok(())
-    } else {
-        Err(StoreError::Fenced)
+    match write(connection, batch).map_err(StoreError::doing("be written"))? {
+        Found::AsExpected => Ok(()),
+        Found::OfAnotherTerm => Err(StoreError::Fenced),
+        Found::OutOfStep => Err(StoreError::OutOfStep),
     }
+}
+
+/// How the store was before a batch.
+enum Found {
+    AsExpected,
+    OfAnotherTerm,
+    OutOfStep,
 }
 
 /// Tells whether the store was as the batch expects it. If not, nothing is
 /// written.
-fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
+fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<Found> {
     // Dropped without a commit, it rolls back.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let position = batch.events.last().map(|event| event.position);
@@ -39,12 +47,19 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
             batch.term,
         ))?;
     if expected != 1 {
-        return Ok(false);
+        let sql = "SELECT term = ?1 FROM daemon";
+        let ours: bool = transaction.query_row(sql, [batch.term], |row| row.get(0))?;
+        return Ok(if ours {
+            Found::OutOfStep
+        } else {
+            Found::OfAnotherTerm
+        });
     }
     entries(&transaction, batch)?;
-    sites(&transaction, batch)?;
-    events(&transaction, batch)?;
-    skipped(&transaction, batch)?;
+    sites(&transaction, &batch.sites)?;
+    forget_sites(&transaction, batch)?;
+    events(&transaction, &batch.events)?;
+    skipped(&transaction, &batch.skipped)?;
     prune(&transaction, batch)?;
     if let Some(sync) = batch.sync {
         transaction
@@ -54,19 +69,18 @@ fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<bool> {
     for record in &batch.sinks {
         sink(&transaction, record)?;
     }
-    record::commands(&transaction, batch)?;
+    for record in &batch.sinks {
+        record::commands(&transaction, &record.sink, &record.settled)?;
+    }
     for forgotten in &batch.forgotten_sinks {
         forget_sink(&transaction, forgotten)?;
     }
     transaction.commit()?;
-    Ok(true)
+    Ok(Found::AsExpected)
 }
 
-fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
-    // `RETURNING` would tell the key too, at three times the cost of the row.
-    let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
-    let mut put = transaction.prepare_cached(
-        "INSERT INTO dispatches
+/// Writes what [`put_entry`] is given.
+pub(super) const PUT_ENTRY: &str = "INSERT INTO dispatches
          (key, id, phase, cancel_reason, started, ended, first_seen, last_changed,
           last_confirmed, over_since, discovered_by, last_changed_by, asked_term, asked_count,
           dispatch, created, way, asked, answered)
@@ -81,10 +95,17 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
          asked_term = excluded.asked_term, asked_count = excluded.asked_count,
          dispatch = excluded.dispatch, way = coalesce(excluded.way, way),
          asked = coalesce(excluded.asked, asked),
-         answered = coalesce(excluded.answered, answered)",
-    )?;
-    let mut history = transaction
-        .prepare_cached("INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)")?;
+         answered = coalesce(excluded.answered, answered)";
+
+/// Writes a line of the history of the dispatch with a key, but the first one.
+pub(super) const PUT_CHANGE: &str =
+    "INSERT INTO history (dispatch, revision, item) VALUES (?1, ?2, ?3)";
+
+fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+    // `RETURNING` would tell the key too, at three times the cost of the row.
+    let mut find = transaction.prepare_cached("SELECT key FROM dispatches WHERE id = ?1")?;
+    let mut put = transaction.prepare_cached(PUT_ENTRY)?;
+    let mut history = transaction.prepare_cached(PUT_CHANGE)?;
     let mut lines: HashMap<&DispatchId, Vec<&HistoryItem>> = HashMap::new();
     for (id, line) in &batch.history {
         lines.entry(id).or_default().push(line);
@@ -116,7 +137,7 @@ fn entries(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
 /// Writes an entry: with its key if it is known, with the first line of its history if
 /// it is not; with the answer that told its state, if that is new. Gives the key of a new
 /// row.
-fn put_entry(
+pub(super) fn put_entry(
     put: &mut Statement,
     key: Option<i64>,
     entry: &Entry,
@@ -146,12 +167,16 @@ fn put_entry(
     ])
 }
 
-fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
-    let mut sites =
+pub(super) fn sites(transaction: &Transaction, sites: &[Arc<SiteState>]) -> rusqlite::Result<()> {
+    let mut put =
         transaction.prepare_cached("INSERT OR REPLACE INTO sites (id, state) VALUES (?1, ?2)")?;
-    for site in &batch.sites {
-        sites.execute((site.id.as_str(), json(site)?))?;
+    for site in sites {
+        put.execute((site.id.as_str(), json(site)?))?;
     }
+    Ok(())
+}
+
+fn forget_sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     let mut forget = transaction.prepare_cached("DELETE FROM sites WHERE id = ?1")?;
     for id in &batch.forgotten {
         forget.execute([id.as_str()])?;
@@ -159,13 +184,13 @@ fn sites(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
+pub(super) fn events(transaction: &Transaction, events: &[Event]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO events
          (position, type, subject, time, data, term, unconditional, due, known)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
-    for event in &batch.events {
+    for event in events {
         let origin = event.origin.as_deref();
         let known = origin.filter(|origin| origin.known != origin.due);
         insert.execute((
@@ -183,8 +208,8 @@ fn events(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn skipped(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
-    for (id, line) in &batch.skipped {
+fn skipped(transaction: &Transaction, lines: &[(DispatchId, HistoryItem)]) -> rusqlite::Result<()> {
+    for (id, line) in lines {
         transaction
             .prepare_cached(
                 "INSERT INTO skipped (dispatch, revision, item)
@@ -209,7 +234,7 @@ fn prune(transaction: &Transaction, batch: &Batch) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> {
+pub(super) fn sink(transaction: &Transaction, record: &SinkRecord) -> rusqlite::Result<()> {
     let sink = &*record.sink;
     transaction
         .prepare_cached(

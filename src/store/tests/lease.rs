@@ -113,6 +113,7 @@ fn one_daemon_takes_a_lease_that_nobody_had(store: &impl Shared) {
             since: at(1),
             fingerprint: "as all others".into(),
             given_back: false,
+            server: seen.server.clone(),
         }
     );
     assert!(seen.is_held(term, "a") && seen.is_still(&row(&mut a)));
@@ -207,6 +208,8 @@ fn a_lease_given_back_names_its_last_holder_and_can_be_taken(store: &impl Shared
     assert!(a.give_back(term, "a").unwrap());
     assert!(a.give_back(term, "a").unwrap(), "an answer may get lost");
     let given_back = row(&mut b);
+    assert!(!a.renew(term, "a").unwrap(), "a renewal that comes late");
+    assert_eq!(row(&mut b), given_back);
     assert!(!given_back.is_still(&held) && !given_back.is_held(term, "a"));
     assert_eq!((given_back.term, &*given_back.holder), (term, "a"));
     assert_eq!(take(&mut b, Some(&held), "b"), None, "given back since");

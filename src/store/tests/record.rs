@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{CancelReason, CommandOrigin};
 
-fn state(id: &str, number: i64, withdrawn: bool, seconds: i64) -> NewState {
+pub(super) fn state(id: &str, number: i64, withdrawn: bool, seconds: i64) -> NewState {
     let mut shown = entry(id);
     let mut dispatch = Dispatch::clone(&shown.dispatch);
     dispatch.modification_number = Some(number);
@@ -28,7 +28,7 @@ fn told(seconds: i64) -> Told {
 }
 
 /// The next batch for a store, with these states.
-fn with_states(store: &mut dyn Store, states: Vec<NewState>) -> Batch {
+pub(super) fn with_states(store: &mut dyn Store, states: Vec<NewState>) -> Batch {
     let stored = store.load().unwrap();
     let newest: BTreeMap<DispatchId, Arc<Entry>> = states
         .iter()
@@ -48,7 +48,7 @@ fn with_states(store: &mut dyn Store, states: Vec<NewState>) -> Batch {
     }
 }
 
-fn id(text: &str) -> DispatchId {
+pub(super) fn id(text: &str) -> DispatchId {
     DispatchId::new(text).unwrap()
 }
 
@@ -159,7 +159,7 @@ fn of_a_dispatch_that_changes_for_ever_the_first_and_the_last_lines_stay() {
     });
 }
 
-fn command(cause: &str, position: u64, end: DeliveryEnd) -> SettledCommand {
+pub(super) fn command(cause: &str, position: u64, end: DeliveryEnd) -> SettledCommand {
     SettledCommand {
         cause: id(cause),
         position,
@@ -177,7 +177,7 @@ fn command(cause: &str, position: u64, end: DeliveryEnd) -> SettledCommand {
     }
 }
 
-fn settled(commands: impl IntoIterator<Item = SettledCommand>) -> SinkRecord {
+pub(super) fn settled(commands: impl IntoIterator<Item = SettledCommand>) -> SinkRecord {
     SinkRecord {
         sink: "stdout".into(),
         settled: commands.into_iter().collect(),
@@ -185,7 +185,7 @@ fn settled(commands: impl IntoIterator<Item = SettledCommand>) -> SinkRecord {
     }
 }
 
-fn site_event(store: &Stored, position: u64, event_type: &str, cause: &str) -> Event {
+pub(super) fn site_event(store: &Stored, position: u64, event_type: &str, cause: &str) -> Event {
     let data = serde_json::json!({"cause": cause});
     Event {
         data: Arc::new(serde_json::value::to_raw_value(&data).unwrap()),

@@ -19,7 +19,10 @@ impl<W> Coordinator<W> {
         match self.writing.ended(result, now.mono) {
             Some(Ended::Written(done)) => self.commit_written(*done, now),
             Some(Ended::Failed(failed, reason)) => self.commit_failed(*failed, &reason, now),
-            Some(Ended::End(error)) => self.answering.effects.push(Effect::End(error)),
+            Some(Ended::End(error)) => {
+                self.ended = true;
+                self.answering.effects.push(Effect::End(error));
+            }
             None => {}
         }
     }

@@ -186,7 +186,7 @@ pub enum Effect<W> {
         /// What to read.
         read: RefreshRead,
     },
-    /// End: another daemon has taken over.
+    /// End: another daemon has taken over. The last effect.
     End(StoreError),
 }
 

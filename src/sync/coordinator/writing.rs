@@ -260,9 +260,12 @@ impl Writing {
                 self.not_before = Mono::ZERO;
                 Ended::Written(under_way)
             }
-            Err(error @ (StoreError::Fenced | StoreError::Closed | StoreError::Replaced(_))) => {
-                Ended::End(error)
-            }
+            Err(
+                error @ (StoreError::Fenced
+                | StoreError::OutOfStep
+                | StoreError::Closed
+                | StoreError::Replaced(_)),
+            ) => Ended::End(error),
             Err(error) => {
                 let reason = error.to_string();
                 if self.store_error.as_ref() != Some(&reason) && self.trouble.lasts(now).is_some() {

@@ -507,3 +507,37 @@ fn an_old_row_of_its_own_makes_no_leader() {
         Leadership::Standby { leader: Some(_) }
     ));
 }
+
+/// No coordinator turns before the lead has begun.
+#[test]
+fn a_daemon_that_hears_late_of_its_take_over_leads_then_whatever_gets_lost_before() {
+    let (_, mut b) = Daemon::leader_and_standby();
+    b.turns = false;
+    b.until(4999);
+    b.stand_still(5000);
+    assert_eq!(b.call_that_takes(0, 0), LeaseCall::Look);
+    let call = |b: &Daemon| match b.lease.next(ms(b.now)) {
+        NextCall::Now(call) => call,
+        later => panic!("{later:?}"),
+    };
+    for (answered, expected) in [(false, "TakeOver"), (true, "Look"), (false, "Renew")] {
+        b.answered = answered;
+        assert!(format!("{:?}", call(&b)).starts_with(expected));
+        let made = call(&b);
+        let answer = b.make(&made);
+        b.lease.ended(&made, ms(b.now), ms(b.now), answer);
+        assert!(!b.leads());
+        b.stand_still(b.now + 1000);
+    }
+    // The first renewal got lost.
+    b.stand_still(b.now + 5000);
+    b.answered = true;
+    b.until(b.now);
+    assert!(b.leads());
+    // Then it has as much time for its first turn as after any take-over.
+    let since = b.now;
+    b.until(since + 1000);
+    assert!(b.leads());
+    b.until(since + 10_000);
+    assert!(b.is_suspended());
+}

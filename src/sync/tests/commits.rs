@@ -105,3 +105,28 @@ fn a_disk_that_fails_is_tried_again_every_second_until_it_takes_writes() {
     world.commit();
     assert_eq!(world.event_types()[1..], ["dispatch.started"]);
 }
+
+/// What was built on a commit that nobody knows of any more is as unknown.
+#[test]
+fn a_coordinator_whose_commit_is_refused_for_good_promises_and_writes_nothing_more() {
+    let refusals = [
+        StoreError::Fenced,
+        StoreError::Replaced("another server".into()),
+        StoreError::Closed,
+    ];
+    for error in refusals {
+        let mut world = World::polled();
+        world.webhook("first", "a");
+        world.found(dispatch("a", 100));
+        // The one changes nothing in what is being written, the other does.
+        world.webhook("second", "a");
+        world.found(dispatch("a", 100));
+        world.webhook("third", "b");
+        world.found(dispatch("b", 100));
+        let refused = [Input::Committed(Err(error))];
+        let effects = world.coordinator.step(at(world.now), refused);
+        assert!(matches!(effects[..], [Effect::End(_)]), "{effects:?}");
+        let later = world.coordinator.step(at(60_000), []);
+        assert!(later.is_empty(), "{later:?}");
+    }
+}

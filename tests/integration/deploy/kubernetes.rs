@@ -1,5 +1,7 @@
 //! The objects for Kubernetes. No cluster runs here.
 
+mod two_replicas;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -186,17 +188,40 @@ fn nothing_leads_to_the_status_but_probes_and_prometheus() {
     }
 }
 
-/// The environment of the pod, with the paths and addresses of this world.
-fn environment(world: &World, container: &Value) -> BTreeMap<String, String> {
-    let literals = &read("kustomization.yaml")["configMapGenerator"][0]["literals"];
-    let mut all: BTreeMap<String, String> = names(literals)
-        .into_iter()
+/// The variables that a kustomization generates.
+fn generated(kustomization: &Value) -> BTreeMap<String, String> {
+    let literals = &kustomization["configMapGenerator"][0]["literals"];
+    let pairs = names(literals).into_iter();
+    pairs
         .map(|pair| pair.split_once('=').unwrap())
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+        .collect()
+}
+
+/// What Kubernetes knows of a pod.
+const OF_THE_POD: [(&str, &str); 2] = [
+    ("metadata.name", "dispatchd-7x2"),
+    ("status.podIP", "127.0.0.1"),
+];
+
+/// The environment of the pod, with the paths and addresses of this world.
+fn environment(world: &World, container: &Value) -> BTreeMap<String, String> {
+    let mut all = generated(&read("kustomization.yaml"));
     for variable in container["env"].as_array().unwrap() {
-        let text = |field: &str| variable[field].as_str().unwrap().to_owned();
-        all.insert(text("name"), text("value"));
+        let name = variable["name"].as_str().unwrap().to_owned();
+        let value = match variable["value"].as_str() {
+            // Only what stands above can be named.
+            Some(value) => all.iter().fold(value.to_owned(), |value, (name, known)| {
+                value.replace(&format!("$({name})"), known)
+            }),
+            None => {
+                let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+                let known = OF_THE_POD.iter().find(|(path, _)| field == path);
+                known.unwrap().1.to_owned()
+            }
+        };
+        assert!(!value.contains("$("), "{value}");
+        all.insert(name, value);
     }
     let here = world.folder().display().to_string();
     for value in all.values_mut() {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,9 +75,17 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has, and all that it said is read.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        let ended = self.child.try_wait().unwrap()?;
+        // A program that it started may hold its log open for longer: not for ever.
+        for _ in 0..2000 {
+            if Arc::strong_count(&self.log) == 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(ended)
     }
 
     /// Ends it at once, in the middle of whatever it does.

@@ -90,7 +90,7 @@ impl Checks {
     }
 
     fn somebody_leads(&mut self, processes: &[Process], at: Duration) -> Checked {
-        let acts = |process: &Process| process.is_well() && process.leads(at);
+        let acts = |process: &Process| process.is_undisturbed() && process.leads(at);
         if processes.iter().any(acts) {
             self.led = at;
             self.given_back = None;

@@ -7,6 +7,7 @@ use rand::RngExt;
 use super::checks::{Checks, SETTLED_AFTER};
 use super::plan::{Incident, Timed, Whom};
 use super::{Event, World};
+use crate::daemon::PATIENCE;
 use crate::violation::Checked;
 
 impl World {
@@ -23,6 +24,15 @@ impl World {
         let (life, since) = (it.life, self.now);
         let lasts = match what {
             Incident::StoreAway { lasts, refuses } => return self.store_away(lasts, refuses),
+            Incident::Promote { lag } => return self.promote(lag),
+            Incident::CutFromApi { lasts } => {
+                it.cut_from_api += 1;
+                lasts
+            }
+            Incident::CutFromReceivers { lasts } => {
+                it.cut_from_receivers += 1;
+                lasts
+            }
             Incident::Crash { down } => {
                 if it.up {
                     self.end(process, down);
@@ -33,9 +43,20 @@ impl World {
                 if it.up && it.paused == 0 {
                     it.leaving = true;
                     it.well_since = None;
-                    it.lease.give_back();
+                    let shown = it.mono(self.now);
+                    let limit = match &mut it.lead {
+                        Some(lead) => {
+                            lead.daemon.stop(shown);
+                            lead.daemon.wake();
+                            PATIENCE
+                        }
+                        None => {
+                            it.lease.give_back();
+                            Duration::ZERO
+                        }
+                    };
                     self.act(process);
-                    let limit = Duration::from_secs(4);
+                    let limit = limit + Duration::from_secs(4);
                     self.after(
                         limit,
                         Event::Exit {
@@ -64,7 +85,7 @@ impl World {
                 lasts
             }
         };
-        it.well_since = None;
+        it.well_since = it.well_since.filter(|_| it.is_well());
         self.after(
             lasts,
             Event::Over {
@@ -97,13 +118,15 @@ impl World {
                 it.cut -= 1;
                 if it.cut == 0 {
                     let stuck = std::mem::take(&mut it.stuck);
-                    for request in stuck.into_iter().filter(|_| *late) {
+                    for event in stuck.into_iter().filter(|_| *late) {
                         let pause = self.roll("stuck", process).random_range(1..300);
-                        self.after(Duration::from_millis(pause), Event::Arrive(request));
+                        self.after(Duration::from_millis(pause), event);
                     }
                 }
             }
             Incident::Lossy { .. } => it.lossy -= 1,
+            Incident::CutFromApi { .. } => it.cut_from_api -= 1,
+            Incident::CutFromReceivers { .. } => it.cut_from_receivers -= 1,
             // Another process runs there.
             _ if it.life != life => return Ok(()),
             Incident::Pause { .. } => {
@@ -116,7 +139,10 @@ impl World {
                 }
             }
             Incident::Hang { .. } => it.hung -= 1,
-            Incident::Crash { .. } | Incident::Stop { .. } | Incident::StoreAway { .. } => {}
+            Incident::Crash { .. }
+            | Incident::Stop { .. }
+            | Incident::StoreAway { .. }
+            | Incident::Promote { .. } => {}
         }
         let it = &mut self.processes[process];
         if it.is_well() {
@@ -137,5 +163,8 @@ fn name(what: &Incident) -> &'static str {
         Incident::Cut { .. } => "lease: cut off from the store",
         Incident::Lossy { .. } => "lease: answers get lost",
         Incident::StoreAway { .. } => "lease: store away",
+        Incident::CutFromApi { .. } => "daemons: cut off from the API",
+        Incident::CutFromReceivers { .. } => "daemons: cut off from the receivers",
+        Incident::Promote { .. } => "daemons: promotion of the database",
     }
 }

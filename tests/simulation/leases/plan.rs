@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::whole::{self, WholePlan};
 use crate::dice::Dice;
 
 /// All that makes one run: the seed, and what happens.
@@ -18,6 +19,8 @@ pub struct Plan {
     pub incidents: Vec<Timed>,
     /// Nothing goes wrong any more from then on.
     pub quiet_from: Duration,
+    /// What is around the daemons, if they are whole ones.
+    pub whole: Option<WholePlan>,
 }
 
 /// An incident and when it begins.
@@ -55,11 +58,37 @@ pub enum Incident {
     Lossy { lasts: Duration },
     /// The store is away. It refuses connections, or says nothing.
     StoreAway { lasts: Duration, refuses: bool },
+    /// A whole daemon does not reach the API.
+    CutFromApi { lasts: Duration },
+    /// A whole daemon does not reach its receivers.
+    CutFromReceivers { lasts: Duration },
+    /// A standby of the database that has lagged by this much takes its place.
+    Promote { lag: Duration },
 }
 
 /// How long all is well at the end.
 pub const QUIET: Duration = Duration::from_secs(30);
 
+/// For how long at least something happens around whole daemons.
+const WHOLE_LASTS: Duration = Duration::from_secs(60);
+
+/// The plan of `seed` for whole daemons.
+pub fn generate_whole(seed: u64) -> Plan {
+    let mut plan = generate(seed);
+    plan.quiet_from = plan.quiet_from.max(WHOLE_LASTS);
+    let (whole, troubles) = whole::generate(Dice::new(seed), plan.quiet_from);
+    plan.incidents.extend(troubles);
+    plan.incidents.sort_by_key(|timed| timed.at);
+    for timed in &plan.incidents {
+        if let Incident::CutFromApi { lasts } | Incident::CutFromReceivers { lasts } = timed.what {
+            plan.quiet_from = plan.quiet_from.max(timed.at + lasts);
+        }
+    }
+    plan.whole = Some(whole);
+    plan
+}
+
+/// The plan of `seed` for daemons that only share a lease.
 pub fn generate(seed: u64) -> Plan {
     let dice = Dice::new(seed);
     let mut roll = dice.roll("leases", &[]);
@@ -93,6 +122,7 @@ pub fn generate(seed: u64) -> Plan {
         call_limit,
         incidents,
         quiet_from,
+        whole: None,
     }
 }
 

@@ -10,10 +10,12 @@ use dispatchd::sync::{Leadership, Lease, LeaseCall};
 use rand::RngExt;
 
 use super::Event;
+use super::whole::RunningLead;
 use crate::dice::Dice;
 
 /// A process, from its start to its end, and then the next one on its machine.
 pub struct Process {
+    number: usize,
     pub lease: Lease,
     pub candidate: Candidate,
     /// Grows with each start.
@@ -34,7 +36,16 @@ pub struct Process {
     /// What has come for it while it was paused.
     pub held: Vec<Event>,
     /// Requests that are on their way until it is not cut off any more.
-    pub stuck: Vec<Request>,
+    pub stuck: Vec<Event>,
+    /// How many incidents keep a whole daemon from the API, and from its receivers.
+    pub cut_from_api: u32,
+    pub cut_from_receivers: u32,
+    /// What a whole daemon has while it leads.
+    pub lead: Option<RunningLead>,
+    /// The term for which a whole daemon loads the state.
+    pub loading: Option<u64>,
+    /// Its lead has ended by itself, and it waits until another one leads.
+    pub gave_up: bool,
     /// It trusted itself when the checks looked last.
     pub led: bool,
     clocks: Clocks,
@@ -70,10 +81,12 @@ struct Clocks {
 }
 
 impl Process {
-    pub fn new(number: usize, life: u64, dice: Dice) -> Self {
+    /// `wall_off` is by how many milliseconds its wall clock may be wrong.
+    pub fn new(number: usize, life: u64, dice: Dice, wall_off: i64) -> Self {
         let mut roll = dice.roll("process", &[number as u64, life]);
         let holder: Arc<str> = format!("{number}.{life}").into();
         Self {
+            number,
             lease: Lease::new(Arc::clone(&holder)),
             candidate: Candidate {
                 holder,
@@ -94,11 +107,16 @@ impl Process {
             wake: 0,
             held: Vec::new(),
             stuck: Vec::new(),
+            cut_from_api: 0,
+            cut_from_receivers: 0,
+            lead: None,
+            loading: None,
+            gave_up: false,
             led: false,
             clocks: Clocks {
                 began: roll.random_range(0..1_000_000_000),
                 faster: roll.random_range(-2000..2000),
-                wall_ahead: TimeDelta::milliseconds(roll.random_range(-30_000..30_000)),
+                wall_ahead: TimeDelta::milliseconds(roll.random_range(-wall_off..wall_off)),
             },
         }
     }
@@ -133,9 +151,29 @@ impl Process {
         self.up && matches!(self.leadership(at), Leadership::Leading { .. })
     }
 
+    /// The name under which it leads in this life.
+    pub fn name_of(&self, life: u64) -> String {
+        format!("{}.{life}", self.number)
+    }
+
+    /// Who leads, as it knows.
+    pub fn known_leader(&self, at: Duration) -> Option<Arc<str>> {
+        match self.leadership(at) {
+            Leadership::Standby { leader: row } | Leadership::Deposed { by: row, .. } => {
+                row.map(|row| row.holder)
+            }
+            Leadership::Leading { .. } | Leadership::Suspended { .. } => None,
+        }
+    }
+
     /// Whether nothing is wrong with it, the store apart.
     pub fn is_well(&self) -> bool {
-        self.up && !self.leaving && self.paused + self.hung + self.cut + self.lossy == 0
+        self.is_undisturbed() && !self.leaving
+    }
+
+    /// Whether nothing is wrong with it, but that it may have been told to stop.
+    pub fn is_undisturbed(&self) -> bool {
+        self.up && !self.gave_up && self.paused + self.hung + self.cut + self.lossy == 0
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::Packed;
 use crate::model::{DispatchId, Event, SiteId};
@@ -74,31 +74,37 @@ fn states(connection: &Connection, key: i64) -> Result<Vec<StateLine>, StoreErro
          FROM dispatches WHERE key = ?1
          ORDER BY 1",
         [key],
-        |row| {
-            let mut cells = Cells::of(row);
-            let number = cells.value()?;
-            let way = cells.optional_word()?;
-            let (asked, answered) = (cells.optional_micros()?, cells.optional_micros()?);
-            let told = match (way, asked, answered) {
-                (Some(way), Some(asked), Some(answered)) => Some(Told {
-                    way,
-                    asked,
-                    answered,
-                }),
-                _ => None,
-            };
-            Ok(StateLine {
-                number,
-                told,
-                bytes: cells.value()?,
-                body: cells.value::<Option<String>>()?.map(Arc::from),
-            })
-        },
+        state,
     )
 }
 
+/// Reads a state: number, the answer that told it, bytes, body.
+pub(in crate::store::sqlite) fn state(row: &Row) -> Result<StateLine, StoreError> {
+    let mut cells = Cells::of(row);
+    Ok(StateLine {
+        number: cells.value()?,
+        told: told(&mut cells)?,
+        bytes: cells.value()?,
+        body: cells.value::<Option<String>>()?.map(Arc::from),
+    })
+}
+
+/// Reads the answer that told a state.
+pub(in crate::store::sqlite) fn told(cells: &mut Cells) -> Result<Option<Told>, StoreError> {
+    let way = cells.optional_word()?;
+    let (asked, answered) = (cells.optional_micros()?, cells.optional_micros()?);
+    Ok(match (way, asked, answered) {
+        (Some(way), Some(asked), Some(answered)) => Some(Told {
+            way,
+            asked,
+            answered,
+        }),
+        _ => None,
+    })
+}
+
 /// The commands of a dispatch whose delivery has come to an end, by position and sink.
-fn settled_commands(
+pub(in crate::store::sqlite) fn settled_commands(
     connection: &Connection,
     key: i64,
     id: &DispatchId,

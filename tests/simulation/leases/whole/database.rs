@@ -1,0 +1,487 @@
+//! The one database, and the connection of a leader that commits to it (rule R14): each
+//! commit has a number, a commit without an answer is of unknown outcome, and a new
+//! connection bars the older ones before it looks what became of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatchd::store::{Batch, LeaseStore, MemoryStore, Store, StoreError};
+use dispatchd::sync::{Input, LeaseAnswer, LeaseCall};
+use rand::RngExt;
+
+use super::super::process::Request as LeaseRequest;
+use super::{Happening, Of, World};
+use crate::violation::{Checked, Violation, must};
+
+/// How long a request may take.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// The pause before it is asked again what became of a commit.
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+
+/// For so long a standby of the database may lag behind.
+const LAGS_AT_MOST: Duration = Duration::from_secs(10);
+
+/// A leader that is well has found by then that the database is another one.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the database knows beside the store.
+#[derive(Debug, Default)]
+pub struct Database {
+    rows: Rows,
+    /// Raised by each promotion.
+    timeline: u64,
+    /// When the last one was.
+    promoted_at: Duration,
+    /// What the database was at some times, oldest first.
+    past: VecDeque<(Duration, MemoryStore, Rows)>,
+}
+
+/// What goes with a copy of the database.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rows {
+    /// The newest connection that may commit.
+    session: u64,
+    /// How many commits there were.
+    commits: u64,
+    /// The timeline on which the leader took over.
+    led_on: u64,
+}
+
+/// A connection that may commit.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    number: u64,
+    timeline: u64,
+}
+
+/// What a leader has to commit with.
+#[derive(Debug)]
+pub struct Writer {
+    /// `None` after a failure.
+    session: Option<Session>,
+    /// The timeline on which it took over.
+    led_on: u64,
+    /// How many commits there were, as it knows.
+    commits: u64,
+    /// What is to be written.
+    batch: Option<Box<Batch>>,
+    doing: Doing,
+    calls: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    Nothing,
+    /// It connects, and if it has to, looks what became of this commit.
+    Connecting(Option<u64>),
+    Committing(u64),
+}
+
+/// What a leader wants of the database.
+#[derive(Debug)]
+pub struct Request {
+    pub of: Of,
+    call: u64,
+    what: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// A connection that may commit, all others barred.
+    Session,
+    Commit {
+        session: Session,
+        number: u64,
+        batch: Box<Batch>,
+    },
+}
+
+/// What the database answers.
+#[derive(Debug, Clone, Copy)]
+pub enum Reply {
+    /// Another daemon leads, or another connection commits.
+    Fenced,
+    Session {
+        number: u64,
+        timeline: u64,
+        led_on: u64,
+        commits: u64,
+    },
+    Written,
+}
+
+impl Database {
+    /// A connection for a leader that has just loaded.
+    pub fn connect(&mut self) -> Writer {
+        self.rows.session += 1;
+        Writer {
+            session: Some(Session {
+                number: self.rows.session,
+                timeline: self.timeline,
+            }),
+            led_on: self.rows.led_on,
+            commits: self.rows.commits,
+            batch: None,
+            doing: Doing::Nothing,
+            calls: 0,
+        }
+    }
+
+    /// Whether this is not the database at which the leader took over.
+    pub fn is_replaced(&self) -> bool {
+        self.rows.led_on != self.timeline
+    }
+
+    /// A call to the lease. Where another database has taken the place of the one at which
+    /// the leader took over, it is not renewed, and what was given back is not told of.
+    pub fn make(
+        &self,
+        store: &mut MemoryStore,
+        request: &LeaseRequest,
+    ) -> Result<LeaseAnswer, StoreError> {
+        let replaced = self.is_replaced();
+        let server: Arc<str> = self.timeline.to_string().into();
+        let row = store.look()?;
+        let mut call = request.call.clone();
+        match &mut call {
+            LeaseCall::Renew { .. } if replaced => return Ok(LeaseAnswer::Renewed(false)),
+            LeaseCall::TakeOver {
+                watched: Some(watched),
+            } => {
+                if watched.server != server {
+                    return Ok(LeaseAnswer::Term(None));
+                }
+                watched.server = "".into();
+                watched.given_back |= replaced && row.is_some_and(|row| row.given_back);
+            }
+            _ => {}
+        }
+        let mut answer = call.make(store, &request.candidate, request.wall)?;
+        if let LeaseAnswer::Row(Some(row)) = &mut answer {
+            row.given_back &= !replaced;
+            row.server = server;
+        }
+        Ok(answer)
+    }
+
+    /// Whether what this lead has committed may be gone.
+    pub fn may_lack(&self, lead: &Writer) -> bool {
+        lead.led_on != self.timeline
+    }
+
+    /// Another daemon has taken over: no older connection commits.
+    pub fn taken_over(&mut self) {
+        self.rows.session += 1;
+        self.rows.led_on = self.timeline;
+    }
+}
+
+impl World {
+    /// Keeps a copy of what the database is now, for a standby of it.
+    pub fn database_changed(&mut self) {
+        let now = self.now;
+        let Some(whole) = self.whole.as_mut().filter(|whole| whole.plan.promotes) else {
+            return;
+        };
+        let database = &mut whole.database;
+        let copy = (now, self.store.snapshot(), database.rows);
+        database.past.push_back(copy);
+        while database.past.len() > 1 && database.past[1].0 + LAGS_AT_MOST <= now {
+            database.past.pop_front();
+        }
+    }
+
+    /// A standby of the database that has lagged by this much is promoted. All
+    /// connections break.
+    pub fn promote(&mut self, lag: Duration) {
+        let now = self.now;
+        let Some(whole) = &mut self.whole else {
+            return;
+        };
+        let database = &mut whole.database;
+        // Before that there is no database to have a standby of.
+        let has_led = |(_, _, rows): &&(Duration, MemoryStore, Rows)| rows.session > 0;
+        let had = database.past.iter().filter(has_led).rev();
+        let copy = had.clone().find(|(at, ..)| *at + lag <= now).or(had.last());
+        let Some((_, store, rows)) = copy else {
+            return;
+        };
+        let lost = database.rows.commits - rows.commits;
+        (self.store, database.rows) = (store.snapshot(), *rows);
+        database.timeline += 1;
+        database.promoted_at = now;
+        database.past.clear();
+        self.counts
+            .add("daemons: commits lost by a promotion", lost);
+        self.line(|| format!("the database was promoted and has lost {lost} commits"));
+        if let (Ok(stored), Some(whole)) = (self.stored(), &mut self.whole) {
+            whole.checks.promoted(&stored, &whole.upstream, lost);
+        }
+        if self.away == 0 {
+            self.checks.store(Some(now));
+        }
+        self.database_changed();
+    }
+
+    /// A leader that is well does not go on for long on another database.
+    pub(super) fn finds_replacement(&mut self, of: Of) -> Checked {
+        let process = &self.processes[of.process];
+        let (Some(lead), Some(whole)) = (&process.lead, &self.whole) else {
+            return Ok(());
+        };
+        let since = whole.database.promoted_at;
+        let well = process.well_since.is_some_and(|well| well <= since) && self.away == 0;
+        let long = self.now.saturating_sub(since) > FOUND_WITHIN;
+        let goes_on = process.leads(self.now) && whole.database.may_lack(&lead.writer);
+        self.must(
+            !(well && long && goes_on),
+            "a leader finds that the database is another one",
+            || format!("{of:?} goes on since {since:?}"),
+        )
+    }
+
+    pub(super) fn commit(&mut self, of: Of, batch: Box<Batch>) -> Checked {
+        self.counts.add("daemons: commit", 1);
+        self.line(|| {
+            let events = batch.events.iter();
+            let told: Vec<_> = events
+                .map(|event| format!("{} {} {}", event.sequence, event.event_type, event.subject))
+                .collect();
+            format!(
+                "  {} commits {}: {}",
+                of.process,
+                batch.revision,
+                told.join(", ")
+            )
+        });
+        let Some(lead) = self.lead(of) else {
+            return Ok(());
+        };
+        let idle = lead.writer.batch.is_none();
+        lead.daemon.writing = true;
+        lead.writer.batch = Some(batch);
+        self.send_commit(of);
+        self.must(idle, "one commit at a time", || format!("{of:?}"))
+    }
+
+    /// Sends what is to be written, over a new connection if there is none.
+    fn send_commit(&mut self, of: Of) {
+        let Some(lead) = self.lead(of) else {
+            return;
+        };
+        let writer = &mut lead.writer;
+        let (Some(session), Some(batch)) = (writer.session, &writer.batch) else {
+            return self.request_session(of, None);
+        };
+        let number = writer.commits + 1;
+        let batch = batch.clone();
+        writer.doing = Doing::Committing(number);
+        let what = Wanted::Commit {
+            session,
+            number,
+            batch,
+        };
+        self.request(of, what);
+    }
+
+    fn request_session(&mut self, of: Of, settles: Option<u64>) {
+        if let Some(lead) = self.lead(of) {
+            lead.writer.session = None;
+            lead.writer.doing = Doing::Connecting(settles);
+            self.request(of, Wanted::Session);
+        }
+    }
+
+    fn request(&mut self, of: Of, what: Wanted) {
+        let Some(lead) = self.lead(of) else {
+            return;
+        };
+        lead.writer.calls += 1;
+        let call = lead.writer.calls;
+        let gives_up = Happening::Replied {
+            of,
+            call,
+            reply: None,
+        };
+        self.later(LIMIT, gives_up);
+        let request = Request { of, call, what };
+        if let Some(there) = self.passage("to the database", of.process, 0.15) {
+            self.later(there, Happening::AtDatabase(request));
+        }
+    }
+
+    pub(super) fn at_database(&mut self, request: Request) -> Checked {
+        let (of, call) = (request.of, request.call);
+        let process = &mut self.processes[of.process];
+        if process.cut > 0 {
+            let stuck = super::Event::Whole(Happening::AtDatabase(request));
+            process.stuck.push(stuck);
+            return Ok(());
+        }
+        let reply = match self.away {
+            0 => self.reply(request)?,
+            _ if self.refuses > 0 => None,
+            _ => return Ok(()),
+        };
+        self.line(|| format!("  the database to {}: {reply:?}", of.process));
+        if let Some(back) = self.passage("from the database", of.process, 0.2) {
+            self.later(back, Happening::Replied { of, call, reply });
+        }
+        Ok(())
+    }
+
+    /// `None`: the connection is broken.
+    fn reply(&mut self, request: Request) -> Result<Option<Reply>, Violation> {
+        let of = request.of;
+        let holder = self.processes[of.process].name_of(of.life);
+        let held = self
+            .row()
+            .is_some_and(|row| (row.term, &*row.holder) == (of.term, &*holder));
+        let (now, store) = (self.now, self.store.led(of.term));
+        let Some(whole) = &mut self.whole else {
+            return Ok(None);
+        };
+        let database = &mut whole.database;
+        let reply = match request.what {
+            Wanted::Session if !held => Reply::Fenced,
+            Wanted::Session => {
+                database.rows.session += 1;
+                Reply::Session {
+                    number: database.rows.session,
+                    timeline: database.timeline,
+                    led_on: database.rows.led_on,
+                    commits: database.rows.commits,
+                }
+            }
+            Wanted::Commit { session, .. } if session.timeline != database.timeline => {
+                return Ok(None);
+            }
+            Wanted::Commit { session, .. } if !held || session.number != database.rows.session => {
+                Reply::Fenced
+            }
+            Wanted::Commit { number, batch, .. } => match store.clone().commit(&batch) {
+                Ok(()) => {
+                    let before = std::mem::replace(&mut database.rows.commits, number);
+                    must(before + 1 == number, now, "commits are counted", || {
+                        format!("{number} after {before}")
+                    })?;
+                    Reply::Written
+                }
+                Err(_) => Reply::Fenced,
+            },
+        };
+        if !matches!(reply, Reply::Fenced) {
+            self.database_changed();
+        }
+        Ok(Some(reply))
+    }
+
+    /// The database has answered, or has not within the limit.
+    pub(super) fn replied(&mut self, of: Of, call: u64, reply: Option<Reply>) {
+        let cut_off = self.processes[of.process].cut > 0 && reply.is_some();
+        let Some(lead) = self
+            .lead(of)
+            .filter(|lead| lead.writer.calls == call && !cut_off)
+        else {
+            return;
+        };
+        let writer = &mut lead.writer;
+        match (writer.doing, reply) {
+            (Doing::Nothing, _) => {}
+            (Doing::Committing(number), Some(Reply::Written)) => {
+                writer.commits = number;
+                self.committed(of, Ok(()));
+            }
+            (Doing::Committing(_) | Doing::Connecting(_), Some(Reply::Fenced)) => {
+                self.committed(of, Err(StoreError::Fenced));
+            }
+            (Doing::Committing(number), _) => {
+                self.counts.add("daemons: commit of unknown outcome", 1);
+                self.request_session(of, Some(number));
+            }
+            (
+                Doing::Connecting(settles),
+                Some(Reply::Session {
+                    number,
+                    timeline,
+                    led_on,
+                    commits,
+                }),
+            ) => {
+                if timeline != led_on || commits < writer.commits {
+                    let replaced = StoreError::Replaced("simulated".into());
+                    return self.committed(of, Err(replaced));
+                }
+                writer.session = Some(Session { number, timeline });
+                writer.commits = commits;
+                match settles {
+                    None => self.send_commit(of),
+                    Some(number) if commits == number => {
+                        self.counts.add("daemons: unknown commit was written", 1);
+                        self.committed(of, Ok(()));
+                    }
+                    Some(number) if commits + 1 == number => {
+                        self.counts
+                            .add("daemons: unknown commit was not written", 1);
+                        self.committed(of, Err(not_written()));
+                    }
+                    Some(_) => self.committed(of, Err(StoreError::Fenced)),
+                }
+            }
+            (Doing::Connecting(None), _) => self.committed(of, Err(not_written())),
+            (Doing::Connecting(Some(_)), _) => {
+                // An answer that comes now comes on a connection that was given up.
+                writer.calls += 1;
+                self.later(SETTLE_PAUSE, Happening::Settle(of));
+            }
+        }
+    }
+
+    /// Asks again what became of a commit.
+    pub(super) fn settle(&mut self, of: Of) {
+        let doing = self.lead(of).map(|lead| lead.writer.doing);
+        if let Some(Doing::Connecting(settles @ Some(_))) = doing {
+            self.request_session(of, settles);
+        }
+    }
+
+    fn committed(&mut self, of: Of, result: Result<(), StoreError>) {
+        self.line(|| format!("  commit of {} ended: {result:?}", of.process));
+        if let Some(lead) = self.lead(of) {
+            lead.writer.batch = None;
+            lead.writer.doing = Doing::Nothing;
+            lead.writer.calls += 1;
+            if result.is_err() && lead.writer.session.is_some() {
+                // After an error the connection is not used again.
+                lead.writer.session = None;
+            }
+            lead.daemon.writing = false;
+        }
+        self.tell(of, Input::Committed(result));
+    }
+
+    /// How long something takes one way, between a process and the database. `None`: it
+    /// gets lost.
+    fn passage(&self, which: &str, process: usize, loses: f64) -> Option<Duration> {
+        let mut roll = self.roll(which, process);
+        let lossy = self.processes[process].lossy > 0;
+        if lossy && roll.random_bool(loses) {
+            return None;
+        }
+        let longest = if lossy && roll.random_bool(0.4) {
+            4000
+        } else {
+            20
+        };
+        Some(Duration::from_millis(roll.random_range(1..longest)))
+    }
+}
+
+fn not_written() -> StoreError {
+    StoreError::Database {
+        doing: "be written",
+        source: "the database was cut off before it committed".into(),
+    }
+}
