@@ -85,6 +85,7 @@
 //! | term | the number of a start of the daemon, or of a take-over of the lease; events carry it |
 //! | lease | the row of a shared store that says who leads; see [`store::LeaseRow`] |
 //! | leader, standby | the one daemon that acts; one that waits to take over |
+//! | lost commits | what an earlier leader wrote and the shared store does not have any more; each site is then told once more what it must do |
 //! | trust | until when a leader knows that no other daemon leads; endless where none can |
 //! | suspended | the trust of a leader has run out: it begins nothing and promises nothing until it is renewed |
 //! | deposed | a leader that has learned that another daemon leads; it steps down and becomes a standby |

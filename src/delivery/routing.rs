@@ -312,7 +312,6 @@ impl<'e> Announced<'e> {
     pub(super) fn released(&self) -> Event {
         Event {
             event_type: "site.release".into(),
-            unconditional: false,
             data: self
                 .normal()
                 .map_or_else(|| Arc::clone(&self.event.data), Arc::new),

@@ -34,3 +34,16 @@ pub struct Request {
     /// Only then may the answer undo a start or an end (rule R4).
     pub clock_agrees: bool,
 }
+
+impl Observation {
+    /// Whether it is a look-up that could not be read in a part that a site depends on.
+    pub fn leaves_open(&self) -> bool {
+        match self {
+            Self::Api {
+                answer: Answer::Found(reading),
+                ..
+            } => reading.leaves_open(),
+            _ => false,
+        }
+    }
+}

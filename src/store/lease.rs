@@ -93,7 +93,8 @@ pub trait LeaseStore: Send + 'static {
     ///
     /// Returns the new term: above the last one, above each event's position / 1000, and
     /// above the wall clock `now` in milliseconds since 1970. From then on commits of
-    /// older terms are refused.
+    /// older terms are refused. If commits may have been lost,
+    /// [`Stored::commits_lost`](super::Stored::commits_lost) says so from then on.
     ///
     /// # Errors
     /// When the store did not answer, so that the outcome is unknown.

@@ -231,7 +231,7 @@ impl BatchBuilder {
                 Observation::Api { request, .. } if request.asked != job.asked
             );
             let open = outcome.unbelieved.contains(id)
-                || leaves_open(&job.observation)
+                || job.observation.leaves_open()
                 || (outcome.outdated > 0 && (cached || self.is_contradicted(&job.observation)));
             let waiter_outcome = if open {
                 WaiterOutcome::Unusable
@@ -492,16 +492,5 @@ impl BatchBuilder {
     fn set_sync(&mut self, sync: SyncRecord) {
         self.next.sync = sync;
         self.batch.sync = Some(sync);
-    }
-}
-
-/// Whether a look-up could not be read in a part that a site depends on.
-fn leaves_open(observation: &Observation) -> bool {
-    match observation {
-        Observation::Api {
-            answer: Answer::Found(reading),
-            ..
-        } => reading.leaves_open(),
-        _ => false,
     }
 }

@@ -32,6 +32,7 @@ pub(in crate::cli) struct Status {
     pub node: String,
     #[serde(default)]
     pub role: String,
+    pub leadership: Option<Leadership>,
     pub api: Option<Api>,
     pub verdict: Option<Verdicts>,
     #[serde(default)]
@@ -63,6 +64,13 @@ pub(in crate::cli) struct Order {
     pub until: DateTime<Utc>,
     #[serde(default)]
     pub reason: String,
+}
+
+/// What a daemon with a shared state knows of it.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Leadership {
+    /// When it last took the lead of a database that may lack the last commits.
+    pub commits_lost_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -281,6 +281,14 @@ impl Page {
             counts.active, counts.scheduled, counts.ended, counts.cancelled, counts.revision
         );
         self.entry("schedule", Colour::None, &text);
+        let lost = status.leadership.as_ref();
+        if let Some(at) = lost.and_then(|leadership| leadership.commits_lost_at) {
+            let text = format!(
+                "may lack its last commits, seen {}: each site is told once more what to do",
+                time(at)
+            );
+            self.entry("database", Colour::Yellow, &text);
+        }
         let up = status.started_at.map_or_else(String::new, |at| {
             let seconds = (now - at).num_seconds().max(0);
             format!(", up {}", span(seconds.unsigned_abs()))

@@ -295,6 +295,18 @@ async fn a_running_daemon_is_shown() {
     assert!(json.as_object().unwrap().contains_key("sites"));
 }
 
+#[test]
+fn a_database_that_may_lack_commits_is_named() {
+    let mut lost = status("fresh");
+    lost["leadership"] = json!({"term": 7, "leader": "a", "since": null, "commits_lost_at": null});
+    let drawn = table::draw(&report(lost.clone(), None), PLAIN);
+    assert!(!drawn.contains("database"), "{drawn}");
+    lost["leadership"]["commits_lost_at"] = json!("2026-11-24T09:58:00Z");
+    let drawn = table::draw(&report(lost, None), PLAIN);
+    let expected = "database  may lack its last commits, seen 11-24 09:58Z: each site is told once\n          more what to do\n";
+    assert!(drawn.contains(expected), "{drawn}");
+}
+
 /// A daemon that answers /status so, and 503 otherwise as a standby does.
 async fn answering(status: Value) -> DaemonClient {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

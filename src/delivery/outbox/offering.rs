@@ -52,7 +52,8 @@ impl Outbox {
     }
 
     /// The site's event as this sink gets it, if it does. A site that is not held for
-    /// this sink is released here, if anything is known of it.
+    /// this sink is released here, if anything is known of it, or if it is told whatever is
+    /// known.
     pub(super) fn command_for<'s>(
         &self,
         announced: &Announced<'_>,
@@ -60,7 +61,10 @@ impl Outbox {
     ) -> Option<Cow<'s, Event>> {
         match share {
             Share::Goes(event) => Some(Cow::Borrowed(event)),
-            Share::Released if self.queues.contains_key(announced.key()) => {
+            Share::Released
+                if self.queues.contains_key(announced.key())
+                    || (announced.event.unconditional && announced.is_site_of(&self.route)) =>
+            {
                 Some(Cow::Owned(announced.released()))
             }
             Share::Released | Share::Nothing => None,

@@ -138,6 +138,9 @@ impl Outbox {
             self.window.cursor = position;
             match share {
                 Share::Goes(event) => self.pass_command(&event, announced.key()),
+                // It is told whatever is known, and is done with when it was told.
+                Share::Released if announced.event.unconditional && self.window.holds(position) => {
+                }
                 Share::Released | Share::Nothing => self.progress.pass(position, position),
             }
             return Advance::Passed;

@@ -1,5 +1,8 @@
-//! Finds the dispatch because of which a site is sent a command.
+//! Finds what a site is sent a command for: a dispatch, or an operator.
 
+use std::sync::Arc;
+
+use super::Cause;
 use super::claim::Link;
 use super::plan::Record;
 use crate::model::{DispatchId, SiteId, SiteState, Source};
@@ -75,6 +78,30 @@ pub(super) fn abandoned(visits: &[Visit], touches: &[Touch]) -> Option<(Dispatch
         .filter(|(_, touch)| touch.abandoned)
         .min_by_key(|(visit, _)| visit.touch);
     first.map(|(visit, touch)| (visit.dispatch.clone(), touch.source))
+}
+
+/// The dispatch because of which a site is told once more what it must do: the first that
+/// holds it, else the one that names it and started last. `None` if an operator alone
+/// commands it.
+pub(super) fn reason_to_retell(state: &SiteState, links: &[Link]) -> Option<DispatchId> {
+    let named = links.iter().map(|link| &link.claim.dispatch);
+    let named = named.max_by_key(|dispatch| (dispatch.start_time, &dispatch.id));
+    let named = named.filter(|_| !state.is_curtailed());
+    let holder = state.dispatches.first();
+    holder.or(named.map(|dispatch| &dispatch.id)).cloned()
+}
+
+/// The cause of a change that follows from nothing but an override.
+pub(super) fn by_hand(
+    after: &SiteState,
+    before: &SiteState,
+    source: Source,
+) -> Option<(Cause, Source)> {
+    let by_hand = after
+        .site_override
+        .as_ref()
+        .or(before.site_override.as_ref());
+    by_hand.map(|it| (Cause::Operator(Arc::clone(&it.reason)), source))
 }
 
 fn held(site: &SiteState, dispatch: &DispatchId) -> bool {

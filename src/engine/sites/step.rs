@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::cause::{Touch, Visit, abandoned, cause};
+use super::cause::{Touch, Visit, abandoned, by_hand, cause, reason_to_retell};
 use super::chain::judge;
 use super::claim::{Link, SiteClaim, may_have_held};
 use super::news::news;
@@ -473,26 +473,6 @@ fn notes<'l>(
         site: after.id.clone(),
         site_override: after.site_override.clone(),
     }))
-}
-
-/// The dispatch because of which a site is told once more what it must do: the first that
-/// holds it, else the one that names it and started last. `None` if an operator alone
-/// commands it.
-fn reason_to_retell(state: &SiteState, links: &[Link]) -> Option<DispatchId> {
-    let named = links.iter().map(|link| &link.claim.dispatch);
-    let named = named.max_by_key(|dispatch| (dispatch.start_time, &dispatch.id));
-    let named = named.filter(|_| !state.is_curtailed());
-    let holder = state.dispatches.first();
-    holder.or(named.map(|dispatch| &dispatch.id)).cloned()
-}
-
-/// The cause of a change that follows from nothing but an override.
-fn by_hand(after: &SiteState, before: &SiteState, source: Source) -> Option<(Cause, Source)> {
-    let by_hand = after
-        .site_override
-        .as_ref()
-        .or(before.site_override.as_ref());
-    by_hand.map(|it| (Cause::Operator(Arc::clone(&it.reason)), source))
 }
 
 /// The links of a site after `visits`, which are by dispatch id.

@@ -469,3 +469,30 @@ fn a_commit_with_events_of_many_sites_brings_what_each_of_them_alone_brings() {
         assert_eq!(all.outbox.done(), 12, "{sites:?}");
     }
 }
+
+/// Commits were lost: whatever holds the site for others may not hold it here any more.
+#[test]
+fn a_site_that_is_told_whatever_is_known_is_released_at_a_sink_for_other_programs_once() {
+    let mut world = with(route(&["a"], &["X"], &[]));
+    world.announces(Event {
+        unconditional: true,
+        ..site(1, CURTAIL, "a", &[("d2", "Y")])
+    });
+    world.announces(Event {
+        unconditional: true,
+        ..site(2, CURTAIL, "b", &[("d2", "Y")])
+    });
+    // Killed before the attempt.
+    world.commit();
+    world.restart();
+    world.sends_one("site.release a 1", &failed());
+    world.wait();
+    world.sends_one("site.release a 1", &Attempt::Delivered);
+    for _ in 0..2 {
+        world.is_done_with_all();
+        world.restart();
+    }
+    world.announces(site(3, ADJUST, "a", &[("d1", "X"), ("d2", "Y")]));
+    world.sends_one("site.curtail a 3", &Attempt::Delivered);
+    world.is_done_with_all();
+}
