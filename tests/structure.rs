@@ -1,4 +1,5 @@
-//! Imports run downwards: a module knows only what lies below it.
+//! Who may know what: a module knows only what lies below it, and none but the stand-in
+//! for the API a field that the API may add.
 
 #![allow(
     clippy::unwrap_used,
@@ -117,4 +118,21 @@ fn imports_run_downwards() {
         }
     }
     assert!(upwards.is_empty(), "{}", upwards.join("\n"));
+}
+
+/// What the upstream adds one day is passed on without a meaning (rule R11): only the
+/// stand-in for it, which plays such a field, names it.
+#[test]
+fn nothing_but_the_sandbox_knows_the_name_of_an_unknown_field() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let named = files(&src).into_iter().filter(|path| {
+        let code = std::fs::read_to_string(path).unwrap();
+        code.to_lowercase().contains("setpoint")
+    });
+    let named: Vec<PathBuf> = named.collect();
+    assert!(!named.is_empty(), "the sandbox plays one");
+    for path in named {
+        let inside = path.strip_prefix(&src).unwrap();
+        assert!(inside.starts_with("sandbox"), "src/{}", inside.display());
+    }
 }

@@ -1,12 +1,13 @@
-//! Voltus's published acceptance tests, shortened to seconds: once as they are
-//! meant, and once with every webhook lost, so that only polls bring news.
+//! Voltus's published acceptance tests, and those whose fields are not published,
+//! shortened to seconds: once as they are meant, and once with every webhook lost, so
+//! that only polls bring news.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatchd::model::Kilowatts;
 use dispatchd::sandbox::{Acceptance, SiteSpec, acceptance};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Daemon, Heard, World, in_ms, now, wait_until};
 
@@ -30,6 +31,7 @@ struct Played {
     world: World,
     daemon: Daemon,
     start: DateTime<Utc>,
+    request: Value,
     ids: BTreeMap<String, String>,
 }
 
@@ -54,11 +56,12 @@ impl Played {
         });
         let start = in_ms(1000);
         let request = acceptance(kind, now(), start, LENGTH, &sites);
-        let ids = world.sandbox.scenario(request).unwrap();
+        let ids = world.sandbox.scenario(request.clone()).unwrap();
         let played = Self {
             world,
             daemon,
             start,
+            request,
             ids,
         };
         played.wait_until_over(kind).await;
@@ -103,6 +106,17 @@ impl Played {
             .iter()
             .map(|item| item["phase"].as_str().unwrap().to_owned());
         (self.daemon.types_of(id), phases.collect())
+    }
+
+    /// What the API published of the dispatch of that name, one state after another, and
+    /// when.
+    fn published(&self, name: &str) -> Vec<(DateTime<Utc>, &Value)> {
+        let states = self.request["dispatches"][name]["states"].as_array();
+        let states = states.unwrap().iter().map(|state| {
+            let at = state["published_time"].as_str().unwrap();
+            (at.parse().unwrap(), &state["dispatch"])
+        });
+        states.collect()
     }
 
     async fn assert_story(&self, name: &str, types: &[&str], phases: &[&str]) {
@@ -230,6 +244,60 @@ async fn cancelled(webhooks: Webhooks) {
     played.assert_commands(&[]);
 }
 
+/// A field that the daemon does not know arrives as the API has it, each change of it is
+/// announced, and it curtails and releases nothing.
+async fn unknown_field(kind: Acceptance, webhooks: Webhooks) {
+    const FIELD: &str = "setpoints";
+    let played = Played::new(kind, webhooks).await;
+    let published = played.published("Dispatch");
+    let id = &played.ids["Dispatch"];
+    let mut told = played.daemon.events_of(id);
+    told.retain(|heard| ["dispatch.created", "dispatch.updated"].contains(&heard.text("type")));
+    assert_eq!(told.len(), published.len(), "{told:?}");
+    for (number, (heard, (_, state))) in told.iter().zip(&published).enumerate() {
+        let data = &heard.event["data"];
+        assert_eq!(data["extra"].get(FIELD), state.get(FIELD), "{heard:?}");
+        for site in data["sites"].as_array().unwrap() {
+            assert_eq!(site["extra"].get(FIELD), state.get(FIELD), "{heard:?}");
+        }
+        if number > 0 {
+            let changed = json!(["modification_number", "sites", format!("extra.{FIELD}")]);
+            assert_eq!(data["changed"], changed, "{heard:?}");
+        }
+    }
+    // A site is told what held when it was curtailed, and each change from then on.
+    let (before, after): (Vec<_>, Vec<_>) =
+        published.iter().partition(|(at, _)| *at < played.start);
+    let states = before.last().into_iter().chain(&after);
+    let wanted: Vec<Option<&Value>> = states.map(|(_, state)| state.get(FIELD)).collect();
+    for site in SITES {
+        let mut told = played.daemon.events_of(site);
+        told.retain(|heard| heard.text("type") != "site.release");
+        let told: Vec<Option<&Value>> = told
+            .iter()
+            .map(|heard| heard.event["data"]["extra"][id].get(FIELD))
+            .collect();
+        assert_eq!(told, wanted, "{site}");
+    }
+    played.assert_commands(&[("curtail", 0), ("release", 1000)]);
+}
+
+async fn setpoints(webhooks: Webhooks) {
+    unknown_field(Acceptance::Setpoints, webhooks).await;
+}
+
+async fn setpoints_none(webhooks: Webhooks) {
+    unknown_field(Acceptance::SetpointsNone, webhooks).await;
+}
+
+async fn setpoints_abutting(webhooks: Webhooks) {
+    unknown_field(Acceptance::SetpointsAbutting, webhooks).await;
+}
+
+async fn setpoints_incomplete(webhooks: Webhooks) {
+    unknown_field(Acceptance::SetpointsIncomplete, webhooks).await;
+}
+
 /// Both ways of one acceptance test.
 macro_rules! acceptance_tests {
     ($($name:ident: $working:ident, $lost:ident;)*) => {$(
@@ -258,4 +326,12 @@ acceptance_tests! {
         overlapping_dispatches_are_one_curtailment_with_every_webhook_lost;
     cancelled: a_cancelled_dispatch_curtails_nothing,
         a_cancelled_dispatch_curtails_nothing_with_every_webhook_lost;
+    setpoints: setpoints_that_are_missing_at_first_arrive_unchanged_and_are_announced,
+        setpoints_that_are_missing_at_first_arrive_with_every_webhook_lost;
+    setpoints_none: setpoints_that_are_none_at_all_arrive_unchanged,
+        setpoints_that_are_none_at_all_arrive_with_every_webhook_lost;
+    setpoints_abutting: abutting_setpoints_arrive_unchanged_and_a_change_is_announced,
+        abutting_setpoints_arrive_with_every_webhook_lost;
+    setpoints_incomplete: incomplete_setpoints_arrive_unchanged_and_release_nothing,
+        incomplete_setpoints_arrive_with_every_webhook_lost;
 }
