@@ -157,7 +157,8 @@ pub struct Command {
     pub due: DateTime<Utc>,
     /// When the daemon learned of that, UTC; the same as `due` if it was known before.
     pub known: DateTime<Utc>,
-    /// When the first attempt began, UTC.
+    /// When the first attempt began, UTC. If a crash interrupted that one, the first of
+    /// those after it.
     pub first_attempt: Option<DateTime<Utc>>,
     /// When the last attempt began, UTC.
     pub last_attempt: Option<DateTime<Utc>>,

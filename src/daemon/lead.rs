@@ -18,7 +18,7 @@ use super::{DaemonError, Loaded, engine_thread};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Sink;
-use crate::delivery::sinks::{SinkContext, SinkSpec, wall_clock};
+use crate::delivery::sinks::{HttpClients, SinkContext, SinkSpec, wall_clock};
 use crate::engine::{CHUNK, Rules};
 use crate::http::Endpoint;
 use crate::inventory::InventoryKeeper;
@@ -116,6 +116,7 @@ impl Lead {
             tasks: sink_tasks.clone(),
             stop: stop_sinks.clone(),
             trust: trust.clone(),
+            http: HttpClients::default(),
         };
         let sinks = config
             .receiving_sinks()

@@ -313,9 +313,11 @@ impl<W> Coordinator<W> {
                 sink,
                 attempt,
                 result,
+                waited,
             } => {
                 let random = self.random.random();
                 if let Some(outbox) = self.delivering.outboxes.get_mut(sink) {
+                    outbox.waited(attempt, waited, now.mono);
                     outbox.ended(attempt, &result, now, random);
                 }
             }

@@ -440,7 +440,10 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let (keep, dropped) = oneshot::channel::<()>();
                     self.attempts.insert((sink, attempt), keep);
                     let trust = self.trust.clone();
+                    let clock = Arc::clone(&self.clock);
+                    let started = clock.now().mono;
                     let delivery = async move {
+                        let waited = clock.now().mono.saturating_sub(started);
                         let delivered = async {
                             tokio::select! {
                                 result = to.deliver(&start.events) => result,
@@ -454,6 +457,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                             sink,
                             attempt,
                             result,
+                            waited,
                         }
                     };
                     self.tasks.spawn_on(delivery, &self.elsewhere);

@@ -261,7 +261,7 @@ async fn unknown_field(kind: Acceptance, webhooks: Webhooks) {
             assert_eq!(site["extra"].get(FIELD), state.get(FIELD), "{heard:?}");
         }
         if number > 0 {
-            let changed = json!(["sites", format!("extra.{FIELD}")]);
+            let changed = json!(["modification_number", "sites", format!("extra.{FIELD}")]);
             assert_eq!(data["changed"], changed, "{heard:?}");
         }
     }

@@ -319,6 +319,7 @@ impl World {
                         sink: outbox,
                         attempt,
                         result,
+                        waited: Duration::ZERO,
                     });
                 }
                 Ok(())

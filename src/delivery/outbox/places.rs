@@ -124,15 +124,27 @@ impl Places {
         Some(self.pace.fresh_until(last))
     }
 
-    /// No attempt under way counts as fresh any more.
-    pub fn write_off(&mut self) {
-        self.written_off = self.attempts;
+    /// How long answers take.
+    pub fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
-    /// When the last answer came or the last attempt began.
-    pub fn silent_since(&self) -> Mono {
-        let begun = self.newest_first().next();
-        begun.unwrap_or(Mono::ZERO).max(self.pace.answered_at)
+    /// No attempt under way counts as fresh any more, so that more begin.
+    pub fn write_off(&mut self, now: Mono) {
+        self.written_off = self.attempts;
+        self.pace.begins_more(now);
+    }
+
+    /// An attempt that has ended had waited so long for this machine.
+    pub fn waited(&mut self, attempt: u64, waited: Duration, now: Mono) {
+        if let Some(one) = self.under_way.get(&attempt) {
+            self.pace.waited(waited, one.started, now);
+        }
+    }
+
+    /// Since when something waits and no answer has come.
+    pub fn silent_since(&self, now: Mono) -> Mono {
+        self.pace.silent_since(now)
     }
 
     /// The receiver answered an attempt that began at `started`.

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::spec::Kind;
-use super::{ExecSink, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes, mqtt};
+use super::{
+    ExecSink, HttpClients, HttpSink, MqttSink, NoneSink, SinkSpec, StdoutSink, causes, mqtt,
+};
 use crate::clock::Clock;
 use crate::delivery::{Sink, look};
 use crate::trust::Trust;
@@ -33,6 +35,8 @@ pub struct SinkContext {
     /// Ends those tasks. To be cancelled after the last delivery, since a sink
     /// with a connection closes it then.
     pub stop: CancellationToken,
+    /// The clients that HTTP sinks share.
+    pub http: HttpClients,
 }
 
 /// Why a sink that was understood cannot be made.
@@ -88,7 +92,10 @@ impl SinkSpec {
                 StdoutSink::standard().map_err(|source| SinkBuildError::Stdout { source })?,
             ),
             Kind::Exec(program) => Arc::new(ExecSink::new(name, program.clone())),
-            Kind::Http(target) => Arc::new(HttpSink::new(name, target, context.clock.clone())?),
+            Kind::Http(target) => {
+                let clock = context.clock.clone();
+                Arc::new(HttpSink::new(name, target, clock, &context.http)?)
+            }
             Kind::Mqtt(target) => Arc::new(MqttSink::start(name, target, context)?),
         })
     }
@@ -107,6 +114,7 @@ impl SinkSpec {
             trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            http: HttpClients::default(),
         };
         let sink = self.build(&context).map_err(|error| error.to_string())?;
         look(sink.probe()).await
@@ -126,6 +134,7 @@ mod tests {
             trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            http: HttpClients::default(),
         };
         let texts = [
             "stdout",

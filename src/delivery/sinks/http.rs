@@ -1,5 +1,7 @@
 //! The `http:` sink posts each event to a URL.
 
+mod clients;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use super::secrets::{Credentials, SigningKey};
 use super::spec::HttpTarget;
 use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
-use crate::http::{client_for, io_reason, reason, takes_proxy};
+use crate::http::{io_reason, reason, takes_proxy};
 use crate::model::Event;
 use crate::retry::retry_after;
+
+pub use clients::HttpClients;
 
 /// The most events in one POST.
 const BATCH: usize = 100;
@@ -56,7 +60,7 @@ const LIMITS: Limits = Limits {
 /// Any 2xx means delivered. An attempt that makes no connection is unreachable;
 /// everything else fails its subject alone, 410 included. Redirects are not
 /// followed. A proxy that the environment names is used, except for receivers on
-/// this machine. Each attempt has a connection of its own.
+/// this machine. Each attempt has a connection to itself.
 pub struct HttpSink {
     name: String,
     url: Url,
@@ -75,28 +79,12 @@ impl HttpSink {
         name: String,
         target: &HttpTarget,
         clock: WallClock,
-    ) -> Result<Self, SinkBuildError> {
-        Self::with_limits(name, target, clock, LIMITS)
-    }
-
-    fn with_limits(
-        name: String,
-        target: &HttpTarget,
-        clock: WallClock,
-        limits: Limits,
+        clients: &HttpClients,
     ) -> Result<Self, SinkBuildError> {
         let Ok(url) = Url::parse(target.url.expose_secret()) else {
             return Err(SinkBuildError::Address { name });
         };
-        let bounded = client_for(&url, |builder| {
-            builder
-                // Requests that hang on one HTTP/2 connection use up the number of
-                // requests that it takes, and hold up the others.
-                .http1_only()
-                .connect_timeout(limits.connect)
-                .timeout(limits.total)
-        });
-        let client = match bounded {
+        let client = match clients.of(&url) {
             Ok(client) => client,
             Err(source) => return Err(SinkBuildError::Http { name, source }),
         };
@@ -108,7 +96,7 @@ impl HttpSink {
             key: target.key.clone(),
             clock,
             client,
-            limits,
+            limits: LIMITS,
             answers: AtomicU64::new(0),
         })
     }
@@ -117,6 +105,7 @@ impl HttpSink {
         let mut request = self
             .client
             .post(self.url.clone())
+            .timeout(self.limits.total)
             .header(CONTENT_TYPE, content_type);
         if let Some(Credentials { user, password }) = &self.credentials {
             request = request.basic_auth(user.expose_secret(), Some(password.expose_secret()));

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use build::{SinkBuildError, SinkContext, WallClock, wall_clock};
 pub use exec::{ExecSink, become_program};
-pub use http::HttpSink;
+pub use http::{HttpClients, HttpSink};
 pub use mqtt::MqttSink;
 pub use none::NoneSink;
 pub use secrets::{SinkSecretError, SinkSecrets};

@@ -73,6 +73,8 @@ pub enum Input<W> {
         attempt: u64,
         /// What came of it.
         result: Attempt,
+        /// How long it waited to be made, because this machine was busy.
+        waited: Duration,
     },
     /// A read of pending events has ended.
     PendingRead {

@@ -190,6 +190,7 @@ fn a_slow_commit_is_waited_for_asleep() {
         sink: 0,
         attempt: start.unwrap(),
         result: Attempt::Delivered,
+        waited: Duration::ZERO,
     };
     shell.step(10, [delivered]);
     shell.step(400, []);

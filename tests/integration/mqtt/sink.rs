@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use dispatchd::delivery::sinks::{SinkContext, SinkSecrets, SinkSpec};
+use dispatchd::delivery::sinks::{HttpClients, SinkContext, SinkSecrets, SinkSpec};
 use dispatchd::delivery::{Attempt, Sink};
 use dispatchd::model::Event;
 use dispatchd::trust::Trust;
@@ -32,6 +32,7 @@ impl Running {
             trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            http: HttpClients::default(),
         };
         let spec = SinkSpec::parse(url, &SinkSecrets::none()).unwrap();
         Self {

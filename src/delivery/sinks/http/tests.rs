@@ -85,6 +85,7 @@ fn sink(url: &str, secrets: &SinkSecrets) -> Arc<dyn Sink> {
         clock: Arc::new(|| at(1_614_265_330)),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        http: HttpClients::default(),
     };
     SinkSpec::parse(url, secrets)
         .unwrap()
@@ -104,8 +105,12 @@ fn limited(url: String, connect: Duration, total: Duration) -> HttpSink {
         batch: false,
         key: None,
     };
-    let limits = Limits { connect, total };
-    HttpSink::with_limits("h".to_owned(), &target, Arc::new(|| at(0)), limits).unwrap()
+    let clients = HttpClients::connecting_within(connect);
+    let sink = HttpSink::new("h".to_owned(), &target, Arc::new(|| at(0)), &clients).unwrap();
+    HttpSink {
+        limits: Limits { connect, total },
+        ..sink
+    }
 }
 
 async fn attempt(receiver: &Receiver) -> Attempt {

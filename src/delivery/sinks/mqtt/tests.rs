@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::delivery::sinks::spec::Kind;
 use crate::delivery::sinks::testing::{at, event, reason};
-use crate::delivery::sinks::{SinkSecrets, SinkSpec};
+use crate::delivery::sinks::{HttpClients, SinkSecrets, SinkSpec};
 use crate::trust::Trust;
 
 /// A sink together with what keeps it alive.
@@ -39,6 +39,7 @@ impl Running {
             trust,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            http: HttpClients::default(),
         };
         let Kind::Mqtt(target) = spec.kind() else {
             panic!("{url} is no MQTT sink");

@@ -42,24 +42,34 @@ pub(in crate::store::sqlite) fn read(
     let named = entry.dispatch.sites.iter().map(|site| site.id.as_str());
     let commanded = commands.iter().map(|line| &*line.settled.site);
     let sites: BTreeSet<&str> = named.chain(commanded).collect();
-    let mut newest = Vec::new();
-    let sql = format!(
-        "{EVENTS} WHERE position =
-         (SELECT max(position) FROM events WHERE type GLOB 'site.*' AND subject = ?1)"
-    );
-    for site in &sites {
-        let events = collect(connection, &sql, [site], |row| event(row, store_id))?;
-        let caused = |event: &Event| event.origin.as_ref().is_some_and(|one| one.cause == *id);
-        newest.extend(events.into_iter().filter(caused));
-    }
+    let newest = newest(connection, store_id, &sites)?;
+    let caused = |event: &Event| event.origin.as_ref().is_some_and(|one| one.cause == *id);
     let sinks = sinks(connection, &sites)?;
     Ok(DispatchRecord {
         states: states(connection, key)?,
         commands,
         commands_left_out,
-        newest,
+        newest: newest.into_iter().filter(caused).collect(),
         sinks,
     })
+}
+
+/// The newest event of each of these sites, oldest first.
+fn newest(
+    connection: &Connection,
+    store_id: &str,
+    sites: &BTreeSet<&str>,
+) -> Result<Vec<Event>, StoreError> {
+    // One query: SQLite plans a statement anew for each site that it is run with, and
+    // for 20,000 sites that takes half a second.
+    let sql = format!(
+        "{EVENTS} WHERE position IN
+         (SELECT (SELECT max(position) FROM events WHERE type GLOB 'site.*' AND subject = value)
+          FROM json_each(?1))
+         ORDER BY position"
+    );
+    let names = serde_json::to_string(sites).map_err(StoreError::doing("be read"))?;
+    collect(connection, &sql, [names], |row| event(row, store_id))
 }
 
 /// The states of a dispatch, oldest first, the newest from the dispatch itself.

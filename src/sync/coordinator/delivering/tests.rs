@@ -16,8 +16,20 @@ const SINKS: usize = 200;
 /// How often the daemon looks.
 const STEP: Duration = Duration::from_millis(5);
 
-/// How long a receiver takes to answer.
-const ANSWERS_AFTER: Duration = Duration::from_millis(20);
+/// How long answers take.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// How long a receiver takes to answer.
+    answers_after: Duration,
+    /// How many answers this machine takes in between two looks. The others wait.
+    at_once: usize,
+}
+
+/// Nothing waits for this machine.
+const ABLE: Pace = Pace {
+    answers_after: Duration::from_millis(20),
+    at_once: usize::MAX,
+};
 
 struct Plant;
 
@@ -66,19 +78,25 @@ struct Seen {
 }
 
 /// Offers to each sink its `events`, and runs until each has all whose subjects it answers.
+/// It is known how quickly the sinks answer: each had an event before.
 fn deliver(
     events: impl Fn(usize) -> Vec<Event>,
     answers: impl Fn(usize, &Event) -> bool,
-    capacity: usize,
+    pace: Pace,
 ) -> Seen {
     let route = Route::default();
     let zero = at(Duration::ZERO);
     let outbox = |_| Outbox::new(&Plant, &route, Some(SinkState::default()), 0, 0, zero);
     let mut delivering: Delivering<()> = Delivering::new((0..SINKS).map(outbox).collect());
     let mut left = Vec::new();
+    let first = event(0);
     for (sink, outbox) in delivering.outboxes.iter_mut().enumerate() {
+        outbox.offer(&[&first].into_iter().collect(), zero);
+        let start = outbox.start(zero).pop().unwrap();
+        let answered = at(pace.answers_after);
+        outbox.ended(start.attempt, &Attempt::Delivered, answered, 0.5);
         let events = events(sink);
-        outbox.offer(&events.iter().collect(), zero);
+        outbox.offer(&events.iter().collect(), answered);
         left.push(events.iter().filter(|event| answers(sink, event)).count());
     }
     let mut under_way: VecDeque<UnderWay> = VecDeque::new();
@@ -86,12 +104,14 @@ fn deliver(
         done: vec![Duration::ZERO; SINKS],
         most: 0,
     };
-    let mut now = Duration::ZERO;
+    let mut now = pace.answers_after;
     while left.iter().any(|left| *left > 0) {
         let due = under_way.iter().filter(|one| one.0 <= now);
-        let due = due.count().min(capacity);
-        for (_, sink, start) in under_way.drain(..due).collect::<Vec<_>>() {
-            delivering.outboxes[sink].ended(start.attempt, &Attempt::Delivered, at(now), 0.5);
+        let due = due.count().min(pace.at_once);
+        for (due, sink, start) in under_way.drain(..due).collect::<Vec<_>>() {
+            let outbox = &mut delivering.outboxes[sink];
+            outbox.waited(start.attempt, now - due, now);
+            outbox.ended(start.attempt, &Attempt::Delivered, at(now), 0.5);
             left[sink] -= 1;
             seen.done[sink] = now;
         }
@@ -101,7 +121,7 @@ fn deliver(
             if let Effect::Attempt { sink, start } = effect
                 && answers(sink, &start.events[0])
             {
-                under_way.push_back((now + ANSWERS_AFTER, sink, start));
+                under_way.push_back((now + pace.answers_after, sink, start));
             }
         }
         seen.most = seen.most.max(under_way.len());
@@ -112,13 +132,30 @@ fn deliver(
 }
 
 fn hundred(_: usize) -> Vec<Event> {
-    (0..100).map(event).collect()
+    (1..101).map(event).collect()
+}
+
+/// Events of as many subjects as may hang at a sink, and of others behind them.
+fn behind_those_that_hang() -> Vec<Event> {
+    (1_000..1_256).chain(2_000..2_020).map(event).collect()
+}
+
+fn may_hang(event: &Event) -> bool {
+    (1_000..1_256).contains(&(event.position - 1))
+}
+
+/// By how much subjects that hang at these sinks delay the others there.
+fn longest_delay(events: impl Fn(usize) -> Vec<Event>, at: impl Fn(usize) -> bool) -> Duration {
+    let all = deliver(&events, |_, _| true, ABLE).done;
+    let some = deliver(&events, |sink, event| !at(sink) || !may_hang(event), ABLE).done;
+    let delays = (0..SINKS).map(|sink| some[sink].saturating_sub(all[sink]));
+    delays.max().unwrap()
 }
 
 #[test]
 fn a_sink_whose_receiver_hangs_delays_no_other_of_200() {
-    let all = deliver(hundred, |_, _| true, usize::MAX).done;
-    let but_one = deliver(hundred, |sink, _| sink != 7, usize::MAX).done;
+    let all = deliver(hundred, |_, _| true, ABLE).done;
+    let but_one = deliver(hundred, |sink, _| sink != 7, ABLE).done;
     for sink in (0..SINKS).filter(|sink| *sink != 7) {
         assert!(but_one[sink] <= all[sink] + STEP, "sink {sink}");
     }
@@ -126,8 +163,8 @@ fn a_sink_whose_receiver_hangs_delays_no_other_of_200() {
 
 #[test]
 fn half_of_200_sinks_whose_receivers_hang_delay_no_other_by_a_second() {
-    let all = deliver(hundred, |_, _| true, usize::MAX).done;
-    let half = deliver(hundred, |sink, _| sink % 2 == 1, usize::MAX).done;
+    let all = deliver(hundred, |_, _| true, ABLE).done;
+    let half = deliver(hundred, |sink, _| sink % 2 == 1, ABLE).done;
     for sink in (0..SINKS).filter(|sink| sink % 2 == 1) {
         let delay = half[sink].saturating_sub(all[sink]);
         assert!(delay < Duration::from_secs(1), "sink {sink}: {delay:?}");
@@ -135,29 +172,57 @@ fn half_of_200_sinks_whose_receivers_hang_delay_no_other_by_a_second() {
 }
 
 #[test]
-fn as_many_as_may_hang_at_a_sink_delay_no_other_by_a_second_while_all_sinks_are_busy() {
-    // One sink has 256 more subjects, and they come first.
-    let many = |sink| match sink {
-        7 => (1_000..1_256)
-            .map(event)
-            .chain((2_000..2_100).map(event))
-            .collect(),
-        _ => (0..1_000).map(event).collect(),
-    };
-    let hangs = |event: &Event| (1_000..1_256).contains(&(event.position - 1));
-    let all = deliver(many, |_, _| true, usize::MAX).done;
-    let some = deliver(many, |sink, event| sink != 7 || !hangs(event), usize::MAX).done;
-    let delay = some[7].saturating_sub(all[7]);
+fn as_many_as_may_hang_at_some_sinks_delay_no_other_by_a_second_while_all_sinks_are_busy() {
+    for every in [SINKS, 4] {
+        let hangs = |sink: usize| sink.is_multiple_of(every);
+        let events = |sink| match hangs(sink) {
+            true => behind_those_that_hang(),
+            false => (1..600).map(event).collect(),
+        };
+        let delay = longest_delay(events, hangs);
+        assert!(
+            delay <= Duration::from_secs(1),
+            "every {every}th: {delay:?}"
+        );
+    }
+}
+
+#[test]
+fn as_many_as_may_hang_at_all_sinks_delay_no_other_by_a_second() {
+    let delay = longest_delay(|_| behind_those_that_hang(), |_| true);
     assert!(delay <= Duration::from_secs(1), "{delay:?}");
-    for sink in (0..SINKS).filter(|sink| *sink != 7) {
-        assert!(some[sink] <= all[sink] + STEP, "sink {sink}");
+}
+
+#[test]
+fn receivers_that_answer_quickly_get_few_attempts_at_a_time_and_slow_ones_more() {
+    // How long answers take, how many attempts of a sink are under way at most, and until
+    // when each sink must have a hundred events.
+    for (answers_after, most, until) in [(5, 2, 600), (20, 5, 700), (100, 100, 1_000)] {
+        let pace = Pace {
+            answers_after: Duration::from_millis(answers_after),
+            ..ABLE
+        };
+        let seen = deliver(hundred, |_, _| true, pace);
+        assert!(seen.most <= SINKS * most, "{answers_after}: {}", seen.most);
+        let last = seen.done.iter().max().unwrap();
+        assert!(
+            *last <= Duration::from_millis(until),
+            "{answers_after}: {last:?}"
+        );
     }
 }
 
 #[test]
 fn what_20000_commands_of_200_sinks_have_under_way_is_bounded_on_a_busy_machine() {
     // 4,000 answers a second, however many are under way.
-    let seen = deliver(hundred, |_, _| true, 20);
+    let seen = deliver(
+        hundred,
+        |_, _| true,
+        Pace {
+            at_once: 20,
+            ..ABLE
+        },
+    );
     // What mute sinks begin comes on top of what is shared.
     assert!(seen.most <= 4_096, "{}", seen.most);
     // No sink waits for others: all are served alike.

@@ -67,6 +67,7 @@ impl Shell {
                 sink,
                 attempt,
                 result,
+                waited: Duration::ZERO,
             }],
         );
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::delivery::sinks::{SinkContext, SinkSecrets, SinkSpec, wall_clock};
+use crate::delivery::sinks::{HttpClients, SinkContext, SinkSecrets, SinkSpec, wall_clock};
 
 /// Longer than a test takes.
 const LONG: Mono = Duration::from_secs(3600);
@@ -128,6 +128,7 @@ async fn a_daemon_that_steps_down_sends_nothing_more_and_leaves_no_task_behind()
             trust: Trust::endless(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            http: HttpClients::default(),
         };
         let specs =
             SinkSpec::parse_all(texts.iter().map(String::as_str), &SinkSecrets::none()).unwrap();
