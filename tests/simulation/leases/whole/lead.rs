@@ -98,6 +98,7 @@ impl World {
                 Input::Attempted {
                     sink,
                     attempt,
+                    waited: Duration::ZERO,
                     result,
                 },
             );
