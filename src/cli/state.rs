@@ -9,8 +9,8 @@ use super::{Failure, logging, note};
 use crate::config::{LogFormat, Problem, StatePath};
 use crate::model::count;
 use crate::store::{
-    Kind, OpenError, PostgresCopy, PostgresUnused, SqliteCopy, SqliteReader, Tally, WholeSource,
-    WholeTarget, carry_over,
+    Checksums, Kind, OpenError, PostgresCopy, PostgresUnused, SqliteCopy, SqliteReader,
+    WholeSource, WholeTarget, carry_over,
 };
 
 /// The options of `dispatchd state`.
@@ -127,7 +127,7 @@ fn copy(mut source: impl WholeSource, to: &Side) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Runtime(error.to_string());
     let head = source.head().map_err(|error| failed(&error))?;
     let id = head.map(|head| head.id).unwrap_or_default();
-    let tally = match &to.path {
+    let checksums = match &to.path {
         StatePath::Memory => return Err(to.kept_nowhere()),
         StatePath::File(path) => {
             let target = SqliteCopy::begin(path, &id).map_err(|error| to.refused(&error))?;
@@ -140,12 +140,15 @@ fn copy(mut source: impl WholeSource, to: &Side) -> Result<(), Failure> {
     }?;
     for kind in Kind::ALL {
         let (one, many) = kind.words();
-        line(&count(tally.count(kind), one, many))?;
+        line(&count(checksums.count(kind), one, many))?;
     }
     line("TO was read back and holds the same as FROM").map(drop)
 }
 
-fn carry(source: &mut impl WholeSource, mut target: impl WholeTarget) -> Result<Tally, Failure> {
+fn carry(
+    source: &mut impl WholeSource,
+    mut target: impl WholeTarget,
+) -> Result<Checksums, Failure> {
     carry_over(source, &mut target).map_err(|error| {
         Failure::Runtime(format!(
             "{error}; FROM is as it was, and TO may hold half a copy, with which no daemon starts"

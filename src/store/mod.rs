@@ -32,7 +32,7 @@ pub use record::{
 };
 pub use sqlite::{Probe, SqliteCopy, SqliteReader, SqliteStore};
 pub use whole::{
-    CarryError, Head, Kind, Part, Tally, WholeDispatch, WholeSource, WholeTarget, carry_over,
+    CarryError, Checksums, Head, Kind, Part, WholeDispatch, WholeSource, WholeTarget, carry_over,
 };
 pub use worker::{Closed, StoreHandle};
 

@@ -5,7 +5,7 @@
 //! daemon, which is the last thing written. Before that it is half a copy, with which no
 //! daemon starts.
 
-mod tally;
+mod checksums;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::record::{SettledCommand, StateLine, Told};
 use super::{SinkRecord, SinkState, StoreError, SyncRecord};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, SiteId, SiteState};
 
-pub use tally::{Kind, Tally};
+pub use checksums::{Checksums, Kind};
 
 /// How many dispatches or sites are read at once.
 pub(super) const PAGE: usize = 500;
@@ -147,18 +147,18 @@ pub enum CarryError {
 pub fn carry_over(
     source: &mut impl WholeSource,
     target: &mut impl WholeTarget,
-) -> Result<Tally, CarryError> {
+) -> Result<Checksums, CarryError> {
     let half = || StoreError::Damaged {
         what: "it is half a copy".to_owned(),
     };
     let head = source.head().map_err(CarryError::Source)?;
     let head = head.ok_or_else(|| CarryError::Source(half()))?;
-    let mut copied = Tally::default();
+    let mut copied = Checksums::default();
     each_part(source, CarryError::Source, |part| {
         copied.add(&part);
         target.write(&part).map_err(CarryError::Target)
     })?;
-    let mut found = Tally::default();
+    let mut found = Checksums::default();
     each_part(target, CarryError::Target, |part| {
         found.add(&part);
         Ok(())

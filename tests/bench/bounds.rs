@@ -57,6 +57,7 @@ const GROWTH: [&str; 3] = [
     "1 % changed: a dispatch's cost at 100,000, as multiple of that at 1,000",
     "first sight: a dispatch's cost at 100,000, as multiple of that at 1,000",
 ];
+const DATABASE: &str = "new webhooks on PostgreSQL, 64 clients: rate, as part of that on a file";
 const PAIRS: &str = "100 x 10,000 sites, unchanged: time";
 
 /// All bounds. A figure that is divided by nothing is bounded itself.
@@ -67,6 +68,7 @@ const BOUNDS: &[Bound] = &[
     bound((P99_16, Daemon), Some((P99_16, Limit)), AtMost(3.0), Yes),
     bound(("webhooks: longest WAL of all", Daemon), None, AtMost(64.0), Yes),
     bound((AGAIN_64, Daemon), Some((AGAIN_64, Limit)), AtLeast(0.7), Yes),
+    bound((DATABASE, Daemon), None, AtLeast(0.5), InFull),
     bound((UNCHANGED, Daemon), Some((UNCHANGED, Limit)), AtMost(0.35), Yes),
     bound((UNCHANGED, Daemon), Some((UNCHANGED, Python)), AtMost(0.125), Yes),
     bound((CHANGED, Daemon), Some((CHANGED, Limit)), AtMost(0.8), Yes),

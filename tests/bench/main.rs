@@ -13,6 +13,9 @@
 mod api;
 mod bounds;
 mod clock;
+#[path = "../postgres/cluster.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod cluster;
 mod figures;
 mod limit;
 mod load;
@@ -81,6 +84,9 @@ async fn bench(options: &Options) -> Result<bool, Fault> {
 async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) -> Result<(), Fault> {
     if options.wants(Part::Webhooks) {
         measure::webhooks::measure(stage, options, figures).await?;
+    }
+    if options.wants(Part::Database) {
+        measure::database::measure(stage, options, figures).await?;
     }
     if options.wants(Part::Polls) {
         measure::polls::measure(stage, options, figures).await?;

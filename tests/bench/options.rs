@@ -69,6 +69,8 @@ pub struct Options {
 pub enum Part {
     /// New, duplicate and junk webhooks
     Webhooks,
+    /// New webhooks on PostgreSQL, which must be installed
+    Database,
     /// Polls of lists of dispatches of two sites
     Polls,
     /// A million pairs of dispatch and site

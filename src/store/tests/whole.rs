@@ -22,7 +22,7 @@ impl Place {
     }
 
     /// Copies the state in one file to another one.
-    fn copy(&self, from: &str, to: &str) -> Result<Tally, CarryError> {
+    fn copy(&self, from: &str, to: &str) -> Result<Checksums, CarryError> {
         let mut source = SqliteReader::of_unused(&self.file(from)).unwrap();
         let id = source.head().unwrap().unwrap().id;
         let mut target = SqliteCopy::begin(&self.file(to), &id).unwrap();

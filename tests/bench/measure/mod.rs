@@ -1,5 +1,6 @@
 //! One file for each part that can be measured by itself.
 
+pub mod database;
 pub mod idle;
 pub mod polls;
 pub mod starts;

@@ -74,9 +74,9 @@ struct Sum {
 
 /// How much there is of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally([Sum; Kind::ALL.len()]);
+pub struct Checksums([Sum; Kind::ALL.len()]);
 
-impl Tally {
+impl Checksums {
     /// Counts what is in a part.
     pub fn add(&mut self, part: &Part) {
         match part {
