@@ -74,8 +74,12 @@ impl Setup {
             .args(["--pre-curtail", "1s"])
             .args(["--retain", &format!("{}s", crate::RETAIN.as_secs())]);
         for sink in &self.sinks {
-            let mark = if sink.contains('?') { '&' } else { '?' };
-            command.args(["--sink", &format!("{sink}{mark}by={}", self.node)]);
+            let mark = match sink.contains('?') {
+                _ if !sink.starts_with("http") => String::new(),
+                true => format!("&by={}", self.node),
+                false => format!("?by={}", self.node),
+            };
+            command.args(["--sink", &format!("{sink}{mark}")]);
         }
         let child = command
             .stdin(Stdio::null())
