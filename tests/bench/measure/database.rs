@@ -29,7 +29,9 @@ pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) ->
         let file = stage.daemon(&arguments).await?;
         let on_file = rate(file, options).await?;
         let url = cluster.url(&format!("round{round}"));
-        let database = stage.daemon_at(Path::new(&url), &arguments).await?;
+        let mut database = stage.daemon_at(Path::new(&url), &arguments).await?;
+        // It is ready while it stands by, too.
+        database.process.ready(database.status, "/leader").await?;
         let on_database = rate(database, options).await?;
         let mut add = |what: &str, unit, value| figures.add(what, Who::Daemon, unit, value);
         add(
