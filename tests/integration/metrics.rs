@@ -267,7 +267,10 @@ async fn what_the_poller_heals_is_counted_and_so_is_what_the_clock_brings() {
         daemon.poll().await;
         let (metrics, _) = read(&daemon).await;
         let mut requests = metrics.series("dispatchd_api_requests_total");
-        requests.any(|one| one.labels.get("status").is_some_and(|is| is == "429"))
+        requests.any(|one| {
+            let is = |label: &str, value| one.labels.get(label).is_some_and(|is| is == value);
+            is("kind", "list") && is("status", "429") && one.value >= 1.0
+        })
     })
     .await;
 
