@@ -94,6 +94,11 @@ impl<C: Clock + Clone> Status<C> {
     }
 }
 
+/// Whether the schedule can be trusted, and this daemon acts on it.
+pub(super) fn is_ready(health: &Health, now: Now) -> bool {
+    not_ready(health, now).is_empty()
+}
+
 /// Why the schedule cannot be trusted, if it cannot.
 fn not_ready(health: &Health, now: Now) -> Vec<String> {
     let mut reasons = Vec::new();

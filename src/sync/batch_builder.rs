@@ -179,6 +179,11 @@ impl BatchBuilder {
         self.next.next_due()
     }
 
+    /// The operators whose orders are in it.
+    pub fn orders(&self) -> &[Ticket] {
+        &self.after_commit.orders
+    }
+
     /// Whether one chunk is in this batch and more is due. The builder then takes
     /// nothing else: the API's answers are compared with a schedule that has
     /// caught up.

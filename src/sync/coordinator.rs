@@ -62,6 +62,11 @@ const POLL_DEADLINE: Duration = Duration::from_secs(65);
 /// line waits for an answer.
 const ORDER_DEADLINE: Duration = Duration::from_secs(8);
 
+/// What an operator hears whose order is in a batch of which nobody knows yet whether it is
+/// written.
+const UNCERTAIN: &str = "the order may still take effect: it is not known yet whether it is \
+    on disk; `dispatchd status` shows what the site does";
+
 /// The wall clock is looked at this often, whatever is due (rule R4).
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
@@ -398,14 +403,19 @@ impl<W> Coordinator<W> {
         }
     }
 
-    /// Answers those whose deadline has passed. What they wait for goes on.
+    /// Answers those whose deadline has passed. What a webhook waits for goes on; an order
+    /// that no batch holds yet is dropped, since its operator hears that it failed.
     fn answer_late(&mut self, now: Mono) {
         let late = self.answering.waiters.take_late(now);
         if !late.is_empty() {
             self.asking.poller.soon(now);
+            self.writing
+                .drop_orders(|ticket| late.iter().any(|(late, _)| *late == ticket));
         }
-        for waiter in late {
-            let outcome = if self.trusting.suspended {
+        for (ticket, waiter) in late {
+            let outcome = if self.writing.holds_order(ticket) {
+                unavailable(UNCERTAIN)
+            } else if self.trusting.suspended {
                 WaiterReply::suspended()
             } else if self.asking.slowdown.next() > now {
                 self.asking.slowed_down(now)

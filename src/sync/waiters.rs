@@ -81,12 +81,12 @@ impl<W> Waiters<W> {
     }
 
     /// Takes out those whose deadline has passed.
-    pub fn take_late(&mut self, now: Mono) -> Vec<W> {
+    pub fn take_late(&mut self, now: Mono) -> Vec<(Ticket, W)> {
         let mut late = Vec::new();
         while let Some((deadline, ticket)) = self.deadlines.first().copied()
             && deadline <= now
         {
-            late.extend(self.take(ticket));
+            late.extend(self.take(ticket).map(|who| (ticket, who)));
         }
         late
     }

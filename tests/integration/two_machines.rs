@@ -207,6 +207,9 @@ async fn while_the_database_is_away_nothing_is_promised_and_afterwards_all_goes_
         leader.get("/readyz").await.status == 503
     })
     .await;
+    let metrics = leader.http.get(leader.status_url("/metrics"));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("\ndispatchd_ready 0\n"), "{metrics}");
     shared
         .world
         .put(dispatch("d", 0, in_ms(-HOUR), Some(in_ms(HOUR))));

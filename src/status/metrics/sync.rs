@@ -9,6 +9,7 @@ use super::page::{Metric, Page, one};
 use crate::clock::Now;
 use crate::http::{Cut, Places};
 use crate::listener::{Answered, Traffic};
+use crate::status::health::is_ready;
 use crate::store::LogHealth;
 use crate::sync::{Health, State, Taken};
 use crate::voltus::Signals;
@@ -16,7 +17,7 @@ use crate::voltus::Signals;
 const BUILD: Metric = Metric::plain("build", "The version that runs.");
 const READY: Metric = Metric::plain(
     "ready",
-    "Whether the schedule can be trusted, as /readyz says: 1 if a poll has succeeded within three intervals and the store takes writes. On a standby: whether it may take over.",
+    "Whether the schedule can be trusted, as /readyz says: 1 if a poll has succeeded within three intervals, the store takes writes, and this daemon knows that it leads. On a standby: whether it may take over.",
 );
 const STALE: Metric = Metric::plain(
     "stale",
@@ -117,7 +118,7 @@ pub(super) fn ready(page: &mut Page<'_>, ready: bool) -> fmt::Result {
 pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
     let state = health.state(now.mono);
     let writable = health.store_error.is_none();
-    ready(page, state == State::Fresh && writable)?;
+    ready(page, is_ready(health, now))?;
     page.gauge(&STALE, one(flag(state == State::Stale)))?;
     page.gauge(&WRITABLE, one(flag(writable)))?;
     page.gauge(&DUE, one(health.due_commands.len()))

@@ -12,6 +12,7 @@ use crate::seldom::{Seldom, Trouble, spoken};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
+use crate::sync::waiters::Ticket;
 
 /// How long after a failed commit only observations cause another one.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -100,6 +101,20 @@ impl Writing {
     /// Something is to be taken in.
     pub fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
+    }
+
+    /// Drops the orders of these operators, unless a batch holds them already.
+    pub fn drop_orders(&mut self, of: impl Fn(Ticket) -> bool) {
+        self.jobs
+            .retain(|job| !matches!(job, Job::Order(_, ticket) if of(*ticket)));
+    }
+
+    /// Whether a batch that is not known to be written holds this operator's order.
+    pub fn holds_order(&self, ticket: Ticket) -> bool {
+        let next = self.next.iter().flat_map(BatchBuilder::orders);
+        let under_way = self.under_way.iter();
+        let under_way = under_way.flat_map(|it| &it.after_commit.orders);
+        next.chain(under_way).any(|order| *order == ticket)
     }
 
     /// The requests whose responses wait until all due starts and ends are

@@ -2,6 +2,7 @@
 //! R15).
 
 use super::*;
+use crate::model::{Override, SiteMode};
 use crate::sync::coordinator::trusting::SUSPENDED;
 
 /// Far ahead.
@@ -210,17 +211,59 @@ fn without_trust_what_a_commit_under_way_has_written_is_promised_to_nobody() {
     }
 }
 
+/// An operator curtails a site for an hour.
+fn an_order(shell: &Shell) -> OverrideOrder {
+    OverrideOrder {
+        site: crate::model::SiteId::new("s1").unwrap(),
+        name: String::new(),
+        customer_location_id: String::new(),
+        site_override: Some(Arc::new(Override {
+            state: SiteMode::Curtailed,
+            since: shell.now.wall,
+            until: shell.now.wall + Duration::from_secs(3600),
+            reason: "by hand".into(),
+        })),
+    }
+}
+
+#[test]
+fn an_order_that_was_answered_with_an_error_is_not_carried_out_later() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.suspend();
+    let order = an_order(&shell);
+    shell.step(10, [Input::Override { order, waiter: 1 }]);
+    shell.step(8000, []);
+    assert_eq!(shell.replies().len(), 1);
+    shell.trust();
+    // Whatever it writes now is written.
+    for _ in 0..3 {
+        shell.committed(1000);
+    }
+    let view = shell.coordinator.view();
+    assert_eq!(view.plan.overridden().count(), 0);
+}
+
+#[test]
+fn an_order_in_a_commit_that_does_not_end_is_said_to_be_uncertain() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    let order = an_order(&shell);
+    shell.step(10, [Input::Override { order, waiter: 1 }]);
+    shell.step(8000, []);
+    let replies = shell.replies();
+    let [(1, reply)] = &replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert!(reply.reason().unwrap().contains("may still take effect"));
+}
+
 #[test]
 fn without_trust_an_order_waits_and_nothing_is_skipped() {
     let mut shell = Shell::with_a_dispatch();
     shell.committed(10);
     shell.suspend();
-    let order = OverrideOrder {
-        site: crate::model::SiteId::new("s1").unwrap(),
-        name: String::new(),
-        customer_location_id: String::new(),
-        site_override: None,
-    };
+    let order = an_order(&shell);
     let request = SkipRequest {
         event: "e1".into(),
         sink: None,
