@@ -360,17 +360,20 @@ async fn ended(lead: &mut Option<Lead>) -> DaemonError {
     }
 }
 
-/// Until when this daemon may act. While it does not lead: not at all.
+/// Until when this daemon may act. While it does not lead: not at all. While it is
+/// suspended: until when it might, which has passed.
 fn trusted(mut leadership: watch::Receiver<Leadership>) -> watch::Receiver<Mono> {
     let until = |leadership: &Leadership| match leadership {
-        Leadership::Leading { trusted_until, .. } => *trusted_until,
-        _ => Mono::ZERO,
+        Leadership::Leading { trusted_until, .. } => Some(*trusted_until),
+        Leadership::Suspended { .. } => None,
+        Leadership::Standby { .. } | Leadership::Deposed { .. } => Some(Mono::ZERO),
     };
-    let (sender, trusted) = watch::channel(until(&leadership.borrow()));
+    let (sender, trusted) = watch::channel(until(&leadership.borrow()).unwrap_or_default());
     TaskTracker::new().spawn(async move {
         while leadership.changed().await.is_ok() {
-            let now = until(&leadership.borrow_and_update());
-            sender.send_replace(now);
+            if let Some(until) = until(&leadership.borrow_and_update()) {
+                sender.send_replace(until);
+            }
         }
         sender.send_replace(Mono::ZERO);
     });

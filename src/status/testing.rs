@@ -52,6 +52,7 @@ pub(super) fn view(sites: impl IntoIterator<Item = SiteState>) -> View {
             last_poll: None,
             last_success: None,
             last_success_mono: None,
+            began: Mono::ZERO,
             next_poll: DateTime::UNIX_EPOCH,
             polls_succeeded: 0,
             polls_failed: 0,

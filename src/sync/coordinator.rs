@@ -110,6 +110,8 @@ pub struct Coordinator<W> {
     lines: Lines,
     random: SmallRng,
     last_now: Now,
+    /// When it began, on a clock that may have run for long: a standby takes over late.
+    began: Mono,
     trusting: Trusting,
     stopping: bool,
     /// Its commits are refused for good.
@@ -142,6 +144,7 @@ impl<W> Coordinator<W> {
             lines: Lines::default(),
             random: SmallRng::seed_from_u64(seed),
             last_now: now,
+            began: now.mono,
             trusting: Trusting::default(),
             stopping: false,
             ended: false,
@@ -468,7 +471,7 @@ impl<W> Coordinator<W> {
     /// When a poll last succeeded, or the start.
     fn last_success(&self) -> Mono {
         let last = self.asking.poller.last_success;
-        last.map_or(Mono::ZERO, |at| at.mono)
+        last.map_or(self.began, |at| at.mono)
     }
 
     /// How long after a poll the schedule can be trusted.

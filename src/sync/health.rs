@@ -66,6 +66,8 @@ pub struct Health {
     pub last_success: Option<DateTime<Utc>>,
     /// When a poll last succeeded in this start, on the clock that never jumps.
     pub last_success_mono: Option<Mono>,
+    /// When this daemon began to poll, on that clock.
+    pub began: Mono,
     /// When the next poll is expected, UTC.
     pub next_poll: DateTime<Utc>,
     /// How requests to the API are slowed down because it fails. `None` at full
@@ -142,7 +144,7 @@ impl Health {
         match self.last_success_mono {
             Some(last) if now.saturating_sub(last) < self.trust() => State::Fresh,
             Some(_) => State::Stale,
-            None if now < self.trust() => State::Starting,
+            None if now.saturating_sub(self.began) < self.trust() => State::Starting,
             None => State::Stale,
         }
     }

@@ -364,6 +364,24 @@ fn three_intervals_without_a_poll_are_announced_once_and_so_is_the_recovery() {
     assert_eq!(world.health().state(at(world.now).mono), State::Fresh);
 }
 
+/// A standby takes over when its clock has run for long.
+#[test]
+fn the_three_intervals_are_counted_from_when_a_daemon_begins_to_poll() {
+    let mut world = World::new();
+    let stored = world.store.load().unwrap();
+    world.now = 600_000;
+    let now = at(world.now);
+    world.coordinator = Coordinator::new(settings(240), stored, Vec::new(), now, 7);
+    world.step([]);
+    assert!(world.commits.is_empty(), "{:?}", world.commits);
+    assert_eq!(world.health().state(now.mono), State::Starting);
+    let stale = now.mono + INTERVAL * 3;
+    assert_eq!(world.health().state(stale), State::Stale);
+    world.until(world.now + 91_000);
+    world.commit();
+    assert_eq!(world.event_types(), ["sync.stale"]);
+}
+
 #[test]
 fn a_dispatch_that_left_the_list_is_looked_up_and_withdrawn_after_the_second_404() {
     let mut world = World::polled();

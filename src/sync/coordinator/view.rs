@@ -34,6 +34,7 @@ impl<W> Coordinator<W> {
                 last_poll: self.asking.poller.last.clone(),
                 last_success: self.writing.committed.sync.last_poll,
                 last_success_mono: self.asking.poller.last_success.map(|at| at.mono),
+                began: self.began,
                 next_poll: wall_after(now.wall, next_poll.saturating_sub(now.mono)),
                 slowed_down: self.shown_slowdown(),
                 heals: self.heals.heals,
