@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Row};
 use super::cells::{Cells, big};
 use super::connect::{Link, spoken};
 use super::seen::Seen;
-use super::session::{Identity, end_recorded};
+use super::session::{Identity, TIMELINE, end_recorded};
 use super::target::PostgresTarget;
 use crate::store::StoreError;
 use crate::store::error::DatabaseError;
@@ -25,14 +25,17 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// waits once more.
 const TAKE_OVER: Duration = Duration::from_secs(4);
 
-/// Which server this is. The control file shows the old timeline for a while after a
-/// promotion.
-const SERVER: &str = "(SELECT system_identifier::text || '/' ||
-    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system())";
+/// Which server this is.
+fn server() -> String {
+    format!("(SELECT system_identifier::text || '/' || {TIMELINE} FROM pg_control_system())")
+}
 
 /// Whether this is the server at which the leader took over.
 fn is_same_server() -> String {
-    format!("(leader.system_identifier || '/' || leader.timeline = {SERVER})")
+    format!(
+        "(leader.system_identifier || '/' || leader.timeline = {})",
+        server()
+    )
 }
 
 /// Whether the lease may be taken at once. On a server that may lack the last take-over it
@@ -88,9 +91,10 @@ impl LeaseStore for PostgresLease {
     fn look(&mut self) -> Result<Option<LeaseRow>, StoreError> {
         let sql = format!(
             "SELECT beat.term, beat.holder, beat.beat, node, advertise, since, fingerprint,
-             {}, {SERVER}, commits FROM daemon, beat, leader
+             {}, {}, commits FROM daemon, beat, leader
              WHERE beat.term = leader.term AND beat.holder = leader.holder AND leader.term > 0",
-            is_free()
+            is_free(),
+            server()
         );
         let looked = self.run(LIMIT, |client| async move {
             client.query_opt(sql.as_str(), &[]).await
@@ -187,8 +191,9 @@ async fn take(
         "SELECT system_identifier, timeline, (SELECT position FROM daemon),
          (SELECT commits FROM daemon), commits_lost FROM leader
          WHERE term = $1 AND holder = $2
-         AND (term = 0 OR {} = $3 AND {SERVER} = $4) FOR UPDATE",
-        is_free()
+         AND (term = 0 OR {} = $3 AND {} = $4) FOR UPDATE",
+        is_free(),
+        server()
     );
     let (given_back, server) = (watched.given_back, &*watched.server);
     let Some(row) = client

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use super::cells::big;
 use super::connect::{APPLICATION, Link, said};
@@ -23,12 +24,14 @@ pub(super) struct Identity {
     pub timeline: String,
 }
 
+/// The timeline of the server that is asked. The control file shows the old one for a while
+/// after a promotion.
+pub(super) const TIMELINE: &str = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+
 impl Identity {
     pub async fn of(client: &Client) -> Result<Self, tokio_postgres::Error> {
-        // The control file shows the old timeline for a while after a promotion.
-        let sql = "SELECT system_identifier::text,
-             substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()";
-        let row = client.query_one(sql, &[]).await?;
+        let sql = format!("SELECT system_identifier::text, {TIMELINE} FROM pg_control_system()");
+        let row = client.query_one(sql.as_str(), &[]).await?;
         Ok(Self {
             system_identifier: row.get(0),
             timeline: row.get(1),
@@ -53,31 +56,26 @@ pub(super) struct Session {
 pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session, StoreError> {
     let failed = StoreError::doing::<DatabaseError>("be written");
     let link = Link::connect(target).map_err(StoreError::doing("be reached"))?;
-    let (term, name) = (big(holder.term), holder.holder.as_str());
-    let raise = || {
-        link.run(LIMIT, |client| async move {
+    let raised = link
+        .run(LIMIT, |client| async move {
             let identity = Identity::of(client).await?;
-            let raise = "UPDATE leader SET session = session + 1, pids = ARRAY[pg_backend_pid()]
-                 WHERE term = $1 AND holder = $2
-                 RETURNING session, system_identifier, timeline";
-            let raised = match client.query_opt(raise, &[&term, &name]).await {
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    end_recorded(client).await?;
-                    client.query_opt(raise, &[&term, &name]).await?
+            let raised = loop {
+                match seen(client, holder).await? {
+                    None => break None,
+                    Some(seen) => {
+                        if let Some(number) = raise(client, holder, seen.number).await? {
+                            break Some((seen.led_at, number));
+                        }
+                    }
                 }
-                raised => raised?,
             };
             let commits = client.query_one("SELECT commits FROM daemon", &[]).await?;
             Ok((identity, raised, commits))
         })
-    };
-    let (identity, raised, commits) = raise().map_err(failed)?;
-    let Some(raised) = raised else {
+        .map_err(failed)?;
+    let (identity, raised, commits) = raised;
+    let Some((before, number)) = raised else {
         return Err(StoreError::Fenced);
-    };
-    let before = Identity {
-        system_identifier: raised.get(1),
-        timeline: raised.get(2),
     };
     if before != identity {
         return Err(StoreError::Replaced(format!(
@@ -90,9 +88,56 @@ pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session,
     }
     Ok(Session {
         link,
-        number: raised.get(0),
+        number,
         commits: u64::try_from(commits.get::<_, i64>(0)).unwrap_or_default(),
     })
+}
+
+/// What the leader's row says to a new connection of the leader.
+pub(super) struct SeenSession {
+    pub number: i64,
+    /// The server at which it took the lead.
+    led_at: Identity,
+}
+
+/// Reads the number of the newest session. `None`: another daemon leads.
+pub(super) async fn seen(
+    client: &Client,
+    holder: &Holder,
+) -> Result<Option<SeenSession>, tokio_postgres::Error> {
+    let sql = "SELECT session, system_identifier, timeline FROM leader
+         WHERE term = $1 AND holder = $2";
+    let row = client
+        .query_opt(sql, &[&big(holder.term), &holder.holder])
+        .await?;
+    Ok(row.map(|row| SeenSession {
+        number: row.get(0),
+        led_at: Identity {
+            system_identifier: row.get(1),
+            timeline: row.get(2),
+        },
+    }))
+}
+
+/// Bars all older connections. `None` if one has begun since `seen` was read: a request that
+/// was given up, and reaches the database late, must not bar the connections made after it.
+pub(super) async fn raise(
+    client: &Client,
+    holder: &Holder,
+    seen: i64,
+) -> Result<Option<i64>, tokio_postgres::Error> {
+    let sql = "UPDATE leader SET session = session + 1, pids = ARRAY[pg_backend_pid()]
+         WHERE term = $1 AND holder = $2 AND session = $3 RETURNING session";
+    let term = big(holder.term);
+    let params: [&(dyn ToSql + Sync); 3] = [&term, &holder.holder, &seen];
+    let raised = match client.query_opt(sql, &params).await {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            end_recorded(client).await?;
+            client.query_opt(sql, &params).await?
+        }
+        raised => raised?,
+    };
+    Ok(raised.map(|row| row.get(0)))
 }
 
 /// Notes in the leader's row that commits were lost, for whoever takes over.

@@ -135,6 +135,24 @@ fn an_older_connection_of_the_leader_commits_no_more() {
 }
 
 #[test]
+fn a_session_that_was_asked_for_and_given_up_bars_no_later_one() {
+    let Some((cluster, schema)) = postgresql() else {
+        return;
+    };
+    let (_, mut store) = led(cluster, &schema, None);
+    let holder = store.holder.clone();
+    let given_up = Link::connect(&store.target).unwrap();
+    let limit = Duration::from_secs(5);
+    let seen = given_up.run(limit, |client| session::seen(client, &holder));
+    let seen = seen.unwrap().unwrap();
+    store.begin_session().unwrap();
+    // What was sent before that arrives now.
+    let late = given_up.run(limit, |client| session::raise(client, &holder, seen.number));
+    assert_eq!(late.unwrap(), None);
+    commit_one(&mut store, "a");
+}
+
+#[test]
 fn a_leader_that_stopped_in_the_middle_of_a_commit_holds_up_the_take_over_for_three_seconds_at_most()
  {
     let Some((cluster, schema)) = postgresql() else {

@@ -53,7 +53,7 @@ struct Rows {
 
 /// A connection that may commit.
 #[derive(Debug, Clone, Copy)]
-struct Session {
+pub struct Session {
     number: u64,
     timeline: u64,
 }
@@ -91,8 +91,10 @@ pub struct Request {
 
 #[derive(Debug)]
 enum Wanted {
-    /// A connection that may commit, all others barred.
-    Session,
+    /// The newest connection that may commit.
+    Newest,
+    /// A connection that may commit, all others barred, if this is still the newest.
+    Session { newest: Session },
     Commit {
         session: Session,
         number: u64,
@@ -105,9 +107,11 @@ enum Wanted {
 pub enum Reply {
     /// Another daemon leads, or another connection commits.
     Fenced,
+    Newest(Session),
+    /// There is a newer connection than the one that was named.
+    Moved,
     Session {
-        number: u64,
-        timeline: u64,
+        session: Session,
         led_on: u64,
         commits: u64,
     },
@@ -119,15 +123,19 @@ impl Database {
     pub fn connect(&mut self) -> Writer {
         self.rows.session += 1;
         Writer {
-            session: Some(Session {
-                number: self.rows.session,
-                timeline: self.timeline,
-            }),
+            session: Some(self.newest()),
             led_on: self.rows.led_on,
             commits: self.rows.commits,
             batch: None,
             doing: Doing::Nothing,
             calls: 0,
+        }
+    }
+
+    fn newest(&self) -> Session {
+        Session {
+            number: self.rows.session,
+            timeline: self.timeline,
         }
     }
 
@@ -309,7 +317,7 @@ impl World {
         if let Some(lead) = self.lead(of) {
             lead.writer.session = None;
             lead.writer.doing = Doing::Connecting(settles);
-            self.request(of, Wanted::Session);
+            self.request(of, Wanted::Newest);
         }
     }
 
@@ -364,18 +372,24 @@ impl World {
         };
         let database = &mut whole.database;
         let reply = match request.what {
-            Wanted::Session if !held => Reply::Fenced,
-            Wanted::Session => {
+            Wanted::Session { newest: session } | Wanted::Commit { session, .. }
+                if session.timeline != database.timeline =>
+            {
+                return Ok(None);
+            }
+            Wanted::Newest | Wanted::Session { .. } if !held => Reply::Fenced,
+            Wanted::Newest => Reply::Newest(database.newest()),
+            Wanted::Session { newest } if newest.number != database.rows.session => {
+                self.counts.add("daemons: session asked for too late", 1);
+                Reply::Moved
+            }
+            Wanted::Session { .. } => {
                 database.rows.session += 1;
                 Reply::Session {
-                    number: database.rows.session,
-                    timeline: database.timeline,
+                    session: database.newest(),
                     led_on: database.rows.led_on,
                     commits: database.rows.commits,
                 }
-            }
-            Wanted::Commit { session, .. } if session.timeline != database.timeline => {
-                return Ok(None);
             }
             Wanted::Commit { session, .. } if !held || session.number != database.rows.session => {
                 Reply::Fenced
@@ -391,7 +405,7 @@ impl World {
                 Err(_) => Reply::Fenced,
             },
         };
-        if !matches!(reply, Reply::Fenced) {
+        if matches!(reply, Reply::Session { .. } | Reply::Written) {
             self.database_changed();
         }
         Ok(Some(reply))
@@ -420,20 +434,23 @@ impl World {
                 self.counts.add("daemons: commit of unknown outcome", 1);
                 self.request_session(of, Some(number));
             }
+            (Doing::Connecting(_), Some(Reply::Newest(newest))) => {
+                self.request(of, Wanted::Session { newest });
+            }
+            (Doing::Connecting(_), Some(Reply::Moved)) => self.request(of, Wanted::Newest),
             (
                 Doing::Connecting(settles),
                 Some(Reply::Session {
-                    number,
-                    timeline,
+                    session,
                     led_on,
                     commits,
                 }),
             ) => {
-                if timeline != led_on || commits < writer.commits {
+                if session.timeline != led_on || commits < writer.commits {
                     let replaced = StoreError::Replaced("simulated".into());
                     return self.committed(of, Err(replaced));
                 }
-                writer.session = Some(Session { number, timeline });
+                writer.session = Some(session);
                 writer.commits = commits;
                 match settles {
                     None => self.send_commit(of),
