@@ -309,7 +309,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
+pub fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
     const STEP: Duration = Duration::from_millis(20);
     let steps = PATIENCE.as_millis() / STEP.as_millis();
     (0..steps).any(|_| {

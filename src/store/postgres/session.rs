@@ -17,6 +17,12 @@ use crate::store::error::DatabaseError;
 /// a lock.
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// The server plans a prepared statement while the tables are almost empty, and keeps the
+/// plan while they grow: it must find rows by their keys from the beginning. With a plan
+/// that it takes for this dear it would compile code for each statement.
+const FIND_BY_KEYS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off;
+     SET enable_mergejoin = off; SET jit = off";
+
 /// Which server this is. Another one may lack what was committed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -56,8 +62,9 @@ pub(super) struct Session {
 pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session, StoreError> {
     let failed = StoreError::doing::<DatabaseError>("be written");
     let link = Link::connect(target).map_err(StoreError::doing("be reached"))?;
-    let raised = link
+    let (identity, raised, commits) = link
         .run(LIMIT, |client| async move {
+            client.batch_execute(FIND_BY_KEYS).await?;
             let identity = Identity::of(client).await?;
             let raised = loop {
                 match seen(client, holder).await? {
@@ -73,7 +80,6 @@ pub(super) fn begin(target: &PostgresTarget, holder: &Holder) -> Result<Session,
             Ok((identity, raised, commits))
         })
         .map_err(failed)?;
-    let (identity, raised, commits) = raised;
     let Some((before, number)) = raised else {
         return Err(StoreError::Fenced);
     };

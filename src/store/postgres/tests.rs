@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::store::tests::cluster::Cluster;
+use crate::store::tests::cluster::{Cluster, wait_for};
 use crate::store::tests::{at, batch, candidate, postgresql};
 use crate::store::{LeaseStore, StoreHandle};
 
@@ -375,4 +375,31 @@ fn while_the_server_is_away_nothing_is_written_and_afterwards_commits_go_on() {
     cluster.start_again();
     store.commit(&next).unwrap();
     assert_eq!(store.load().unwrap().revision, 2);
+}
+
+#[test]
+fn a_commit_reads_no_table_whole_however_many_rows_there_are() {
+    let Some((cluster, schema)) = postgresql() else {
+        return;
+    };
+    let (_, mut store) = led(cluster, &schema, None);
+    let mut stored = store.load().unwrap();
+    // The server makes the plans that it keeps while the tables are almost empty.
+    for n in 0..300 {
+        let next = batch(&stored, &format!("d{n}"));
+        store.commit(&next).unwrap();
+        stored.revision = next.revision;
+        stored.position += 1;
+    }
+    // With its end the connection hands in what it has counted.
+    drop(store);
+    let tables = format!("FROM pg_stat_user_tables WHERE schemaname = '{schema}'");
+    let inserted = format!("SELECT n_tup_ins {tables} AND relname = 'dispatches'");
+    assert!(wait_for(|| cluster.sql(&inserted) == "300"));
+    let read_whole = cluster.sql(&format!(
+        "SELECT relname || ' ' || seq_tup_read {tables}
+         AND relname IN ('dispatches', 'history', 'states', 'events', 'sites')
+         AND seq_tup_read > 0"
+    ));
+    assert_eq!(read_whole, "");
 }
