@@ -2,6 +2,7 @@
 
 mod cells;
 mod connect;
+mod deliveries;
 mod forget;
 mod lease;
 mod pooler;

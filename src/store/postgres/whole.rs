@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::cells::{Cells, big, escaped};
 use super::connect::Link;
+use super::deliveries;
 use super::lease::PostgresLease;
 use super::read::{self, ENTRIES, collect, entry};
 use super::record::{settled, state_in, told};
@@ -376,7 +377,7 @@ impl WholeTarget for PostgresCopy {
             Part::Dispatches(all) => put(all, &mut steps)?,
             Part::Sites(sites) => rows::sites(sites, &mut steps)?,
             Part::Events(events) => rows::events(events, &mut steps),
-            Part::Sink(name, state) => rows::sink(&as_record(name, state), &mut steps),
+            Part::Sink(name, state) => deliveries::sink(&as_record(name, state), &mut steps),
         }
         self.commit(&steps)
     }
@@ -449,6 +450,6 @@ fn put(all: &[WholeDispatch], steps: &mut Vec<Step>) -> Result<(), StoreError> {
         .collect();
     steps.extend(states(&replaced));
     let commands = all.iter().flat_map(|one| one.commands.iter());
-    rows::commands(commands.map(|(sink, settled)| (sink, settled)), steps);
+    deliveries::commands(commands.map(|(sink, settled)| (sink, settled)), steps);
     Ok(())
 }
