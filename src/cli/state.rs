@@ -9,8 +9,8 @@ use super::{Failure, logging, note};
 use crate::config::{LogFormat, Problem, StatePath};
 use crate::model::count;
 use crate::store::{
-    Checksums, Kind, OpenError, PostgresCopy, PostgresUnused, SqliteCopy, SqliteReader,
-    WholeSource, WholeTarget, carry_over,
+    Checksums, Kind, OpenError, PostgresCopy, PostgresWhole, SqliteCopy, SqliteReader, WholeSource,
+    WholeTarget, carry_over,
 };
 
 /// The options of `dispatchd state`.
@@ -74,7 +74,7 @@ pub(super) fn run(options: StateOptions) -> Result<(), Failure> {
         }
         StatePath::Postgres(target) => {
             note("FROM: looks for some seconds whether a daemon uses the database");
-            let source = PostgresUnused::open(target).map_err(|error| from.refused(&error))?;
+            let source = PostgresWhole::of_unused(target).map_err(|error| from.refused(&error))?;
             copy(source, &to)
         }
     }

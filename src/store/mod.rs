@@ -24,7 +24,7 @@ pub use log::LogHealth;
 pub use memory::MemoryStore;
 pub use postgres::{
     DatabaseProbe, Postgres, PostgresCopy, PostgresLease, PostgresReader, PostgresStore,
-    PostgresTarget, PostgresUnused, TargetError,
+    PostgresTarget, PostgresWhole, TargetError,
 };
 pub use record::{
     CommandLine, DeliveryEnd, DispatchRecord, NewState, SettledCommand, SinkLine, StateLine, Told,

@@ -35,7 +35,7 @@ use crate::model::{DispatchId, Event, HistoryItem};
 pub use lease::PostgresLease;
 pub use probe::DatabaseProbe;
 pub use target::{PostgresTarget, TargetError};
-pub use whole::{PostgresCopy, PostgresUnused};
+pub use whole::{PostgresCopy, PostgresWhole};
 
 /// A database whose tables are there and belong to this daemon's API.
 ///

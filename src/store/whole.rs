@@ -110,7 +110,13 @@ pub trait WholeSource {
 }
 
 /// An empty store that becomes a copy.
-pub trait WholeTarget: WholeSource {
+pub trait WholeTarget {
+    /// What reads the copy.
+    type Reader: WholeSource;
+
+    /// Reads what was written so far.
+    fn reader(&mut self) -> &mut Self::Reader;
+
     /// Writes a part, synced.
     ///
     /// # Errors
@@ -159,7 +165,7 @@ pub fn carry_over(
         target.write(&part).map_err(CarryError::Target)
     })?;
     let mut found = Checksums::default();
-    each_part(target, CarryError::Target, |part| {
+    each_part(target.reader(), CarryError::Target, |part| {
         found.add(&part);
         Ok(())
     })?;
@@ -167,7 +173,7 @@ pub fn carry_over(
         return Err(CarryError::Differs(difference));
     }
     target.finish(&head).map_err(CarryError::Target)?;
-    let found = target.head().map_err(CarryError::Target)?;
+    let found = target.reader().head().map_err(CarryError::Target)?;
     if found.as_ref() == Some(&head) {
         Ok(copied)
     } else {

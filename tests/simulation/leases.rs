@@ -452,7 +452,9 @@ impl World {
             let sender = &self.processes[request.process];
             let is_late = self.now - request.sent > LATE;
             let is_gone = !sender.up || sender.life != request.life;
-            let in_vain = is_late || is_gone || sender.lossy > 0;
+            // It leads again when it hears of it, unless it ends before.
+            let may_end = sender.is_undisturbed() && !sender.leads(self.now);
+            let in_vain = is_late || is_gone || sender.lossy > 0 || may_end;
             let rows = (before.as_ref(), &after);
             self.checks
                 .changed(&self.processes, in_vain, rows, self.now)?;

@@ -42,20 +42,20 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ;
      SET LOCAL idle_in_transaction_session_timeout = '10min';
      LOCK TABLE leader IN EXCLUSIVE MODE";
 
-/// A database that no daemon uses, and none can while this is held.
-pub struct PostgresUnused {
+/// Reads all of a database.
+pub struct PostgresWhole {
     link: Link,
     id: Arc<str>,
 }
 
-impl PostgresUnused {
-    /// Watches for some seconds whether a daemon leads, or takes over, and then keeps
+impl PostgresWhole {
+    /// A database that no daemon uses, and none can while this is held. Watches for some seconds whether a daemon leads, or takes over, and then keeps
     /// daemons from doing so.
     ///
     /// # Errors
     /// When the database cannot be reached, holds no state that this program knows, or a
     /// daemon uses it.
-    pub fn open(target: &PostgresTarget) -> Result<Self, OpenError> {
+    pub fn of_unused(target: &PostgresTarget) -> Result<Self, OpenError> {
         let link = reach(target)?;
         pooler::check(target, &link)?;
         let fail = |error: DatabaseError| refused(target, &error.to_string());
@@ -120,7 +120,7 @@ fn watch(
     Ok(first)
 }
 
-impl WholeSource for PostgresUnused {
+impl WholeSource for PostgresWhole {
     fn head(&mut self) -> Result<Option<Head>, StoreError> {
         head(&self.link)
     }
@@ -270,9 +270,8 @@ fn sites(link: &Link, after: Option<&SiteId>) -> Result<Vec<Arc<SiteState>>, Sto
 
 /// New tables that become a copy of another state.
 pub struct PostgresCopy {
-    link: Link,
+    whole: PostgresWhole,
     prepared: Prepared,
-    id: Arc<str>,
 }
 
 impl PostgresCopy {
@@ -288,10 +287,10 @@ impl PostgresCopy {
         let patient = "SET statement_timeout = '60s'";
         link.run(read::LIMIT, |client| client.batch_execute(patient))
             .map_err(|error| refused(target, &error.to_string()))?;
+        let id = id.into();
         Ok(Self {
-            link,
+            whole: PostgresWhole { link, id },
             prepared: Prepared::new(),
-            id: id.into(),
         })
     }
 
@@ -305,11 +304,11 @@ impl PostgresCopy {
 
     fn commit(&mut self, steps: &[Step]) -> Result<(), StoreError> {
         let failed = StoreError::doing::<DatabaseError>("be written");
-        self.link
-            .run(read::LIMIT, |client| client.batch_execute("BEGIN"))
+        let link = &self.whole.link;
+        link.run(read::LIMIT, |client| client.batch_execute("BEGIN"))
             .map_err(failed)?;
-        take(&self.link, &mut self.prepared, steps, read::LIMIT)?;
-        match finish(&self.link, read::LIMIT) {
+        take(link, &mut self.prepared, steps, read::LIMIT)?;
+        match finish(link, read::LIMIT) {
             Ended::Written => Ok(()),
             Ended::Unknown(error) => Err(StoreError::Unknown(error)),
         }
@@ -348,29 +347,13 @@ fn not_empty(target: &PostgresTarget) -> OpenError {
     }
 }
 
-impl WholeSource for PostgresCopy {
-    fn head(&mut self) -> Result<Option<Head>, StoreError> {
-        head(&self.link)
-    }
-
-    fn dispatches(&mut self, after: Option<&DispatchId>) -> Result<Vec<WholeDispatch>, StoreError> {
-        dispatches(&self.link, after)
-    }
-
-    fn sites(&mut self, after: Option<&SiteId>) -> Result<Vec<Arc<SiteState>>, StoreError> {
-        sites(&self.link, after)
-    }
-
-    fn events_after(&mut self, position: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        read::events(&self.link, &self.id, big(position), limit)
-    }
-
-    fn sinks(&mut self) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
-        read::sinks(&self.link)
-    }
-}
-
 impl WholeTarget for PostgresCopy {
+    type Reader = PostgresWhole;
+
+    fn reader(&mut self) -> &mut PostgresWhole {
+        &mut self.whole
+    }
+
     fn write(&mut self, part: &Part) -> Result<(), StoreError> {
         let mut steps = Vec::new();
         match part {
@@ -384,7 +367,11 @@ impl WholeTarget for PostgresCopy {
 
     fn finish(&mut self, head: &Head) -> Result<(), StoreError> {
         let failed = StoreError::doing::<DatabaseError>("be written");
-        let identity = self.link.run(read::LIMIT, Identity::of).map_err(failed)?;
+        let identity = self
+            .whole
+            .link
+            .run(read::LIMIT, Identity::of)
+            .map_err(failed)?;
         self.commit(&[
             Step::new(
                 schema::PUT_DAEMON,

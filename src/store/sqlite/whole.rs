@@ -156,29 +156,13 @@ impl SqliteCopy {
     }
 }
 
-impl WholeSource for SqliteCopy {
-    fn head(&mut self) -> Result<Option<Head>, StoreError> {
-        self.0.head()
-    }
-
-    fn dispatches(&mut self, after: Option<&DispatchId>) -> Result<Vec<WholeDispatch>, StoreError> {
-        self.0.dispatches(after)
-    }
-
-    fn sites(&mut self, after: Option<&SiteId>) -> Result<Vec<Arc<SiteState>>, StoreError> {
-        self.0.sites(after)
-    }
-
-    fn events_after(&mut self, position: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.0.events_after(position, limit)
-    }
-
-    fn sinks(&mut self) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
-        self.0.sinks()
-    }
-}
-
 impl WholeTarget for SqliteCopy {
+    type Reader = SqliteReader;
+
+    fn reader(&mut self) -> &mut SqliteReader {
+        &mut self.0
+    }
+
     fn write(&mut self, part: &Part) -> Result<(), StoreError> {
         self.in_transaction(|transaction| match part {
             Part::Dispatches(all) => all.iter().try_for_each(|one| put(transaction, one)),

@@ -202,7 +202,7 @@ fn a_state_is_the_same_after_it_went_to_a_database_and_back() {
             // And to another database.
             let (_, second) = postgresql().unwrap();
             let second = PostgresTarget::parse(&cluster.url(&second), None).unwrap();
-            let mut source = PostgresUnused::open(&target).unwrap();
+            let mut source = PostgresWhole::of_unused(&target).unwrap();
             let mut copy = PostgresCopy::begin(&second, &before.id).unwrap();
             assert_eq!(carry_over(&mut source, &mut copy).unwrap(), there);
             drop(source);
@@ -219,7 +219,7 @@ fn a_state_is_the_same_after_it_went_to_a_database_and_back() {
             lease.give_back(term, "a").unwrap();
             drop(store);
 
-            let mut source = PostgresUnused::open(&target).unwrap();
+            let mut source = PostgresWhole::of_unused(&target).unwrap();
             let mut copy = SqliteCopy::begin(&place.file("back.db"), &before.id).unwrap();
             assert_eq!(carry_over(&mut source, &mut copy).unwrap(), there);
             term
@@ -239,29 +239,13 @@ fn a_state_is_the_same_after_it_went_to_a_database_and_back() {
 /// A target that is not written as it is told.
 struct Losing<T>(T);
 
-impl<T: WholeSource> WholeSource for Losing<T> {
-    fn head(&mut self) -> Result<Option<Head>, StoreError> {
-        self.0.head()
-    }
-
-    fn dispatches(&mut self, after: Option<&DispatchId>) -> Result<Vec<WholeDispatch>, StoreError> {
-        self.0.dispatches(after)
-    }
-
-    fn sites(&mut self, after: Option<&SiteId>) -> Result<Vec<Arc<SiteState>>, StoreError> {
-        self.0.sites(after)
-    }
-
-    fn events_after(&mut self, position: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.0.events_after(position, limit)
-    }
-
-    fn sinks(&mut self) -> Result<BTreeMap<Arc<str>, SinkState>, StoreError> {
-        self.0.sinks()
-    }
-}
-
 impl<T: WholeTarget> WholeTarget for Losing<T> {
+    type Reader = T::Reader;
+
+    fn reader(&mut self) -> &mut T::Reader {
+        self.0.reader()
+    }
+
     fn write(&mut self, part: &Part) -> Result<(), StoreError> {
         match part {
             Part::Events(events) => {
@@ -319,7 +303,7 @@ fn half_a_copy_in_a_database_is_refused_by_its_name_also_by_the_next_copy() {
         Postgres::open(&target, "http://api").map(drop),
         Postgres::probe(&target, "http://api").map(drop),
         PostgresCopy::begin(&target, "id").map(drop),
-        PostgresUnused::open(&target).map(drop),
+        PostgresWhole::of_unused(&target).map(drop),
     ] {
         let error = refused.unwrap_err();
         assert!(matches!(error, OpenError::HalfCopy { .. }), "{error}");
@@ -334,7 +318,7 @@ fn while_a_database_is_read_no_daemon_takes_the_lead_and_afterwards_one_can() {
     };
     let target = PostgresTarget::parse(&cluster.url(&schema), None).unwrap();
     let database = Postgres::open(&target, "http://api").unwrap();
-    let mut source = PostgresUnused::open(&target).unwrap();
+    let mut source = PostgresWhole::of_unused(&target).unwrap();
     let mut lease = database.lease();
     let row = lease.look().unwrap();
     let kept_off = lease.take_over(row.as_ref(), &candidate("a"), at(0));
@@ -344,7 +328,7 @@ fn while_a_database_is_read_no_daemon_takes_the_lead_and_afterwards_one_can() {
     let taken = lease.take_over(row.as_ref(), &candidate("a"), at(0));
     let term = taken.unwrap().expect("nobody leads");
 
-    let in_use = PostgresUnused::open(&target).map(drop);
+    let in_use = PostgresWhole::of_unused(&target).map(drop);
     // It leads without a sign of life, so that it counts as gone.
     assert!(in_use.is_ok(), "{in_use:?}");
     let renewing = std::thread::spawn(move || {
@@ -353,7 +337,7 @@ fn while_a_database_is_read_no_daemon_takes_the_lead_and_afterwards_one_can() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    let in_use = PostgresUnused::open(&target).map(drop).unwrap_err();
+    let in_use = PostgresWhole::of_unused(&target).map(drop).unwrap_err();
     assert!(matches!(in_use, OpenError::InUse { .. }), "{in_use}");
     renewing.join().unwrap();
 }

@@ -26,8 +26,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(15);
 pub struct Checks {
     /// When somebody who can act was last known to lead.
     led: Duration,
-    /// When the row was last changed by a request that was late, or whose answer may get
-    /// lost: then nobody may lead, and nobody may take over.
+    /// When the row was last changed by a request that was late, or of which the sender may
+    /// never hear: then nobody may lead, and nobody may take over.
     touched: Duration,
     /// Since when the store has been there.
     store_since: Option<Duration>,
