@@ -10,6 +10,7 @@ mod effects;
 mod lead;
 mod outside;
 mod plan;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -105,7 +105,7 @@ impl World {
         };
         if *outcome == WaiterReply::Applied {
             // What it knows to be written the database may have lost a moment ago.
-            if lead.is_some_and(|lead| whole.database.may_lack(&lead.writer)) {
+            if lead.is_some_and(|lead| whole.database.may_lack(lead.writer.led_on())) {
                 self.counts
                     .add("daemons: webhook applied on a replaced database", 1);
                 return Ok(());

@@ -9,7 +9,7 @@ use dispatchd::model::Route;
 use dispatchd::sync::Input;
 use rand::RngExt;
 
-use super::database::Writer;
+use super::writer::Writer;
 use super::{Happening, Of, Whole, World};
 use crate::daemon::Daemon;
 use crate::violation::{Checked, Violation};
@@ -77,7 +77,7 @@ impl World {
         process.lead = Some(Lead {
             of,
             daemon,
-            writer: whole.database.connect(),
+            writer: Writer::new(whole.database.connect()),
             trusted_until: Mono::MAX,
             attempts: BTreeSet::new(),
         });
