@@ -25,7 +25,7 @@ const STALE: Metric = Metric::plain(
 );
 const WRITABLE: Metric = Metric::plain(
     "store_writable",
-    "1 while the state file takes writes. While it does not, webhooks are answered 503.",
+    "1 while the state takes writes. While it does not, or while this daemon does not know whether it still leads, webhooks are answered 503.",
 );
 
 const WEBHOOKS: Metric = Metric::plain(
@@ -117,7 +117,7 @@ pub(super) fn ready(page: &mut Page<'_>, ready: bool) -> fmt::Result {
 /// Whether it can be relied on.
 pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
     let state = health.state(now.mono);
-    let writable = health.store_error.is_none();
+    let writable = health.unwritten(now).is_none();
     ready(page, is_ready(health, now))?;
     page.gauge(&STALE, one(flag(state == State::Stale)))?;
     page.gauge(&WRITABLE, one(flag(writable)))?;
