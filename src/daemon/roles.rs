@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::base::Base;
+use super::candidacy::Candidacy;
+use super::error::GoneSinks;
 use super::kept::{Kept, stored_error};
 use super::lead::{Lead, Routes, Sharing, identity};
 use super::{DaemonError, Fronts, LeaseKeeper, Participant};
@@ -20,8 +22,8 @@ use crate::clock::{Clock, Mono};
 use crate::config::Config;
 use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
-use crate::status::{Fingerprint, LeaseView, Losses, Standby};
-use crate::store::{Candidate, Postgres, StoreError};
+use crate::status::{Fingerprint, LeaseHealth, LeaseView, Losses, Standby};
+use crate::store::{Candidate, LeaseRow, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
 
@@ -47,6 +49,11 @@ pub(super) struct Shared {
     participant: Participant,
     keeper: LeaseKeeper,
     leadership: watch::Receiver<Leadership>,
+    health: watch::Receiver<LeaseHealth>,
+    /// Whether it could lead.
+    candidacy: Candidacy,
+    /// It has neither led nor seen another daemon lead.
+    starting: bool,
     /// Until when this daemon may act, as the lease says.
     trusted: watch::Receiver<Mono>,
     losses: watch::Sender<Losses>,
@@ -58,7 +65,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Begins to watch the lease. `listen` is where webhooks come in.
-    pub fn join(base: &Base, database: Postgres, listen: SocketAddr) -> Result<Self, DaemonError> {
+    pub fn join(
+        base: &Base,
+        database: Postgres,
+        candidacy: Candidacy,
+        listen: SocketAddr,
+    ) -> Result<Self, DaemonError> {
         let config = &base.config;
         let advertise = match &config.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
@@ -73,6 +85,7 @@ impl Shared {
             },
             clock: base.clock,
             turns: Arc::new(Turns::default()),
+            barred: candidacy.barred(),
             give_back: CancellationToken::new(),
         };
         let keeper = keep(&database, &participant)?;
@@ -81,8 +94,11 @@ impl Shared {
             trusted: trusted(leadership.clone()),
             database,
             participant,
+            health: keeper.health(),
             keeper,
             leadership,
+            candidacy,
+            starting: true,
             losses: watch::Sender::new(Losses::default()),
             building: None,
             stepping_down: None,
@@ -122,6 +138,7 @@ impl Shared {
             leadership: self.leadership.clone(),
             health: self.keeper.health(),
             losses: self.losses.subscribe(),
+            barred: self.candidacy.barred(),
         }
     }
 
@@ -133,8 +150,15 @@ impl Shared {
         lead: &mut Option<Lead>,
     ) -> DaemonError {
         let mut loading_since = None;
+        let mut first_seen = None;
         loop {
             let leadership = self.leadership.borrow_and_update().clone();
+            if self.starting {
+                self.starting = !another_leads(&leadership, &mut first_seen);
+                if let Some(reason) = self.ends_its_start() {
+                    return DaemonError::Barred(reason);
+                }
+            }
             match leadership {
                 Leadership::Leading { term, .. } if lead.is_none() && self.building.is_none() => {
                     loading_since.get_or_insert(base.clock.now().mono);
@@ -153,9 +177,12 @@ impl Shared {
                 changed = self.leadership.changed() => if changed.is_err() {
                     return DaemonError::Task("the lease");
                 },
+                // The channel closes with that of the leadership.
+                Ok(()) = self.health.changed(), if self.starting => {}
                 built = built(&mut self.building) => match built {
                     Ok(mut built) => {
                         loading_since = None;
+                        self.starting = false;
                         if let Some(routes) = built.take_routes() {
                             fronts.set(routes);
                         }
@@ -173,6 +200,13 @@ impl Shared {
                     Err(DaemonError::Stored { source, .. }) if may_pass(&source) => {
                         tracing::warn!(error = %source, "this daemon leads, and cannot load the state yet; it tries again");
                         sleep(LOAD_AGAIN).await;
+                    }
+                    // Since it was last looked.
+                    Err(DaemonError::SinksGone(gone)) => {
+                        loading_since = None;
+                        if let Err(error) = self.decline(&gone, base, fronts, lead).await {
+                            return error;
+                        }
                     }
                     Err(error) => return error,
                 },
@@ -201,6 +235,15 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Why a daemon that has just started, and could not lead, ends: nobody leads, and it
+    /// would have to.
+    fn ends_its_start(&mut self) -> Option<Arc<str>> {
+        if !self.health.borrow_and_update().vacant {
+            return None;
+        }
+        self.participant.barred.borrow().clone()
     }
 
     /// This daemon leads, and the last commits of an earlier leader may be missing.
@@ -263,10 +306,27 @@ impl Shared {
         self.participant.candidate.holder = new_holder();
         self.keeper = keep(&self.database, &self.participant)?;
         self.leadership = self.keeper.leadership();
+        self.health = self.keeper.health();
         // The former keeper is gone, and with it the trust of what it has let lead.
         self.trusted = trusted(self.leadership.clone());
         self.step_down(base, fronts, lead).await;
         Ok(())
+    }
+
+    /// Gives a lease back that this daemon has just taken and with which it cannot lead, and
+    /// stands by.
+    async fn decline(
+        &mut self,
+        gone: &GoneSinks,
+        base: &Base,
+        fronts: &Fronts,
+        lead: &mut Option<Lead>,
+    ) -> Result<(), DaemonError> {
+        self.candidacy.cannot_lead(gone);
+        tracing::warn!("this daemon gives the lead back at once, since it cannot lead");
+        self.give_lease_back().await;
+        self.participant.give_back = CancellationToken::new();
+        self.join_anew(base, fronts, lead).await
     }
 
     async fn stepped_down(&mut self) {
@@ -293,11 +353,18 @@ impl Shared {
         {
             lead.step_down().await;
         }
+        self.give_lease_back().await;
+    }
+
+    async fn give_lease_back(&mut self) {
         self.participant.give_back.cancel();
         let given = async { while self.leadership.changed().await.is_ok() {} };
         if timeout(GIVE_BACK, given).await.is_err() {
+            let error = self.health.borrow().error.clone();
+            let reason = error.as_deref().unwrap_or("the database has not answered");
             tracing::warn!(
-                "the lease could not be given back; another daemon leads in a few seconds"
+                reason,
+                "the lease was not given back: another daemon that reaches the database takes over once it has watched it for five seconds"
             );
         }
     }
@@ -330,6 +397,16 @@ fn fingerprint(config: &Config) -> Fingerprint {
         curtail_on_test: config.curtail_on_test,
         public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
     }
+}
+
+/// Whether `leadership` shows that another daemon leads: one whose lease has been renewed
+/// since it was `first_seen`.
+fn another_leads(leadership: &Leadership, first_seen: &mut Option<LeaseRow>) -> bool {
+    let Leadership::Standby { leader: Some(row) } = leadership else {
+        return false;
+    };
+    let first_seen = first_seen.get_or_insert_with(|| row.clone());
+    !row.given_back && !row.is_still(first_seen)
 }
 
 /// Whether a new leader tries again after this error.

@@ -127,6 +127,7 @@ impl<C: Clock + Clone> Standby<C> {
             lead,
             loads,
             unseen,
+            barred: self.lease.barred.borrow().clone(),
         }
     }
 
@@ -239,6 +240,8 @@ struct Moment {
     unseen: Option<String>,
     /// In what this daemon would act differently from the leader.
     differs: Vec<&'static str>,
+    /// Why it could not lead, and what to do.
+    barred: Option<Arc<str>>,
 }
 
 impl Moment {
@@ -249,13 +252,16 @@ impl Moment {
         }
         let differs = (!self.differs.is_empty()).then(|| {
             format!(
-                "this daemon would act differently from the leader{}: {} differ; configure both \
+                "this daemon would act differently from the leader{}: it differs in {}; configure both \
                  alike and restart one of them",
                 self.leader(),
                 self.differs.join(", ")
             )
         });
-        let reasons: Vec<String> = self.unseen.iter().cloned().chain(differs).collect();
+        let barred = self.barred.as_ref();
+        let barred = barred.map(|reason| format!("this daemon takes nothing over: {reason}"));
+        let reasons = self.unseen.iter().cloned().chain(barred).chain(differs);
+        let reasons: Vec<String> = reasons.collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
@@ -271,7 +277,7 @@ impl Moment {
             (None, _) => "no daemon is known to lead".to_owned(),
         };
         let (level, reason) = match self.reason() {
-            Some(reason) if self.unseen.is_some() => {
+            Some(reason) if self.unseen.is_some() || self.lead.leader.is_none() => {
                 (Level::Error, format!("it must not take over: {reason}"))
             }
             Some(reason) => (Level::Warning, format!("it is not ready: {reason}")),

@@ -388,6 +388,19 @@ impl PostgresReader {
     }
 }
 
+impl PostgresReader {
+    /// The sinks beside `kept` that may hold sites curtailed, each with those sites' ids.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or read.
+    pub fn held_beside(
+        &mut self,
+        kept: &[&str],
+    ) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+        self.read(|link, _| read::held_beside(link, kept))
+    }
+}
+
 impl StoreReader for PostgresReader {
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         self.read(|link, _| read::history(link, id))
