@@ -29,6 +29,13 @@ use table::Style;
 /// The time between two looks of `--watch`.
 const REDRAW: Duration = Duration::from_secs(2);
 
+/// What the exit status means, for `--help`.
+pub(super) const EXIT_STATUS: &str = "\
+Exit status:
+  0  a daemon answered; of several one leads, and each other one may take over
+  1  none answered; of several none leads, or one does not answer or is not ready
+  2  bad usage or configuration";
+
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
