@@ -33,6 +33,8 @@ type Answer = Result<LeaseAnswer, StoreError>;
 pub struct Participant<C = SystemClock> {
     /// What it says of itself.
     pub candidate: Candidate,
+    /// What it would lead with, now and later: a secret may be replaced.
+    pub fingerprint: watch::Receiver<Arc<str>>,
     /// The clock by which `turns` are told, too.
     pub clock: C,
     /// When its coordinator last finished a turn.
@@ -66,6 +68,7 @@ impl LeaseKeeper {
         let Participant {
             candidate,
             clock,
+            fingerprint,
             turns,
             barred,
             give_back,
@@ -86,7 +89,7 @@ impl LeaseKeeper {
             barred,
             published,
             told,
-            lines: Lines::new(Arc::clone(&candidate.fingerprint)),
+            lines: Lines::new(fingerprint),
             holder,
             last_leader: None,
             claimed_at: None,

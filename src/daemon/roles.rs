@@ -19,10 +19,8 @@ use super::kept::{Kept, stored_error};
 use super::lead::{Lead, Routes, Sharing, identity};
 use super::{DaemonError, Fronts, LeaseKeeper, Participant};
 use crate::clock::{Clock, Mono};
-use crate::config::Config;
-use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
-use crate::status::{Fingerprint, LeaseHealth, LeaseView, Losses, Standby};
+use crate::status::{LeaseHealth, LeaseView, Losses, Standby};
 use crate::store::{Candidate, LeaseRow, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
@@ -76,13 +74,16 @@ impl Shared {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{listen}"),
         };
+        let fingerprint = candidacy.fingerprint();
+        let written = Arc::clone(&fingerprint.borrow());
         let participant = Participant {
             candidate: Candidate {
-                holder: new_holder(),
+                holder: candidacy.holder(),
                 node: config.node.as_str().into(),
                 advertise: Some(advertise.into()),
-                fingerprint: fingerprint(config).text().into(),
+                fingerprint: written,
             },
+            fingerprint,
             clock: base.clock,
             turns: Arc::new(Turns::default()),
             barred: candidacy.barred(),
@@ -119,7 +120,7 @@ impl Shared {
         };
         let status = Standby {
             lease: self.lease_view(),
-            fingerprint: Arc::clone(&self.participant.candidate.fingerprint),
+            fingerprint: self.candidacy.fingerprint(),
             traffic: Arc::clone(&base.traffic),
             listeners: base.places.clone(),
             identity: identity(&base.config),
@@ -303,7 +304,8 @@ impl Shared {
         fronts: &Fronts,
         lead: &mut Option<Lead>,
     ) -> Result<(), DaemonError> {
-        self.participant.candidate.holder = new_holder();
+        self.participant.candidate.holder = self.candidacy.new_holder();
+        self.participant.candidate.fingerprint = self.candidacy.fingerprint().borrow().clone();
         self.keeper = keep(&self.database, &self.participant)?;
         self.leadership = self.keeper.leadership();
         self.health = self.keeper.health();
@@ -370,11 +372,6 @@ impl Shared {
     }
 }
 
-/// A random name, by which a row of the lease is known to be this process's.
-fn new_holder() -> Arc<str> {
-    format!("{:032x}", rand::random::<u128>()).into()
-}
-
 /// Begins to look at the lease.
 fn keep(database: &Postgres, participant: &Participant) -> Result<LeaseKeeper, DaemonError> {
     let keeper = LeaseKeeper::start(database.lease(), participant.clone());
@@ -382,21 +379,6 @@ fn keep(database: &Postgres, participant: &Participant) -> Result<LeaseKeeper, D
         what: "thread",
         source,
     })
-}
-
-/// What daemons that take turns must have in common.
-fn fingerprint(config: &Config) -> Fingerprint {
-    let sinks = || config.sinks.iter();
-    let name = |sink: &SinkSpec| sink.name().to_owned();
-    Fingerprint {
-        sinks: sinks().map(|sink| (name(sink), sink.receiver())).collect(),
-        routes: sinks()
-            .map(|sink| (name(sink), sink.route().text()))
-            .collect(),
-        pre_curtail: config.pre_curtail,
-        curtail_on_test: config.curtail_on_test,
-        public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
-    }
 }
 
 /// Whether `leadership` shows that another daemon leads: one whose lease has been renewed

@@ -96,7 +96,10 @@ impl<C: Clock + Clone> Forward<C> {
             async move {
                 let is_other = matches!(webhook.hint, Hint::Other { .. });
                 match way.pass_on(webhook).await {
-                    Ok(reply) => (answered(reply.status(), is_other), reply),
+                    Ok(reply) => {
+                        gate.traffic.count_passed_on();
+                        (answered(reply.status(), is_other), reply)
+                    }
                     Err(why) => {
                         gate.notices.not_passed_on(&why, gate.now());
                         let unavailable = StatusCode::SERVICE_UNAVAILABLE;

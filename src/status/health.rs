@@ -197,6 +197,7 @@ pub(super) fn webhooks(traffic: &Traffic) -> Value {
         "rejected": counted(Answered::Rejected),
         "failed": counted(Answered::Failed),
         "wrong_path": counted(Answered::WrongPath),
+        "passed_on": traffic.passed_on(),
         "last_at": traffic.last_at(),
     })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 use warp::reply::Response;
 use warp::{Filter, path::FullPath};
 
@@ -37,8 +38,9 @@ const PATHS: [&str; 6] = ["/", "/healthz", "/readyz", "/leader", "/status", "/me
 pub struct Standby<C> {
     /// What this daemon knows of the lease.
     pub lease: LeaseView,
-    /// What this daemon would lead with, as [`Fingerprint`](super::Fingerprint) writes it.
-    pub fingerprint: Arc<str>,
+    /// What this daemon would lead with, as [`Fingerprint`](super::Fingerprint) writes it: a
+    /// secret may be replaced.
+    pub fingerprint: watch::Receiver<Arc<str>>,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
     /// Who is connected: to the webhook listener, and to this one.
@@ -135,7 +137,7 @@ impl<C: Clock + Clone> Standby<C> {
     fn differs(&self) -> Vec<&'static str> {
         match &*self.lease.leadership.borrow() {
             Leadership::Standby { leader: Some(row) } if !row.given_back => {
-                fingerprint_differs(&self.fingerprint, &row.fingerprint)
+                fingerprint_differs(&self.fingerprint.borrow(), &row.fingerprint)
             }
             _ => Vec::new(),
         }

@@ -389,6 +389,23 @@ impl PostgresReader {
 }
 
 impl PostgresReader {
+    /// Has the lease say what its `holder` leads with. It changes nothing else, and nothing
+    /// if another daemon has the lease: no proof of the lead is needed.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or written.
+    pub fn note_fingerprint(&mut self, holder: &str, fingerprint: &str) -> Result<(), StoreError> {
+        self.read(|link, _| {
+            link.run(read::LIMIT, |client| async move {
+                let sql = "UPDATE leader SET fingerprint = $2
+                     WHERE holder = $1 AND fingerprint <> $2";
+                client.execute(sql, &[&holder, &fingerprint]).await
+            })
+            .map(drop)
+            .map_err(StoreError::doing::<DatabaseError>("be written"))
+        })
+    }
+
     /// The sinks beside `kept` that may hold sites curtailed, each with those sites' ids.
     ///
     /// # Errors

@@ -109,6 +109,13 @@ async fn a_lease_that_a_daemon_took_and_cannot_lead_with_is_given_back_at_once()
     let other = Receiver::new().await;
     let mut standby = elsewhere(&shared, &other, "two").start().await;
     standby.wait_for_log("this one stands by").await;
+    // It sees that the other one leads: its start is over.
+    let renewed = || -> u64 {
+        let beat = shared.cluster.sql("SELECT beat FROM dispatchd.beat");
+        beat.parse().unwrap()
+    };
+    let before = renewed();
+    wait_until("renewals", async || renewed() > before + 3).await;
     curtail(&shared, &leader, "d", HOUR).await;
     assert!(leader.stop(Signal::TERM).await.success());
     standby.wait_for_log("this daemon could not lead").await;
@@ -160,4 +167,90 @@ async fn a_process_that_stood_still_says_that_it_was_the_process() {
     let log = leader.log();
     let suspended = log.iter().filter(|line| line.contains("uspended"));
     assert_eq!(suspended.count(), 1, "one line says so: {log:?}");
+}
+
+/// Receivers would refuse all that it signs. A secret that is replaced at both is no
+/// difference.
+#[apply(test)]
+async fn a_standby_with_another_sink_secret_is_not_ready_until_both_have_the_same() {
+    let shared = Shared::new().await;
+    let write = |name: &str, secret: &str| {
+        let path = shared.world.path(name);
+        std::fs::write(&path, secret).unwrap();
+        path.display().to_string()
+    };
+    let files = [write("one", "hush-41d9"), write("two", "hush-7c22")];
+    let setup = |at: usize, node| {
+        let setup = shared.setup(node);
+        setup.with("--sink-secret-file", &files[at])
+    };
+    let leader = setup(0, "one").start().await;
+    leads(&leader).await;
+    let standby = setup(1, "two").start().await;
+    let line = standby.wait_for_log("this standby is not ready").await;
+    assert!(line.contains("differs=\"--sink-secret\""), "{line}");
+    reason(&standby, "it differs in --sink-secret;").await;
+
+    // Both get a third one, the leader first.
+    for (name, daemon) in [("one", &leader), ("two", &standby)] {
+        write(name, "hush-0b5e");
+        daemon.signal(Signal::HUP);
+        daemon.wait_for_log("it holds another value now").await;
+    }
+    wait_until("a standby that is ready", async || {
+        standby.get("/readyz").await.status == 200
+    })
+    .await;
+    standby
+        .wait_for_log("this standby would act as the leader does")
+        .await;
+    let kept = shared
+        .cluster
+        .sql("SELECT fingerprint FROM dispatchd.leader");
+    assert!(!kept.contains("hush"), "{kept}");
+}
+
+/// The password is changed at the server and in the file, and the daemon goes on.
+#[apply(test)]
+async fn a_changed_password_of_the_database_counts_from_the_next_connection_on() {
+    let shared = Shared::new().await;
+    let path = shared.world.path("password");
+    std::fs::write(&path, "first").unwrap();
+    let sql = "ALTER USER tester PASSWORD 'first'";
+    shared.cluster.sql(sql);
+    let hba = format!("{}/pg_hba.conf", shared.cluster.data());
+    let trust = std::fs::read_to_string(&hba).unwrap();
+    // Psql goes by way of another database.
+    let rules = format!("host power tester 127.0.0.1/32 scram-sha-256\n{trust}");
+    std::fs::write(&hba, rules).unwrap();
+    shared.cluster.sql("CREATE DATABASE power");
+    shared.cluster.sql("SELECT pg_reload_conf()");
+    let url = shared.cluster.url("dispatchd");
+    let url = url.replace("/postgres?", "/power?");
+    let setup = shared.setup("one").with("--state", url);
+    let leader = setup
+        .with("--state-password-file", path.display())
+        .start()
+        .await;
+    leads(&leader).await;
+    let warned = leader
+        .wait_for_log("every user of this machine can read it")
+        .await;
+    assert!(warned.contains("--state-password-file"), "{warned}");
+
+    shared.cluster.sql("ALTER USER tester PASSWORD 'second'");
+    std::fs::write(&path, "second").unwrap();
+    leader.signal(Signal::HUP);
+    let line = leader.wait_for_log("--state-password-file").await;
+    assert!(line.contains("read again"), "{line}");
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'power'";
+    shared.cluster.sql(cut);
+    shared
+        .world
+        .put(dispatch("d", 0, in_ms(-HOUR), Some(in_ms(HOUR))));
+    wait_until("a webhook that is taken", async || {
+        leader.webhook("d").await.status == 200
+    })
+    .await;
+    assert!(is_leader(&leader).await);
 }

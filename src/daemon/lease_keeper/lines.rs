@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock::Mono;
 use crate::seldom::{Trouble, spoken};
 use crate::status::fingerprint_differs;
@@ -26,15 +28,15 @@ pub(super) struct Still {
 #[derive(Debug)]
 pub(super) struct Lines {
     /// What this daemon would lead with.
-    fingerprint: Arc<str>,
+    fingerprint: watch::Receiver<Arc<str>>,
     said: Said,
     /// Calls to the store fail.
     trouble: Trouble,
     leaves: bool,
     /// The log has said that nobody leads, and that this daemon does not.
     nobody_leads: bool,
-    /// This daemon would act differently from the leader that was seen last.
-    differs: bool,
+    /// In what this daemon would act differently from the leader that was seen last.
+    differs: Vec<&'static str>,
 }
 
 /// What the log has said last.
@@ -53,14 +55,14 @@ enum Said {
 
 impl Lines {
     /// Nothing was said yet. `fingerprint` is that of this daemon.
-    pub fn new(fingerprint: Arc<str>) -> Self {
+    pub fn new(fingerprint: watch::Receiver<Arc<str>>) -> Self {
         Self {
             fingerprint,
             said: Said::default(),
             trouble: Trouble::default(),
             leaves: false,
             nobody_leads: false,
-            differs: false,
+            differs: Vec::new(),
         }
     }
 
@@ -91,7 +93,11 @@ impl Lines {
     /// How this daemon stands.
     pub fn state(&mut self, leadership: &Leadership, still: Still) {
         let said = match leadership {
-            Leadership::Standby { leader: Some(row) } if !row.given_back => self.stands_by(row),
+            Leadership::Standby { leader: Some(row) } if !row.given_back => {
+                let said = self.stands_by(row);
+                self.differs(row);
+                said
+            }
             Leadership::Standby { .. } => return,
             Leadership::Leading { term, .. } => self.leads(*term),
             Leadership::Suspended { term } => self.is_suspended(*term, still),
@@ -114,7 +120,7 @@ impl Lines {
         self.nobody_leads = barred.is_some();
     }
 
-    fn stands_by(&mut self, row: &LeaseRow) -> Option<Said> {
+    fn stands_by(&self, row: &LeaseRow) -> Option<Said> {
         let said = Said::StandsBy {
             term: row.term,
             holder: Arc::clone(&row.holder),
@@ -124,17 +130,27 @@ impl Lines {
         }
         let (leader, term, since) = (&row.node, row.term, row.since);
         tracing::info!(%leader, term, %since, "another dispatchd leads; this one stands by and acts if that one fails");
-        let differ = fingerprint_differs(&self.fingerprint, &row.fingerprint);
-        self.differs = !differ.is_empty();
-        if self.differs {
-            let differ = differ.join(", ");
+        Some(said)
+    }
+
+    /// Warns when this daemon would act differently from the leader of `row`, in other things
+    /// than before.
+    fn differs(&mut self, row: &LeaseRow) {
+        let differs = fingerprint_differs(&self.fingerprint.borrow(), &row.fingerprint);
+        if self.leaves || differs == self.differs {
+            return;
+        }
+        let leader = &row.node;
+        if differs.is_empty() {
+            tracing::info!(%leader, "this standby would act as the leader does");
+        } else {
             tracing::warn!(
                 %leader,
-                differ,
+                differs = differs.join(", "),
                 "this standby is not ready: it would act differently from the leader; give both daemons the same configuration, and restart the one that is wrong"
             );
         }
-        Some(said)
+        self.differs = differs;
     }
 
     fn leads(&mut self, term: u64) -> Option<Said> {
@@ -143,7 +159,7 @@ impl Lines {
             Said::IsSuspended(said) if said == term => {
                 tracing::info!(term, "the lease is renewed again: dispatchd leads and acts");
             }
-            _ if std::mem::take(&mut self.differs) => tracing::warn!(
+            _ if !std::mem::take(&mut self.differs).is_empty() => tracing::warn!(
                 term,
                 "dispatchd has taken the lead, and acts differently from the leader before it"
             ),

@@ -16,6 +16,11 @@ use crate::sync::WATCHED_FOR;
 /// What each wait ends with, if what it waits for does not come.
 const AT_MOST: Duration = Duration::from_secs(60);
 
+/// What a daemon would lead with.
+fn ours(fingerprint: &str) -> watch::Receiver<Arc<str>> {
+    watch::channel(fingerprint.into()).1
+}
+
 fn candidate(name: &str) -> Candidate {
     Candidate {
         holder: name.into(),
@@ -97,6 +102,7 @@ impl Daemon {
         let barred = watch::Sender::new(None);
         let participant = Participant {
             candidate: candidate(name),
+            fingerprint: ours("same"),
             clock,
             turns: Arc::clone(&turns),
             barred: barred.subscribe(),
@@ -287,7 +293,7 @@ async fn a_keeper_whose_store_has_died_closes_its_channel() {
 #[test]
 fn the_log_tells_each_change_of_leadership_once() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new("same".into());
+    let mut lines = Lines::new(ours("same"));
     let row = |term, beat| LeaseRow {
         term,
         holder: "x".into(),
@@ -369,7 +375,7 @@ fn the_log_tells_why_a_leader_is_suspended() {
         ),
     ] {
         let (log, _guard) = Log::here();
-        let mut lines = Lines::new("same".into());
+        let mut lines = Lines::new(ours("same"));
         let trusted_until = Mono::ZERO;
         let leading = Leadership::Leading {
             term: 8,
@@ -384,7 +390,7 @@ fn the_log_tells_why_a_leader_is_suspended() {
 #[test]
 fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new("same".into());
+    let mut lines = Lines::new(ours("same"));
     let at = Duration::from_secs;
     for second in 1..50 {
         lines.answered(&Err(StoreError::Closed), at(second));
@@ -400,7 +406,7 @@ fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
 fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with_it() {
     let (log, _guard) = Log::here();
     let theirs = "sinks=1;routes=1";
-    let mut lines = Lines::new("sinks=2;routes=1".into());
+    let mut lines = Lines::new(ours("sinks=2;routes=1"));
     let row = |term, fingerprint: &str| LeaseRow {
         term,
         holder: "x".into(),
@@ -422,7 +428,7 @@ fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with
     }
     let warned = log.lines("WARN");
     assert_eq!(warned.len(), 1, "{warned:#?}");
-    assert!(warned[0].contains("differ=\"sinks\""), "{warned:#?}");
+    assert!(warned[0].contains("differs=\"sinks\""), "{warned:#?}");
     lines.state(&leading(8), Still::default());
     assert_eq!(log.lines("acts differently").len(), 1);
     lines.state(&led_by(row(9, "sinks=2;routes=1")), Still::default());
@@ -433,7 +439,7 @@ fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with
 #[test]
 fn the_log_says_once_that_nobody_leads_and_why_this_daemon_does_not() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new("same".into());
+    let mut lines = Lines::new(ours("same"));
     let why = Some("no sink is named `a` any more");
     for (vacant, barred) in [
         (false, why),

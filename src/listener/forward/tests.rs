@@ -208,6 +208,7 @@ async fn the_leaders_answer_is_that_of_the_standby() {
     assert_eq!(*seen.lock().unwrap(), ["d", "unknown", "later"]);
     let counted = Answered::ALL.map(|answered| standby.traffic.counted(answered));
     assert_eq!(counted, [2, 1, 1, 1, 0]);
+    assert_eq!(standby.traffic.passed_on(), 5);
 }
 
 /// The leader of this test lets one peer ask 1,000 times at once.
@@ -288,6 +289,7 @@ async fn a_webhook_is_never_passed_on_twice() {
     // The second one is a fellow, so that its answer counts.
     assert_come_back(&first.sends("d").await, NOBODY);
     assert_eq!(first.traffic.counted(Answered::Failed), 1);
+    assert_eq!(second.traffic.passed_on(), 0);
     assert_eq!(second.traffic.received(), 0, "it is counted once");
     let path = format!("{WEBHOOK_PATH}/s3cret");
     let claimed = second.post(&path, &webhook("d")).header(PASSED_ON, "x");

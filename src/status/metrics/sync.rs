@@ -32,6 +32,10 @@ const WEBHOOKS: Metric = Metric::plain(
     "webhooks",
     "Webhooks by outcome: accepted (200), ignored (200, about something that is no dispatch), rejected (4xx), failed (503: it is sent again), wrong_path (404: posted to a wrong path or with a wrong secret; not among those that came).",
 );
+const PASSED_ON: Metric = Metric::plain(
+    "webhooks_passed_on",
+    "Webhooks that came while this daemon stood by, and that the leader has answered. They are counted in dispatchd_webhooks here and there: a sum over all daemons less these counts each once.",
+);
 const WEBHOOK_TIME: Metric = Metric::seconds(
     "webhook",
     "How long webhooks waited for their answer, from the whole body on, by outcome.",
@@ -129,6 +133,7 @@ pub(super) fn webhooks(page: &mut Page<'_>, traffic: &Traffic) -> fmt::Result {
     let labels = |answered: Answered| [("outcome", answered.name())];
     let counts = Answered::ALL.map(|answered| (labels(answered), traffic.counted(answered)));
     page.counter(&WEBHOOKS, counts)?;
+    page.counter(&PASSED_ON, one(traffic.passed_on()))?;
     let seconds = Answered::RECEIVED.map(|answered| (labels(answered), traffic.seconds(answered)));
     page.histogram(
         &WEBHOOK_TIME,

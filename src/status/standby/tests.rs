@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -72,7 +71,7 @@ impl Rig {
                 barred: barred.subscribe(),
                 health: health_seen,
             },
-            fingerprint: Fingerprint::default().text().into(),
+            fingerprint: watch::channel(Fingerprint::default().text().into()).1,
             traffic: Arc::clone(&traffic),
             listeners: [places("webhooks"), places("status")],
             identity: Identity {
