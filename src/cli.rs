@@ -57,6 +57,7 @@ enum Commands {
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),
     /// Asks a running daemon: its health, dispatches not yet over, curtailed sites
+    #[command(after_help = status::EXIT_STATUS)]
     Status(status::StatusOptions),
     /// Lists events that sinks have not taken yet, and gives one up
     Outbox(outbox::OutboxOptions),

@@ -28,7 +28,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
-use crate::secret::Secret;
+use crate::secret::{Secret, is_open_to_all};
 use crate::store::PostgresTarget;
 use crate::voltus::ApiKey;
 
@@ -68,6 +68,8 @@ pub struct Config {
     /// Where other daemons of the same database reach the webhook listener. `None`: at
     /// its own address.
     pub advertise: Option<Url>,
+    /// Whether no sink was given, so that the default is used.
+    pub default_sinks: bool,
     /// Where events go.
     pub sinks: Vec<SinkSpec>,
     /// The sinks of the configuration file, if others take their place.
@@ -109,6 +111,28 @@ impl Config {
     pub fn receiving_sinks(&self) -> impl Iterator<Item = &SinkSpec> {
         let specs = self.sinks.iter();
         specs.filter(|spec| !spec.is_none())
+    }
+
+    /// The files with secrets that every user of this machine can read, each with its
+    /// option.
+    pub fn open_secrets(&self) -> Vec<(&'static str, &Path)> {
+        fn file(secret: &Option<Secret>) -> Option<&Path> {
+            secret.as_ref().and_then(Secret::file)
+        }
+        let password = match &self.state {
+            StatePath::Postgres(target) => target.password_file(),
+            StatePath::Memory | StatePath::File(_) => None,
+        };
+        let files = [
+            ("--api-key-file", self.api_key.file()),
+            ("--webhook-secret-file", file(&self.webhook_secret)),
+            ("--sink-secret-file", file(&self.sink_secret)),
+            ("--status-token-file", file(&self.status_token)),
+            (state::PASSWORD_FILE, password),
+        ];
+        let files = files.into_iter();
+        let files = files.filter_map(|(option, file)| Some((option, file?)));
+        files.filter(|(_, file)| is_open_to_all(file)).collect()
     }
 
     /// What names the sinks that are used, for messages: the places of the file's

@@ -6,6 +6,7 @@
 //! `roles.rs` says.
 
 mod base;
+mod candidacy;
 mod engine_thread;
 mod error;
 mod front;
@@ -35,6 +36,7 @@ use crate::store::Stored;
 
 use base::Base;
 pub use base::Leads;
+use candidacy::Candidacy;
 pub use error::{DaemonError, GoneSink, GoneSinks, cannot_listen};
 use front::Front;
 use kept::Opened;
@@ -128,8 +130,9 @@ impl Daemon {
                 let routes = lead.take_routes();
                 (Some(lead), None, routes)
             }
-            Opened::Shared(database) => {
-                let shared = Shared::join(&base, database, local(&listen)?)?;
+            Opened::Shared { database, gone } => {
+                let candidacy = Candidacy::new(&base, &database, gone.as_ref());
+                let shared = Shared::join(&base, database, candidacy, local(&listen)?)?;
                 let routes = shared.standing_by(&base);
                 (None, Some(shared), Some(routes))
             }

@@ -68,6 +68,7 @@ impl<C: Clock + Clone> Listener<C> {
             fellows: self.store_secret.as_deref().and_then(Fellows::new),
             peers: self.peers,
             traffic: self.traffic,
+            counts_passed_on: true,
             clock: self.clock,
             notices: Notices::default(),
         });

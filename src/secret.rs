@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,6 +110,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether every user of this machine can read the file. What is no regular file, such as a
+/// pipe, is not looked at.
+pub fn is_open_to_all(path: &Path) -> bool {
+    const OTHERS_READ: u32 = 0o004;
+    let metadata = std::fs::metadata(path);
+    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & OTHERS_READ != 0)
+}
+
 fn read(path: &Path) -> Result<SecretString, SecretError> {
     let text: SecretString = std::fs::read_to_string(path)
         .map_err(|source| SecretError::Read {
@@ -150,6 +159,19 @@ mod tests {
             assert!(secret.read_again().is_err());
             assert_eq!(copy.get().expose_secret(), "second");
         }
+    }
+
+    #[test]
+    fn a_file_that_every_user_can_read_is_known() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "x").unwrap();
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true), (0o444, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_all(&path), open, "{mode:o}");
+        }
+        assert!(!is_open_to_all(dir.path()));
     }
 
     #[test]

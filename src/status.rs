@@ -47,7 +47,7 @@ use crate::sync::{Inbox, Timings, View, WaiterReply};
 use crate::voltus::{Environment, Signals};
 
 pub use events::EventStream;
-pub use fingerprint::{Fingerprint, fingerprint_differs};
+pub use fingerprint::{Fingerprint, SecretMark, fingerprint_differs};
 pub use guard::Guard;
 pub use lease::{LeaseHealth, LeaseView, Losses};
 pub use long::LongAnswers;

@@ -197,14 +197,20 @@ impl DaemonClient {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> AskError {
-        let reason = if error.is_timeout() {
-            format!("no answer within {}", humantime::format_duration(TIMEOUT))
-        } else {
-            reason(&error)
-        };
+        if error.is_timeout() {
+            return self.too_slow(TIMEOUT);
+        }
         AskError::Unreachable {
             url: self.name(),
-            reason,
+            reason: reason(&error),
+        }
+    }
+
+    /// It has not answered within `limit`.
+    pub fn too_slow(&self, limit: Duration) -> AskError {
+        AskError::Unreachable {
+            url: self.name(),
+            reason: format!("no answer within {}", humantime::format_duration(limit)),
         }
     }
 

@@ -10,7 +10,7 @@ use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
 use crate::config::{Config, Origins, PublicUrl, RunOptions, StatePath, suffix};
-use crate::daemon::{Daemon, Reload, shield_secrets};
+use crate::daemon::{Daemon, DaemonError, Reload, shield_secrets};
 use crate::model::{WEBHOOK_PATH, count};
 use crate::voltus::Environment;
 
@@ -43,7 +43,7 @@ async fn serve(config: Arc<Config>, set_by: &dyn Fn(&str) -> String) -> Result<(
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks)?;
     let hangups = stop::on_hangup(&stop, &tasks)?;
-    let daemon = Daemon::start(&config).await.map_err(|error| {
+    let failed = |error: DaemonError| {
         let mut message = error.to_string();
         message.push_str(&set_by(&message));
         if error.is_configuration() {
@@ -51,7 +51,8 @@ async fn serve(config: Arc<Config>, set_by: &dyn Fn(&str) -> String) -> Result<(
         } else {
             Failure::Runtime(message)
         }
-    })?;
+    };
+    let daemon = Daemon::start(&config).await.map_err(failed)?;
     introduce(&config, &daemon);
     let manager = ServiceManager::of_this_process(SystemClock::new());
     manager.ready();
@@ -71,7 +72,7 @@ async fn serve(config: Arc<Config>, set_by: &dyn Fn(&str) -> String) -> Result<(
         never = until_stopped => match never {},
         never = manager.follow(leads) => match never {},
     };
-    ended.map_err(|error| Failure::Runtime(error.to_string()))
+    ended.map_err(failed)
 }
 
 /// Reads key and secrets again and polls whenever SIGHUP comes, if SIGHUP asks
@@ -167,6 +168,12 @@ fn introduce(config: &Config, daemon: &Daemon) {
             "polling every {} takes more than --api-rate {} allows: polls will come later, and webhooks wait for them",
             humantime::format_duration(config.poll_interval),
             config.api_rate
+        );
+    }
+    for (option, file) in config.open_secrets() {
+        tracing::warn!(
+            "{option} {}: every user of this machine can read it; chmod o-rwx takes that away",
+            file.display()
         );
     }
     if config.api_url.scheme() == "http" && !crate::http::is_loopback(&config.api_url) {

@@ -1,5 +1,6 @@
 //! `dispatchd state`
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -70,12 +71,23 @@ pub(super) fn run(options: StateOptions) -> Result<(), Failure> {
         StatePath::Memory => Err(from.kept_nowhere()),
         StatePath::File(path) => {
             let source = SqliteReader::of_unused(path).map_err(|error| from.refused(&error))?;
-            copy(source, &to)
+            copy(source, &from, &to)
         }
         StatePath::Postgres(target) => {
             note("FROM: looks for some seconds whether a daemon uses the database");
             let source = PostgresWhole::of_unused(target).map_err(|error| from.refused(&error))?;
-            copy(source, &to)
+            copy(source, &from, &to)
+        }
+    }
+}
+
+/// Without a password.
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            StatePath::Memory => f.write_str(":memory:"),
+            StatePath::File(path) => write!(f, "{}", path.display()),
+            StatePath::Postgres(target) => write!(f, "{target}"),
         }
     }
 }
@@ -114,16 +126,23 @@ impl Side {
     fn refused(&self, error: &OpenError) -> Failure {
         let text = error.to_string();
         let text = text.strip_prefix("--state ").unwrap_or(&text);
-        let text = format!("{} {text}", self.name);
-        match error {
-            OpenError::Unreachable { .. } => Failure::Runtime(text),
-            _ => Failure::Usage(text),
+        let text = match error {
+            OpenError::Locked { path } => format!(
+                "{} {}: a dispatchd is using it; stop that one first",
+                self.name,
+                path.display()
+            ),
+            _ => format!("{} {text}", self.name),
+        };
+        match error.is_configuration() {
+            true => Failure::Usage(text),
+            false => Failure::Runtime(text),
         }
     }
 }
 
 /// Copies `source`, and tells what was copied.
-fn copy(mut source: impl WholeSource, to: &Side) -> Result<(), Failure> {
+fn copy(mut source: impl WholeSource, from: &Side, to: &Side) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Runtime(error.to_string());
     let head = source.head().map_err(|error| failed(&error))?;
     let id = head.map(|head| head.id).unwrap_or_default();
@@ -142,7 +161,7 @@ fn copy(mut source: impl WholeSource, to: &Side) -> Result<(), Failure> {
         let (one, many) = kind.words();
         line(&count(checksums.count(kind), one, many))?;
     }
-    line("TO was read back and holds the same as FROM").map(drop)
+    line(&format!("{to} was read back and holds the same as {from}")).map(drop)
 }
 
 fn carry(

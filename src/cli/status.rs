@@ -1,6 +1,7 @@
 //! `dispatchd status`
 
 pub(super) mod report;
+mod several;
 mod standby;
 mod table;
 mod tables;
@@ -16,16 +17,24 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::daemon_client::{AskError, DaemonClient};
+use super::daemon_client::DaemonClient;
 use super::output::{line, write};
 use super::{Failure, logging, runtime, stop};
 use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins};
 use report::Report;
-use standby::Standing;
+use several::{Found, NoAnswer};
+pub(super) use standby::Standing;
 use table::Style;
 
 /// The time between two looks of `--watch`.
 const REDRAW: Duration = Duration::from_secs(2);
+
+/// What the exit status means, for `--help`.
+pub(super) const EXIT_STATUS: &str = "\
+Exit status:
+  0  a daemon answered; of several one leads, and each other one may take over
+  1  none answered; of several none leads, or one does not answer or is not ready
+  2  bad usage or configuration";
 
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -43,6 +52,12 @@ pub(super) struct StatusOptions {
 
     #[command(flatten)]
     daemon: DaemonOptions,
+}
+
+impl From<NoAnswer> for Failure {
+    fn from(error: NoAnswer) -> Self {
+        Self::Runtime(error.to_string())
+    }
 }
 
 /// Asks a running daemon how it is.
@@ -70,17 +85,28 @@ pub(super) fn run(options: StatusOptions, origins: &Origins<'_>) -> Result<(), F
             let clear = if terminal && !options.json { CLEAR } else { "" };
             watch(&clients, options.json, style, clear, stop).await
         } else {
-            let text = look(&clients, options.json, style).await?;
-            write(&text).map(drop)
+            let looked = look(&clients, options.json, style).await?;
+            write(&looked.text)?;
+            looked
+                .trouble
+                .map_or(Ok(()), |trouble| Err(Failure::Runtime(trouble)))
         }
     })
 }
 
-/// One look at the daemon that leads, as text. Says which of the others stand by or do
-/// not answer.
-async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<String, AskError> {
+/// What one look has found.
+#[derive(Debug)]
+struct Looked {
+    text: String,
+    /// Why several daemons do not stand in for each other.
+    trouble: Option<String>,
+}
+
+/// One look at the daemon that leads, as text. Says which of the others stand by, are not
+/// ready or do not answer.
+async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<Looked, NoAnswer> {
     let found = Found::among(clients).await?;
-    let client = found.client;
+    let (client, trouble) = (found.client, found.trouble);
     if json {
         let mut all = json!({"status": client.expect::<Value>(&["status"]).await?});
         if found.standing.knows_no_schedule() {
@@ -90,7 +116,11 @@ async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<Stri
             all["schedule"] = client.expect(&["schedule"]).await?;
             all["sites"] = client.get::<Value>(&["sites"]).await?.into();
         }
-        return Ok(format!("{all}\n"));
+        if !found.daemons.is_empty() {
+            all["daemons"] = found.daemons.into();
+        }
+        let text = format!("{all}\n");
+        return Ok(Looked { text, trouble });
     }
     let mut text = found.lines;
     let style = Style {
@@ -109,53 +139,7 @@ async fn look(clients: &[DaemonClient], json: bool, style: Style) -> Result<Stri
         };
         text += &table::draw(&report, style);
     }
-    Ok(text)
-}
-
-/// The daemon that is shown.
-struct Found<'a> {
-    client: &'a DaemonClient,
-    standing: Standing,
-    /// Which of several daemons leads, which stand by, and why others do not answer.
-    lines: String,
-}
-
-impl<'a> Found<'a> {
-    /// The daemon that leads, or the first one that answers.
-    async fn among(clients: &'a [DaemonClient]) -> Result<Self, AskError> {
-        let mut answers: Vec<(&DaemonClient, Standing)> = Vec::new();
-        let mut errors = Vec::new();
-        for client in clients {
-            match client.expect::<Standing>(&["status"]).await {
-                Ok(standing) => answers.push((client, standing)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if answers.is_empty() {
-            return Err(errors.swap_remove(0));
-        }
-        let leader = answers.iter().position(|(_, standing)| standing.leads());
-        let mut lines = String::new();
-        if clients.len() > 1 {
-            lines += &match leader.and_then(|at| answers.get(at)) {
-                Some((client, _)) => format!("{} leads\n", client.name()),
-                None => "none of these daemons leads\n".to_owned(),
-            };
-            let others = answers.iter().filter(|(_, standing)| !standing.leads());
-            for (client, _) in others {
-                lines += &format!("{} stands by\n", client.name());
-            }
-            for error in errors {
-                lines += &format!("{error}\n");
-            }
-        }
-        let (client, standing) = answers.swap_remove(leader.unwrap_or(0));
-        Ok(Self {
-            client,
-            standing,
-            lines,
-        })
-    }
+    Ok(Looked { text, trouble })
 }
 
 /// Looks again and again. That nobody answers is a failure at first, and news
@@ -176,7 +160,7 @@ async fn watch(
             return Ok(());
         };
         let text = match looked {
-            Ok(text) => text,
+            Ok(looked) => looked.text,
             Err(error) if first => return Err(error.into()),
             Err(error) if json => {
                 super::note(&error.to_string());

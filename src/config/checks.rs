@@ -139,6 +139,7 @@ pub(super) fn check(
             poll_interval: options.poll_interval,
             state,
             advertise: advertise.flatten(),
+            default_sinks: sinks.is_default,
             sinks: sinks.used,
             replaced_sinks: sinks.replaced,
             forget_sinks: forget_sinks.values,

@@ -138,7 +138,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE", default_value = "dispatchd.db", hide_env_values = true, help_heading = STATE)]
     pub state: PathBuf,
 
-    /// A file with the password for the database; PGPASSWORD works too
+    /// A file with the password for the database, read anew for each connection; PGPASSWORD
+    /// works too
     #[arg(long, value_name = "PATH", env = "DISPATCHD_STATE_PASSWORD_FILE", help_heading = STATE)]
     pub state_password_file: Option<PathBuf>,
 

@@ -35,6 +35,8 @@ impl fmt::Display for ReplacedSinks {
 pub(super) struct Chosen {
     pub used: Vec<SinkSpec>,
     pub replaced: Option<ReplacedSinks>,
+    /// Whether none was given, so that the default is used.
+    pub is_default: bool,
 }
 
 /// Chooses between the sinks that `given` lists and those of the file. Those of the
@@ -55,6 +57,7 @@ pub(super) fn choose(
         return used.map(|used| Chosen {
             used,
             replaced: None,
+            is_default: tables.is_empty(),
         });
     }
     let by = match &given.origin {
@@ -67,7 +70,11 @@ pub(super) fn choose(
         place: file.place(first.line),
     });
     let used = of_texts(&given.values, &given.origin, secrets, problems)?;
-    Some(Chosen { used, replaced })
+    Some(Chosen {
+        used,
+        replaced,
+        is_default: false,
+    })
 }
 
 fn of_texts(

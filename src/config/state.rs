@@ -3,17 +3,18 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use secrecy::SecretString;
 use url::Url;
 
 use super::{Problem, StatePath};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretError};
 use crate::store::PostgresTarget;
 
 /// The variable that PostgreSQL's own programs read a password from.
 const PASSWORD: &str = "PGPASSWORD";
+
+/// The option that names a file with the password.
+pub(super) const PASSWORD_FILE: &str = "--state-password-file";
 
 /// Where the schedule is kept. The password of a database comes from its URL, else from
 /// `password_file`, else from the environment.
@@ -27,21 +28,22 @@ pub(super) fn check(
     }
     let text = path.to_str().unwrap_or_default();
     if PostgresTarget::is_meant(text) {
+        let unusable = |error: SecretError| Problem::new(PASSWORD_FILE, error.to_string());
         let password = match password_file {
-            Some(file) => Some(
-                Secret::from_file(file)
-                    .map_err(|error| Problem::new("--state-password-file", error.to_string()))?
-                    .get(),
-            ),
-            None => env(PASSWORD).map(|text| Arc::new(SecretString::from(text))),
+            Some(file) => Some(Secret::from_file(file).map_err(unusable)?),
+            None => env(PASSWORD).map(|text| Secret::fixed(text.into())),
         };
-        let target = PostgresTarget::parse(text, password.as_deref());
+        let target = PostgresTarget::parse(text, password);
         let target = target.map_err(|error| Problem::new("--state", error.to_string()))?;
         return Ok(StatePath::Postgres(Box::new(target)));
     }
     // Not repeated: a URL may hold a password.
+    if PostgresTarget::is_nearly_meant(text) {
+        let problem = "is not the URL of a PostgreSQL database, though it looks like one; write postgres://USER@HOST:PORT/DATABASE";
+        return Err(Problem::new("--state", problem));
+    }
     if text.contains("://") {
-        let problem = "is a URL of something else than PostgreSQL; give the path of a file, postgres://USER@HOST/DATABASE, or :memory:";
+        let problem = "is a URL of something else than PostgreSQL; give the path of a file, or postgres://USER@HOST:PORT/DATABASE";
         return Err(Problem::new("--state", problem));
     }
     if path.is_dir() {
@@ -105,6 +107,14 @@ mod tests {
         let wrong = state("mysql://me:s3cret@h/d", None).unwrap_err();
         assert!(wrong.problem.contains("PostgreSQL"), "{}", wrong.problem);
         assert!(!wrong.problem.contains("s3cret"), "{}", wrong.problem);
+        for typing_error in ["postgres:/me:s3cret@h/d", "postgress://me:s3cret@h/d"] {
+            let wrong = state(typing_error, None).unwrap_err().problem;
+            assert!(wrong.contains("postgres://USER@HOST"), "{wrong}");
+            assert!(
+                !wrong.contains("s3cret") && !wrong.contains(":memory:"),
+                "{wrong}"
+            );
+        }
         let wrong = state("postgres://me:s3cret@h/d?sslmode=prefer", None).unwrap_err();
         assert!(!wrong.problem.contains("s3cret"), "{}", wrong.problem);
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::delivery::sinks::SinkBuildError;
 use crate::model::{count, first_of};
@@ -43,6 +44,9 @@ pub enum DaemonError {
     /// Sinks that may hold sites curtailed are not named any more.
     #[error(transparent)]
     SinksGone(GoneSinks),
+    /// A daemon that could not lead finds at its start that nobody leads.
+    #[error("{0}")]
+    Barred(Arc<str>),
     /// A listener got no address.
     #[error("{}", cannot_listen(.option, *.address, .source))]
     Bind {
@@ -80,10 +84,15 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the operator must change something before another try.
     pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Open(_) | Self::Stored { .. } | Self::Sink(_) | Self::SinksGone(_)
-        )
+        match self {
+            Self::Open(error) => error.is_configuration(),
+            Self::Stored { .. } | Self::Sink(_) | Self::SinksGone(_) | Self::Barred(_) => true,
+            Self::Bind { .. }
+            | Self::Client(_)
+            | Self::System { .. }
+            | Self::Driver(_)
+            | Self::Task(_) => false,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::task::spawn_blocking;
 
 use super::DaemonError;
+use super::candidacy::first_look;
 use super::error::{GoneSink, GoneSinks};
 use crate::clock::Now;
 use crate::config::{Config, StatePath};
@@ -30,11 +31,15 @@ pub(super) enum Opened {
     /// The store of this daemon alone.
     Alone(Kept),
     /// A database that daemons share. Its writer comes with the lead.
-    Shared(Postgres),
+    Shared {
+        database: Postgres,
+        /// The sinks for which this daemon could not lead.
+        gone: Option<GoneSinks>,
+    },
 }
 
 /// Opens the store, at `now` by the wall clock.
-pub(super) async fn open(config: &Config, now: DateTime<Utc>) -> Result<Opened, DaemonError> {
+pub(super) async fn open(config: &Arc<Config>, now: DateTime<Utc>) -> Result<Opened, DaemonError> {
     Ok(match &config.state {
         StatePath::Memory => {
             let id = format!("{:016x}", rand::random::<u64>());
@@ -46,9 +51,13 @@ pub(super) async fn open(config: &Config, now: DateTime<Utc>) -> Result<Opened, 
             now,
         )?))),
         StatePath::Postgres(target) => {
-            let (target, origin) = (target.clone(), config.origin());
-            let opened = spawn_blocking(move || Postgres::open(&target, &origin)).await;
-            Opened::Shared(opened.map_err(|_| DaemonError::Task("the store"))??)
+            let (target, config) = (target.clone(), Arc::clone(config));
+            let opened = spawn_blocking(move || {
+                let database = Postgres::open(&target, &config.origin())?;
+                let gone = first_look(&config, &database)?;
+                Ok::<_, DaemonError>(Opened::Shared { database, gone })
+            });
+            opened.await.map_err(|_| DaemonError::Task("the store"))??
         }
     })
 }
@@ -152,16 +161,17 @@ pub fn gone_sinks(config: &Config, stored: &BTreeMap<Arc<str>, SinkState>) -> Op
     let gone = stored.iter().filter(|(name, state)| {
         !is_named(config, name) && !forgets(config, name) && !state.attempted.is_empty()
     });
-    let sinks: Vec<GoneSink> = gone
-        .map(|(name, state)| GoneSink {
-            name: name.to_string(),
-            sites: state
-                .attempted
-                .keys()
-                .map(|site| site.to_string())
-                .collect(),
-        })
-        .collect();
+    let sites = |state: &SinkState| state.attempted.keys().map(ToString::to_string).collect();
+    let held = gone.map(|(name, state)| (name.to_string(), sites(state)));
+    gone_of(config, held.collect())
+}
+
+/// The same for sinks that nothing names any more, with the sites that each may hold
+/// curtailed.
+pub(super) fn gone_of(config: &Config, held: BTreeMap<String, Vec<String>>) -> Option<GoneSinks> {
+    let sinks = held.into_iter();
+    let sinks = sinks.map(|(name, sites)| GoneSink { name, sites });
+    let sinks: Vec<GoneSink> = sinks.collect();
     (!sinks.is_empty()).then(|| GoneSinks {
         named_by: config.sinks_named_by(),
         sinks,

@@ -10,6 +10,7 @@ mod lines;
 
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::runtime::Builder;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::lines::Lines;
+use self::lines::{Lines, Still};
 use crate::clock::{Clock, Mono, SystemClock};
 use crate::status::LeaseHealth;
 use crate::store::{Candidate, LeaseStore, StoreError};
@@ -32,10 +33,14 @@ type Answer = Result<LeaseAnswer, StoreError>;
 pub struct Participant<C = SystemClock> {
     /// What it says of itself.
     pub candidate: Candidate,
+    /// What it would lead with, now and later: a secret may be replaced.
+    pub fingerprint: watch::Receiver<Arc<str>>,
     /// The clock by which `turns` are told, too.
     pub clock: C,
     /// When its coordinator last finished a turn.
     pub turns: Arc<Turns>,
+    /// Why it could not lead. While it could not, it takes nothing over.
+    pub barred: watch::Receiver<Option<Arc<str>>>,
     /// Cancelled when this daemon stops and has ended its last attempt: the lease is
     /// then given back.
     pub give_back: CancellationToken,
@@ -63,7 +68,9 @@ impl LeaseKeeper {
         let Participant {
             candidate,
             clock,
+            fingerprint,
             turns,
+            barred,
             give_back,
         } = participant;
         let (calls, to_make) = mpsc::channel();
@@ -79,11 +86,13 @@ impl LeaseKeeper {
             lease,
             clock,
             turns,
+            barred,
             published,
             told,
+            lines: Lines::new(fingerprint),
             holder,
             last_leader: None,
-            lines: Lines::default(),
+            claimed_at: None,
             calls,
             under_way: None,
         };
@@ -142,12 +151,15 @@ struct Keeping<C> {
     lease: Lease,
     clock: C,
     turns: Arc<Turns>,
+    barred: watch::Receiver<Option<Arc<str>>>,
     published: watch::Sender<Leadership>,
     told: watch::Sender<LeaseHealth>,
     /// This process.
     holder: Arc<str>,
     /// The process that was last seen to lead.
     last_leader: Option<Arc<str>>,
+    /// What the newest take-over said of when it was, by the wall clock.
+    claimed_at: Option<DateTime<Utc>>,
     lines: Lines,
     calls: mpsc::Sender<ToMake>,
     /// The call under way, and a time before it was sent.
@@ -162,14 +174,21 @@ impl<C: Clock> Keeping<C> {
         give_back: CancellationToken,
     ) {
         let mut leaves = false;
+        // When this was to go on at the latest.
+        let mut awaited = None;
         loop {
             self.lease.turned(self.turns.last());
+            self.lease.bar(self.barred.borrow_and_update().is_some());
             let now = self.clock.now();
-            let trusted_until = self.publish(now.mono);
+            let late = awaited.map_or(Duration::ZERO, |awaited| now.mono.saturating_sub(awaited));
+            let trusted_until = self.publish(now.mono, late);
             let next = match self.under_way {
                 Some(_) => None,
                 None => match self.lease.next(now.mono) {
                     NextCall::Now(call) => {
+                        if let LeaseCall::TakeOver { .. } = call {
+                            self.claimed_at = Some(now.wall);
+                        }
                         // The answers end with the thread that makes the calls.
                         let _ = self.calls.send((call.clone(), now.wall));
                         self.under_way = Some((call, now.mono));
@@ -180,6 +199,7 @@ impl<C: Clock> Keeping<C> {
                 },
             };
             let wake = next.into_iter().chain(trusted_until).min();
+            awaited = wake;
             tokio::select! {
                 biased;
                 () = give_back.cancelled(), if !leaves => {
@@ -197,6 +217,7 @@ impl<C: Clock> Keeping<C> {
                     // The keeper was dropped.
                     None => return,
                 },
+                Ok(()) = self.barred.changed() => {}
                 () = self.clock.sleep_until(wake.unwrap_or(Mono::MAX)), if wake.is_some() => {}
             }
         }
@@ -229,24 +250,32 @@ impl<C: Clock> Keeping<C> {
         };
         let is_ours = *leader == self.holder;
         let counts = self.last_leader.replace(Arc::clone(leader)).is_some();
-        let now = self.clock.now().wall;
+        // What others read in the lease.
+        let since = self.claimed_at.unwrap_or_else(|| self.clock.now().wall);
         self.told.send_modify(|health| {
             health.changes += u64::from(counts);
             if is_ours {
-                health.led_since = Some(now);
+                health.led_since = Some(since);
             }
         });
     }
 
-    /// Publishes and logs what has changed. Returns until when this daemon may act, if it
-    /// may.
-    fn publish(&mut self, now: Mono) -> Option<Mono> {
+    /// Publishes and logs what has changed. `late` is how much later this goes on than it
+    /// was to. Returns until when this daemon may act, if it may.
+    fn publish(&mut self, now: Mono, late: Duration) -> Option<Mono> {
         let leadership = self.lease.leadership(now);
         let trusted_until = match &leadership {
             Leadership::Leading { trusted_until, .. } => Some(*trusted_until),
             _ => None,
         };
         self.note_leader(&leadership);
+        let vacant = self.lease.is_vacant();
+        self.lines.vacant(vacant, self.barred.borrow().as_deref());
+        self.told.send_if_modified(|health| {
+            let changed = health.vacant != vacant;
+            health.vacant = vacant;
+            changed
+        });
         self.published.send_if_modified(|published| {
             let changed = *published != leadership;
             if changed {
@@ -254,8 +283,11 @@ impl<C: Clock> Keeping<C> {
             }
             changed
         });
-        let turned = self.turns.last();
-        self.lines.state(&leadership, now.saturating_sub(turned));
+        let still = Still {
+            process: late,
+            coordinator: now.saturating_sub(self.turns.last()),
+        };
+        self.lines.state(&leadership, still);
         trusted_until
     }
 }

@@ -8,9 +8,12 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 
 use super::base::Leads;
-use crate::config::{Config, ConfigFile, PublicUrl, status_token_fits, webhook_secret_fits};
+use crate::config::{
+    Config, ConfigFile, PublicUrl, StatePath, status_token_fits, webhook_secret_fits,
+};
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
+use crate::store::PostgresTarget;
 use crate::sync::WaiterReply;
 use crate::voltus::{ApiKey, WebhookUrl};
 
@@ -32,6 +35,8 @@ struct Files {
     sink_secret: Option<Secret>,
     sinks: SinkSecrets,
     status_token: Option<Secret>,
+    /// The database, whose password may come from a file.
+    database: Option<Box<PostgresTarget>>,
 }
 
 impl Reload {
@@ -49,6 +54,10 @@ impl Reload {
             sink_secret: config.sink_secret.clone(),
             sinks: config.sink_secrets.clone(),
             status_token: config.status_token.clone(),
+            database: match &config.state {
+                StatePath::Postgres(target) => Some(target.clone()),
+                StatePath::Memory | StatePath::File(_) => None,
+            },
         };
         Self {
             files: Arc::new(files),
@@ -150,11 +159,24 @@ impl Files {
                 Ok("who asks for the status must show it")
             })
         });
+        let password = self.database.as_ref();
+        let password = password.and_then(|target| target.password_file());
+        tell("--state-password-file", password, &|| self.password());
         if none {
             tracing::info!(
                 "SIGHUP: nothing to reload; the API key and secrets were not given as files"
             );
         }
+    }
+
+    /// Each connection to the database reads it anew, so it may be known already.
+    fn password(&self) -> Outcome {
+        let Some(database) = &self.database else {
+            return Ok(None);
+        };
+        let changed = database.read_password_again();
+        let changed = changed.map_err(|error| error.to_string())?;
+        Ok(changed.map(|()| "the next connection to the database uses it"))
     }
 
     fn key(&self) -> Outcome {

@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::base::Base;
+use super::candidacy::Candidacy;
+use super::error::GoneSinks;
 use super::kept::{Kept, stored_error};
 use super::lead::{Lead, Routes, Sharing, identity};
 use super::{DaemonError, Fronts, LeaseKeeper, Participant};
 use crate::clock::{Clock, Mono};
-use crate::config::Config;
-use crate::delivery::sinks::SinkSpec;
 use crate::listener::Forward;
-use crate::status::{Fingerprint, LeaseView, Losses, Standby};
-use crate::store::{Candidate, Postgres, StoreError};
+use crate::status::{LeaseHealth, LeaseView, Losses, Standby};
+use crate::store::{Candidate, LeaseRow, Postgres, StoreError};
 use crate::sync::{DriverError, Leadership, Turns};
 use crate::trust::Trust;
 
@@ -47,6 +47,11 @@ pub(super) struct Shared {
     participant: Participant,
     keeper: LeaseKeeper,
     leadership: watch::Receiver<Leadership>,
+    health: watch::Receiver<LeaseHealth>,
+    /// Whether it could lead.
+    candidacy: Candidacy,
+    /// It has neither led nor seen another daemon lead.
+    starting: bool,
     /// Until when this daemon may act, as the lease says.
     trusted: watch::Receiver<Mono>,
     losses: watch::Sender<Losses>,
@@ -58,21 +63,30 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Begins to watch the lease. `listen` is where webhooks come in.
-    pub fn join(base: &Base, database: Postgres, listen: SocketAddr) -> Result<Self, DaemonError> {
+    pub fn join(
+        base: &Base,
+        database: Postgres,
+        candidacy: Candidacy,
+        listen: SocketAddr,
+    ) -> Result<Self, DaemonError> {
         let config = &base.config;
         let advertise = match &config.advertise {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{listen}"),
         };
+        let fingerprint = candidacy.fingerprint();
+        let written = Arc::clone(&fingerprint.borrow());
         let participant = Participant {
             candidate: Candidate {
-                holder: new_holder(),
+                holder: candidacy.holder(),
                 node: config.node.as_str().into(),
                 advertise: Some(advertise.into()),
-                fingerprint: fingerprint(config).text().into(),
+                fingerprint: written,
             },
+            fingerprint,
             clock: base.clock,
             turns: Arc::new(Turns::default()),
+            barred: candidacy.barred(),
             give_back: CancellationToken::new(),
         };
         let keeper = keep(&database, &participant)?;
@@ -81,8 +95,11 @@ impl Shared {
             trusted: trusted(leadership.clone()),
             database,
             participant,
+            health: keeper.health(),
             keeper,
             leadership,
+            candidacy,
+            starting: true,
             losses: watch::Sender::new(Losses::default()),
             building: None,
             stepping_down: None,
@@ -103,7 +120,7 @@ impl Shared {
         };
         let status = Standby {
             lease: self.lease_view(),
-            fingerprint: Arc::clone(&self.participant.candidate.fingerprint),
+            fingerprint: self.candidacy.fingerprint(),
             traffic: Arc::clone(&base.traffic),
             listeners: base.places.clone(),
             identity: identity(&base.config),
@@ -122,6 +139,7 @@ impl Shared {
             leadership: self.leadership.clone(),
             health: self.keeper.health(),
             losses: self.losses.subscribe(),
+            barred: self.candidacy.barred(),
         }
     }
 
@@ -133,8 +151,15 @@ impl Shared {
         lead: &mut Option<Lead>,
     ) -> DaemonError {
         let mut loading_since = None;
+        let mut first_seen = None;
         loop {
             let leadership = self.leadership.borrow_and_update().clone();
+            if self.starting {
+                self.starting = !another_leads(&leadership, &mut first_seen);
+                if let Some(reason) = self.ends_its_start() {
+                    return DaemonError::Barred(reason);
+                }
+            }
             match leadership {
                 Leadership::Leading { term, .. } if lead.is_none() && self.building.is_none() => {
                     loading_since.get_or_insert(base.clock.now().mono);
@@ -153,9 +178,12 @@ impl Shared {
                 changed = self.leadership.changed() => if changed.is_err() {
                     return DaemonError::Task("the lease");
                 },
+                // The channel closes with that of the leadership.
+                Ok(()) = self.health.changed(), if self.starting => {}
                 built = built(&mut self.building) => match built {
                     Ok(mut built) => {
                         loading_since = None;
+                        self.starting = false;
                         if let Some(routes) = built.take_routes() {
                             fronts.set(routes);
                         }
@@ -173,6 +201,13 @@ impl Shared {
                     Err(DaemonError::Stored { source, .. }) if may_pass(&source) => {
                         tracing::warn!(error = %source, "this daemon leads, and cannot load the state yet; it tries again");
                         sleep(LOAD_AGAIN).await;
+                    }
+                    // Since it was last looked.
+                    Err(DaemonError::SinksGone(gone)) => {
+                        loading_since = None;
+                        if let Err(error) = self.decline(&gone, base, fronts, lead).await {
+                            return error;
+                        }
                     }
                     Err(error) => return error,
                 },
@@ -201,6 +236,15 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Why a daemon that has just started, and could not lead, ends: nobody leads, and it
+    /// would have to.
+    fn ends_its_start(&mut self) -> Option<Arc<str>> {
+        if !self.health.borrow_and_update().vacant {
+            return None;
+        }
+        self.participant.barred.borrow().clone()
     }
 
     /// This daemon leads, and the last commits of an earlier leader may be missing.
@@ -260,13 +304,31 @@ impl Shared {
         fronts: &Fronts,
         lead: &mut Option<Lead>,
     ) -> Result<(), DaemonError> {
-        self.participant.candidate.holder = new_holder();
+        self.participant.candidate.holder = self.candidacy.new_holder();
+        self.participant.candidate.fingerprint = self.candidacy.fingerprint().borrow().clone();
         self.keeper = keep(&self.database, &self.participant)?;
         self.leadership = self.keeper.leadership();
+        self.health = self.keeper.health();
         // The former keeper is gone, and with it the trust of what it has let lead.
         self.trusted = trusted(self.leadership.clone());
         self.step_down(base, fronts, lead).await;
         Ok(())
+    }
+
+    /// Gives a lease back that this daemon has just taken and with which it cannot lead, and
+    /// stands by.
+    async fn decline(
+        &mut self,
+        gone: &GoneSinks,
+        base: &Base,
+        fronts: &Fronts,
+        lead: &mut Option<Lead>,
+    ) -> Result<(), DaemonError> {
+        self.candidacy.cannot_lead(gone);
+        tracing::warn!("this daemon gives the lead back at once, since it cannot lead");
+        self.give_lease_back().await;
+        self.participant.give_back = CancellationToken::new();
+        self.join_anew(base, fronts, lead).await
     }
 
     async fn stepped_down(&mut self) {
@@ -293,19 +355,21 @@ impl Shared {
         {
             lead.step_down().await;
         }
+        self.give_lease_back().await;
+    }
+
+    async fn give_lease_back(&mut self) {
         self.participant.give_back.cancel();
         let given = async { while self.leadership.changed().await.is_ok() {} };
         if timeout(GIVE_BACK, given).await.is_err() {
+            let error = self.health.borrow().error.clone();
+            let reason = error.as_deref().unwrap_or("the database has not answered");
             tracing::warn!(
-                "the lease could not be given back; another daemon leads in a few seconds"
+                reason,
+                "the lease was not given back: another daemon that reaches the database takes over once it has watched it for five seconds"
             );
         }
     }
-}
-
-/// A random name, by which a row of the lease is known to be this process's.
-fn new_holder() -> Arc<str> {
-    format!("{:032x}", rand::random::<u128>()).into()
 }
 
 /// Begins to look at the lease.
@@ -317,19 +381,14 @@ fn keep(database: &Postgres, participant: &Participant) -> Result<LeaseKeeper, D
     })
 }
 
-/// What daemons that take turns must have in common.
-fn fingerprint(config: &Config) -> Fingerprint {
-    let sinks = || config.sinks.iter();
-    let name = |sink: &SinkSpec| sink.name().to_owned();
-    Fingerprint {
-        sinks: sinks().map(|sink| (name(sink), sink.receiver())).collect(),
-        routes: sinks()
-            .map(|sink| (name(sink), sink.route().text()))
-            .collect(),
-        pre_curtail: config.pre_curtail,
-        curtail_on_test: config.curtail_on_test,
-        public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
-    }
+/// Whether `leadership` shows that another daemon leads: one whose lease has been renewed
+/// since it was `first_seen`.
+fn another_leads(leadership: &Leadership, first_seen: &mut Option<LeaseRow>) -> bool {
+    let Leadership::Standby { leader: Some(row) } = leadership else {
+        return false;
+    };
+    let first_seen = first_seen.get_or_insert_with(|| row.clone());
+    !row.given_back && !row.is_still(first_seen)
 }
 
 /// Whether a new leader tries again after this error.

@@ -111,10 +111,10 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
             tracing::warn!("a sink did not close its connection in time");
         }
     }
-    ended?;
     match driver {
         None | Some(Ok(Ok(()))) => {}
-        Some(other) => return Err(driver_ended(other)),
+        // Attempts of it may still be under way: nothing is given back.
+        Some(other) => return ended.and(Err(driver_ended(other))),
     }
     if let Some(lead) = lead {
         let in_memory = base.config.state == StatePath::Memory;
@@ -127,6 +127,7 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
     if let Some(shared) = shared {
         shared.give_back().await;
     }
+    ended?;
     tracing::info!("stopped; no site was commanded for it");
     Ok(())
 }

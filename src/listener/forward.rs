@@ -78,6 +78,7 @@ impl<C: Clock + Clone> Forward<C> {
             fellows: fellows.clone(),
             peers: self.peers,
             traffic: self.traffic,
+            counts_passed_on: false,
             clock: self.clock,
             notices: Notices::default(),
         });
@@ -95,7 +96,10 @@ impl<C: Clock + Clone> Forward<C> {
             async move {
                 let is_other = matches!(webhook.hint, Hint::Other { .. });
                 match way.pass_on(webhook).await {
-                    Ok(reply) => (answered(reply.status(), is_other), reply),
+                    Ok(reply) => {
+                        gate.traffic.count_passed_on();
+                        (answered(reply.status(), is_other), reply)
+                    }
                     Err(why) => {
                         gate.notices.not_passed_on(&why, gate.now());
                         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
@@ -146,18 +150,19 @@ impl Way {
     /// What the leader answers.
     async fn pass_on(&self, webhook: Webhook) -> Result<Response, NotPassedOn> {
         if webhook.claims_passed_on {
-            return Err(NotPassedOn::Twice);
+            let leader = self.leaders_url().ok().map(|(_, leader)| leader);
+            return Err(NotPassedOn::Twice(leader));
         }
         let fellows = self.fellows.as_ref().ok_or(NotPassedOn::NoSecret)?;
-        let mut url = self.leaders_url()?;
+        let (mut url, leader) = self.leaders_url()?;
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}{}", webhook.path));
         let client = self.client.as_ref();
         let client = client.map_err(|reason| NotPassedOn::Client(reason.clone()))?;
         let _place = self.places.try_acquire().map_err(|_| NotPassedOn::Busy)?;
         let unreachable = |error: reqwest::Error| match error.is_timeout() {
-            true => NotPassedOn::TooSlow(self.deadline),
-            false => NotPassedOn::Unreachable(reason(&error)),
+            true => NotPassedOn::TooSlow(leader.clone(), self.deadline),
+            false => NotPassedOn::Unreachable(leader.clone(), reason(&error)),
         };
         let answer = client
             .post(url)
@@ -172,25 +177,30 @@ impl Way {
         let (status, headers) = (answer.status(), answer.headers().clone());
         // A 200 of another server would be a promise that nobody keeps (rule R5).
         if !fellows.have_answered(&headers) {
-            return Err(NotPassedOn::Stranger(status));
+            return Err(NotPassedOn::Stranger(leader, status));
         }
         let body = read_body(answer, ANSWER_MAX)
             .await
             .map_err(|error| match error {
                 BodyError::Broken(error) => unreachable(error),
-                BodyError::TooLong { .. } => NotPassedOn::Stranger(status),
+                BodyError::TooLong { .. } => NotPassedOn::Stranger(leader.clone(), status),
             })?;
         let body: Value =
-            serde_json::from_slice(&body).map_err(|_| NotPassedOn::Stranger(status))?;
+            serde_json::from_slice(&body).map_err(|_| NotPassedOn::Stranger(leader, status))?;
         Ok(as_answered(status, &headers, &body))
     }
 
-    /// Where the leader takes webhooks.
-    fn leaders_url(&self) -> Result<Url, NotPassedOn> {
+    /// Where the leader takes webhooks, and the same for people.
+    fn leaders_url(&self) -> Result<(Url, Leader), NotPassedOn> {
         let leadership = self.leader.borrow();
         let row = leader_of(&leadership, &self.holder).ok_or(NotPassedOn::NoLeader)?;
         let advertise = row.advertise.as_deref().ok_or(NotPassedOn::NoAddress)?;
-        Url::parse(advertise).map_err(|_| NotPassedOn::NoAddress)
+        let url = Url::parse(advertise).map_err(|_| NotPassedOn::NoAddress)?;
+        let leader = Leader {
+            node: Arc::clone(&row.node),
+            advertise: advertise.into(),
+        };
+        Ok((url, leader))
     }
 }
 
@@ -213,11 +223,43 @@ fn as_answered(status: StatusCode, headers: &HeaderMap, body: &Value) -> Respons
     reply
 }
 
+/// The leader, as its lease names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Leader {
+    node: Arc<str>,
+    advertise: Arc<str>,
+}
+
+impl fmt::Display for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the leader {} (--advertise {})",
+            self.node, self.advertise
+        )
+    }
+}
+
+/// Names the option that says where a leader is reached, if it is known who leads.
+fn advertised(leader: Option<&Leader>) -> String {
+    leader.map_or_else(
+        || "no other daemon is known to lead now".to_owned(),
+        |leader| {
+            format!(
+                "if this goes on, the address of {leader} leads to this daemon: correct it there"
+            )
+        },
+    )
+}
+
 /// Why a webhook was not passed on, or not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotPassedOn {
-    #[error("another daemon has passed it on to this one, which does not lead")]
-    Twice,
+    #[error(
+        "a daemon has passed it on to this one, which does not lead; {}",
+        advertised(.0.as_ref())
+    )]
+    Twice(Option<Leader>),
     #[error("no other daemon is known to lead")]
     NoLeader,
     #[error("the leader tells no address: set --advertise there")]
@@ -228,14 +270,17 @@ pub(super) enum NotPassedOn {
     Client(String),
     #[error("too many webhooks wait for the leader")]
     Busy,
-    #[error("the leader cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("the leader did not answer within {}", humantime::format_duration(*.0))]
-    TooSlow(Duration),
+    #[error("{0} cannot be reached: {1}; if that address is wrong, correct it there")]
+    Unreachable(Leader, String),
     #[error(
-        "no daemon of this store answers at the leader's --advertise address, but somebody else ({0})"
+        "{0} did not answer within {within}; if that address is wrong, correct it there",
+        within = humantime::format_duration(*.1)
     )]
-    Stranger(StatusCode),
+    TooSlow(Leader, Duration),
+    #[error(
+        "at the address of {0} no daemon of this database answers, but somebody else ({1}); correct it there"
+    )]
+    Stranger(Leader, StatusCode),
 }
 
 impl NotPassedOn {
@@ -243,10 +288,12 @@ impl NotPassedOn {
     fn told(&self) -> &'static str {
         match self {
             Self::Busy => "too many webhooks wait",
-            Self::NoLeader | Self::NoAddress | Self::NoSecret | Self::Client(_) | Self::Twice => {
-                "this daemon stands by and knows no leader"
-            }
-            Self::Unreachable(_) | Self::TooSlow(_) | Self::Stranger(_) => {
+            Self::NoLeader
+            | Self::NoAddress
+            | Self::NoSecret
+            | Self::Client(_)
+            | Self::Twice(_) => "this daemon stands by and knows no leader",
+            Self::Unreachable(..) | Self::TooSlow(..) | Self::Stranger(..) => {
                 "the leader does not answer"
             }
         }

@@ -36,6 +36,9 @@ pub(super) struct Gate<C> {
     pub peers: Arc<Peers>,
     /// Counts what came.
     pub traffic: Arc<Traffic>,
+    /// Whether webhooks count that other daemons of this store pass on. They come to a
+    /// standby by mistake, and have been counted by the daemon that their sender asked.
+    pub counts_passed_on: bool,
     /// Tells when it came.
     pub clock: C,
     /// Logs what was turned away.
@@ -80,7 +83,8 @@ impl<C: Clock + Clone> Gate<C> {
                             Some(refusal) => refusal,
                             None => {
                                 let webhook = gate.read(&path, &headers, stream).await;
-                                gate.answer(webhook, peer, answer).await
+                                let counts = fellows.is_none() || gate.counts_passed_on;
+                                gate.answer(webhook, peer, counts, answer).await
                             }
                         };
                         if let Some(fellows) = fellows {
@@ -152,6 +156,7 @@ impl<C: Clock + Clone> Gate<C> {
         &self,
         webhook: Result<Webhook, Wrong>,
         peer: Option<IpAddr>,
+        counts: bool,
         answer: impl Fn(Webhook) -> A,
     ) -> Response
     where
@@ -166,9 +171,11 @@ impl<C: Clock + Clone> Gate<C> {
                 (Answered::Rejected, reply)
             }
         };
-        self.count(answered);
-        let took = self.now().saturating_sub(begun);
-        self.traffic.took(answered, took);
+        if counts {
+            self.count(answered);
+            let took = self.now().saturating_sub(begun);
+            self.traffic.took(answered, took);
+        }
         reply
     }
 

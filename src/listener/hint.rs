@@ -25,7 +25,7 @@ pub enum HintError {
     #[error("the body is not JSON")]
     NotJson,
     /// It has not the two fields.
-    #[error("the body is not {{\"event\":{{\"name\":...}},\"resource\":...}}")]
+    #[error("the body is not {{\"event\":{{\"name\":\"TEXT\"}},\"resource\":\"TEXT\"}}")]
     Shape,
     /// The resource is not one that could be looked at.
     #[error("the resource is not /YYYY-MM-DD/dispatches/<id>")]

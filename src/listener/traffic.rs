@@ -85,6 +85,8 @@ pub struct Traffic {
     rejected: Share,
     failed: Share,
     wrong_path: Share,
+    /// Of all these, those that the leader has answered.
+    passed_on: AtomicU64,
     /// Microseconds since 1970; 0 before the first.
     last_at: AtomicI64,
 }
@@ -103,6 +105,16 @@ impl Traffic {
     /// turned away before its body was read took no time.
     pub fn took(&self, answered: Answered, time: Duration) {
         self.share(answered).seconds().observe(time.as_secs_f64());
+    }
+
+    /// Counts one that was passed on to the leader, and answered as the leader did.
+    pub fn count_passed_on(&self) {
+        self.passed_on.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many the leader has answered. It counts them, too.
+    pub fn passed_on(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
     }
 
     /// How many were answered so.

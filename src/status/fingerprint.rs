@@ -7,20 +7,29 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// The parts of a fingerprint, as operators know them.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 7] = [
     "sinks",
     "routes",
     "--pre-curtail",
     "--curtail-on-test",
     "--public-url",
+    "--sink-secret",
+    "--webhook-secret",
 ];
 
 /// Bytes of a part's hash that are kept.
 const HASH: usize = 8;
+
+/// Bytes that are kept of the keyed hash of a secret. Whoever reads the database reads the
+/// key, too, and could try guesses. With so few bytes one in 65,536 wrong guesses looks
+/// right, so that none is confirmed, and two secrets that differ pass as one as rarely.
+const OF_SECRET: usize = 2;
 
 /// What decides how a daemon acts. All texts are without secrets: what is made of them
 /// lies in the store.
@@ -36,6 +45,28 @@ pub struct Fingerprint {
     pub curtail_on_test: bool,
     /// `--public-url`
     pub public_url: Option<String>,
+    /// What signs what the HTTP sinks send: receivers refuse another signature.
+    pub sink_secret: Option<SecretMark>,
+    /// What webhooks have in their path: a daemon with another one answers them 404.
+    pub webhook_secret: Option<SecretMark>,
+}
+
+/// Tells a secret from another one, and tells nobody the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMark(String);
+
+impl SecretMark {
+    /// The mark of `secret` among daemons that share a store with `store_secret`.
+    pub fn new(store_secret: &str, secret: &SecretString) -> Self {
+        // A key of any length is taken.
+        let keyed = Hmac::<Sha256>::new_from_slice(store_secret.as_bytes());
+        let Ok(mut keyed) = keyed else {
+            return Self(String::new());
+        };
+        keyed.update(b"fingerprint of ");
+        keyed.update(secret.expose_secret().as_bytes());
+        Self(hex(&keyed.finalize().into_bytes(), OF_SECRET))
+    }
 }
 
 impl Fingerprint {
@@ -49,6 +80,8 @@ impl Fingerprint {
             self.curtail_on_test.to_string(),
             // A URL that is empty is another one than none.
             json!(self.public_url).to_string(),
+            secret(self.sink_secret.as_ref()),
+            secret(self.webhook_secret.as_ref()),
         ];
         let parts = PARTS.iter().zip(values);
         let parts = parts.map(|(name, value)| format!("{name}={}", hash(&value)));
@@ -63,16 +96,22 @@ fn pairs(pairs: &[(String, String)]) -> String {
     json!(pairs).to_string()
 }
 
+fn secret(mark: Option<&SecretMark>) -> String {
+    json!(mark.map(|mark| &mark.0)).to_string()
+}
+
 fn hash(value: &str) -> String {
-    let digest = Sha256::digest(value);
-    digest
-        .iter()
-        .take(HASH)
-        .fold(String::new(), |mut hex, byte| {
-            // A string takes all that is written to it.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex(&Sha256::digest(value), HASH)
+}
+
+/// The first `count` bytes.
+fn hex(bytes: &[u8], count: usize) -> String {
+    let first = bytes.iter().take(count);
+    first.fold(String::new(), |mut hex, byte| {
+        // A string takes all that is written to it.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// In which parts two fingerprints differ. A part that one of them lacks is unknown to
@@ -106,6 +145,8 @@ mod tests {
             pre_curtail: Duration::from_secs(60),
             curtail_on_test: false,
             public_url: None,
+            sink_secret: None,
+            webhook_secret: None,
         }
     }
 
@@ -121,7 +162,8 @@ mod tests {
         assert_eq!(
             empty,
             "sinks=4f53cda18c2baa0c;routes=4f53cda18c2baa0c;--pre-curtail=5feceb66ffc86f38;\
-             --curtail-on-test=fcbcf165908dd18a;--public-url=74234e98afe7498f"
+             --curtail-on-test=fcbcf165908dd18a;--public-url=74234e98afe7498f;\
+             --sink-secret=74234e98afe7498f;--webhook-secret=74234e98afe7498f"
         );
     }
 
@@ -152,6 +194,24 @@ mod tests {
         let url = |other: &mut Fingerprint| other.public_url = Some("https://a".into());
         assert_eq!(differ(&url), ["--public-url"]);
         assert_eq!(differ(&|other| *other = Fingerprint::default()).len(), 3);
+        let mark = |secret: &str| Some(SecretMark::new("of the store", &secret.into()));
+        assert_eq!(
+            differ(&|other| other.sink_secret = mark("one")),
+            ["--sink-secret"]
+        );
+        assert_eq!(
+            differ(&|other| other.webhook_secret = mark("one")),
+            ["--webhook-secret"]
+        );
+    }
+
+    #[test]
+    fn a_secret_is_told_from_another_one_and_is_not_in_the_mark() {
+        let mark = |store: &str, secret: &str| SecretMark::new(store, &secret.into());
+        assert_eq!(mark("store", "hush"), mark("store", "hush"));
+        assert_ne!(mark("store", "hush"), mark("store", "hash"));
+        assert_ne!(mark("store", "hush"), mark("another", "hush"));
+        assert_eq!(mark("store", "hush").0.len(), 2 * OF_SECRET);
     }
 
     #[test]

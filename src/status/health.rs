@@ -25,6 +25,7 @@ impl<C: Clock + Clone> Status<C> {
         let untold_sites = verdict::untold_sites(&view);
         let unrouted = self.routing.unrouted(&view.schedule);
         let lead = self.lead(now.mono);
+        let unwritten = health.unwritten(now);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": self.started_at,
@@ -50,8 +51,8 @@ impl<C: Clock + Clone> Status<C> {
             "due_commands": verdict::due(&view),
             "sync": sync(&view, traffic, now.mono),
             "store": {
-                "ok": health.store_error.is_none(),
-                "error": health.store_error,
+                "ok": unwritten.is_none(),
+                "error": unwritten,
             },
             "schedule": counts(&view),
             "delivery": view
@@ -196,6 +197,7 @@ pub(super) fn webhooks(traffic: &Traffic) -> Value {
         "rejected": counted(Answered::Rejected),
         "failed": counted(Answered::Failed),
         "wrong_path": counted(Answered::WrongPath),
+        "passed_on": traffic.passed_on(),
         "last_at": traffic.last_at(),
     })
 }

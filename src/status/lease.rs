@@ -26,6 +26,8 @@ pub struct LeaseView {
     pub health: watch::Receiver<LeaseHealth>,
     /// What this daemon has found missing when it took the lead.
     pub losses: watch::Receiver<Losses>,
+    /// Why this daemon could not lead, and what to do. `None`: it could.
+    pub barred: watch::Receiver<Option<Arc<str>>>,
 }
 
 /// How often this daemon took the lead of a store that may lack the last commits of an
@@ -48,8 +50,10 @@ pub struct LeaseHealth {
     /// How often another daemon than before was seen to lead, this one included, since
     /// the start. The first one is not counted.
     pub changes: u64,
-    /// When this daemon last took over, UTC.
+    /// When this daemon last took over, UTC, as the lease says.
     pub led_since: Option<DateTime<Utc>>,
+    /// This daemon stands by, and has watched for long enough to know that nobody leads.
+    pub vacant: bool,
 }
 
 impl LeaseHealth {
@@ -88,7 +92,8 @@ impl LeaseView {
                 losses,
             },
             Leadership::Standby { leader: row } | Leadership::Deposed { by: row, .. } => {
-                let held = row.as_ref().filter(|row| !row.given_back);
+                let vacant = self.health.borrow().vacant;
+                let held = row.as_ref().filter(|row| !row.given_back && !vacant);
                 Lead {
                     is_ours: false,
                     term: row.as_ref().map(|row| row.term),

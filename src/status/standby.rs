@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 use warp::reply::Response;
 use warp::{Filter, path::FullPath};
 
@@ -37,8 +38,9 @@ const PATHS: [&str; 6] = ["/", "/healthz", "/readyz", "/leader", "/status", "/me
 pub struct Standby<C> {
     /// What this daemon knows of the lease.
     pub lease: LeaseView,
-    /// What this daemon would lead with, as [`Fingerprint`](super::Fingerprint) writes it.
-    pub fingerprint: Arc<str>,
+    /// What this daemon would lead with, as [`Fingerprint`](super::Fingerprint) writes it: a
+    /// secret may be replaced.
+    pub fingerprint: watch::Receiver<Arc<str>>,
     /// Counts of webhooks.
     pub traffic: Arc<Traffic>,
     /// Who is connected: to the webhook listener, and to this one.
@@ -127,6 +129,7 @@ impl<C: Clock + Clone> Standby<C> {
             lead,
             loads,
             unseen,
+            barred: self.lease.barred.borrow().clone(),
         }
     }
 
@@ -134,7 +137,7 @@ impl<C: Clock + Clone> Standby<C> {
     fn differs(&self) -> Vec<&'static str> {
         match &*self.lease.leadership.borrow() {
             Leadership::Standby { leader: Some(row) } if !row.given_back => {
-                fingerprint_differs(&self.fingerprint, &row.fingerprint)
+                fingerprint_differs(&self.fingerprint.borrow(), &row.fingerprint)
             }
             _ => Vec::new(),
         }
@@ -239,6 +242,8 @@ struct Moment {
     unseen: Option<String>,
     /// In what this daemon would act differently from the leader.
     differs: Vec<&'static str>,
+    /// Why it could not lead, and what to do.
+    barred: Option<Arc<str>>,
 }
 
 impl Moment {
@@ -249,13 +254,16 @@ impl Moment {
         }
         let differs = (!self.differs.is_empty()).then(|| {
             format!(
-                "this daemon would act differently from the leader{}: {} differ; configure both \
+                "this daemon would act differently from the leader{}: it differs in {}; configure both \
                  alike and restart one of them",
                 self.leader(),
                 self.differs.join(", ")
             )
         });
-        let reasons: Vec<String> = self.unseen.iter().cloned().chain(differs).collect();
+        let barred = self.barred.as_ref();
+        let barred = barred.map(|reason| format!("this daemon takes nothing over: {reason}"));
+        let reasons = self.unseen.iter().cloned().chain(barred).chain(differs);
+        let reasons: Vec<String> = reasons.collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
@@ -271,7 +279,7 @@ impl Moment {
             (None, _) => "no daemon is known to lead".to_owned(),
         };
         let (level, reason) = match self.reason() {
-            Some(reason) if self.unseen.is_some() => {
+            Some(reason) if self.unseen.is_some() || self.lead.leader.is_none() => {
                 (Level::Error, format!("it must not take over: {reason}"))
             }
             Some(reason) => (Level::Warning, format!("it is not ready: {reason}")),

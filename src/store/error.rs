@@ -52,6 +52,13 @@ pub enum StoreError {
     Closed,
 }
 
+impl OpenError {
+    /// Whether the operator must change something before another try makes sense.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Unreachable { .. })
+    }
+}
+
 impl StoreError {
     /// Says of a database's error what was being done.
     pub(super) fn doing<E: Into<DatabaseError>>(doing: &'static str) -> impl Fn(E) -> Self + Copy {
@@ -70,6 +77,14 @@ pub enum OpenError {
         "--state {path}: another dispatchd is using it; stop that one, or give this one its own file"
     )]
     Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error(
+        "--state {path}: there is no state; name the file that the --state of its daemon names"
+    )]
+    Absent {
         /// The file.
         path: PathBuf,
     },

@@ -389,6 +389,36 @@ impl PostgresReader {
     }
 }
 
+impl PostgresReader {
+    /// Has the lease say what its `holder` leads with. It changes nothing else, and nothing
+    /// if another daemon has the lease: no proof of the lead is needed.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or written.
+    pub fn note_fingerprint(&mut self, holder: &str, fingerprint: &str) -> Result<(), StoreError> {
+        self.read(|link, _| {
+            link.run(read::LIMIT, |client| async move {
+                let sql = "UPDATE leader SET fingerprint = $2
+                     WHERE holder = $1 AND fingerprint <> $2";
+                client.execute(sql, &[&holder, &fingerprint]).await
+            })
+            .map(drop)
+            .map_err(StoreError::doing::<DatabaseError>("be written"))
+        })
+    }
+
+    /// The sinks beside `kept` that may hold sites curtailed, each with those sites' ids.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or read.
+    pub fn held_beside(
+        &mut self,
+        kept: &[&str],
+    ) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+        self.read(|link, _| read::held_beside(link, kept))
+    }
+}
+
 impl StoreReader for PostgresReader {
     fn history(&mut self, id: &DispatchId) -> Result<Vec<HistoryItem>, StoreError> {
         self.read(|link, _| read::history(link, id))

@@ -164,7 +164,7 @@ fn write(store: &mut impl Store, to_write: &mpsc::Receiver<Write>) {
             Err(RecvTimeoutError::Timeout) => {
                 commits = 0;
                 untidy = store.tidy().unwrap_or_else(|error| {
-                    tracing::warn!(%error, "old events cannot be deleted from the state file; dispatchd tries again within the hour");
+                    tracing::warn!(%error, "old events cannot be deleted from the state; dispatchd tries again within the hour");
                     false
                 });
             }

@@ -139,6 +139,16 @@ impl Health {
         )
     }
 
+    /// Why nothing is written at `now`: the store takes no writes, or this daemon is
+    /// suspended, and begins no commit before it knows that it leads.
+    pub fn unwritten(&self, now: Now) -> Option<String> {
+        let suspended = self.suspended_since(now).map(|_| {
+            "this daemon does not know whether it still leads, and writes nothing before it does"
+                .to_owned()
+        });
+        self.store_error.clone().or(suspended)
+    }
+
     /// Whether the schedule can be trusted at `now`.
     pub fn state(&self, now: Mono) -> State {
         match self.last_success_mono {

@@ -161,6 +161,8 @@ pub struct Lease {
     led: u64,
     /// A take-over had no answer. It may have succeeded, or may still do so.
     claimed: bool,
+    /// It could not lead, and takes nothing over.
+    barred: bool,
     /// It was told to give the lease back.
     leaving: bool,
     /// It has nothing left to do.
@@ -181,6 +183,7 @@ impl Lease {
             turned: None,
             led: 0,
             claimed: false,
+            barred: false,
             leaving: false,
             left: false,
         }
@@ -227,6 +230,21 @@ impl Lease {
         }
     }
 
+    /// Whether this daemon could not lead if it took over. While that is so it watches the
+    /// lease and takes nothing over. A daemon that leads goes on.
+    pub fn bar(&mut self, barred: bool) {
+        self.barred = barred;
+    }
+
+    /// Whether this daemon stands by and has watched for long enough to know that nobody
+    /// leads.
+    pub fn is_vacant(&self) -> bool {
+        match &self.role {
+            Role::Standby { watch } => watch.as_ref().is_some_and(Watch::is_over),
+            Role::Leader { .. } | Role::Deposed { .. } => false,
+        }
+    }
+
     /// This daemon stops, and has ended its last attempt: it gives back what it has, and
     /// takes nothing over. It does not lead from now on.
     pub fn give_back(&mut self) {
@@ -262,7 +280,7 @@ impl Lease {
         let Some(watch) = watch.filter(|_| !self.leaving) else {
             return due(next_look, LeaseCall::Look, now);
         };
-        if watch.is_over() && watch.is_recent(now) {
+        if watch.is_over() && watch.is_recent(now) && !self.barred {
             return NextCall::Now(LeaseCall::TakeOver {
                 watched: watch.row.clone(),
             });

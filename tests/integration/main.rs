@@ -61,6 +61,7 @@ mod secrets;
 mod siege;
 mod sites;
 mod skipping;
+mod standbys;
 mod state_copy;
 mod status;
 mod terminal;

@@ -78,6 +78,7 @@ const ALL: &str = "
     dispatchd_webhook_last_timestamp_seconds
     dispatchd_webhook_registered
     dispatchd_webhook_seconds
+    dispatchd_webhooks_passed_on_total
     dispatchd_webhooks_total
     process_cpu_seconds_total
     process_max_fds

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::{Check, CheckOutcome};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PublicUrl, StatePath};
-use crate::daemon::gone_sinks;
+use crate::daemon::{GoneSinks, gone_sinks};
 use crate::delivery::sinks::{SinkSpec, wall_clock};
 use crate::inventory::{Known, named, reason};
 use crate::model::{Answer, count};
@@ -123,6 +123,12 @@ fn configuration(config: &Config) -> Check {
     if let Some(replaced) = &config.replaced_sinks {
         detail += &format!("; {replaced}");
     }
+    for (option, file) in config.open_secrets() {
+        detail += &format!(
+            "; every user of this machine can read {} ({option}): chmod o-rwx takes that away",
+            file.display()
+        );
+    }
     ok(CONFIGURATION, detail)
 }
 
@@ -160,14 +166,15 @@ fn database(config: &Config, target: &PostgresTarget) -> Check {
             ),
         );
     }
+    let mut detail = format!("{target}: PostgreSQL {}", probe.version);
     if probe.has_tables {
         match Postgres::probe_sinks(target).map(|stored| gone_sinks(config, &stored)) {
+            Ok(Some(gone)) if config.default_sinks => detail += &not_compared(&gone),
             Ok(Some(gone)) => return failed(STATE, format!("{target}: {gone}")),
             Ok(None) => {}
             Err(error) => return failed(STATE, error.to_string()),
         }
     }
-    let mut detail = format!("{target}: PostgreSQL {}", probe.version);
     if !probe.has_tables {
         detail.push_str("; the first start makes the tables");
     }
@@ -187,6 +194,10 @@ fn database(config: &Config, target: &PostgresTarget) -> Check {
 fn held_sinks(config: &Config, path: &Path, found: Probe) -> Check {
     let shown = path.display();
     match SqliteStore::probe_sinks(path, found).map(|stored| gone_sinks(config, &stored)) {
+        Ok(Some(gone)) if config.default_sinks => {
+            let note = not_compared(&gone);
+            ok(STATE, format!("{shown} can be gone on with{note}"))
+        }
         Ok(Some(gone)) => failed(STATE, format!("{shown}: {gone}")),
         Ok(None) => match found {
             Probe::InUse => skipped(
@@ -210,6 +221,16 @@ fn held_sinks(config: &Config, path: &Path, found: Probe) -> Check {
             ),
         ),
     }
+}
+
+/// Whoever looks at a state alone gives no sinks. That the default is none of those that
+/// hold sites curtailed is then no failure, and no reason to forget them.
+fn not_compared(gone: &GoneSinks) -> String {
+    let names: Vec<&str> = gone.sinks.iter().map(|sink| &*sink.name).collect();
+    format!(
+        "; sinks hold sites curtailed ({}), and none was given here: with the daemon's sinks this says whether each is named",
+        names.join(", ")
+    )
 }
 
 /// An answer of any status shows that there is a way; whether it is the right

@@ -178,6 +178,7 @@ pub(in crate::cli) struct Webhooks {
     pub rejected: u64,
     pub failed: u64,
     pub wrong_path: u64,
+    pub passed_on: u64,
     pub last_at: Option<DateTime<Utc>>,
 }
 

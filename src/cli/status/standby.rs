@@ -10,7 +10,7 @@ use super::words::{span, time};
 /// What tells whether a daemon leads, and how one fares that does not.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Standing {
+pub(in crate::cli) struct Standing {
     version: String,
     started_at: Option<DateTime<Utc>>,
     now: Option<DateTime<Utc>>,
@@ -47,6 +47,36 @@ impl Standing {
     /// Whether it leads. A daemon of a version that knows no role does.
     pub fn leads(&self) -> bool {
         self.role != "standby"
+    }
+
+    /// Whether it says that nothing is wrong with it.
+    pub fn is_well(&self) -> bool {
+        self.gravity() == 0
+    }
+
+    /// How grave its state is: 0 is well.
+    pub fn gravity(&self) -> u8 {
+        let verdict = self.verdict.as_ref();
+        match verdict.and_then(|both| both.schedule.as_ref()) {
+            None => 0,
+            Some(verdict) => match &*verdict.level {
+                "ok" => 0,
+                "warning" => 1,
+                _ => 2,
+            },
+        }
+    }
+
+    /// What it says of itself.
+    pub fn text(&self) -> &str {
+        let verdict = self.verdict.as_ref();
+        let schedule = verdict.and_then(|both| both.schedule.as_ref());
+        schedule.map_or("", |verdict| &verdict.text)
+    }
+
+    /// The name of the daemon that leads, if it stands by and knows that.
+    pub fn leader(&self) -> Option<&str> {
+        self.leadership.as_ref()?.leader.as_deref()
     }
 
     /// Whether it stands by with nothing to show. One that does not know whether it still

@@ -236,6 +236,10 @@ impl Page {
         let last = webhooks
             .last_at
             .map_or_else(String::new, |at| format!("; last {}", relative(at, now)));
+        let passed_on = match webhooks.passed_on {
+            0 => String::new(),
+            passed_on => format!("; {passed_on} of them while it stood by, passed on"),
+        };
         let by_hand = sync.registration.is_none() && sync.polled_only_changes > 0;
         let mut text = if by_hand {
             "none received since the start. dispatchd registers none without --public-url; one that was \
@@ -246,7 +250,7 @@ impl Page {
             "none received since the start".to_owned()
         } else {
             format!(
-                "{} received, {} accepted, {} rejected, {} failed{last}",
+                "{} received, {} accepted, {} rejected, {} failed{passed_on}{last}",
                 webhooks.received, webhooks.accepted, webhooks.rejected, webhooks.failed
             )
         };

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::cli::Failure;
 use crate::cli::daemon_client::{AskError, DaemonClient};
 use crate::cli::output::plain;
+use crate::cli::status::Standing;
 use crate::cli::status::report::{self, Webhooks};
 use crate::clock::{Clock, Mono, Now, SystemClock};
 use crate::model::{Answer, DispatchId, Reading, rfc3339};
@@ -32,6 +33,18 @@ pub(in crate::cli) enum ProofError {
     /// The daemon cannot be asked. No test dispatch was made.
     #[error("{0}; no test dispatch was made")]
     Daemon(AskError),
+    /// The daemon stands by, or does not know whether it leads. No test dispatch was made.
+    #[error(
+        "the daemon at {url} does not lead{}: dispatches come to the leader; set --status-url to \
+         the leader's status listener; no test dispatch was made",
+        .leader.as_ref().map_or_else(String::new, |leader| format!(" ({leader} does)"))
+    )]
+    Standby {
+        /// The daemon.
+        url: String,
+        /// Who leads, if that is known.
+        leader: Option<String>,
+    },
     /// The API does not take the order.
     #[error("no test dispatch could be made: {0}")]
     Order(ApiError),
@@ -108,6 +121,7 @@ impl Proof {
         say: &mut impl FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Brought, Failure> {
         // Nothing is made before it is known that somebody watches.
+        self.leads().await?;
         let before: report::Status = self
             .daemon
             .expect(&["status"])
@@ -164,6 +178,19 @@ impl Proof {
             })?;
         say("a webhook was accepted, too, after the poll")?;
         Ok(brought)
+    }
+
+    /// Makes sure that the daemon is one that learns of dispatches: a standby does not.
+    async fn leads(&self) -> Result<(), ProofError> {
+        let standing = self.daemon.expect::<Standing>(&["status"]).await;
+        let standing = standing.map_err(ProofError::Daemon)?;
+        if standing.leads() {
+            return Ok(());
+        }
+        Err(ProofError::Standby {
+            url: self.daemon.name(),
+            leader: standing.leader().map(plain),
+        })
     }
 
     /// Waits until the daemon has accepted a webhook that `before` does not

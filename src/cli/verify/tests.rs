@@ -1,5 +1,7 @@
 //! The proof, with a daemon that gets the dispatch and one that does not.
 
+use warp::Filter;
+
 use super::*;
 use crate::cli::testing::{Running, admin, client, free_address, sandbox};
 use crate::sandbox::Sandbox;
@@ -218,4 +220,32 @@ async fn nothing_is_made_where_nobody_watches() {
     let failure = told(&proof).await.0.unwrap_err();
     assert!(failure.ends_with("no test dispatch was made"), "{failure}");
     assert!(sandbox.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_standby_is_told_apart_and_nothing_is_made() {
+    let sandbox = sandbox().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // As a standby answers: what only a leader knows is null.
+    let status = serde_json::json!({
+        "role": "standby", "untold_sites": null, "schedule": {"revision": null},
+        "leadership": {"term": 7, "leader": "plant-a", "since": null},
+    });
+    let service = warp::service(
+        warp::any().map(move || crate::http::json_reply(http::StatusCode::OK, &status)),
+    );
+    tokio_util::task::TaskTracker::new().spawn(crate::http::serve(
+        listener,
+        service,
+        crate::http::Bounds::default(),
+        tokio_util::sync::CancellationToken::new(),
+    ));
+    let (brought, _) = told(&proof(&sandbox, client(address), LONG)).await;
+    let said = brought.unwrap_err();
+    assert!(
+        said.contains("does not lead (plant-a does)") && said.contains("--status-url"),
+        "{said}"
+    );
+    assert!(said.ends_with("no test dispatch was made"), "{said}");
 }

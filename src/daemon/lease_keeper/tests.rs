@@ -16,6 +16,11 @@ use crate::sync::WATCHED_FOR;
 /// What each wait ends with, if what it waits for does not come.
 const AT_MOST: Duration = Duration::from_secs(60);
 
+/// What a daemon would lead with.
+fn ours(fingerprint: &str) -> watch::Receiver<Arc<str>> {
+    watch::channel(fingerprint.into()).1
+}
+
 fn candidate(name: &str) -> Candidate {
     Candidate {
         holder: name.into(),
@@ -84,6 +89,7 @@ struct Daemon {
     leadership: watch::Receiver<Leadership>,
     clock: SystemClock,
     turns: Arc<AtomicBool>,
+    barred: watch::Sender<Option<Arc<str>>>,
     give_back: CancellationToken,
 }
 
@@ -93,10 +99,13 @@ impl Daemon {
         let turns = Arc::new(Turns::default());
         let is_alive = Arc::new(AtomicBool::new(true));
         let give_back = CancellationToken::new();
+        let barred = watch::Sender::new(None);
         let participant = Participant {
             candidate: candidate(name),
+            fingerprint: ours("same"),
             clock,
             turns: Arc::clone(&turns),
+            barred: barred.subscribe(),
             give_back: give_back.clone(),
         };
         let keeper = LeaseKeeper::start(store, participant).unwrap();
@@ -107,6 +116,7 @@ impl Daemon {
             keeper,
             clock,
             turns: is_alive,
+            barred,
             give_back,
         }
     }
@@ -283,7 +293,7 @@ async fn a_keeper_whose_store_has_died_closes_its_channel() {
 #[test]
 fn the_log_tells_each_change_of_leadership_once() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::default();
+    let mut lines = Lines::new(ours("same"));
     let row = |term, beat| LeaseRow {
         term,
         holder: "x".into(),
@@ -315,10 +325,13 @@ fn the_log_tells_each_change_of_leadership_once() {
         (suspended.clone(), ""),
         (leading(1), "INFO dispatchd has taken the lead term=8"),
         (leading(2), ""),
-        (suspended.clone(), "WARN the lease was not renewed"),
+        (
+            suspended.clone(),
+            "WARN suspended: the lease was not renewed",
+        ),
         (suspended.clone(), ""),
         (leading(3), "INFO the lease is renewed again"),
-        (suspended, "WARN the lease was not renewed"),
+        (suspended, "WARN suspended: the lease was not renewed"),
         (deposed(None), "WARN dispatchd has lost the lead"),
         (deposed(Some(row(9, 0))), ""),
         (
@@ -330,7 +343,7 @@ fn the_log_tells_each_change_of_leadership_once() {
     ];
     let mut expected = Vec::new();
     for (state, line) in steps {
-        lines.state(&state, Duration::ZERO);
+        lines.state(&state, Still::default());
         if !line.is_empty() {
             expected.push(line);
         }
@@ -349,19 +362,27 @@ fn the_log_tells_each_change_of_leadership_once() {
 
 #[test]
 fn the_log_tells_why_a_leader_is_suspended() {
-    for (stands_still, reason) in [
-        (Duration::ZERO, "the store has not answered in time"),
-        (Duration::from_secs(4), "the coordinator has stood still"),
+    let still = |process, coordinator| Still {
+        process: Duration::from_secs(process),
+        coordinator: Duration::from_secs(coordinator),
+    };
+    for (still, reason) in [
+        (still(0, 0), "the store has not answered in time"),
+        (still(0, 4), "the coordinator has stood still"),
+        (
+            still(20, 22),
+            "this process, or its machine, stood still for 20s",
+        ),
     ] {
         let (log, _guard) = Log::here();
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(ours("same"));
         let trusted_until = Mono::ZERO;
         let leading = Leadership::Leading {
             term: 8,
             trusted_until,
         };
-        lines.state(&leading, Duration::ZERO);
-        lines.state(&Leadership::Suspended { term: 8 }, stands_still);
+        lines.state(&leading, Still::default());
+        lines.state(&Leadership::Suspended { term: 8 }, still);
         assert_eq!(log.lines(reason).len(), 1);
     }
 }
@@ -369,7 +390,7 @@ fn the_log_tells_why_a_leader_is_suspended() {
 #[test]
 fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::default();
+    let mut lines = Lines::new(ours("same"));
     let at = Duration::from_secs;
     for second in 1..50 {
         lines.answered(&Err(StoreError::Closed), at(second));
@@ -379,4 +400,85 @@ fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
     let all = log.lines("");
     assert_eq!(all.len(), 2, "{all:#?}");
     assert!(all[0].contains("WARN") && all[1].contains("lasted=49s"));
+}
+
+#[test]
+fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with_it() {
+    let (log, _guard) = Log::here();
+    let theirs = "sinks=1;routes=1";
+    let mut lines = Lines::new(ours("sinks=2;routes=1"));
+    let row = |term, fingerprint: &str| LeaseRow {
+        term,
+        holder: "x".into(),
+        beat: 1,
+        node: "plant-b".into(),
+        advertise: None,
+        since: DateTime::UNIX_EPOCH,
+        fingerprint: fingerprint.into(),
+        given_back: false,
+        server: "".into(),
+    };
+    let led_by = |row| Leadership::Standby { leader: Some(row) };
+    let leading = |term| Leadership::Leading {
+        term,
+        trusted_until: Mono::from_millis(1),
+    };
+    for _ in 0..3 {
+        lines.state(&led_by(row(7, theirs)), Still::default());
+    }
+    let warned = log.lines("WARN");
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    assert!(warned[0].contains("differs=\"sinks\""), "{warned:#?}");
+    lines.state(&leading(8), Still::default());
+    assert_eq!(log.lines("acts differently").len(), 1);
+    lines.state(&led_by(row(9, "sinks=2;routes=1")), Still::default());
+    lines.state(&leading(10), Still::default());
+    assert_eq!(log.lines("WARN").len(), 2, "{:#?}", log.lines("WARN"));
+}
+
+#[test]
+fn the_log_says_once_that_nobody_leads_and_why_this_daemon_does_not() {
+    let (log, _guard) = Log::here();
+    let mut lines = Lines::new(ours("same"));
+    let why = Some("no sink is named `a` any more");
+    for (vacant, barred) in [
+        (false, why),
+        (true, None),
+        (true, why),
+        (true, why),
+        (false, why),
+        (true, why),
+    ] {
+        lines.vacant(vacant, barred);
+    }
+    let all = log.lines("nobody leads");
+    assert_eq!(all.len(), 2, "{all:#?}");
+    assert!(all[0].contains("ERROR") && all[0].contains("named `a`"));
+}
+
+/// What `/status` of the leader shows is what standbys read in the lease.
+#[tokio::test]
+async fn since_when_a_daemon_leads_is_what_its_lease_says() {
+    let store = store();
+    let mut a = Daemon::start("a", store.clone());
+    a.leads().await;
+    let row = store.clone().look().unwrap().unwrap();
+    assert_eq!(a.keeper.health().borrow().led_since, Some(row.since));
+}
+
+#[tokio::test]
+async fn a_barred_daemon_leaves_the_lease_alone_until_it_could_lead() {
+    let store = store();
+    let mut a = Daemon::start("a", store.clone());
+    let (first, _) = a.leads().await;
+    let mut b = Daemon::start("b", store.clone());
+    b.barred.send_replace(Some("a sink is gone".into()));
+    b.stands_by_for(first).await;
+    a.give_back.cancel();
+    let mut health = b.keeper.health();
+    let vacant = timeout(AT_MOST, health.wait_for(|health| health.vacant)).await;
+    vacant.expect("in time").expect("a keeper");
+    assert!(store.clone().look().unwrap().unwrap().given_back);
+    b.barred.send_replace(None);
+    b.leads().await;
 }

@@ -56,6 +56,7 @@ impl Rig {
             fellows: store_secret.and_then(Fellows::new),
             peers: Arc::new(Peers::new(NonZeroU32::new(1), false)),
             traffic: Arc::new(Traffic::default()),
+            counts_passed_on: true,
             clock: SystemClock::new(),
             notices: Notices::default(),
         });
@@ -207,6 +208,7 @@ async fn the_leaders_answer_is_that_of_the_standby() {
     assert_eq!(*seen.lock().unwrap(), ["d", "unknown", "later"]);
     let counted = Answered::ALL.map(|answered| standby.traffic.counted(answered));
     assert_eq!(counted, [2, 1, 1, 1, 0]);
+    assert_eq!(standby.traffic.passed_on(), 5);
 }
 
 /// The leader of this test lets one peer ask 1,000 times at once.
@@ -286,6 +288,9 @@ async fn a_webhook_is_never_passed_on_twice() {
     let first = rig.standby_of(&format!("http://{}", second.address)).await;
     // The second one is a fellow, so that its answer counts.
     assert_come_back(&first.sends("d").await, NOBODY);
+    assert_eq!(first.traffic.counted(Answered::Failed), 1);
+    assert_eq!(second.traffic.passed_on(), 0);
+    assert_eq!(second.traffic.received(), 0, "it is counted once");
     let path = format!("{WEBHOOK_PATH}/s3cret");
     let claimed = second.post(&path, &webhook("d")).header(PASSED_ON, "x");
     assert_come_back(&read(claimed).await, NOBODY);
@@ -331,4 +336,24 @@ async fn a_leader_that_hangs_or_is_gone_is_not_waited_for() {
     drop(nobody);
     let standby = rig.standby_of(&format!("http://{address}")).await;
     assert_come_back(&standby.sends("d").await, SILENT);
+}
+
+/// The operator of the standby must find the wrong option, which is the leader's.
+#[test]
+fn whoever_reads_the_log_learns_which_address_is_wrong_and_where_to_correct_it() {
+    let leader = || Leader {
+        node: "plant-a".into(),
+        advertise: "http://10.0.0.9:5000".into(),
+    };
+    for reason in [
+        NotPassedOn::Twice(Some(leader())),
+        NotPassedOn::Unreachable(leader(), "connection refused".into()),
+        NotPassedOn::TooSlow(leader(), Duration::from_secs(5)),
+        NotPassedOn::Stranger(leader(), StatusCode::OK),
+    ] {
+        let text = reason.to_string();
+        let named = "the leader plant-a (--advertise http://10.0.0.9:5000)";
+        assert!(text.contains(named), "{text}");
+        assert!(text.contains("correct it there"), "{text}");
+    }
 }

@@ -25,12 +25,16 @@ const STALE: Metric = Metric::plain(
 );
 const WRITABLE: Metric = Metric::plain(
     "store_writable",
-    "1 while the state file takes writes. While it does not, webhooks are answered 503.",
+    "1 while the state takes writes. While it does not, or while this daemon does not know whether it still leads, webhooks are answered 503.",
 );
 
 const WEBHOOKS: Metric = Metric::plain(
     "webhooks",
     "Webhooks by outcome: accepted (200), ignored (200, about something that is no dispatch), rejected (4xx), failed (503: it is sent again), wrong_path (404: posted to a wrong path or with a wrong secret; not among those that came).",
+);
+const PASSED_ON: Metric = Metric::plain(
+    "webhooks_passed_on",
+    "Webhooks that came while this daemon stood by, and that the leader has answered. They are counted in dispatchd_webhooks here and there: a sum over all daemons less these counts each once.",
 );
 const WEBHOOK_TIME: Metric = Metric::seconds(
     "webhook",
@@ -117,7 +121,7 @@ pub(super) fn ready(page: &mut Page<'_>, ready: bool) -> fmt::Result {
 /// Whether it can be relied on.
 pub(super) fn health(page: &mut Page<'_>, health: &Health, now: Now) -> fmt::Result {
     let state = health.state(now.mono);
-    let writable = health.store_error.is_none();
+    let writable = health.unwritten(now).is_none();
     ready(page, is_ready(health, now))?;
     page.gauge(&STALE, one(flag(state == State::Stale)))?;
     page.gauge(&WRITABLE, one(flag(writable)))?;
@@ -129,6 +133,7 @@ pub(super) fn webhooks(page: &mut Page<'_>, traffic: &Traffic) -> fmt::Result {
     let labels = |answered: Answered| [("outcome", answered.name())];
     let counts = Answered::ALL.map(|answered| (labels(answered), traffic.counted(answered)));
     page.counter(&WEBHOOKS, counts)?;
+    page.counter(&PASSED_ON, one(traffic.passed_on()))?;
     let seconds = Answered::RECEIVED.map(|answered| (labels(answered), traffic.seconds(answered)));
     page.histogram(
         &WEBHOOK_TIME,

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -20,6 +19,7 @@ use crate::voltus::Environment;
 struct Rig {
     leadership: watch::Sender<Leadership>,
     health: watch::Sender<LeaseHealth>,
+    barred: watch::Sender<Option<Arc<str>>>,
     clock: SystemClock,
     traffic: Arc<Traffic>,
     routes: Endpoint,
@@ -63,13 +63,15 @@ impl Rig {
             })
         };
         let traffic = Arc::new(Traffic::default());
+        let barred = watch::Sender::new(None);
         let standby = Standby {
             lease: LeaseView {
                 leadership: leadership_seen,
                 losses: watch::channel(Losses::default()).1,
+                barred: barred.subscribe(),
                 health: health_seen,
             },
-            fingerprint: Fingerprint::default().text().into(),
+            fingerprint: watch::channel(Fingerprint::default().text().into()).1,
             traffic: Arc::clone(&traffic),
             listeners: [places("webhooks"), places("status")],
             identity: Identity {
@@ -87,6 +89,7 @@ impl Rig {
         Self {
             leadership,
             health,
+            barred,
             clock,
             traffic,
             routes,
@@ -259,7 +262,7 @@ async fn a_standby_that_would_act_differently_is_not_ready_and_says_in_what() {
     let reason = body["reason"].as_str().unwrap();
     assert_eq!(status, 503);
     assert!(
-        reason.contains("from the leader plant-a: --pre-curtail, --public-url differ"),
+        reason.contains("from the leader plant-a: it differs in --pre-curtail, --public-url;"),
         "{reason}"
     );
     let (_, body) = rig.get("/status").await;
@@ -271,6 +274,26 @@ async fn a_standby_that_would_act_differently_is_not_ready_and_says_in_what() {
         ..other
     };
     rig.leadership.send_replace(led_by(Some(given_back)));
+    assert_eq!(rig.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_standby_that_could_not_lead_is_not_ready_and_says_so_gravely_when_nobody_leads() {
+    let rig = Rig::new();
+    let reason = "no sink is named `plant` any more";
+    rig.barred.send_replace(Some(reason.into()));
+    let (status, body) = rig.get("/readyz").await;
+    let expected = format!("this daemon takes nothing over: {reason}");
+    assert_eq!((status, &body["reason"]), (503, &json!(expected)));
+    let (_, body) = rig.get("/status").await;
+    assert_eq!(body["verdict"]["schedule"]["level"], "warning");
+    assert_eq!(body["leadership"]["leader"], "plant-a");
+    // The leader is dead, and its row stays as it was.
+    rig.health.send_modify(|health| health.vacant = true);
+    let (_, body) = rig.get("/status").await;
+    assert_eq!(body["verdict"]["schedule"]["level"], "error");
+    assert_eq!(body["leadership"]["leader"], Value::Null);
+    rig.barred.send_replace(None);
     assert_eq!(rig.get("/readyz").await.0, 200);
 }
 
@@ -322,6 +345,7 @@ fn a_daemon_leads_while_it_may_act() {
     let lease = LeaseView {
         leadership: seen,
         losses: losses.subscribe(),
+        barred: watch::channel(None).1,
         health,
     };
     let node = "plant-b".into();

@@ -1,6 +1,7 @@
 //! Makes connections to a PostgreSQL database.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,7 +54,10 @@ pub(super) struct Link {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     /// The server took too long.
-    #[error("the server did not answer within {} seconds", CONNECT.as_secs())]
+    #[error(
+        "the server did not answer within {} seconds; is the host right, and does a firewall let this machine in?",
+        CONNECT.as_secs()
+    )]
     TimedOut,
     /// The connection was refused or broken off.
     #[error("{0}")]
@@ -151,7 +155,7 @@ async fn connect(
     target: &PostgresTarget,
     warned: &Arc<AtomicBool>,
 ) -> Result<Client, ConnectError> {
-    let mut config = target.config.clone();
+    let mut config = target.config();
     config.application_name(APPLICATION);
     // A server that does not know `options`, as PgBouncer, says so here.
     let mut options = format!("-c search_path={}", target.schema);
@@ -193,13 +197,40 @@ fn why_refused(error: &tokio_postgres::Error) -> String {
     } else if certificate_problem(error).is_some() {
         "name the authority's certificate with sslrootcert=FILE, and the server by the name in its certificate"
     } else if said.contains("does not support TLS") {
-        "turn TLS on at the server; on a trusted network or this machine, sslmode=disable"
+        "turn TLS on at the server; without it, add sslmode=disable to the URL for a server on this machine, and sslmode=disable&allow_plaintext=1 for one on a trusted network"
     } else if said.contains("password missing") {
         "give the password in PGPASSWORD or in --state-password-file"
+    } else if let Some(remedy) = network_remedy(error) {
+        remedy
     } else {
         return said;
     };
     format!("{said}; {remedy}")
+}
+
+/// What to do when the network gave no connection, where that is known.
+fn network_remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return Some(match error.kind() {
+                ErrorKind::ConnectionRefused => {
+                    "does PostgreSQL run there, and does it listen at this address and port?"
+                }
+                ErrorKind::TimedOut
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable => {
+                    "is the host right, and does a firewall let this machine in?"
+                }
+                _ if error.to_string().contains("lookup address") => {
+                    "is the host's name right, and does DNS know it?"
+                }
+                _ => return None,
+            });
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// What rustls says of the server's certificate, if that is what is wrong.

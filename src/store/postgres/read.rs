@@ -216,6 +216,27 @@ pub(super) fn sinks(link: &Link) -> Result<BTreeMap<Arc<str>, SinkState>, StoreE
     Ok(sinks)
 }
 
+/// The sinks beside `kept` at which a site was last told to curtail, or may have been, with
+/// the ids of those sites.
+pub(super) fn held_beside(
+    link: &Link,
+    kept: &[&str],
+) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+    let mut held: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // The few names first: the sites of those that are kept are many.
+    let sql = "SELECT sink, site FROM told
+         WHERE sink IN (SELECT sink FROM sinks WHERE sink <> ALL($1)) ORDER BY sink, site";
+    each_row(link, sql, &[&kept], |row| {
+        let mut cells = Cells::of(row);
+        let sink = cells.value::<&str>()?.to_owned();
+        held.entry(sink)
+            .or_default()
+            .push(cells.name()?.to_string());
+        Ok(true)
+    })?;
+    Ok(held)
+}
+
 /// The pauses of all sinks: of which sink and subject queue, and what [`retry`] reads.
 pub(super) const RETRIES: &str =
     "SELECT sink, queue, attempts, at, pause, first_attempt, last_attempt, tries FROM retries";

@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use url::Url;
+
+use crate::secret::{Secret, SecretError};
 
 /// The schema, unless the URL names another.
 const SCHEMA: &str = "dispatchd";
@@ -29,6 +30,8 @@ pub struct PostgresTarget {
     pub(super) tls: Tls,
     /// The schema that holds the tables.
     pub(super) schema: String,
+    /// The password, if the URL has none.
+    password: Option<Secret>,
     /// The URL without a password.
     shown: String,
 }
@@ -51,6 +54,13 @@ pub enum TargetError {
         "is not a URL of a PostgreSQL database ({0}); write postgres://USER@HOST:PORT/DATABASE"
     )]
     Url(String),
+    /// User or password hold a character that means something in a URL.
+    #[error(
+        "has @ or ? in its user, its password or its database's name, where a URL cannot have \
+         them; write %40 for @ and %3F for ?, or give the password in PGPASSWORD or \
+         --state-password-file"
+    )]
+    Unescaped,
     /// No user is named.
     #[error("names no user; write postgres://USER@HOST:PORT/DATABASE")]
     NoUser,
@@ -92,16 +102,28 @@ struct Ours {
 }
 
 impl PostgresTarget {
-    /// Whether `text` is meant to be the URL of a database.
+    /// Whether `text` is the URL of a database.
     pub fn is_meant(text: &str) -> bool {
         text.starts_with("postgres://") || text.starts_with("postgresql://")
+    }
+
+    /// Whether `text` looks like the URL of a database with a typing error, such as
+    /// `postgres:/HOST` or `postgress://HOST`.
+    pub fn is_nearly_meant(text: &str) -> bool {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        let scheme = scheme.unwrap_or_default().to_ascii_lowercase();
+        scheme.starts_with("postg") || matches!(&*scheme, "pg" | "pgsql" | "psql")
     }
 
     /// Reads a URL. `password` counts if the URL has none.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn parse(text: &str, password: Option<&SecretString>) -> Result<Self, TargetError> {
+    pub fn parse(text: &str, password: Option<Secret>) -> Result<Self, TargetError> {
+        // Whatever the parser took for a host or an option then, it would be told.
+        if is_ambiguous(text) {
+            return Err(TargetError::Unescaped);
+        }
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let mut ours = Ours::default();
         let rest = ours.take_from(query)?;
@@ -117,11 +139,7 @@ impl PostgresTarget {
         if config.get_hosts().is_empty() {
             config.host("localhost");
         }
-        if config.get_password().is_none()
-            && let Some(password) = password
-        {
-            config.password(password.expose_secret());
-        }
+        let password = password.filter(|_| config.get_password().is_none());
         let tls = ours.tls(&config)?;
         config.ssl_mode(match tls {
             Tls::Off => SslMode::Disable,
@@ -140,7 +158,51 @@ impl PostgresTarget {
             schema: ours.schema.unwrap_or_else(|| SCHEMA.to_owned()),
             config,
             tls,
+            password,
         })
+    }
+
+    /// The file that the password comes from.
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password.as_ref()?.file()
+    }
+
+    /// What its file says now is the password of the next connection. `None` if there is no
+    /// file, or if it says the same.
+    ///
+    /// # Errors
+    /// When the file cannot be read. Then the password stays as it was.
+    pub fn read_password_again(&self) -> Result<Option<()>, SecretError> {
+        let Some(password) = &self.password else {
+            return Ok(None);
+        };
+        let fresh = password.read_again()?;
+        Ok(fresh.map(|fresh| password.set(fresh)))
+    }
+
+    /// How to connect now. A password is read anew from its file: one that was changed at
+    /// the server counts from the next connection on.
+    pub(super) fn config(&self) -> Config {
+        let mut config = self.config.clone();
+        if let Some(password) = &self.password {
+            if let Err(error) = self.read_password_again() {
+                tracing::warn!(%error, "--state-password-file: the password from before is used");
+            }
+            config.password(password.get().expose_secret());
+        }
+        config
+    }
+}
+
+/// Whether `@` or `?` stand where they end something else than the one who wrote them meant.
+fn is_ambiguous(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    match rest.split_once('@') {
+        Some((user, rest)) => {
+            let (hosts, _) = rest.split_once('?').unwrap_or((rest, ""));
+            user.contains('?') || hosts.contains('@')
+        }
+        None => false,
     }
 }
 
@@ -247,29 +309,33 @@ fn plain(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// The URL as people may see it. Of one with several hosts, which is no URL by the
-/// standard, what stands before the last @ is left out.
+/// The URL as people may see it: without what stands between the first `:` and the `@`,
+/// where the password is.
 fn shown(base: &str) -> String {
-    if let Ok(mut url) = Url::parse(base)
-        && (url.password().is_none() || url.set_password(None).is_ok())
-    {
-        return url.to_string();
-    }
-    match base.rsplit_once('@') {
-        Some((_, behind)) => format!("postgres://{behind}"),
+    let (scheme, rest) = base.split_once("://").unwrap_or(("postgres", base));
+    match rest.split_once('@') {
+        Some((user, behind)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{behind}")
+        }
         None => base.to_owned(),
     }
 }
 
+/// With the schema, if that is not the usual one.
 impl fmt::Display for PostgresTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.shown)?;
+        if self.schema == SCHEMA {
+            return Ok(());
+        }
+        write!(f, " (schema {})", self.schema)
     }
 }
 
 impl fmt::Debug for PostgresTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgresTarget({})", self.shown)
+        write!(f, "PostgresTarget({self})")
     }
 }
 
@@ -314,11 +380,61 @@ mod tests {
 
     #[test]
     fn a_password_given_apart_counts_where_the_url_has_none() {
-        let apart = SecretString::from("apart");
-        let target = PostgresTarget::parse("postgres://me@h/d", Some(&apart)).unwrap();
-        assert_eq!(target.config.get_password(), Some(&b"apart"[..]));
-        let target = PostgresTarget::parse("postgres://me:own@h/d", Some(&apart)).unwrap();
-        assert_eq!(target.config.get_password(), Some(&b"own"[..]));
+        let apart = || Some(Secret::fixed("apart".into()));
+        let target = PostgresTarget::parse("postgres://me@h/d", apart()).unwrap();
+        assert_eq!(target.config().get_password(), Some(&b"apart"[..]));
+        let target = PostgresTarget::parse("postgres://me:own@h/d", apart()).unwrap();
+        assert_eq!(target.config().get_password(), Some(&b"own"[..]));
+    }
+
+    #[test]
+    fn a_password_that_its_file_has_anew_counts_from_the_next_connection_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "first\n").unwrap();
+        let secret = Secret::from_file(path.clone()).unwrap();
+        let target = PostgresTarget::parse("postgres://me@h/d", Some(secret)).unwrap();
+        let copy = target.clone();
+        assert_eq!(target.config().get_password(), Some(&b"first"[..]));
+        std::fs::write(&path, "second\n").unwrap();
+        assert_eq!(copy.config().get_password(), Some(&b"second"[..]));
+        assert!(target.read_password_again().unwrap().is_none());
+        std::fs::remove_file(&path).unwrap();
+        assert!(target.read_password_again().is_err());
+        assert_eq!(target.config().get_password(), Some(&b"second"[..]));
+    }
+
+    #[test]
+    fn a_password_is_not_shown_whatever_it_is_made_of() {
+        for password in ["5/s3cret", "s3cret:5", "s3cret#", "%40s3cret"] {
+            for hosts in ["h", "one:1,two:2"] {
+                let target = parse(&format!("postgres://me:{password}@{hosts}/d")).unwrap();
+                assert_eq!(target.to_string(), format!("postgres://me@{hosts}/d"));
+            }
+        }
+    }
+
+    #[test]
+    fn another_schema_than_the_usual_one_is_shown() {
+        let target = parse("postgres://me:s3cret@h/d?options=-csearch_path%3Dpower").unwrap();
+        assert_eq!(target.to_string(), "postgres://me@h/d (schema power)");
+    }
+
+    #[test]
+    fn a_url_with_a_typing_error_is_known_as_one() {
+        for near in [
+            "postgres:/me@h/d",
+            "postgres:me@h/d",
+            "postgress://me@h/d",
+            "Postgres://me@h/d",
+            "postgre://me@h/d",
+            "psql://h/d",
+        ] {
+            assert!(PostgresTarget::is_nearly_meant(near), "{near}");
+        }
+        for file in ["dispatchd.db", "/var/lib/postgres/d.db", "a:b", "postgres"] {
+            assert!(!PostgresTarget::is_nearly_meant(file), "{file}");
+        }
     }
 
     #[test]
@@ -365,6 +481,10 @@ mod tests {
             "postgres://me:s3cret@h/",
             "postgres://:s3cret@h/d",
             "postgres://me:s3cret@h/d?options=-cx",
+            "postgres://me:p@s3cret@h/d?sslmode=disable",
+            "postgres://me:p@s3cret@h/d?sslmode=verify-full",
+            "postgres://me:p?s3cret@h/d",
+            "postgres://me:p?sslmode=s3cret@h/d",
         ] {
             let message = refused(wrong);
             assert!(!message.contains("s3c"), "{message}");

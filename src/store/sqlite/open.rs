@@ -117,7 +117,9 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
 /// Opens a file that no daemon uses, for reading, and keeps daemons off.
 pub(super) fn unused(path: &Path) -> Result<SqliteReader, OpenError> {
     if look(path)? {
-        return Err(unusable(path, "there is no state in it"));
+        return Err(OpenError::Absent {
+            path: path.to_owned(),
+        });
     }
     let lock = Lock::take(path)?;
     let fail = |error: rusqlite::Error| describe(path, &error);

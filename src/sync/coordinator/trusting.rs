@@ -3,7 +3,6 @@
 
 use super::Coordinator;
 use crate::clock::{Mono, Now};
-use crate::seldom::{Trouble, spoken};
 
 /// Why nobody is answered well while there is no trust.
 pub(super) const SUSPENDED: &str = "suspended: this daemon does not know whether it still leads";
@@ -15,8 +14,6 @@ pub(super) struct Trusting {
     pub until: Mono,
     /// Whether there was none at the last step.
     pub suspended: bool,
-    /// The same, for the log.
-    trouble: Trouble,
 }
 
 impl Default for Trusting {
@@ -25,7 +22,6 @@ impl Default for Trusting {
         Self {
             until: Mono::MAX,
             suspended: false,
-            trouble: Trouble::default(),
         }
     }
 }
@@ -43,24 +39,16 @@ impl<W> Coordinator<W> {
     }
 
     /// Notes whether there is trust at `now`. If there is trust again, answers those who
-    /// have waited for it.
+    /// have waited for it. The log is told by whoever keeps the lease, who knows the reason,
+    /// and whether another daemon leads meanwhile.
     pub(super) fn look_at_trust(&mut self, now: Now) {
         let suspended = now.mono >= self.trusting.until;
         let was_suspended = std::mem::replace(&mut self.trusting.suspended, suspended);
         self.answering.suspended = suspended;
-        if suspended {
-            if self.trusting.trouble.lasts(now.mono).is_some() {
-                tracing::warn!(
-                    "{SUSPENDED}; it sends nothing and answers webhooks 503 until it does"
-                );
-            }
-        } else if was_suspended {
+        if was_suspended && !suspended {
             // Starts and ends may have come due: commands wait until they are applied.
             self.delivering.caught_up = false;
             self.answering.resume();
-            if let Some(lasted) = self.trusting.trouble.over(now.mono) {
-                tracing::info!(lasted = %spoken(lasted), "this daemon leads, and acts again");
-            }
         }
     }
 }

@@ -267,7 +267,7 @@ impl Writing {
                     if let Some(failed_for) = self.trouble.over(now) {
                         tracing::info!(
                             failed_for = %spoken(failed_for),
-                            "the state file takes writes again"
+                            "the state takes writes again"
                         );
                     }
                     self.due_commands = Arc::default();
@@ -322,7 +322,7 @@ impl Writing {
                 commands = due.len(),
                 site = &*first.subject,
                 command = &*first.event_type,
-                "commands are due and cannot be sent while the state file takes no writes"
+                "commands are due and cannot be sent while the state takes no writes"
             );
         }
         self.due_commands = due.into();

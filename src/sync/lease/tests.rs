@@ -541,3 +541,39 @@ fn a_daemon_that_hears_late_of_its_take_over_leads_then_whatever_gets_lost_befor
     b.until(since + 10_000);
     assert!(b.is_suspended());
 }
+
+#[test]
+fn a_standby_that_could_not_lead_watches_on_and_takes_nothing_over_until_it_could() {
+    let (mut leader, mut standby) = Daemon::leader_and_standby();
+    standby.lease.bar(true);
+    leader.until(3000);
+    standby.until(3000);
+    assert!(!standby.lease.is_vacant(), "the leader renews");
+    // The leader is dead.
+    standby.until(20_000);
+    assert!(standby.lease.is_vacant());
+    assert!(!standby.leads());
+    let took = |daemon: &Daemon| {
+        let mut calls = daemon.calls.iter();
+        calls.any(|(_, call)| matches!(call, LeaseCall::TakeOver { .. }))
+    };
+    assert!(!took(&standby));
+    standby.lease.bar(false);
+    standby.until(21_000);
+    assert!(standby.leads());
+    assert!(!standby.lease.is_vacant());
+}
+
+#[test]
+fn a_lease_that_was_given_back_is_left_to_a_daemon_that_could_lead() {
+    let (mut leader, mut standby) = Daemon::leader_and_standby();
+    standby.lease.bar(true);
+    standby.until(1000);
+    leader.lease.give_back();
+    leader.until(2000);
+    standby.until(10_000);
+    assert!(standby.lease.is_vacant() && !standby.leads());
+    let mut third = Daemon::new("c", &standby.store);
+    third.until(2000);
+    assert!(third.leads());
+}
