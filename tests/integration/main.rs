@@ -62,6 +62,7 @@ mod siege;
 mod sites;
 mod skipping;
 mod state_copy;
+mod states;
 mod status;
 mod terminal;
 mod two_machines;
