@@ -25,6 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod version;
 mod webhook;
 
 use std::io::Write;
@@ -44,7 +45,13 @@ configuration; verify also has 3, see dispatchd verify --help";
 /// Keeps the schedule of Voltus demand-response dispatches true: fed by
 /// webhooks, healed by polling.
 #[derive(Debug, Parser)]
-#[command(name = "dispatchd", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
+#[command(
+    name = "dispatchd",
+    version,
+    long_version = version::LONG,
+    arg_required_else_help = true,
+    after_help = EXIT_STATUS
+)]
 struct Cli {
     #[command(subcommand)]
     command: Commands,
@@ -126,7 +133,8 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn command() -> Command {
+/// All commands with their options, as clap knows them. The manual is made of it.
+pub fn command() -> Command {
     Cli::command()
 }
 

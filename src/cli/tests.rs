@@ -136,3 +136,22 @@ fn a_scenario_is_named_or_comes_from_a_file() {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn the_version_tells_what_the_program_was_built_from_below_its_first_line() {
+    let mut command = command();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(command.render_version(), format!("dispatchd {version}\n"));
+    let long = command.render_long_version();
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(lines[0], format!("dispatchd {version}"));
+    let facts = lines[1..].iter().map(|line| line.split_once(':').unwrap());
+    let facts: Vec<(&str, &str)> = facts.map(|(name, fact)| (name, fact.trim())).collect();
+    let names: Vec<&str> = facts.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["commit", "profile", "target", "rustc"]);
+    assert!(facts.iter().all(|(_, fact)| !fact.is_empty()), "{long}");
+    assert_eq!(
+        facts[0].1.starts_with("not recorded"),
+        cfg!(debug_assertions)
+    );
+}

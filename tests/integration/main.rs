@@ -63,6 +63,7 @@ mod sites;
 mod skipping;
 mod standbys;
 mod state_copy;
+mod states;
 mod status;
 mod terminal;
 mod two_machines;

@@ -219,7 +219,7 @@ fn help() -> String {
 const OTHERS: [&str; 4] = ["cargo ", "kubectl ", "podman ", "sqlite3 "];
 
 /// Options of other programs, where they are named in passing.
-const OF_OTHERS: [&str; 3] = ["--add-host", "--format", "--secret"];
+const OF_OTHERS: [&str; 4] = ["--add-host", "--format", "--health-cmd", "--secret"];
 
 #[apply(test)]
 fn every_option_that_is_named_exists() {

@@ -10,9 +10,12 @@ use crate::harness::{Daemon, Process, World};
 
 const FILE: &str = "container/Containerfile";
 
-/// The instructions, each on one line, without comments.
-fn instructions() -> Vec<String> {
-    let text = text_of(FILE);
+/// The small one, of what `deploy/container/rootfs` puts together.
+const MINIMAL: &str = "container/Containerfile.minimal";
+
+/// The instructions of a file, each on one line, without comments.
+fn instructions_of(file: &str) -> Vec<String> {
+    let text = text_of(file);
     let lines = text
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'));
@@ -21,9 +24,18 @@ fn instructions() -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+fn instructions() -> Vec<String> {
+    instructions_of(FILE)
+}
+
 fn instruction(name: &str) -> String {
+    instruction_of(FILE, name)
+}
+
+/// The last one of this name.
+fn instruction_of(file: &str, name: &str) -> String {
     let prefix = format!("{name} ");
-    let lines = instructions();
+    let lines = instructions_of(file);
     let mut found = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
     found
         .next_back()
@@ -33,8 +45,29 @@ fn instruction(name: &str) -> String {
 
 #[apply(test)]
 fn a_linter_has_nothing_to_say_against_it() {
-    let output = ran("hadolint", &[path_of(FILE)]);
+    let output = ran("hadolint", &[FILE, MINIMAL].map(path_of));
     assert!(output.status.success(), "{}", said(&output));
+}
+
+/// What is said of how an image is run holds for both.
+#[apply(test)]
+fn the_small_image_is_run_as_the_other_one() {
+    for name in [
+        "LABEL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "ENTRYPOINT",
+        "CMD",
+    ] {
+        assert_eq!(instruction_of(MINIMAL, name), instruction(name), "{name}");
+    }
+    let environment = instruction_of(MINIMAL, "ENV");
+    for variable in instruction("ENV").split_whitespace() {
+        assert!(environment.contains(variable), "{variable}: {environment}");
+    }
 }
 
 #[apply(test)]
@@ -87,8 +120,14 @@ fn values<'c>(command: &'c str, option: &str) -> Vec<&'c str> {
 #[apply(test)]
 fn the_image_is_built_in_the_format_that_has_a_health_check() {
     let build = commands("sudo podman build");
-    assert_eq!(build.len(), 1);
-    assert_eq!(values(&build[0], "--format"), ["docker"]);
+    assert_eq!(build.len(), 2);
+    for build in &build {
+        assert_eq!(values(build, "--format"), ["docker"]);
+        let [file] = values(build, "-f")[..] else {
+            panic!("one file: {build}");
+        };
+        assert!([FILE, MINIMAL].iter().any(|known| file.ends_with(known)));
+    }
     assert!(text_of(FILE).contains("podman build --format docker "));
 }
 
