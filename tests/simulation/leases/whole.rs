@@ -362,7 +362,6 @@ impl World {
             self.now = soon;
             match self.is_right() {
                 Ok(()) if self.now >= *right_since.get_or_insert(self.now) + STAYS_RIGHT => {
-                    self.is_made_up_for()?;
                     return self.kept();
                 }
                 Ok(()) => {}
@@ -396,7 +395,8 @@ impl World {
             view: &lead.daemon.coordinator().view(),
             receivers: &whole.receivers,
             durable: &Default::default(),
-        })
+        })?;
+        self.is_made_up_for()
     }
 
     /// All that was promised is in the database.
