@@ -1,5 +1,5 @@
 //! What `dispatchd --version` tells below the version: from which commit and with which
-//! tools the program was built. `build.rs` records it.
+//! tools the program was built. `deploy/package/build_facts.rs` records it.
 
 /// The version, and the facts of the build in a line each. Clap writes the program's
 /// name before it.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=deploy/package/build_facts.rs");
     println!("cargo:rerun-if-env-changed=SOURCE_COMMIT");
     let profile = variable("PROFILE");
     println!("cargo:rustc-env=BUILD_COMMIT={}", commit(&profile));
@@ -50,7 +50,12 @@ fn commit(profile: &str) -> String {
 
 /// What git says of the commit that is checked out, and of changes since.
 fn from_git() -> Result<String, String> {
-    let sources = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
+    let sources = [
+        "src",
+        "deploy/package/build_facts.rs",
+        "Cargo.toml",
+        "Cargo.lock",
+    ];
     // What tells git the commit, and what may differ from it.
     let mut watched = sources.map(str::to_owned).to_vec();
     for name in ["HEAD", "packed-refs"] {
