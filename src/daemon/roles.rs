@@ -202,6 +202,12 @@ impl Shared {
                         tracing::warn!(error = %source, "this daemon leads, and cannot load the state yet; it tries again");
                         sleep(LOAD_AGAIN).await;
                     }
+                    Err(DaemonError::Stored { source: source @ StoreError::Replaced(_), .. }) => {
+                        loading_since = None;
+                        if let Err(error) = self.let_go(&source, base, fronts, lead).await {
+                            return error;
+                        }
+                    }
                     // Since it was last looked.
                     Err(DaemonError::SinksGone(gone)) => {
                         loading_since = None;
@@ -215,8 +221,7 @@ impl Shared {
                     DaemonError::Driver(DriverError::Store(
                         error @ (StoreError::Fenced | StoreError::Replaced(_)),
                     )) => {
-                        tracing::warn!(%error, "this daemon lets go of the lead, and stands by");
-                        if let Err(error) = self.join_anew(base, fronts, lead).await {
+                        if let Err(error) = self.let_go(&error, base, fronts, lead).await {
                             return error;
                         }
                     }
@@ -313,6 +318,18 @@ impl Shared {
         self.trusted = trusted(self.leadership.clone());
         self.step_down(base, fronts, lead).await;
         Ok(())
+    }
+
+    /// Lets go of a lead with which nothing can be committed any more, and stands by.
+    async fn let_go(
+        &mut self,
+        error: &StoreError,
+        base: &Base,
+        fronts: &Fronts,
+        lead: &mut Option<Lead>,
+    ) -> Result<(), DaemonError> {
+        tracing::warn!(%error, "this daemon lets go of the lead, and stands by");
+        self.join_anew(base, fronts, lead).await
     }
 
     /// Gives a lease back that this daemon has just taken and with which it cannot lead, and

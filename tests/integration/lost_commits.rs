@@ -250,3 +250,26 @@ async fn a_daemon_alone_that_finds_another_server_goes_on_by_itself() {
     assert!(one.stop(Signal::TERM).await.success());
     leads(&next).await;
 }
+
+/// A standby of the database is promoted just after this daemon has taken the lead there.
+#[apply(test)]
+async fn a_new_leader_whose_database_is_replaced_before_it_has_loaded_goes_on_in_the_same_process()
+{
+    let shared = Shared::new().await;
+    let mut first = shared.setup("first").start().await;
+    leads(&first).await;
+    assert_eq!(first.stop(Signal::TERM).await.code(), Some(0));
+    // What the leader's row then says of the server is not this one.
+    shared.cluster.sql(
+        "CREATE FUNCTION dispatchd.other() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN NEW.timeline := 'FFFFFFFF'; RETURN NEW; END $$;
+         CREATE TRIGGER other BEFORE UPDATE OF timeline ON dispatchd.leader
+         FOR EACH ROW EXECUTE FUNCTION dispatchd.other()",
+    );
+    let daemon = shared.setup("daemon").start().await;
+    daemon
+        .wait_for_log("lets go of the lead, and stands by")
+        .await;
+    shared.cluster.sql("DROP TRIGGER other ON dispatchd.leader");
+    new_leader(&[&daemon]).await;
+}

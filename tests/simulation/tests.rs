@@ -198,6 +198,8 @@ fn no_seed_of_whole_daemons_breaks_a_rule() {
         97, 347,
         // A connection that was given up barred the one that was made after it.
         9_468,
+        // The database was replaced between a take-over and the first load.
+        41_713,
     ];
     for seed in (0..60).chain(found_something) {
         if leases::run_whole(seed, false).outcome.is_err() {

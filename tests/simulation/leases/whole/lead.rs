@@ -44,6 +44,9 @@ impl World {
             self.later(LOAD_AGAIN, Happening::Load(of));
             return Ok(());
         }
+        if self.whole.as_ref().is_some_and(Whole::is_replaced) {
+            return self.lead_ended(of);
+        }
         self.kept()?;
         self.says_what_was_lost()?;
         let (now, store) = (self.now, self.store.led(of.term));
