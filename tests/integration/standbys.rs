@@ -266,7 +266,7 @@ async fn a_database_that_cannot_be_reached_is_a_failure_at_run_time_with_a_remed
     assert_eq!(ended.code(), Some(1), "{log}");
     assert!(log.contains("does PostgreSQL run there"), "{log}");
     let url = shared.cluster.url("dispatchd");
-    let copy = ["state", "copy", &url, "to.db"];
+    let copy = ["state", "copy", "from.db", &url];
     let said = failed(&run(&shared.world, None, &copy).await, 1);
     assert!(said.contains("does PostgreSQL run there"), "{said}");
 }
