@@ -128,7 +128,7 @@ impl Side {
         let text = text.strip_prefix("--state ").unwrap_or(&text);
         let text = match error {
             OpenError::Locked { path } => format!(
-                "{} {}: a dispatchd is using it; stop that one first",
+                "{} {}: another dispatchd is using it; stop that one first",
                 self.name,
                 path.display()
             ),

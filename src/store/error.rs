@@ -82,7 +82,7 @@ pub enum OpenError {
     },
     /// There is none.
     #[error(
-        "--state {path}: there is no state; name the file that the --state of its daemon names"
+        "--state {path}: there is no state in it: the file is not there, or is empty; name the file that the --state of its daemon names"
     )]
     Absent {
         /// The file.

@@ -140,7 +140,9 @@ async fn a_leader_whose_network_to_the_database_is_cut_commands_nothing_once_ano
 
     network.plug(false);
     let began = now();
-    leader.wait_for_log("does not act until it is").await;
+    leader
+        .wait_for_log("suspended: the lease was not renewed")
+        .await;
     assert!(!is_leader(&leader).await);
     shared.told("next", &["site.curtail"]).await;
     let took = now() - began;

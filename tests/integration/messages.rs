@@ -144,6 +144,10 @@ fn a_url_without_its_scheme_is_told_with_it_and_leads_nobody_to_production() {
         ("--api-url", "postgres://me:hush@host/db"),
         ("--state", "postgres://me:hush@host/db?sslmode=prefer"),
         ("--state", "mysql://me:hush@host/db"),
+        ("--state", "postgres:/me:hush@host/db"),
+        ("--state", "postgress://me:hush@host/db"),
+        ("--state", "postgres://me:p@hush@host/db?sslmode=disable"),
+        ("--state", "postgres://me:p?hush@host/db"),
         ("--public-url", "me:hush@host"),
     ] {
         let (status, said) = told(folder.path(), &["run", option, value], &[]);

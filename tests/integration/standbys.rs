@@ -241,8 +241,8 @@ async fn a_changed_password_of_the_database_counts_from_the_next_connection_on()
     shared.cluster.sql("ALTER USER tester PASSWORD 'second'");
     std::fs::write(&path, "second").unwrap();
     leader.signal(Signal::HUP);
-    let line = leader.wait_for_log("--state-password-file").await;
-    assert!(line.contains("read again"), "{line}");
+    let line = leader.wait_for_log("password: read again").await;
+    assert!(line.contains("--state-password-file"), "{line}");
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'power'";
     shared.cluster.sql(cut);
     shared
@@ -253,4 +253,20 @@ async fn a_changed_password_of_the_database_counts_from_the_next_connection_on()
     })
     .await;
     assert!(is_leader(&leader).await);
+}
+
+/// systemd starts it again, which helps once the database is back.
+#[apply(test)]
+async fn a_database_that_cannot_be_reached_is_a_failure_at_run_time_with_a_remedy() {
+    let mut shared = Shared::new().await;
+    shared.cluster.stop("INT");
+    let mut process = shared.setup("one").spawn();
+    let ended = wait_for("the end", async || process.ended()).await;
+    let log = process.log().join("\n");
+    assert_eq!(ended.code(), Some(1), "{log}");
+    assert!(log.contains("does PostgreSQL run there"), "{log}");
+    let url = shared.cluster.url("dispatchd");
+    let copy = ["state", "copy", "from.db", &url];
+    let said = failed(&run(&shared.world, None, &copy).await, 1);
+    assert!(said.contains("does PostgreSQL run there"), "{said}");
 }

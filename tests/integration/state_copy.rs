@@ -50,6 +50,11 @@ impl Place {
             "{}",
             said(&output)
         );
+        for side in [from, to] {
+            // Of a database what stands before its options.
+            let named = side.split('?').next().unwrap_or_default();
+            assert!(said(&output).contains(named), "{}", said(&output));
+        }
     }
 
     /// Expects that a copy is refused as bad input, and gives what it says.
@@ -263,6 +268,7 @@ async fn a_target_that_is_not_empty_is_refused_and_left_alone() {
     let text = place.refused("absent.db", "to.db");
     assert!(text.contains("FROM absent.db: "), "{text}");
     assert!(text.contains("there is no state in it"), "{text}");
+    assert!(text.contains("of its daemon"), "{text}");
     let nothing = place.cluster.url("nothing");
     let text = place.refused(&nothing, "to.db");
     assert!(text.contains("there is no state in it"), "{text}");

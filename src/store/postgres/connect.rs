@@ -82,8 +82,11 @@ impl ConnectError {
                     SqlState::INVALID_CATALOG_NAME,
                     SqlState::PROTOCOL_VIOLATION,
                 ];
+                let said = said(error);
+                let wanting = ["does not support TLS", "password missing"];
                 error.code().is_some_and(|code| rejected.contains(code))
                     || certificate_problem(error).is_some()
+                    || wanting.iter().any(|words| said.contains(words))
             }
             Self::TimedOut | Self::Runtime(_) => false,
         }
