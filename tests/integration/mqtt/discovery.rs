@@ -182,3 +182,25 @@ async fn nothing_is_announced_unless_it_was_asked_for() {
     broker.keeps(&[("on", super::CURTAIL)]).await;
     assert!(broker.announced().await.is_empty());
 }
+
+/// The flow reads the topics that there are, and each of its wires ends at a node.
+#[apply(test)]
+fn the_flow_for_node_red_hangs_together() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node-red/flow.json");
+    let flow: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let nodes = flow.as_array().unwrap();
+    let of = |kind: &str| nodes.iter().filter(move |node| node["type"] == *kind);
+    let topics: Vec<&str> = of("mqtt in")
+        .filter_map(|node| node["topic"].as_str())
+        .collect();
+    assert_eq!(topics, ["plant/site/+", "plant/status"]);
+    let is_there = |id: &Value| nodes.iter().any(|node| node["id"] == *id);
+    let ends = nodes.iter().filter_map(|node| node["wires"].as_array());
+    let ends: Vec<&Value> = ends
+        .flatten()
+        .filter_map(Value::as_array)
+        .flatten()
+        .collect();
+    assert!(ends.len() >= 4 && ends.into_iter().all(is_there));
+    assert!(of("mqtt in").all(|node| is_there(&node["broker"])));
+}
