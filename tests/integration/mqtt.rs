@@ -1,6 +1,7 @@
 //! What a broker keeps of each site, whatever becomes of the broker. The broker is a
 //! real one, mosquitto.
 
+mod discovery;
 mod sink;
 
 use std::collections::BTreeMap;

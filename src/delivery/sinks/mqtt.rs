@@ -1,5 +1,6 @@
 //! The `mqtt:` sink publishes each event at a broker.
 
+mod discovery;
 mod knock;
 mod link;
 mod topic;
@@ -8,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rumqttc::{PublishNoticeError, PublishOptions, PublishProperties};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -39,6 +41,7 @@ const LONGEST_TOPIC: usize = 65_535;
 /// | `<prefix>/site/<id>` | `site.*` events; the last one is retained |
 /// | `<prefix>/sync` | `sync.*` events |
 /// | `<prefix>/status` | `online` or `offline`, retained; the last will |
+/// | `homeassistant/...` | announcements of the sites, retained, if the target wants them |
 ///
 /// Ids are percent-encoded as in a URL. The client's id follows from broker and
 /// prefix: two daemons at one broker need two prefixes, or they push each other
@@ -49,6 +52,10 @@ pub struct MqttSink {
     link: watch::Receiver<Link>,
     connections: watch::Receiver<u64>,
     limit: Duration,
+    /// Whether Home Assistant is told of the sites.
+    discovery: bool,
+    /// What the log has said of that lately.
+    said: Lately,
 }
 
 /// An event that was handed to the connection.
@@ -108,6 +115,8 @@ impl MqttSink {
             link,
             connections,
             limit,
+            discovery: target.discovery,
+            said: Lately::new(),
         })
     }
 
@@ -156,6 +165,25 @@ impl MqttSink {
             open: true,
         });
         let client = &handed.up.client;
+        let mut announced = Vec::new();
+        if self.discovery && event.family() == "site" && handed.up.announced.is_new(&event.subject)
+        {
+            for announcement in discovery::of(&self.prefix, event) {
+                if announcement.topic.len() > LONGEST_TOPIC
+                    || announcement.topic.len() + announcement.payload.len() + OVERHEAD
+                        > handed.up.largest
+                {
+                    self.not_announced(event, "the broker takes no packet as large as that");
+                    continue;
+                }
+                let options = PublishOptions::at_least_once().retained();
+                let (topic, payload) = (announcement.topic, announcement.payload);
+                match client.publish_tracked(topic, payload, options).await {
+                    Ok(notice) => announced.push(notice),
+                    Err(_) => return failed("the connection to the broker is lost"),
+                }
+            }
+        }
         let options = PublishOptions::at_least_once()
             .retain(topic.retain)
             .properties(PublishProperties {
@@ -171,6 +199,15 @@ impl MqttSink {
         let result = notice.wait_completion_async().await;
         handed.open = false;
         handed.up.confirmations.answer();
+        // They were answered before the event was, or are lost with the connection. The
+        // command counts: it does not wait for them, nor fail with them.
+        for notice in announced {
+            if let Some(Err(PublishNoticeError::V5PubAck(code))) =
+                notice.wait_completion_async().now_or_never()
+            {
+                self.not_announced(event, &format!("the broker refused it: {}", words(code)));
+            }
+        }
         match result {
             Ok(()) => Attempt::Delivered,
             Err(PublishNoticeError::V5PubAck(code)) => {
@@ -180,6 +217,18 @@ impl MqttSink {
                 failed("the connection to the broker was lost before it confirmed the event")
             }
             Err(error) => failed(causes(&error)),
+        }
+    }
+
+    /// Says that Home Assistant will not show the site.
+    fn not_announced(&self, event: &Event, reason: &str) {
+        if self.said.is_new(reason) {
+            tracing::warn!(
+                sink = self.name,
+                site = &*event.subject,
+                reason,
+                "a site cannot be announced to Home Assistant; its commands are not affected"
+            );
         }
     }
 

@@ -60,6 +60,8 @@ pub(super) struct MqttTarget {
     pub(super) port: u16,
     pub(super) prefix: String,
     pub(super) credentials: Option<Credentials>,
+    /// Whether sites are announced to Home Assistant.
+    pub(super) discovery: bool,
 }
 
 /// The name only: the rest may be secret.

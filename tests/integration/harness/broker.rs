@@ -40,7 +40,8 @@ impl Broker {
         Self::with("").await
     }
 
-    /// One that `acl` forbids sites, or that wants a `password`. Any other `option`
+    /// One that `acl` forbids sites, or that has an `acl without discovery`, or that wants a
+    /// `password`. Any other `option`
     /// goes to its configuration.
     pub async fn with(option: &str) -> Self {
         let there = |place: &&str| Command::new(place).arg("-h").output().is_ok();
@@ -130,6 +131,10 @@ fn configuration(port: u16, option: &str, dir: &Path) -> String {
     let option = match option {
         "acl" => {
             let rules = "topic readwrite plant/dispatch/#\ntopic readwrite plant/status\n";
+            format!("acl_file {}", file("acl", rules).display())
+        }
+        "acl without discovery" => {
+            let rules = "topic readwrite plant/#\ntopic readwrite marker\n";
             format!("acl_file {}", file("acl", rules).display())
         }
         "password" => {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::discovery::Announced;
 use crate::delivery::sinks::spec::MqttTarget;
 use crate::http::{causes, io_reason};
 use crate::retry::backoff;
@@ -83,6 +84,8 @@ pub(super) struct Up {
     /// Ends this connection, and with it all that waits on it.
     pub(super) give_up: CancellationToken,
     pub(super) confirmations: Arc<Confirmations>,
+    /// The sites that Home Assistant was told of on this connection.
+    pub(super) announced: Arc<Announced>,
 }
 
 /// What the broker confirms on one connection, and what it does not.
@@ -375,6 +378,7 @@ impl Keeper {
             largest: largest.and_then(|n| n.try_into().ok()).unwrap_or(LARGEST),
             give_up: give_up.clone(),
             confirmations: Arc::new(Confirmations::new(receive_maximum.unwrap_or(u16::MAX))),
+            announced: Arc::default(),
         }));
         self.connections.send_modify(|made| *made += 1);
     }

@@ -43,6 +43,14 @@ pub enum SinkSpecError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// `discovery` names what nobody here announces sites to.
+    #[error(
+        "sink `{shown}` has a `discovery` that is not known: write discovery=homeassistant, or leave it out"
+    )]
+    Discovery {
+        /// What was written, secrets left out.
+        shown: String,
+    },
     /// A user or password is not text.
     #[error("sink `{shown}` has a user or password that is not UTF-8: percent-encode it as UTF-8")]
     Credentials {

@@ -130,6 +130,22 @@ fn a_prefix_must_be_able_to_begin_a_topic() {
     assert!(matches!(parse("mqtt:///a"), Err(SinkSpecError::Url { .. })));
 }
 
+/// What was told to a sink is kept by its name, so that this must not change it.
+#[test]
+fn discovery_is_asked_for_in_the_query_and_is_no_part_of_the_name() {
+    let (name, target) = mqtt("mqtt://broker/plant7?discovery=homeassistant");
+    assert_eq!(name, mqtt("mqtt://broker/plant7").0);
+    assert!(target.discovery && !mqtt("mqtt://broker/plant7").1.discovery);
+    assert_eq!(target.prefix, "plant7");
+    for text in ["mqtt://h/a?discovery=openhab", "mqtt://h/a?discovery="] {
+        let refused = parse(text);
+        assert!(
+            matches!(refused, Err(SinkSpecError::Discovery { .. })),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn a_program_that_cannot_be_run_ends_the_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use crate::delivery::sinks::SinkSecrets;
 use crate::delivery::sinks::secrets::Credentials;
 
 const HTTP_FORM: &str = "http://host[:port]/path or https://host[:port]/path";
-const MQTT_FORM: &str = "mqtt://[user:pass@]host[:port]/prefix";
+const MQTT_FORM: &str = "mqtt://[user:pass@]host[:port]/prefix[?discovery=homeassistant]";
 
 /// How many characters are shown of a text that nothing can be told of.
 const SHOWN: usize = 16;
@@ -131,7 +131,15 @@ pub(super) fn mqtt(text: &str) -> Result<(String, MqttTarget), SinkSpecError> {
     if prefix.is_empty() {
         return Err(prefix_refused("it is empty"));
     }
-    if url.query().is_some() || url.fragment().is_some() || prefix.contains(['+', '#']) {
+    let discovery = match url.query() {
+        None => false,
+        Some("discovery=homeassistant") => true,
+        Some(query) if query.starts_with("discovery=") => {
+            return Err(SinkSpecError::Discovery { shown: shown(text) });
+        }
+        Some(_) => return Err(prefix_refused("it holds `+`, `#` or `?`")),
+    };
+    if url.fragment().is_some() || prefix.contains(['+', '#']) {
         return Err(prefix_refused("it holds `+`, `#` or `?`"));
     }
     if prefix.starts_with('$') {
@@ -154,6 +162,7 @@ pub(super) fn mqtt(text: &str) -> Result<(String, MqttTarget), SinkSpecError> {
         port,
         prefix: prefix.to_owned(),
         credentials,
+        discovery,
     };
     Ok((name, target))
 }
