@@ -126,9 +126,9 @@ impl World {
             let sender = &self.processes[request.process];
             let is_late = self.now - request.sent > LATE;
             let is_gone = !sender.up || sender.life != request.life;
-            // It leads again when it hears of it, unless it ends before.
-            let may_end = sender.is_undisturbed() && !sender.leads(self.now);
-            let in_vain = is_late || is_gone || sender.lossy > 0 || may_end;
+            // It trusts itself when it hears of it, unless it ends or stands still before.
+            let untrusting = !sender.leads(self.now);
+            let in_vain = is_late || is_gone || sender.lossy > 0 || untrusting;
             let rows = (before.as_ref(), &after);
             self.checks
                 .changed(&self.processes, in_vain, rows, self.now)?;
