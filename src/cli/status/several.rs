@@ -131,3 +131,6 @@ fn line(name: &str, standing: &Standing) -> String {
         None => format!("{name}: {text}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
