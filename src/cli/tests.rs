@@ -139,7 +139,7 @@ fn a_scenario_is_named_or_comes_from_a_file() {
 
 #[test]
 fn the_version_tells_what_the_program_was_built_from_below_its_first_line() {
-    let mut command = command();
+    let command = command();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(command.render_version(), format!("dispatchd {version}\n"));
     let long = command.render_long_version();
