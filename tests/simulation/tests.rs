@@ -196,10 +196,9 @@ fn no_seed_of_whole_daemons_breaks_a_rule() {
         33, // A leader went on at another database until its next commit.
         80, // The lease was free at another database, and at one watched before.
         97, 347,
-        // A connection that was given up barred the one that was made after it.
-        9_468,
-        // The database was replaced between a take-over and the first load.
-        41_713,
+        // A connection that was given up barred the one that was made after it; the database
+        // was replaced between a take-over and the first load.
+        9_468, 41_713,
     ];
     for seed in (0..60).chain(found_something) {
         if leases::run_whole(seed, false).outcome.is_err() {
