@@ -189,7 +189,7 @@ fn the_flow_for_node_red_hangs_together() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node-red/flow.json");
     let flow: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let nodes = flow.as_array().unwrap();
-    let of = |kind: &str| nodes.iter().filter(move |node| node["type"] == *kind);
+    let of = |kind: &'static str| nodes.iter().filter(move |node| node["type"] == *kind);
     let topics: Vec<&str> = of("mqtt in")
         .filter_map(|node| node["topic"].as_str())
         .collect();
