@@ -5,6 +5,8 @@ mod clock;
 mod doubt;
 mod order;
 mod phases;
+mod readers;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +17,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::clock::Mono;
 use crate::model::{
-    Answer, Asked, Change, ChangeKind, Dispatch, DispatchId, Field, Kilowatts, List, Phase,
-    Program, Reading, Site, SiteId, Source, UnreadParts,
+    Answer, Asked, Change, ChangeKind, Dispatch, DispatchId, DoubtKind, Entry, Field, Kilowatts,
+    List, Phase, Program, Reading, Site, SiteId, Source, UnreadParts,
 };
 
 const RULES: Rules = Rules {
@@ -248,6 +250,18 @@ fn what_came_due_is_applied_before_the_answer_is_compared() {
         world.list(15, vec![update]),
         ["started", "updated metadata"]
     );
+}
+
+#[test]
+fn where_one_dispatch_ends_as_another_starts_the_start_comes_first() {
+    let mut world = World::new();
+    let next = Dispatch {
+        id: id("next"),
+        ..dispatch(20, None)
+    };
+    world.list(0, vec![dispatch(10, Some(20)), next]);
+    world.clock(10);
+    assert_eq!(world.clock(20), ["started", "ended"]);
 }
 
 #[test]

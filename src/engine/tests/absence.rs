@@ -275,3 +275,79 @@ fn a_late_list_neither_begins_nor_ends_a_mass_absence() {
     world.answer_list(4, early, many(30));
     assert!(world.schedule.mass_absence().is_some());
 }
+
+#[test]
+fn ended_dispatches_that_leave_the_list_are_no_mass_absence() {
+    let mut world = World::new();
+    let ended = many(30).into_iter().map(|one| Dispatch {
+        start_time: at(-20),
+        end_time: Some(at(-10)),
+        ..one
+    });
+    world.list(0, [ended.collect(), vec![dispatch(100, None)]].concat());
+    world.list(1, vec![dispatch(100, None)]);
+    assert_eq!(world.schedule.mass_absence(), None);
+}
+
+#[test]
+fn a_list_asked_for_before_most_were_shown_by_id_is_no_mass_absence() {
+    let mut world = World::new();
+    world.list(0, many(30));
+    let early = world.ask();
+    for one in many(30) {
+        world.look_up(1, one);
+    }
+    world.answer_list(2, early, vec![]);
+    assert_eq!(world.schedule.mass_absence(), None);
+}
+
+#[test]
+fn a_list_that_comes_late_does_not_take_back_what_a_newer_one_lacks() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(100, None)]);
+    let late = world.ask();
+    let look_up = world.ask();
+    world.list(1, vec![]);
+    world.answer_list(2, late, vec![]);
+    // Issued before the newer list, it says nothing against that.
+    world.answer_look_up(3, look_up, dispatch(100, None));
+    assert!(world.checks_at(3));
+}
+
+#[test]
+fn an_answer_asked_for_before_a_404_does_not_deny_it() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(100, None)]);
+    world.list(1, vec![]);
+    let early = world.ask();
+    world.gone(2);
+    world.answer_look_up(3, early, dispatch(100, None));
+    assert_eq!(world.gone(12), ["cancelled"]);
+}
+
+#[test]
+fn a_404_asked_for_before_an_unreadable_sight_is_no_first_404() {
+    let mut world = World::new();
+    world.list(0, vec![dispatch(100, None)]);
+    world.list(1, vec![]);
+    let early = world.ask();
+    let sight = world.ask();
+    world.list(2, vec![]);
+    let unreadable = Reading::Unreadable {
+        id: id("dkmq"),
+        reason: "no start_time".into(),
+    };
+    world.answer(3, sight, Answer::Found(unreadable));
+    world.answer_gone(3, early);
+    assert!(world.gone(14).is_empty());
+    assert_eq!(world.gone(24), ["cancelled"]);
+}
+
+#[test]
+fn a_404_asked_for_before_the_dispatch_was_shown_is_counted_as_outdated() {
+    let mut world = World::new();
+    let early = world.ask();
+    world.list(0, vec![dispatch(100, None)]);
+    world.answer_gone(1, early);
+    assert_eq!(world.outcome.outdated, 1);
+}

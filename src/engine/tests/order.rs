@@ -208,3 +208,29 @@ fn answers_from_before_a_take_over_are_outdated_whatever_their_number() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_404_asked_for_before_the_newest_lower_number_ends_no_question_and_puts_the_look_up_off() {
+    let mut world = rewound();
+    let early = world.ask();
+    world.list(2, vec![numbered(3, dispatch(1000, OLD))]);
+    world.answer_gone(3, early);
+    assert_eq!(world.schedule.in_doubt(DoubtKind::Lower), 1);
+    // The 404 was asked for at second 1.
+    assert!(!world.checks_at(10));
+    assert!(world.checks_at(11));
+}
+
+#[test]
+fn a_look_up_that_cannot_be_read_puts_the_next_one_off() {
+    let mut world = rewound();
+    world.now = 2;
+    let asked = world.ask();
+    let unreadable = Reading::Unreadable {
+        id: id("dkmq"),
+        reason: "no start_time".into(),
+    };
+    world.answer(2, asked, Answer::Found(unreadable));
+    assert!(!world.checks_at(11));
+    assert!(world.checks_at(12));
+}

@@ -1,0 +1,54 @@
+//! A list that says what the last one said costs nothing, unless something may pass yet.
+
+use super::*;
+
+/// How many dispatches are looked at once more when the same list comes again and again.
+fn looked_at(dispatches: Vec<Dispatch>) -> usize {
+    let readings = dispatches.into_iter().map(Arc::new);
+    let readings = readings.map(Reading::Dispatch).collect();
+    let list = Arc::new(List::new(readings, 0));
+    let mut world = World::new();
+    for now in 0..2 {
+        let asked = world.ask();
+        world.answer(now, asked, Answer::List(Arc::clone(&list)));
+    }
+    let asked = world.ask();
+    world.schedule.open(&list, asked, at(2)).len()
+}
+
+#[test]
+fn no_dispatch_of_an_unchanged_list_is_looked_at_again() {
+    let named = |name, dispatch| Dispatch {
+        id: id(name),
+        ..dispatch
+    };
+    let list = vec![
+        named("a", dispatch(10, Some(20))),
+        named("b", dispatch(-10, None)),
+        named("c", dispatch(-20, Some(-10))),
+    ];
+    assert_eq!(looked_at(list), 0);
+}
+
+#[test]
+fn a_cancelled_dispatch_is_looked_at_while_its_end_may_pass() {
+    let cancelled = |start, end| Dispatch {
+        authorized: false,
+        ..dispatch(start, Some(end))
+    };
+    assert_eq!(looked_at(vec![cancelled(-10, 20)]), 1);
+    assert_eq!(looked_at(vec![cancelled(-20, -10)]), 0);
+}
+
+#[test]
+fn an_unchanged_list_confirms_what_it_shows() {
+    let shown = Reading::Dispatch(Arc::new(dispatch(10, Some(20))));
+    let list = Arc::new(List::new(vec![shown], 0));
+    let mut world = World::new();
+    for now in 0..3 {
+        let asked = world.ask();
+        world.answer(now, asked, Answer::List(Arc::clone(&list)));
+        let entry = world.schedule.get(&id("dkmq")).unwrap();
+        assert_eq!((entry.asked, entry.last_confirmed), (asked, at(now)));
+    }
+}
