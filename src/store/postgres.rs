@@ -67,6 +67,7 @@ impl Postgres {
         let mut found = look().map_err(refused)?;
         if let Found::Nothing = found {
             make(&link, target, Some(origin))?;
+            tracing::info!(state = %target, "there was no state in the database: a new one was made, which knows no dispatch");
             found = look().map_err(refused)?;
         }
         check(target, &found)?;

@@ -181,7 +181,9 @@ impl<W> Coordinator<W> {
         }
         self.answer_late(now.mono);
         self.deliver(now);
-        if !self.trusting.suspended {
+        if self.trusting.suspended {
+            self.writing.look_at_due(self.asking.clocks(now), now);
+        } else {
             self.write(now);
             if !self.delivering.caught_up && self.writing.is_caught_up(now) {
                 self.delivering.caught_up = true;

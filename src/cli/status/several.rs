@@ -1,5 +1,6 @@
 //! Asks daemons that share a database, and chooses the one that is shown.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -34,8 +35,8 @@ pub(super) struct Found<'a> {
     pub lines: String,
     /// The same for programs. Empty if one daemon was asked.
     pub daemons: Vec<Value>,
-    /// Why several daemons do not stand in for each other: none leads, or one does not
-    /// answer or may not take over.
+    /// Why several daemons do not stand in for each other: none leads, two do, or one does
+    /// not answer or may not take over.
     pub trouble: Option<String>,
 }
 
@@ -80,6 +81,9 @@ impl<'a> Found<'a> {
         let Some(shown) = shown.map(|(at, _)| at) else {
             return Err(NoAnswer(errors));
         };
+        let leaders = found.iter().filter(|(_, standing)| standing.leads());
+        let leaders: BTreeSet<_> = leaders.map(|(_, standing)| standing.identity()).collect();
+        let leaders = leaders.len();
         let (client, standing) = found.swap_remove(shown);
         if clients.len() == 1 {
             return Ok(Self {
@@ -90,13 +94,20 @@ impl<'a> Found<'a> {
                 trouble: None,
             });
         }
-        let nobody = (!standing.leads()).then(|| "none of these daemons leads".to_owned());
+        let not_one = match leaders {
+            0 => Some("none of these daemons leads".to_owned()),
+            1 => None,
+            _ => Some(format!(
+                "{leaders} of these daemons lead: each has a state of its own, and sites may be commanded twice; \
+                 give them the same --state, or stop all but one"
+            )),
+        };
         lines.sort_by_key(|(leads, _)| !leads);
-        let lines = nobody.iter().chain(lines.iter().map(|(_, line)| line));
+        let lines = not_one.iter().chain(lines.iter().map(|(_, line)| line));
         let lines = lines.map(|line| format!("{line}\n")).collect();
         let not_ready =
             (!not_ready.is_empty()).then(|| format!("not ready: {}", not_ready.join(", ")));
-        let trouble: Vec<String> = nobody.into_iter().chain(not_ready).collect();
+        let trouble: Vec<String> = not_one.into_iter().chain(not_ready).collect();
         Ok(Self {
             client,
             standing,

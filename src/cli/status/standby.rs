@@ -49,6 +49,11 @@ impl Standing {
         self.role != "standby"
     }
 
+    /// What tells it from every other process.
+    pub fn identity(&self) -> (&str, Option<DateTime<Utc>>) {
+        (&self.node, self.started_at)
+    }
+
     /// Whether it says that nothing is wrong with it.
     pub fn is_well(&self) -> bool {
         self.gravity() == 0

@@ -1,6 +1,6 @@
 //! Writes: what a commit holds, when it begins, and what is kept if it fails.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -270,8 +270,8 @@ impl Writing {
                             "the state takes writes again"
                         );
                     }
-                    self.due_commands = Arc::default();
                 }
+                self.due_commands = Arc::default();
                 self.not_before = Mono::ZERO;
                 Ended::Written(under_way)
             }
@@ -303,8 +303,28 @@ impl Writing {
         })
     }
 
-    /// Keeps the commands of a commit that failed, and logs them once, and no more often
-    /// than once a minute.
+    /// Looks at what comes due while nothing is written, so that somebody can command the
+    /// sites by hand. Of each site the newest command counts. What a commit that failed
+    /// would have brought stays, as long as the stored schedule does not know its dispatch.
+    pub fn look_at_due(&mut self, clocks: Clocks, now: Now) {
+        let mut ahead = self.builder(now);
+        ahead.set_clocks(clocks);
+        ahead.clock(now);
+        let (_, ahead) = ahead.finish(now);
+        let is_stored = |event: &&Event| {
+            let origin = event.origin.as_deref();
+            origin.is_none_or(|origin| ahead.next.schedule.get(&origin.cause).is_some())
+        };
+        let unknown = self.due_commands.iter().filter(|event| !is_stored(event));
+        let under_way = self.under_way.iter().flat_map(|it| &it.events);
+        let all = unknown.chain(under_way).chain(&ahead.events);
+        let newest: BTreeMap<&str, &Event> = all.map(|event| (&*event.subject, event)).collect();
+        let newest: Vec<Event> = newest.into_values().cloned().collect();
+        self.note_due_commands(&newest, now.mono);
+    }
+
+    /// Keeps the commands among these events, which cannot be sent yet, and logs them once,
+    /// and no more often than once a minute.
     fn note_due_commands(&mut self, events: &[Event], now: Mono) {
         let due: Vec<Event> = events
             .iter()
@@ -322,7 +342,7 @@ impl Writing {
                 commands = due.len(),
                 site = &*first.subject,
                 command = &*first.event_type,
-                "commands are due and cannot be sent while the state takes no writes"
+                "commands are due and cannot be sent while nothing can be stored"
             );
         }
         self.due_commands = due.into();

@@ -101,3 +101,16 @@ async fn when_no_daemon_answers_each_is_named() {
         assert!(error.contains(&client.name()), "{error}");
     }
 }
+
+#[tokio::test]
+async fn two_daemons_that_both_lead_are_trouble_and_one_that_is_named_twice_is_not() {
+    let sandbox = sandbox().await;
+    let one = Running::start(&sandbox, &[]).await;
+    let two = Running::start(&sandbox, &["--node", "two"]).await;
+    let looked = look(&[one.client(), two.client()], false, PLAIN).await;
+    let looked = looked.unwrap();
+    assert!(looked.text.starts_with("2 of these daemons lead: "));
+    assert!(looked.trouble.unwrap().contains("stop all but one"));
+    let looked = look(&[one.client(), one.client()], false, PLAIN).await;
+    assert_eq!(looked.unwrap().trouble, None);
+}

@@ -2,7 +2,7 @@
 //! R15).
 
 use super::*;
-use crate::model::{Override, SiteMode};
+use crate::model::{Override, Site, SiteId, SiteMode};
 use crate::sync::coordinator::trusting::SUSPENDED;
 
 /// Far ahead.
@@ -305,4 +305,65 @@ fn readers_see_since_when_this_daemon_does_not_know_whether_it_leads() {
     assert_eq!(health(&shell).suspended_since(shell.now), Some(since));
     shell.trust();
     assert_eq!(health(&shell).suspended_since(shell.now), None);
+}
+
+/// The commands that somebody would have to give by hand.
+fn due(shell: &Shell) -> Vec<(String, String)> {
+    let view = shell.coordinator.view();
+    let due = view.health.due_commands.iter();
+    due.map(|event| (event.event_type.to_string(), event.subject.to_string()))
+        .collect()
+}
+
+/// A dispatch for a site from 3 s to 10 s from now.
+fn short(shell: &Shell) -> Dispatch {
+    let sites = vec![Arc::new(Site {
+        id: SiteId::new("plant").unwrap(),
+        name: "Plant".into(),
+        customer_location_id: String::new(),
+        commitment: None,
+        extra: Default::default(),
+    })];
+    Dispatch {
+        end_time: Some(shell.now.wall + TimeDelta::seconds(10)),
+        sites,
+        ..dispatch(shell.now.wall + TimeDelta::seconds(3))
+    }
+}
+
+#[test]
+fn what_comes_due_while_suspended_is_named_until_it_is_over() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let short = short(&shell);
+    shell.step(10, [list(poll, &[short])]);
+    shell.committed(10);
+    shell.suspend();
+    assert_eq!(due(&shell), []);
+    shell.step(4000, []);
+    assert_eq!(due(&shell), [("site.curtail".into(), "plant".into())]);
+    // Nobody was told to curtail: there is nothing to release.
+    shell.step(7000, []);
+    assert_eq!(due(&shell), []);
+}
+
+#[test]
+fn the_release_of_a_site_that_was_curtailed_is_due_when_it_ends_while_suspended() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let short = short(&shell);
+    shell.step(10, [list(poll, &[short])]);
+    shell.committed(10);
+    shell.step(3500, []);
+    assert!(shell.events().contains(&"site.curtail"));
+    shell.committed(10);
+    shell.suspend();
+    assert_eq!(due(&shell), []);
+    shell.step(8000, []);
+    assert_eq!(due(&shell), [("site.release".into(), "plant".into())]);
+    shell.trust();
+    shell.committed(10);
+    assert_eq!(due(&shell), []);
 }
