@@ -263,13 +263,13 @@ impl Writing {
         let under_way = Box::new(self.under_way.take()?);
         Some(match result {
             Ok(()) => {
-                if self.store_error.take().is_some() {
-                    if let Some(failed_for) = self.trouble.over(now) {
-                        tracing::info!(
-                            failed_for = %spoken(failed_for),
-                            "the state takes writes again"
-                        );
-                    }
+                if self.store_error.take().is_some()
+                    && let Some(failed_for) = self.trouble.over(now)
+                {
+                    tracing::info!(
+                        failed_for = %spoken(failed_for),
+                        "the state takes writes again"
+                    );
                 }
                 self.due_commands = Arc::default();
                 self.not_before = Mono::ZERO;
