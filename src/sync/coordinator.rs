@@ -181,10 +181,11 @@ impl<W> Coordinator<W> {
         }
         self.answer_late(now.mono);
         self.deliver(now);
+        let blind = self.is_blind(now.mono);
         if self.trusting.suspended {
             self.writing.look_at_due(self.asking.clocks(now), now);
         } else {
-            self.write(now);
+            self.write(blind, now);
             if !self.delivering.caught_up && self.writing.is_caught_up(now) {
                 self.delivering.caught_up = true;
                 self.deliver(now);
@@ -437,12 +438,24 @@ impl<W> Coordinator<W> {
         self.delivering.start(effects, nothing_new, now);
     }
 
-    fn write(&mut self, now: Now) {
+    /// Whether no poll has succeeded for too long; if so, the log says it.
+    fn is_blind(&mut self, now: Mono) -> bool {
         // While it stops, nothing is asked.
-        let blind = now.mono >= self.stale_at() && !self.stopping;
+        let blind = now >= self.stale_at() && !self.stopping;
         if blind {
-            self.say_stale(now.mono);
+            let pause = self.asking.next_poll_in(now);
+            let last = self.asking.poller.last.as_ref();
+            let error = match self.trusting.suspended {
+                true => Some("no list is taken in until the lease is renewed"),
+                false => last.and_then(|poll| poll.error.as_deref()),
+            };
+            let trust = self.trust();
+            self.asking.notices.stale(trust, error, pause, now);
         }
+        blind
+    }
+
+    fn write(&mut self, blind: bool, now: Now) {
         let clocks = self.asking.clocks(now);
         loop {
             let delivering = &mut self.delivering;
@@ -479,14 +492,6 @@ impl<W> Coordinator<W> {
     /// How long after a poll the schedule can be trusted.
     fn trust(&self) -> Duration {
         self.settings.poll_interval.saturating_mul(3)
-    }
-
-    fn say_stale(&mut self, now: Mono) {
-        let trust = self.trust();
-        let pause = self.asking.next_poll_in(now);
-        let last = self.asking.poller.last.as_ref();
-        let error = last.and_then(|poll| poll.error.as_deref());
-        self.asking.notices.stale(trust, error, pause, now);
     }
 }
 

@@ -125,6 +125,8 @@ async fn a_database_that_is_away_for_a_minute_costs_answers_and_no_more_than_one
         })
         .await;
     }
+    // It polls every second, and cannot take in what it would hear.
+    one.wait_for_log("the schedule is stale").await;
     while now() - began < AWAY {
         for daemon in [&one, &two] {
             let answer = daemon.webhook("d").await;
