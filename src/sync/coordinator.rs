@@ -181,7 +181,7 @@ impl<W> Coordinator<W> {
         }
         self.answer_late(now.mono);
         self.deliver(now);
-        let blind = self.is_blind(now.mono);
+        let blind = self.look_at_polls(now.mono);
         if self.trusting.suspended {
             self.writing.look_at_due(self.asking.clocks(now), now);
         } else {
@@ -438,8 +438,8 @@ impl<W> Coordinator<W> {
         self.delivering.start(effects, nothing_new, now);
     }
 
-    /// Whether no poll has succeeded for too long; if so, the log says it.
-    fn is_blind(&mut self, now: Mono) -> bool {
+    /// Tells whether no poll has succeeded for too long, and has the log say so.
+    fn look_at_polls(&mut self, now: Mono) -> bool {
         // While it stops, nothing is asked.
         let blind = now >= self.stale_at() && !self.stopping;
         if blind {

@@ -17,36 +17,41 @@ use crate::harness::{Broker, Daemon, World, dispatch, in_ms, site_of, wait_until
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Broker {
-    /// The events that it keeps, by site.
-    async fn kept(&self) -> BTreeMap<String, Value> {
+    /// Everything that it keeps, by topic.
+    async fn kept_everywhere(&self) -> BTreeMap<String, String> {
         let options = MqttOptions::new(String::new(), ("127.0.0.1", self.port));
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
-        client
-            .subscribe("plant/site/#", QoS::AtLeastOnce)
-            .await
-            .unwrap();
-        client.subscribe("marker", QoS::AtLeastOnce).await.unwrap();
+        client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
         let mut kept = BTreeMap::new();
         while let Ok(event) = events.poll().await {
             match event {
-                // The second one: what is kept is on its way before the marker.
+                // What is kept is on its way before the marker.
                 Event::Incoming(Incoming::SubAck(_)) => {
                     let options = PublishOptions::at_least_once();
                     client.publish("marker", "", options).await.unwrap();
                 }
                 Event::Incoming(Incoming::Publish(publish)) => {
                     let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                    let Some(site) = topic.strip_prefix("plant/site/") else {
+                    if topic == "marker" {
                         break;
-                    };
-                    if let Ok(event) = serde_json::from_slice(&publish.payload) {
-                        kept.insert(site.to_owned(), event);
                     }
+                    let payload = String::from_utf8_lossy(&publish.payload).into_owned();
+                    kept.insert(topic, payload);
                 }
                 _ => {}
             }
         }
         kept
+    }
+
+    /// The events that it keeps, by site.
+    async fn kept(&self) -> BTreeMap<String, Value> {
+        let kept = self.kept_everywhere().await;
+        let events = kept.iter().filter_map(|(topic, payload)| {
+            let site = topic.strip_prefix("plant/site/")?;
+            Some((site.to_owned(), serde_json::from_str(payload).ok()?))
+        });
+        events.collect()
     }
 
     /// Clears what it keeps of a site, as an operator may.

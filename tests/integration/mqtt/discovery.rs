@@ -4,39 +4,11 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 
 use crate::harness::{Broker, Daemon, World, dispatch, in_ms, need, site_of, wait_until};
 
 impl Broker {
-    /// Everything that it keeps, by topic.
-    async fn kept_everywhere(&self) -> BTreeMap<String, String> {
-        let options = MqttOptions::new(String::new(), ("127.0.0.1", self.port));
-        let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
-        client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
-        let mut kept = BTreeMap::new();
-        while let Ok(event) = events.poll().await {
-            match event {
-                // What is kept is on its way before the marker.
-                Event::Incoming(Incoming::SubAck(_)) => {
-                    let options = PublishOptions::at_least_once();
-                    client.publish("marker", "", options).await.unwrap();
-                }
-                Event::Incoming(Incoming::Publish(publish)) => {
-                    let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                    if topic == "marker" {
-                        break;
-                    }
-                    let payload = String::from_utf8_lossy(&publish.payload).into_owned();
-                    kept.insert(topic, payload);
-                }
-                _ => {}
-            }
-        }
-        kept
-    }
-
     /// The announcements that it keeps, by component and name of the entity.
     async fn announced(&self) -> BTreeMap<(String, String), (String, Value)> {
         let kept = self.kept_everywhere().await;

@@ -315,8 +315,12 @@ fn due(shell: &Shell) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A dispatch for a site from 3 s to 10 s from now.
-fn short(shell: &Shell) -> Dispatch {
+/// One whose first poll has found a dispatch for a site, from 3 s to 10 s from now. That
+/// is on disk.
+fn with_a_short_dispatch() -> Shell {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
     let sites = vec![Arc::new(Site {
         id: SiteId::new("plant").unwrap(),
         name: "Plant".into(),
@@ -324,21 +328,19 @@ fn short(shell: &Shell) -> Dispatch {
         commitment: None,
         extra: Default::default(),
     })];
-    Dispatch {
+    let short = Dispatch {
         end_time: Some(shell.now.wall + TimeDelta::seconds(10)),
         sites,
         ..dispatch(shell.now.wall + TimeDelta::seconds(3))
-    }
+    };
+    shell.step(10, [list(poll, &[short])]);
+    shell.committed(10);
+    shell
 }
 
 #[test]
 fn what_comes_due_while_suspended_is_named_until_it_is_over() {
-    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
-    let poll = shell.asked();
-    shell.committed(10);
-    let short = short(&shell);
-    shell.step(10, [list(poll, &[short])]);
-    shell.committed(10);
+    let mut shell = with_a_short_dispatch();
     shell.suspend();
     assert_eq!(due(&shell), []);
     shell.step(4000, []);
@@ -350,12 +352,7 @@ fn what_comes_due_while_suspended_is_named_until_it_is_over() {
 
 #[test]
 fn the_release_of_a_site_that_was_curtailed_is_due_when_it_ends_while_suspended() {
-    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
-    let poll = shell.asked();
-    shell.committed(10);
-    let short = short(&shell);
-    shell.step(10, [list(poll, &[short])]);
-    shell.committed(10);
+    let mut shell = with_a_short_dispatch();
     shell.step(3500, []);
     assert!(shell.events().contains(&"site.curtail"));
     shell.committed(10);
