@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use url::Url;
+use url::{Host, Url};
 
 use super::{Problem, StatePath};
 use crate::secret::{Secret, SecretError};
@@ -83,10 +83,22 @@ pub(super) fn advertise(
             && url.password().is_none()
     });
     match parsed {
+        Some(url) if names_no_machine(&url) => problem(
+            "names no machine: whoever connects to it reaches themselves; write this machine's name or address, such as http://10.0.0.5:5000",
+        ),
         Some(url) => Ok(Some(url)),
         None => problem(
             "is not the URL of a daemon; write scheme, host and port, such as http://10.0.0.5:5000",
         ),
+    }
+}
+
+/// Whether the host is the address that stands for all addresses of a machine.
+fn names_no_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_unspecified(),
+        Some(Host::Ipv6(address)) => address.is_unspecified(),
+        Some(Host::Domain(_)) | None => false,
     }
 }
 
@@ -132,7 +144,14 @@ mod tests {
         );
         let given = advertise(Some("http://10.0.0.5:5000"), everywhere, Some(&shared));
         assert_eq!(given.unwrap().unwrap().as_str(), "http://10.0.0.5:5000/");
-        for wrong in ["10.0.0.5:5000", "http://h/path", "ftp://h", "http://u:p@h"] {
+        for wrong in [
+            "10.0.0.5:5000",
+            "http://h/path",
+            "ftp://h",
+            "http://u:p@h",
+            "http://0.0.0.0:5000",
+            "https://[::]:5000",
+        ] {
             let refused = advertise(Some(wrong), everywhere, Some(&shared));
             assert!(refused.is_err(), "{wrong}");
         }

@@ -21,9 +21,11 @@ use super::DaemonError;
 use super::base::Base;
 use super::error::GoneSinks;
 use super::kept::{gone_of, stored_error};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::delivery::sinks::SinkSpec;
 use crate::secret::Secret;
+use crate::seldom::{Trouble, spoken};
 use crate::status::{Fingerprint, SecretMark};
 use crate::store::{Postgres, PostgresReader, StoreError};
 
@@ -58,6 +60,8 @@ impl Candidacy {
             holder: holder.subscribe(),
             reader: None,
             written: None,
+            clock: SystemClock::new(),
+            trouble: Trouble::default(),
         };
         let until_dropped = stop.clone();
         TaskTracker::new()
@@ -128,6 +132,8 @@ struct Looking {
     reader: Option<PostgresReader>,
     /// What was written to the lease since this daemon leads.
     written: Option<Arc<str>>,
+    clock: SystemClock,
+    trouble: Trouble,
 }
 
 impl Looking {
@@ -162,14 +168,18 @@ impl Looking {
         let (mut database, holder) = (self.database.reader(), self.holder.borrow().clone());
         let text = Arc::clone(&fingerprint);
         let written = spawn_blocking(move || database.note_fingerprint(&holder, &text)).await;
-        // What could not be written is written at the next look.
-        if let Ok(Ok(())) = written {
-            self.written = Some(fingerprint);
+        let written = written.map_err(|lost| lost.to_string());
+        match written.and_then(|written| written.map_err(|error| error.to_string())) {
+            Ok(()) => {
+                self.written = Some(fingerprint);
+                self.worked();
+            }
+            Err(error) => self.failed(&error, "standbys do not learn what this daemon leads with"),
         }
     }
 
     /// Looks for sinks for which this daemon could not lead. What cannot be read leaves it
-    /// as it was: the line about that is the lease's.
+    /// as it was.
     async fn stand_by(&mut self) {
         let config = Arc::clone(&self.base.config);
         let reader = self.reader.take();
@@ -178,11 +188,35 @@ impl Looking {
             let found = look(&config, &mut reader);
             (reader, found)
         });
-        if let Ok((reader, found)) = looked.await {
-            self.reader = Some(reader);
-            if let Ok(gone) = found {
-                publish(&self.barred, gone.as_ref());
+        let found = match looked.await {
+            Ok((reader, found)) => {
+                self.reader = Some(reader);
+                found.map_err(|error| error.to_string())
             }
+            Err(lost) => Err(lost.to_string()),
+        };
+        match found {
+            Ok(gone) => {
+                publish(&self.barred, gone.as_ref());
+                self.worked();
+            }
+            Err(error) => self.failed(&error, "it is not known whether this daemon could lead"),
+        }
+    }
+
+    fn failed(&mut self, error: &str, what: &'static str) {
+        if self.trouble.lasts(self.clock.now().mono).is_some() {
+            tracing::warn!(
+                %error,
+                next_try = %format_args!("in {}", spoken(LOOK)),
+                "{what}: the database does not answer as it should"
+            );
+        }
+    }
+
+    fn worked(&mut self) {
+        if let Some(failed_for) = self.trouble.over(self.clock.now().mono) {
+            tracing::info!(failed_for = %spoken(failed_for), "the database answers looks again");
         }
     }
 }

@@ -122,13 +122,16 @@ pub(super) struct BatchBuilder {
     now: Now,
     next: Committed,
     announcer: Announcer,
-    entries: BTreeMap<DispatchId, Arc<Entry>>,
+    /// The entries that are another than before; `None` for one that goes. What was
+    /// taken in last holds: what goes may come again in the same commit.
+    entries: BTreeMap<DispatchId, Option<Arc<Entry>>>,
+    /// The sites, likewise.
+    sites: BTreeMap<SiteId, Option<Arc<SiteState>>>,
     batch: Batch,
     after_commit: AfterCommit,
     changes: Vec<Change>,
     site_changes: Vec<SiteChange>,
     overridden: Vec<Arc<SiteState>>,
-    sites: BTreeMap<SiteId, Arc<SiteState>>,
     jobs: Vec<Job>,
     skips: Vec<Skip>,
     /// A chunk was taken in, and there is more that is due.
@@ -147,6 +150,7 @@ impl BatchBuilder {
             next: base.clone(),
             announcer: Announcer::new(store_id, base.numbering, clocks),
             entries: BTreeMap::new(),
+            sites: BTreeMap::new(),
             batch: Batch {
                 term,
                 expected_revision: base.schedule.revision(),
@@ -156,7 +160,6 @@ impl BatchBuilder {
             changes: Vec::new(),
             site_changes: Vec::new(),
             overridden: Vec::new(),
-            sites: BTreeMap::new(),
             jobs: Vec::new(),
             skips: Vec::new(),
             behind: false,
@@ -330,8 +333,8 @@ impl BatchBuilder {
         }
         let mut batch = self.batch;
         batch.revision = next.schedule.revision();
-        batch.entries = self.entries.into_values().collect();
-        batch.sites = self.sites.into_values().collect();
+        (batch.entries, batch.pruned) = kept_and_gone(self.entries);
+        (batch.sites, batch.forgotten) = kept_and_gone(self.sites);
         batch.events.clone_from(&events);
         for skip in self.skips {
             for id in skip.dispatches {
@@ -360,15 +363,13 @@ impl BatchBuilder {
         self.next.schedule = schedule;
         for change in &outcome.changes {
             self.announcer.change(change);
-            self.entries
-                .insert(change.id.clone(), Arc::clone(&change.entry));
-            self.batch.pruned.retain(|pruned| *pruned != change.id);
+            let entry = Some(Arc::clone(&change.entry));
+            self.entries.insert(change.id.clone(), entry);
             let item = HistoryItem::from(change);
             self.batch.history.push((change.id.clone(), item));
         }
         for id in &outcome.pruned {
-            self.entries.remove(id);
-            self.batch.pruned.push(id.clone());
+            self.entries.insert(id.clone(), None);
         }
         self.plan_sites(&outcome);
         self.changes.extend_from_slice(&outcome.changes);
@@ -400,7 +401,7 @@ impl BatchBuilder {
             self.after_commit.retold = Some(planned.changes.len());
         }
         for site in planned.overridden {
-            self.sites.insert(site.id.clone(), Arc::clone(&site));
+            self.sites.insert(site.id.clone(), Some(Arc::clone(&site)));
             self.overridden.push(site);
         }
         for note in planned.notes {
@@ -416,11 +417,11 @@ impl BatchBuilder {
         for change in &planned.changes {
             let origin = origins.of(change);
             self.announcer.site(change, origin, self.now.wall);
-            let id = change.site.id.clone();
-            self.batch.forgotten.retain(|forgotten| *forgotten != id);
-            self.sites.insert(id, Arc::clone(&change.site));
+            let site = Some(Arc::clone(&change.site));
+            self.sites.insert(change.site.id.clone(), site);
         }
-        self.batch.forgotten.extend(planned.forgotten);
+        let forgotten = planned.forgotten.into_iter().map(|id| (id, None));
+        self.sites.extend(forgotten);
         self.site_changes.extend(planned.changes);
     }
 
@@ -498,4 +499,17 @@ impl BatchBuilder {
         self.next.sync = sync;
         self.batch.sync = Some(sync);
     }
+}
+
+/// What is written of these, and which of them go.
+fn kept_and_gone<K, V>(rows: BTreeMap<K, Option<V>>) -> (Vec<V>, Vec<K>) {
+    let mut kept = Vec::with_capacity(rows.len());
+    let mut gone = Vec::new();
+    for (key, row) in rows {
+        match row {
+            Some(row) => kept.push(row),
+            None => gone.push(key),
+        }
+    }
+    (kept, gone)
 }

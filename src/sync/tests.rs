@@ -21,7 +21,8 @@ use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
 use crate::engine::Rules;
 use crate::model::{
-    Answer, Asked, Dispatch, DispatchId, Event, List, Program, Reading, Site, SiteId, UnreadParts,
+    Answer, Asked, Dispatch, DispatchId, Event, List, Override, OverrideOrder, Program, Reading,
+    Site, SiteId, SiteMode, UnreadParts,
 };
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
@@ -183,6 +184,22 @@ impl World {
             id: id(text),
             waiter,
         }]);
+    }
+
+    /// An operator orders that the site stays as it is, until `until` seconds.
+    fn order(&mut self, waiter: &'static str, until: i64) {
+        let order = OverrideOrder {
+            site: SiteId::new("s").unwrap(),
+            name: String::new(),
+            customer_location_id: String::new(),
+            site_override: Some(Arc::new(Override {
+                state: SiteMode::Normal,
+                since: at(self.now).wall,
+                until: wall(until),
+                reason: "the boiler is being repaired".into(),
+            })),
+        };
+        self.step([Input::Override { order, waiter }]);
     }
 
     /// The question that waits for an answer, which there must be one of.

@@ -131,7 +131,8 @@ impl SinkSpec {
         }
     }
 
-    /// Where it delivers to, without what may be secret: user, password and query.
+    /// Where and how it delivers, without what may be secret: user, password and a query
+    /// that is not ours.
     pub fn receiver(&self) -> String {
         match &self.kind {
             Kind::Stdout => "stdout".to_owned(),
@@ -145,8 +146,13 @@ impl SinkSpec {
             }
             Kind::Mqtt(target) => {
                 let scheme = if target.tls { "mqtts" } else { "mqtt" };
+                let announces = if target.discovery {
+                    "?discovery=homeassistant"
+                } else {
+                    ""
+                };
                 format!(
-                    "{scheme}://{}:{}/{}",
+                    "{scheme}://{}:{}/{}{announces}",
                     target.host, target.port, target.prefix
                 )
             }

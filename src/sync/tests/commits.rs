@@ -130,3 +130,23 @@ fn a_coordinator_whose_commit_is_refused_for_good_promises_and_writes_nothing_mo
         assert!(later.is_empty(), "{later:?}");
     }
 }
+
+#[test]
+fn an_order_that_comes_in_the_commit_in_which_the_sites_last_one_ends_is_stored() {
+    let mut world = World::polled();
+    world.order("first", 1);
+    world.commit();
+    // The site has no dispatch: without an order nothing is kept of it.
+    world.now = 1_500;
+    world.order("second", 600);
+    world.commit();
+    assert_eq!(
+        world.outcomes(),
+        [("first", "settled"), ("second", "settled")]
+    );
+    let stored = World::with(240, &world.store);
+    let site = stored.coordinator.view().plan;
+    let site = site.get(&SiteId::new("s").unwrap()).unwrap();
+    let order = site.site_override.as_ref().unwrap();
+    assert_eq!(order.until, wall(600));
+}

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::StepEnd;
 use crate::upstream::Moment;
 use crate::violation::{Checked, must};
-use dispatchd::model::{DispatchId, Entry, Event};
+use dispatchd::model::{DispatchId, Entry, Event, Override, SiteId, SiteState};
 use dispatchd::store::{Attempted, Batch, SyncRecord};
 
 /// By how many microseconds the API's clock may differ from the machine's before it
@@ -20,6 +20,7 @@ const CLOCK_TOLERANCE: u64 = 60_000_000;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Durable {
     pub entries: BTreeMap<DispatchId, Arc<Entry>>,
+    sites: BTreeMap<SiteId, Arc<SiteState>>,
     pub revision: u64,
     pub sync: SyncRecord,
     /// Every event that ever was committed, by position.
@@ -198,6 +199,12 @@ impl Durable {
             self.entries.remove(id);
             self.dropped.insert(id.clone());
         }
+        for site in &batch.sites {
+            self.sites.insert(site.id.clone(), Arc::clone(site));
+        }
+        for id in &batch.forgotten {
+            self.sites.remove(id);
+        }
         self.revision = batch.revision;
         for event in &batch.events {
             must(
@@ -326,8 +333,30 @@ impl Durable {
             });
         must(same, end.now, "readers see what is committed", || {
             "entries are not those on disk".into()
-        })
+        })?;
+        let shown = held_or_ordered(end.view.plan.sites());
+        let kept = held_or_ordered(self.sites.values());
+        must(
+            shown == kept,
+            end.now,
+            "a restart finds the sites as readers see them",
+            || format!("readers see {shown:?}, on disk is {kept:?}"),
+        )
     }
+}
+
+/// The sites that are curtailed, or for which an operator has ordered something. Of others
+/// nothing need be on disk.
+fn held_or_ordered<'s>(
+    sites: impl Iterator<Item = &'s Arc<SiteState>>,
+) -> BTreeMap<&'s SiteId, (bool, Option<&'s Arc<Override>>)> {
+    sites
+        .map(|site| {
+            let ordered = site.site_override.as_ref();
+            (&site.id, (site.is_curtailed(), ordered))
+        })
+        .filter(|(_, (curtailed, ordered))| *curtailed || ordered.is_some())
+        .collect()
 }
 
 fn millis(time: DateTime<Utc>) -> u64 {

@@ -137,6 +137,12 @@ fn discovery_is_asked_for_in_the_query_and_is_no_part_of_the_name() {
     assert_eq!(name, mqtt("mqtt://broker/plant7").0);
     assert!(target.discovery && !mqtt("mqtt://broker/plant7").1.discovery);
     assert_eq!(target.prefix, "plant7");
+    // Daemons that take turns must agree on it.
+    let receiver = |text| parse(text).unwrap().receiver();
+    assert_ne!(
+        receiver("mqtt://broker/plant7?discovery=homeassistant"),
+        receiver("mqtt://broker/plant7")
+    );
     for text in ["mqtt://h/a?discovery=openhab", "mqtt://h/a?discovery="] {
         let refused = parse(text);
         assert!(
