@@ -1,4 +1,4 @@
-//! The only place that reads the system's clocks.
+//! The only place that tells the time.
 //!
 //! Everything else is told what time it is, or asks a [`Clock`]. A simulated
 //! clock can then stand in, jump, and fall back, as real ones do.
@@ -7,7 +7,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
+
+use crate::system::uptime;
 
 /// A point on a clock that never jumps and counts the time for which the
 /// machine was suspended, as the time since the clock was made.
@@ -101,26 +102,18 @@ pub(crate) async fn sleep_in_pieces(mut now: impl FnMut() -> Mono, until: Mono) 
     }
 }
 
-/// How long the machine has been up, suspends included. On a kernel without
-/// CLOCK_BOOTTIME suspends are not counted.
-fn uptime() -> Duration {
-    let time = clock_gettime_dynamic(DynamicClockId::Boottime);
-    since_zero(time.unwrap_or_else(|_| clock_gettime(ClockId::Monotonic)))
-}
-
-fn since_zero(time: Timespec) -> Duration {
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanos.min(999_999_999))
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
 
     #[test]
     fn the_clock_that_never_jumps_counts_what_the_kernel_counts_across_suspends() {
-        let kernel = || since_zero(clock_gettime(ClockId::Boottime));
+        let kernel = || {
+            let time = clock_gettime(ClockId::Boottime);
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        };
         let before = kernel();
         let clock = SystemClock::new();
         let after = kernel();

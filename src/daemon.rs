@@ -15,7 +15,6 @@ mod lead;
 mod lease_keeper;
 mod reload;
 mod roles;
-mod shield;
 mod stop;
 
 use std::fmt;
@@ -45,7 +44,6 @@ use lead::{Lead, Routes};
 pub use lease_keeper::{LeaseKeeper, Participant};
 pub use reload::Reload;
 use roles::Shared;
-pub use shield::shield_secrets;
 
 /// A daemon that is running.
 pub struct Daemon {

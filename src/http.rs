@@ -20,4 +20,4 @@ pub use reply::{
     json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
 };
 pub use request_body::{REQUEST_MAX, RequestError, read_request};
-pub use serve::{Endpoint, Hangup, Peer, allow_open_files, first_of, listen, serve, serve_at};
+pub use serve::{Endpoint, Hangup, Peer, first_of, listen, serve, serve_at};

@@ -53,7 +53,8 @@
 //! | [`engine`] | pure: what an observation changes, and what each site must do |
 //! | [`http`] | what all listeners share, and the client that asks others |
 //! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |
-//! | [`trust`], [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: until when this daemon may act, secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the system's clocks |
+//! | [`trust`], [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: until when this daemon may act, secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the time |
+//! | [`system`] | what differs between operating systems, and what is done where something is missing |
 //!
 //! `fuzzing` is what `tests/fuzz` reaches, and nobody else.
 //!
@@ -121,5 +122,6 @@ pub mod seldom;
 pub mod status;
 pub mod store;
 pub mod sync;
+pub mod system;
 pub mod trust;
 pub mod voltus;

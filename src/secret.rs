@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::system::open_to_all;
 
 /// Why a file has no secret in it.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +114,8 @@ impl fmt::Debug for Secret {
 /// Whether every user of this machine can read the file. What is no regular file, such as a
 /// pipe, is not looked at.
 pub fn is_open_to_all(path: &Path) -> bool {
-    const OTHERS_READ: u32 = 0o004;
     let metadata = std::fs::metadata(path);
-    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & OTHERS_READ != 0)
+    metadata.is_ok_and(|metadata| metadata.is_file() && open_to_all(&metadata).is_some())
 }
 
 fn read(path: &Path) -> Result<SecretString, SecretError> {

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
+    "system",
     "clock",
     "trust",
     "histogram",
@@ -43,7 +44,8 @@ const ORDER: [&str; 25] = [
 const KNOW_THE_MODEL_ALONE: [&str; 2] = ["store", "voltus"];
 
 /// What may be known by anything: it depends on nothing of the crate.
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 8] = [
+    "system",
     "clock",
     "trust",
     "histogram",
@@ -134,5 +136,33 @@ fn nothing_but_the_sandbox_knows_the_name_of_an_unknown_field() {
     for path in named {
         let inside = path.strip_prefix(&src).unwrap();
         assert!(inside.starts_with("sandbox"), "src/{}", inside.display());
+    }
+}
+
+/// What Linux has and other systems have not is in one place, which has something plain to
+/// do instead.
+#[test]
+fn nothing_but_the_module_for_it_asks_on_which_system_it_runs() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let asks = [
+        "rustix::",
+        "sd_notify::",
+        "close_fds::",
+        "std::os::",
+        "tokio::signal::",
+        "target_os",
+        "cfg(unix",
+        "cfg(windows",
+    ];
+    for path in files(&src) {
+        let inside = path.strip_prefix(&src).unwrap();
+        if inside.starts_with("system") || inside == Path::new("system.rs") || is_test(inside) {
+            continue;
+        }
+        let code = std::fs::read_to_string(&path).unwrap();
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for word in asks {
+            assert!(!code.contains(word), "src/{}: {word}", inside.display());
+        }
     }
 }

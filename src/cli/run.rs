@@ -3,15 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use tokio::signal::unix::Signal;
 use tokio_util::task::TaskTracker;
 
 use super::systemd::ServiceManager;
 use super::{Failure, logging, runtime, stop};
 use crate::clock::SystemClock;
 use crate::config::{Config, Origins, PublicUrl, RunOptions, StatePath, suffix};
-use crate::daemon::{Daemon, DaemonError, Reload, shield_secrets};
+use crate::daemon::{Daemon, DaemonError, Reload};
 use crate::model::{WEBHOOK_PATH, count};
+use crate::system::{Signal, allow_open_files, shield_secrets};
 use crate::voltus::Environment;
 
 /// Runs the daemon until it is told to end.
@@ -183,7 +183,7 @@ fn introduce(config: &Config, daemon: &Daemon) {
 
 /// Many peers may be connected at once; the usual limit is too low for that.
 fn raise_file_limit() {
-    if let Err(error) = crate::http::allow_open_files(65_536) {
+    if let Err(error) = allow_open_files(65_536) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }

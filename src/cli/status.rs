@@ -21,6 +21,7 @@ use super::daemon_client::DaemonClient;
 use super::output::{line, write};
 use super::{Failure, logging, runtime, stop};
 use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins};
+use crate::system::terminal_height;
 use report::Report;
 use several::{Found, NoAnswer};
 pub(super) use standby::Standing;
@@ -188,10 +189,8 @@ async fn watch(
 
 /// The style for a screen that is redrawn: what is drawn fits it.
 fn fitting(style: Style, clear: &str) -> Style {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-    let height = size.map(|size| usize::from(size.ws_row));
     Style {
-        height: height.filter(|height| *height > 0 && !clear.is_empty()),
+        height: terminal_height().filter(|_| !clear.is_empty()),
         ..style
     }
 }

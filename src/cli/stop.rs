@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Failure;
+use crate::system::{Signal, hangup, interrupt, terminate};
 
 /// Has `stop` cancelled by SIGHUP if this process has a controlling terminal:
 /// the terminal was closed, and nobody could end the daemon from there any more.
@@ -24,7 +24,9 @@ pub(super) fn on_hangup(
         tracing::debug!("SIGHUP is ignored, as it was when this process began");
         return Ok(None);
     }
-    let mut hangups = signal(SignalKind::hangup()).map_err(refused)?;
+    let Some(mut hangups) = hangup().map_err(refused)? else {
+        return Ok(None);
+    };
     if !has_terminal() {
         return Ok(Some(hangups));
     }
@@ -66,14 +68,14 @@ fn refused(error: std::io::Error) -> Failure {
 
 /// A token that is cancelled by SIGTERM or SIGINT.
 pub(super) fn on_signal(tasks: &TaskTracker) -> Result<CancellationToken, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminations = terminate().map_err(refused)?;
+    let mut interruptions = interrupt().map_err(refused)?;
     let stop = CancellationToken::new();
     let token = stop.clone();
     tasks.spawn(async move {
         let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = terminations.recv() => "SIGTERM",
+            _ = interruptions.recv() => "SIGINT",
         };
         token.cancel();
         tracing::info!("{name} received");

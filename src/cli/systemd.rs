@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -12,6 +11,7 @@ use crate::daemon::Leads;
 use crate::model::{Phase, SiteMode};
 use crate::seldom::Rarely;
 use crate::sync::{State, View};
+use crate::system::{ServiceNews, service_watchdog, tell_service_manager};
 
 /// The longest time between two looks at how the daemon is. The machine's loop
 /// turns at least as often.
@@ -32,7 +32,7 @@ pub(super) struct ServiceManager {
 impl ServiceManager {
     /// Whoever started this process, as the environment says.
     pub fn of_this_process(clock: SystemClock) -> Self {
-        let watchdog = sd_notify::watchdog_enabled();
+        let watchdog = service_watchdog();
         if let Some(given) = watchdog.filter(|given| *given < SHORTEST_WATCHDOG) {
             tracing::warn!(
                 "a watchdog of {} is too short: set WatchdogSec to 30s",
@@ -49,22 +49,19 @@ impl ServiceManager {
     /// The listeners are bound and the schedule is loaded. Whether the API can
     /// be reached does not matter here: `/readyz` tells that.
     pub fn ready(&self) {
-        tell(&[NotifyState::Ready]);
+        tell(&[ServiceNews::Ready]);
     }
 
     /// Key and secrets are read again; [`Self::ready`] follows.
     pub fn reloading(&self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
-        }
+        tell(&[ServiceNews::Reloading]);
     }
 
     /// The end has begun.
     pub fn stopping(&self) {
         tell(&[
-            NotifyState::Stopping,
-            NotifyState::Status("stopping: what is under way is finished"),
+            ServiceNews::Stopping,
+            ServiceNews::Status("stopping: what is under way is finished"),
         ]);
     }
 
@@ -97,11 +94,11 @@ impl ServiceManager {
     }
 
     async fn follow_standby(&self) -> Infallible {
-        tell(&[NotifyState::Status("stands by: another daemon leads")]);
+        tell(&[ServiceNews::Status("stands by: another daemon leads")]);
         let pace = self.watchdog.map_or(PACE, |given| PACE.min(given / 4));
         loop {
             if self.watchdog.is_some() {
-                tell(&[NotifyState::Watchdog]);
+                tell(&[ServiceNews::Alive]);
             }
             let next = self.clock.now().mono + pace;
             self.clock.sleep_until(next).await;
@@ -115,10 +112,10 @@ impl ServiceManager {
             let status = describe(&view, self.clock.now().mono);
             let mut news = Vec::new();
             if self.watchdog.is_some() {
-                news.push(NotifyState::Watchdog);
+                news.push(ServiceNews::Alive);
             }
             if status != last {
-                news.push(NotifyState::Status(&status));
+                news.push(ServiceNews::Status(&status));
             }
             if !news.is_empty() {
                 tell(&news);
@@ -155,10 +152,6 @@ fn describe(view: &View, now: Duration) -> String {
         (State::Fresh, _) | (_, None) => String::new(),
         (_, Some(error)) => format!(" ({error})"),
     };
-    let dispatches = |phase| {
-        let entries = view.schedule.entries();
-        entries.filter(|entry| entry.phase == phase).count()
-    };
     let sites = view.plan.sites();
     let curtailed = sites
         .filter(|site| site.state == SiteMode::Curtailed)
@@ -166,14 +159,14 @@ fn describe(view: &View, now: Duration) -> String {
     format!(
         "{}{why}; dispatches: {} active, {} scheduled; sites curtailed: {curtailed}; revision {}",
         state.name(),
-        dispatches(Phase::Active),
-        dispatches(Phase::Scheduled),
+        view.schedule.count(Phase::Active),
+        view.schedule.count(Phase::Scheduled),
         view.schedule.revision(),
     )
 }
 
-fn tell(news: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(news) {
+fn tell(news: &[ServiceNews<'_>]) {
+    if let Err(error) = tell_service_manager(news) {
         static LINE: Rarely = Rarely::new();
         if let Some(count) = LINE.count() {
             tracing::warn!(%error, count, "the service manager cannot be told how the daemon is");

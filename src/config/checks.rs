@@ -12,6 +12,7 @@ use super::{
 };
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
+use crate::system::host_name;
 
 /// No poll comes sooner after another.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -160,12 +161,6 @@ pub(super) fn check(
         }),
         _ => Err(ConfigError::of(of_file, problems, origins)),
     }
-}
-
-/// The name of this machine.
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }
 
 /// Values of an option that is repeatable.

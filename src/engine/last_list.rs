@@ -17,8 +17,8 @@ pub(super) struct LastList {
     pub asked: Asked,
     /// When it was taken in, UTC.
     pub at: DateTime<Utc>,
-    /// Ids that it does not confirm: their entry is not as the list has it, or
-    /// it has something to add, or one of both is missing.
+    /// Ids of current entries that it does not confirm: the entry is not as the list has
+    /// it, or it has something to add, or one of both is missing.
     apart: OrdSet<DispatchId>,
 }
 
@@ -27,7 +27,7 @@ impl LastList {
         Self { asked, at, apart }
     }
 
-    /// Whether it confirms `entry` as it is.
+    /// Whether it confirms `entry`, which is current, as it is.
     pub fn confirms(&self, entry: &Entry) -> bool {
         !self.apart.contains(entry.id())
     }

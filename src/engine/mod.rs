@@ -8,6 +8,7 @@
 //! [`plan`] follows the schedule and tells what each site must do (rule R7).
 
 mod doubts;
+mod entries;
 mod last_list;
 mod observation;
 mod phase;

@@ -183,25 +183,41 @@ impl Reconciling<'_> {
             for open in open.iter().filter(|open| open.reading.is_none()) {
                 self.lacking(&open.id, request);
             }
-        }
-        if !self.outcome.pruned.is_empty() {
-            self.schedule.bump();
+            self.prune(list, request);
         }
         self.schedule.confirm(asked, self.now, open);
     }
 
     /// The list does not show this dispatch.
     fn lacking(&mut self, id: &DispatchId, request: &Request) {
-        let Some(entry) = self.schedule.get(id) else {
-            return;
-        };
-        match entry.over_since {
-            None => self.missing(&entry, request),
-            Some(since) if request.asked > entry.asked && self.rules.is_past(since, self.now) => {
-                self.schedule.remove(id);
-                self.outcome.pruned.push(id.clone());
+        if let Some(entry) = self.schedule.get(id)
+            && entry.over_since.is_none()
+        {
+            self.missing(&entry, request);
+        }
+    }
+
+    /// Drops what has been over for long and the list does not show.
+    fn prune(&mut self, list: &List, request: &Request) {
+        let over = self.schedule.over();
+        let past = over.take_while(|(since, _)| self.rules.is_past(*since, self.now));
+        let past: Vec<DispatchId> = past
+            .map(|(_, id)| id)
+            .filter(|id| list.get(id).is_none())
+            .cloned()
+            .collect();
+        for id in past {
+            if self
+                .schedule
+                .get(&id)
+                .is_some_and(|entry| request.asked > entry.asked)
+            {
+                self.schedule.remove(&id);
+                self.outcome.pruned.push(id);
             }
-            Some(_) => {}
+        }
+        if !self.outcome.pruned.is_empty() {
+            self.schedule.bump();
         }
     }
 

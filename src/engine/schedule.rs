@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
 
 use super::MassAbsence;
+use super::entries::Entries;
 use super::last_list::{LastList, Open, confirms_wholly};
 use crate::clock::Mono;
 use crate::model::{Asked, DispatchId, DoubtKind, Entry, Inquiry, List, Phase};
@@ -17,7 +18,7 @@ use crate::model::{Asked, DispatchId, DoubtKind, Entry, Inquiry, List, Phase};
 /// back to the copy from before.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
-    entries: OrdMap<DispatchId, Arc<Entry>>,
+    entries: Entries,
     /// The starts that are to come.
     starts: OrdSet<(DateTime<Utc>, DispatchId)>,
     /// The ends of what has started.
@@ -76,7 +77,7 @@ impl Schedule {
 
     /// All entries, by id.
     pub fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
-        self.entries.values().map(|entry| self.confirmed(entry))
+        self.entries.iter().map(|entry| self.confirmed(entry))
     }
 
     /// How many entries there are.
@@ -86,7 +87,7 @@ impl Schedule {
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// How many entries are in this phase.
@@ -190,7 +191,7 @@ impl Schedule {
         let after = (entry.phase, entry.next_due());
         let inquiry = entry.inquiry;
         self.count_in(&entry);
-        let before = self.entries.insert(id.clone(), entry);
+        let before = self.entries.put(entry);
         if let Some(before) = &before {
             self.count_out(before);
         }
@@ -206,6 +207,11 @@ impl Schedule {
         if let (phase, Some(due)) = after {
             self.due_of(phase).insert((due, id));
         }
+    }
+
+    /// Those that are over, the longest over first, with the time since when.
+    pub(super) fn over(&self) -> impl Iterator<Item = &(DateTime<Utc>, DispatchId)> {
+        self.entries.over()
     }
 
     /// Drops the entry with this id.
@@ -262,7 +268,8 @@ impl Schedule {
     }
 
     /// The dispatches of which `list` may say anything but what the last list says
-    /// already, by id. Of all others it says the same again.
+    /// already, by id. Of all others it says the same again, or lacks them as it may: they
+    /// are over.
     pub(super) fn open<'l>(
         &mut self,
         list: &'l List,
@@ -275,7 +282,7 @@ impl Schedule {
         let mut open = Vec::new();
         let mut leaving = Vec::new();
         let mut readings = list.readings().iter().peekable();
-        for (id, entry) in &self.entries {
+        for (id, entry) in self.entries.current() {
             while let Some(reading) = readings.next_if(|reading| reading.id() < id) {
                 open.push(Open::new(reading.id(), Some(reading)));
             }
@@ -306,25 +313,30 @@ impl Schedule {
         {
             return;
         }
-        let settled = |open: &Open| {
+        let (settled, apart): (Vec<_>, Vec<_>) = open.into_iter().partition(|open| {
             let entry = self.entries.get(&open.id);
             entry.is_some_and(|entry| confirms_wholly(open.reading, asked, entry, now))
-        };
-        let apart = open
-            .into_iter()
-            .filter(|open| !settled(open))
-            .map(|open| open.id)
-            .collect();
+        });
+        for open in settled {
+            self.entries.make_current(&open.id);
+        }
+        let apart = apart.into_iter().map(|open| open.id).collect();
         self.last_list = Some(LastList::new(asked, now, apart));
     }
 
     fn confirmed(&self, entry: &Arc<Entry>) -> Arc<Entry> {
         match &self.last_list {
-            Some(last) if last.asked > entry.asked && last.confirms(entry) => Arc::new(Entry {
-                asked: last.asked,
-                last_confirmed: last.at,
-                ..Entry::clone(entry)
-            }),
+            Some(last)
+                if last.asked > entry.asked
+                    && self.entries.is_current(entry)
+                    && last.confirms(entry) =>
+            {
+                Arc::new(Entry {
+                    asked: last.asked,
+                    last_confirmed: last.at,
+                    ..Entry::clone(entry)
+                })
+            }
             _ => Arc::clone(entry),
         }
     }

@@ -16,8 +16,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -35,6 +33,7 @@ use super::connection::{AnswerBody, RequestBody, Watched};
 use super::places::{Admission, Bounds, Cut, Place, Places, peer_of};
 use crate::clock::{Clock, SystemClock};
 use crate::seldom::Seldom;
+use crate::system::is_want_of_room;
 
 /// Answers a request, or leaves it to the next route.
 pub type Endpoint = BoxedFilter<(Response,)>;
@@ -95,21 +94,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Raises this process's limit of open files to `count`, or to as many as the
-/// system allows it. A connection is one, and the usual limit is 1,024.
-///
-/// # Errors
-/// When the system refuses.
-pub fn allow_open_files(count: u64) -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = count.min(limit.maximum.unwrap_or(u64::MAX));
-    if limit.current.is_some_and(|current| current < raised) {
-        let current = Some(raised);
-        setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
-    }
-    Ok(())
 }
 
 /// How many connections that were turned away wait at once for their peers to
@@ -223,12 +207,6 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     Ok(())
-}
-
-/// Whether the system has no room for another connection.
-fn is_want_of_room(error: &io::Error) -> bool {
-    let kinds = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| kinds.contains(&errno))
 }
 
 /// Connections that the system did not give us.

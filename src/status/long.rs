@@ -14,6 +14,7 @@ use warp::reply::Response;
 
 use crate::http::{refusal, set_retry_after};
 use crate::seldom::Rarely;
+use crate::system::go_behind_others;
 
 /// From this many items on, an answer is long.
 const MANY: usize = 500;
@@ -73,8 +74,7 @@ async fn written_apart(write: impl FnOnce() -> Response + Send + 'static) -> Opt
     let (done, answer) = oneshot::channel();
     let writer = std::thread::Builder::new().name("status-writer".into());
     let started = writer.spawn(move || {
-        // Of this thread alone, on Linux. Where it cannot be, it is fair.
-        let _ = rustix::process::setpriority_process(None, NICE);
+        go_behind_others(NICE);
         // Perhaps the client has hung up.
         let _ = done.send(write());
     });

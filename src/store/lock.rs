@@ -2,10 +2,10 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{OWNER_ONLY, OpenError};
+use super::OpenError;
+use crate::system::for_owner_only;
 
 /// Held while a daemon uses a state file. The system lets go of it when the
 /// process ends, however it ends.
@@ -22,11 +22,7 @@ impl Lock {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(OWNER_ONLY)
+        let file = for_owner_only(File::options().create(true).truncate(false).write(true))
             .open(lock_path(path))
             .map_err(unusable)?;
         match file.try_lock() {

@@ -40,10 +40,6 @@ use std::sync::Arc;
 
 use crate::model::{DispatchId, Event, HistoryItem};
 
-/// The mode of every file that the store makes: read and written by its owner
-/// alone. It names customers and their sites.
-const OWNER_ONLY: u32 = 0o600;
-
 /// Takes commits. There is one writer at a time, the newest term.
 pub trait Store: Send + 'static {
     /// Everything that the daemon goes on from.

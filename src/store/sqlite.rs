@@ -16,7 +16,6 @@ mod write;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +29,7 @@ use super::{
     Batch, DispatchRecord, LogHealth, OpenError, SinkState, Store, StoreError, StoreReader, Stored,
 };
 use crate::model::{DispatchId, Entry, Event, HistoryItem};
+use crate::system::file_number;
 
 pub use probe::Probe;
 pub use whole::SqliteCopy;
@@ -37,7 +37,7 @@ pub use whole::SqliteCopy;
 /// A file as the system sees it: enough to tell that it is still the same one.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    inode: u64,
+    number: u64,
     length: u64,
 }
 
@@ -46,7 +46,7 @@ impl Seen {
     fn at(path: &Path) -> std::io::Result<Self> {
         let file = std::fs::metadata(path)?;
         Ok(Self {
-            inode: file.ino(),
+            number: file_number(&file),
             length: file.len(),
         })
     }
@@ -55,7 +55,7 @@ impl Seen {
     /// unless somebody vacuums it: then it says itself how long it is.
     fn follows(&self, before: &Self, path: &Path) -> bool {
         let whole = || whole_length(path).is_ok_and(|length| self.length >= length);
-        self.inode == before.inode && (self.length >= before.length || whole())
+        self.number == before.number && (self.length >= before.length || whole())
     }
 }
 

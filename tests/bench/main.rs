@@ -23,6 +23,7 @@ mod machine;
 mod measure;
 mod message;
 mod options;
+mod past;
 mod process;
 mod receiver;
 mod stage;
@@ -99,6 +100,9 @@ async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) -> Res
     }
     if options.wants(Part::Status) {
         measure::status::measure(stage, options, figures).await?;
+    }
+    if options.wants(Part::Growth) {
+        measure::growth::measure(stage, options, figures).await?;
     }
     if options.wants(Part::Idle) {
         measure::idle::measure(stage, options, figures).await?;

@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long)]
     pub alone: bool,
 
-    /// Longest list of dispatches of two sites
+    /// Longest list of dispatches of two sites, and the most dispatches that are stored
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub largest: usize,
 
@@ -81,6 +81,8 @@ pub enum Part {
     Status,
     /// Doing nothing, and starting
     Idle,
+    /// With ever more stored, up to a million; only when it is named
+    Growth,
 }
 
 impl Options {
@@ -91,7 +93,8 @@ impl Options {
 
     /// Whether this part is to be measured.
     pub fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        let by_itself = self.only.is_empty() && part != Part::Growth;
+        by_itself || self.only.contains(&part)
     }
 
     /// Whether nothing is left out.

@@ -74,7 +74,8 @@ pub fn write_lone(out: &mut Vec<u8>, id: &str, start: DateTime<Utc>) {
     write_dispatch(out, id, start, 0, first..first + 2);
 }
 
-fn write_dispatch(
+/// One dispatch that lasts for an hour, and a minute longer with each change.
+pub fn write_dispatch(
     out: &mut Vec<u8>,
     id: &str,
     start: DateTime<Utc>,

@@ -12,7 +12,7 @@ use crate::harness::{Raw, Setup, World, dispatch, hint, in_ms, now, wait_until};
 
 #[apply(test)]
 async fn six_hundred_half_open_connections_delay_no_webhook_and_are_ended_in_30_s() {
-    dispatchd::http::allow_open_files(16_384).unwrap();
+    dispatchd::system::allow_open_files(16_384).unwrap();
     let world = World::new().await;
     let daemon = world.setup().ready().await;
     let mut peers = join_all((0..600).map(|_| Raw::connect(daemon.listener))).await;

@@ -376,7 +376,7 @@ async fn bodies_that_are_rejected_are_logged_once_a_minute() {
 #[apply(test)]
 async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
     // Each of them costs this process a file, and other tests run beside.
-    dispatchd::http::allow_open_files(16_384).unwrap();
+    dispatchd::system::allow_open_files(16_384).unwrap();
     let world = World::new().await;
     let daemon = world.setup().ready().await;
     let mut peers = join_all((0..1024).map(|_| Raw::connect(daemon.listener))).await;
@@ -401,7 +401,7 @@ async fn a_thousand_connections_of_one_peer_are_taken_at_once() {
 
 #[apply(test)]
 async fn connections_that_say_nothing_do_not_delay_a_webhook() {
-    dispatchd::http::allow_open_files(16_384).unwrap();
+    dispatchd::system::allow_open_files(16_384).unwrap();
     let world = World::new().await;
     let daemon = world.setup().ready().await;
     let mut peers = join_all((0..300).map(|_| Raw::connect(daemon.listener))).await;

@@ -21,7 +21,7 @@ fn own(last: u8) -> IpAddr {
 /// lets each say `words`.
 async fn besiege(daemon: &Daemon, from: impl Fn(usize) -> u8, words: &str) -> Vec<Raw> {
     // Each costs this process a file, and other tests run beside.
-    dispatchd::http::allow_open_files(16_384).unwrap();
+    dispatchd::system::allow_open_files(16_384).unwrap();
     let mut peers = Vec::new();
     // No more at once than the system's backlog holds.
     for first in (0..MANY).step_by(100) {
@@ -157,7 +157,7 @@ async fn a_peer_that_does_not_read_its_answers_is_closed() {
 
 #[apply(test)]
 async fn when_all_places_of_a_peer_are_busy_it_is_told_to_come_again_and_others_are_served() {
-    dispatchd::http::allow_open_files(16_384).unwrap();
+    dispatchd::system::allow_open_files(16_384).unwrap();
     let world = World::new().await;
     let setup = world.setup().with("--webhook-deadline", "30s");
     let daemon = setup.with("--peer-rate", 0).ready().await;

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
-use rustix::fs::{Access, access};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
@@ -25,6 +23,7 @@ use super::{Attempt, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
 use crate::seldom::Lately;
+use crate::system::{ProcessGroup, may_execute};
 
 /// How long the program may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -107,7 +106,7 @@ impl ExecSink {
 
     /// Looks whether the program is there and may be run.
     fn may_run(&self) -> Result<(), String> {
-        let may_run = access(&self.program, Access::EXEC_OK);
+        let may_run = may_execute(&self.program);
         may_run.map_err(|error| format!("the program cannot be run: {error}"))
     }
 
@@ -118,8 +117,8 @@ impl ExecSink {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
+        ProcessGroup::begin_with(&mut command);
         command
     }
 
@@ -191,18 +190,16 @@ fn judged(status: ExitStatus) -> Attempt {
 /// The processes that an attempt started. They die with it, also when it is
 /// dropped in the middle. process-wrap would kill the first process alone then,
 /// and would wait for processes that the program leaves behind.
-struct Group(Option<Pid>);
+struct Group(Option<ProcessGroup>);
 
 impl Group {
     fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(Pid::from_raw))
+        Self(child.id().and_then(ProcessGroup::of))
     }
 
     fn kill(&self) {
         if let Some(group) = self.0 {
-            // None is left, then.
-            let _ = kill_process_group(group, Signal::KILL);
+            group.kill();
         }
     }
 

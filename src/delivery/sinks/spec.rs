@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustix::fs::Access;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::SinkSecrets;
 use super::secrets::{Credentials, SigningKey};
 use crate::model::{Route, SinkRoute};
+use crate::system::may_execute;
 pub use error::SinkSpecError;
 
 /// One sink as the operator wrote it, checked but not yet at work.
@@ -220,8 +220,7 @@ fn program(path: &str) -> Result<PathBuf, SinkSpecError> {
     if !meta.is_file() {
         return Err(refused("it is not a file".to_owned()));
     }
-    rustix::fs::access(&found, Access::EXEC_OK)
-        .map_err(|_| refused("this user may not execute it".to_owned()))?;
+    may_execute(&found).map_err(|_| refused("this user may not execute it".to_owned()))?;
     Ok(found)
 }
 

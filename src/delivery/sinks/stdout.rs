@@ -1,9 +1,7 @@
 //! The `stdout` sink prints one JSON event a line.
 
-use std::fs::File;
 use std::future::Future;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -13,6 +11,7 @@ use tokio::time::timeout;
 use super::{Attempt, causes, failed, spoken};
 use crate::delivery::Sink;
 use crate::model::Event;
+use crate::system::unbuffered_stdout;
 
 /// How long the reader may keep the pipe full.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,10 +37,7 @@ struct Job {
 impl StdoutSink {
     /// Writes to the process's standard output.
     pub fn standard() -> io::Result<Self> {
-        // A copy of the descriptor: the standard library's handle has a buffer
-        // in which half a line would survive a failed attempt.
-        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Self::over(out, LIMIT)
+        Self::over(unbuffered_stdout()?, LIMIT)
     }
 
     fn over(out: impl Write + Send + 'static, limit: Duration) -> io::Result<Self> {

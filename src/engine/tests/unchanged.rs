@@ -41,6 +41,41 @@ fn a_cancelled_dispatch_is_looked_at_while_its_end_may_pass() {
 }
 
 #[test]
+fn a_dispatch_that_is_over_and_in_no_list_any_more_is_not_looked_at() {
+    let mut world = World::new();
+    let shown = vec![Reading::Dispatch(Arc::new(dispatch(10, Some(20))))];
+    for (now, readings) in [(0, shown), (30, Vec::new())] {
+        let asked = world.ask();
+        let list = Arc::new(List::new(readings, 0));
+        world.answer(now, asked, Answer::List(list));
+    }
+    let asked = world.ask();
+    let list = List::new(Vec::new(), 0);
+    assert_eq!(world.schedule.open(&list, asked, at(31)).len(), 0);
+    assert_eq!(world.schedule.len(), 1, "it is kept");
+}
+
+#[test]
+fn a_list_that_shows_again_what_was_over_confirms_it_and_what_lacks_it_does_not() {
+    let reading = || vec![Reading::Dispatch(Arc::new(dispatch(10, Some(20))))];
+    let mut world = World::new();
+    let confirmed = |world: &World| world.schedule.get(&id("dkmq")).unwrap().last_confirmed;
+    for (now, readings, last) in [
+        (0, reading(), 0),
+        (30, Vec::new(), 0),
+        (31, reading(), 31),
+        (32, reading(), 32),
+        (33, Vec::new(), 32),
+        (34, Vec::new(), 32),
+    ] {
+        let asked = world.ask();
+        let list = Arc::new(List::new(readings, 0));
+        world.answer(now, asked, Answer::List(list));
+        assert_eq!(confirmed(&world), at(last), "at {now}");
+    }
+}
+
+#[test]
 fn an_unchanged_list_confirms_what_it_shows() {
     let shown = Reading::Dispatch(Arc::new(dispatch(10, Some(20))));
     let list = Arc::new(List::new(vec![shown], 0));

@@ -8,9 +8,9 @@ use std::fs;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
-use rustix::process::{Resource, getrlimit};
 
 use super::page::{Metric, Page, one};
+use crate::system::{open_files_limit, page_size, ticks_per_second};
 
 const CPU: Metric = Metric::seconds("process_cpu", "CPU time spent, user and system.");
 const MEMORY: Metric = Metric {
@@ -42,8 +42,8 @@ impl Process {
         let stat = stat.as_deref().and_then(Stat::read);
         let boot = fs::read_to_string("/proc/stat").ok();
         let boot = boot.as_deref().and_then(boot_time);
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        let page = rustix::param::page_size() as u64;
+        let ticks = ticks_per_second();
+        let page = page_size();
         // The directory is read through one descriptor more.
         let open_fds = fs::read_dir("/proc/self/fd")
             .map(|entries| (entries.count() as u64).saturating_sub(1))
@@ -52,7 +52,7 @@ impl Process {
             cpu_seconds: stat.as_ref().map(|stat| stat.cpu_ticks as f64 / ticks),
             resident_bytes: stat.as_ref().map(|stat| stat.resident_pages * page),
             open_fds,
-            max_fds: getrlimit(Resource::Nofile).current,
+            max_fds: open_files_limit(),
             started: stat
                 .zip(boot)
                 .map(|(stat, boot)| boot + stat.started_ticks as f64 / ticks),

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +15,8 @@ use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use super::{Seen, SqliteReader, SqliteStore};
 use crate::store::lock::Lock;
 use crate::store::term::next_term;
-use crate::store::{OWNER_ONLY, OpenError, StoreError};
+use crate::store::{OpenError, StoreError};
+use crate::system::{for_owner_only, open_to_all};
 
 /// How long to wait for somebody who looks into the file with `sqlite3`.
 const BUSY: Duration = Duration::from_secs(2);
@@ -78,12 +78,9 @@ fn begin_term(connection: &Connection, now: DateTime<Utc>) -> rusqlite::Result<(
 /// file that is there was set by the operator, or by an earlier version, and
 /// stays.
 fn make_private(path: &Path) -> io::Result<()> {
-    /// Users of this machine who are neither the owner nor of the file's group.
-    const OTHERS_READ: u32 = 0o004;
     match fs::metadata(path) {
         Ok(file) => {
-            let mode = file.permissions().mode() & 0o777;
-            if mode & OTHERS_READ != 0 {
+            if let Some(mode) = open_to_all(&file) {
                 tracing::warn!(
                     "--state {0}: every user of this machine can read the file (mode {mode:04o}); to change that, stop dispatchd and run `chmod 600 {0}*`",
                     path.display()
@@ -91,13 +88,11 @@ fn make_private(path: &Path) -> io::Result<()> {
             }
             Ok(())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(OWNER_ONLY)
-            .open(path)
-            .map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut options = File::options();
+            let options = for_owner_only(options.create(true).truncate(false).write(true));
+            options.open(path).map(drop)
+        }
         Err(error) => Err(error),
     }
 }

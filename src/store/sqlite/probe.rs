@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{Access, access};
 
 use super::open::{check, describe, look, unusable};
 use super::read;
 use super::schema::VERSION;
 use crate::store::lock::Lock;
 use crate::store::{OpenError, SinkState};
+use crate::system::may_write;
 
 /// What a state file is fit for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +60,8 @@ pub(super) fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
         _ => Path::new("."),
     };
     // SQLite makes files of its own beside it.
-    let writable = |path: &Path| {
-        access(path, Access::WRITE_OK)
-            .map_err(|error| unusable(path, &std::io::Error::from(error).to_string()))
-    };
+    let writable =
+        |path: &Path| may_write(path).map_err(|error| unusable(path, &error.to_string()));
     let fresh = look(path)?;
     writable(folder).map_err(|error| match error {
         OpenError::Unusable { reason, .. } => unusable(path, &format!("its folder: {reason}")),

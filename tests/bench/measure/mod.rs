@@ -1,6 +1,7 @@
 //! One file for each part that can be measured by itself.
 
 pub mod database;
+pub mod growth;
 pub mod idle;
 pub mod polls;
 pub mod starts;

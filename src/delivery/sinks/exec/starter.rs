@@ -15,12 +15,11 @@
 //! a container, which end all that is left of a service.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use crate::system::{CAN_DIE_WITH_PARENT, become_the, die_with};
 
 /// What this program is called with to become another one: then come the number of the
 /// daemon's process and the program.
@@ -40,19 +39,17 @@ static KNOWS_HOW: AtomicBool = AtomicBool::new(false);
 pub fn become_program(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut args = args.into_iter().skip(1);
     if args.next().is_none_or(|first| first != *BECOME) {
-        KNOWS_HOW.store(Path::new(OURSELVES).exists(), Ordering::Relaxed);
+        let knows_how = CAN_DIE_WITH_PARENT && Path::new(OURSELVES).exists();
+        KNOWS_HOW.store(knows_how, Ordering::Relaxed);
         return None;
     }
-    let daemon = args.next().and_then(|pid| pid.to_str()?.parse().ok());
+    let daemon = args.next().and_then(|pid| pid.to_str()?.parse().ok())?;
     let program = args.next()?;
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        eprintln!("the program will not end with the daemon: {error}");
-    }
-    // It may have died before this process asked.
-    if getppid() != daemon.and_then(Pid::from_raw) {
+    if let Err(error) = die_with(daemon) {
+        eprintln!("the program could not end with the daemon: {error}");
         return Some(ExitCode::from(NOT_RUN));
     }
-    let error = Command::new(&program).exec();
+    let error = become_the(Path::new(&program));
     eprintln!("{} cannot be run: {error}", program.display());
     Some(ExitCode::from(NOT_RUN))
 }

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command as StdCommand;
 
-use rustix::process::test_kill_process;
+use rustix::process::{Pid, Signal, test_kill_process};
 use tempfile::TempDir;
 
 use super::*;
