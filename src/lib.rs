@@ -121,5 +121,6 @@ pub mod seldom;
 pub mod status;
 pub mod store;
 pub mod sync;
+pub mod trace;
 pub mod trust;
 pub mod voltus;

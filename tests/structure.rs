@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "clock",
     "trust",
     "histogram",
@@ -20,6 +20,7 @@ const ORDER: [&str; 25] = [
     "secret",
     "model",
     "http",
+    "trace",
     "engine",
     "store",
     "voltus",
@@ -43,7 +44,7 @@ const ORDER: [&str; 25] = [
 const KNOW_THE_MODEL_ALONE: [&str; 2] = ["store", "voltus"];
 
 /// What may be known by anything: it depends on nothing of the crate.
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 8] = [
     "clock",
     "trust",
     "histogram",
@@ -51,6 +52,7 @@ const TOOLS: [&str; 7] = [
     "seldom",
     "secret",
     "http",
+    "trace",
 ];
 
 fn rank(module: &str) -> usize {
