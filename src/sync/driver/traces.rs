@@ -130,6 +130,10 @@ impl Traces {
             let last = events.last().unwrap_or(first);
             // Positions grow: what is known from here on is of a commit that failed.
             self.commits.split_off(&first.position);
+            if let Some(mut before) = self.commits.last_entry() {
+                let end = first.position.saturating_sub(1);
+                before.get_mut().0 = before.get().0.min(end);
+            }
             let range = (last.position, context);
             self.commits.insert(first.position, range);
         }
@@ -172,3 +176,6 @@ impl Traces {
 fn traces_of<'w>(waiters: impl Iterator<Item = &'w Waiter>) -> impl Iterator<Item = TraceContext> {
     waiters.filter_map(|waiter| waiter.trace.clone())
 }
+
+#[cfg(test)]
+mod tests;
