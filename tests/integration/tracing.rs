@@ -296,18 +296,18 @@ async fn without_a_collector_nothing_is_added_to_events_and_requests() {
         );
         assert!(text.starts_with(&begins), "{text}");
         assert!(!text.contains("traceparent"), "{text}");
-        assert_eq!(metric(&daemon, "dropped").await, None);
+        assert_eq!(metric(&daemon, "dropped").await, 0);
         assert_eq!(daemon.stop(Signal::TERM).await.code(), Some(0));
     }
 }
 
-/// How many spans were `sent` or `dropped`, if that is told.
-async fn metric(daemon: &Daemon, what: &str) -> Option<u64> {
+/// How many spans were `sent` or `dropped`.
+async fn metric(daemon: &Daemon, what: &str) -> u64 {
     let answer = daemon.http.get(daemon.status_url("/metrics")).send().await;
     let text = answer.unwrap().text().await.unwrap();
     let name = format!("dispatchd_trace_spans_{what}_total ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&name))?;
-    Some(line.parse().unwrap())
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap().parse().unwrap()
 }
 
 #[apply(test)]
@@ -323,13 +323,13 @@ async fn while_no_collector_takes_spans_events_are_delivered_and_the_spans_count
             receiver.types_of(id) == ["dispatch.created"]
         })
         .await;
-        let before = metric(&daemon, "dropped").await.unwrap();
+        let before = metric(&daemon, "dropped").await;
         wait_until("its spans are counted", async || {
-            metric(&daemon, "dropped").await.unwrap() > before
+            metric(&daemon, "dropped").await > before
         })
         .await;
     }
-    assert_eq!(metric(&daemon, "sent").await, Some(0));
+    assert_eq!(metric(&daemon, "sent").await, 0);
     let log = daemon.log();
     let about = log
         .iter()
@@ -347,7 +347,7 @@ async fn while_no_collector_takes_spans_events_are_delivered_and_the_spans_count
     assert_eq!(daemon.poll().await.status, 200);
     daemon.wait_for_log("traces are sent again").await;
     wait_until("they are counted", async || {
-        metric(&daemon, "sent").await > Some(0)
+        metric(&daemon, "sent").await > 0
     })
     .await;
     let dropped = metric(&daemon, "dropped").await;
@@ -371,7 +371,7 @@ async fn more_spans_than_the_queue_holds_are_dropped_while_the_collector_hangs()
         world.known(&daemon, &id).await;
         daemon.wait_for_event(&id, "dispatch.created").await;
     }
-    assert!(metric(&daemon, "dropped").await > Some(0));
+    assert!(metric(&daemon, "dropped").await > 0);
 }
 
 #[apply(test)]
@@ -530,4 +530,12 @@ async fn a_webhook_that_a_standby_passes_on_stays_in_its_trace() {
         format!("00-{}-{}-01", of_standby.trace, of_standby.parent),
         SENDER
     );
+}
+
+#[apply(test)]
+async fn the_readme_names_every_variable_that_is_read() {
+    let readme = include_str!("../../README.md");
+    for name in dispatchd::trace::VARIABLES {
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
 }
