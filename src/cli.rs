@@ -60,6 +60,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// The daemon: takes webhooks, polls, keeps the schedule, commands sites
+    #[command(after_help = run::TRACES)]
     Run(Box<RunOptions>),
     /// A local stand-in for the Voltus API, with faults on demand
     Sandbox(sandbox::SandboxOptions),

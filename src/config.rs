@@ -30,6 +30,7 @@ use url::Url;
 use crate::delivery::sinks::{SinkSecrets, SinkSpec};
 use crate::secret::{Secret, is_open_to_all};
 use crate::store::PostgresTarget;
+use crate::trace;
 use crate::voltus::ApiKey;
 
 pub use api::{Api, ApiOptions, api_url};
@@ -102,6 +103,9 @@ pub struct Config {
     pub status_hosts: Vec<String>,
     /// The daemon's name, for people.
     pub node: String,
+    /// Where traces go, if anywhere; or the variable that cannot be used. Then there are
+    /// no traces: for these no daemon stays down.
+    pub traces: Result<Option<trace::Settings>, trace::VariableError>,
     /// The file that some of this came from.
     pub file: Option<Arc<ConfigFile>>,
 }

@@ -29,9 +29,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::http::{listen, serve_at};
+use crate::http::{describe, listen, serve_at};
 use crate::model::{Entry, Phase, SiteMode, SiteState, count};
 use crate::store::Stored;
+use crate::trace::{Exporter, Tracer};
 
 use base::Base;
 pub use base::Leads;
@@ -59,6 +60,8 @@ pub struct Daemon {
     /// `None` if no other daemon shares the store.
     shared: Option<Shared>,
     reload: Reload,
+    /// Sends spans, if they go anywhere.
+    exporter: Option<Exporter>,
 }
 
 /// The services of both listeners.
@@ -120,7 +123,9 @@ impl Daemon {
             }
             None => (None, None),
         };
-        let base = Arc::new(Base::new(Arc::clone(config), clock, status_address, wanted));
+        let (tracer, exporter) = tracing_of(config);
+        let base = Base::new(Arc::clone(config), clock, status_address, wanted, tracer);
+        let base = Arc::new(base);
         let reload = Reload::new(config, to_register, base.leads.subscribe());
         let (lead, shared, routes) = match opened {
             Opened::Alone(kept) => {
@@ -162,6 +167,7 @@ impl Daemon {
             lead,
             shared,
             reload,
+            exporter,
         })
     }
 
@@ -239,6 +245,26 @@ impl Fronts {
     fn set(&self, routes: Routes) {
         self.webhooks.set(routes.webhooks);
         self.status.set(routes.status);
+    }
+}
+
+/// Begins to send traces, if they go anywhere. What is wrong with that keeps no daemon from
+/// its work.
+fn tracing_of(config: &Config) -> (Tracer, Option<Exporter>) {
+    let started = match &config.traces {
+        Ok(None) => return (Tracer::off(), None),
+        Ok(Some(settings)) => {
+            let started = Tracer::start(settings, &TaskTracker::new());
+            started.map_err(|error| describe(error))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match started {
+        Ok((tracer, exporter)) => (tracer, Some(exporter)),
+        Err(reason) => {
+            tracing::warn!(reason, "no traces are sent");
+            (Tracer::off(), None)
+        }
     }
 }
 

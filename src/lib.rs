@@ -51,6 +51,7 @@
 //! | [`voltus`] | the upstream: how it is asked, and how its answers are read |
 //! | [`store`] | what survives a restart: the store trait, SQLite, PostgreSQL, memory |
 //! | [`engine`] | pure: what an observation changes, and what each site must do |
+//! | [`trace`] | spans for an OpenTelemetry collector, and what belongs under which |
 //! | [`http`] | what all listeners share, and the client that asks others |
 //! | [`model`] | the words of the field: dispatch, site, entry, change, event, answer |
 //! | [`trust`], [`secret`], [`seldom`], [`retry`], [`histogram`], [`clock`] | tools: until when this daemon may act, secrets from files, log lines at most once a minute, back-off, counts for metrics, the only reader of the time |
@@ -68,6 +69,7 @@
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
 //! | what a sink gets of an event | `model/route.rs` (patterns), `delivery/routing.rs` (what follows from them), `delivery/outbox/opening.rs` (another route at a start) |
 //! | a metric | `status/metrics`, in the file of its subject. Webhooks are counted in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
+//! | a span | a method of [`trace::Tracer`] in `trace/spans.rs`. What belongs under which request or commit is remembered in `sync/driver/traces.rs`; the coordinator only says what led to what (`sync/coordinator/causes.rs`) |
 //! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on. The configuration file knows it by that; `deploy/dispatchd.toml` must name it |
 //!
 //! # Glossary
@@ -97,6 +99,7 @@
 //! | command | a `site.*` event: curtail, adjust or release |
 //! | route | which events a sink gets: of which sites, programs and types |
 //! | heal | a change that the poller brought and no webhook (a poll correction) |
+//! | trace, span | what one webhook, poll or due time led to; one step of it, with a start and an end |
 //! | lead | the time before a start for which sites are curtailed already |
 
 pub mod cli;
@@ -123,5 +126,6 @@ pub mod status;
 pub mod store;
 pub mod sync;
 pub mod system;
+pub mod trace;
 pub mod trust;
 pub mod voltus;

@@ -27,10 +27,11 @@ use crate::http::{json_reply, refusal};
 use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
 use crate::sync::{Inbox, WaiterReply};
+use crate::trace::Tracer;
 
 use fellows::Fellows;
 pub use forward::Forward;
-use gate::Gate;
+use gate::{Gate, Webhook};
 use hint::Hint;
 use notices::Notices;
 pub use peers::Peers;
@@ -50,6 +51,8 @@ pub struct Listener<C> {
     pub peers: Arc<Peers>,
     /// Counts what came.
     pub traffic: Arc<Traffic>,
+    /// Opens a span for each webhook.
+    pub tracer: Tracer,
     /// Tells when it came.
     pub clock: C,
 }
@@ -69,24 +72,25 @@ impl<C: Clock + Clone> Listener<C> {
             peers: self.peers,
             traffic: self.traffic,
             counts_passed_on: true,
+            tracer: self.tracer,
             clock: self.clock,
             notices: Notices::default(),
         });
         let (inbox, notices) = (self.inbox, Arc::clone(&gate));
         gate.routes(move |webhook| {
             let (inbox, gate) = (inbox.clone(), Arc::clone(&notices));
-            async move { answer(webhook.hint, &inbox, &gate).await }
+            async move { answer(webhook, &inbox, &gate).await }
         })
     }
 }
 
 async fn answer<C: Clock + Clone>(
-    hint: Hint,
+    webhook: Webhook,
     inbox: &Inbox,
     gate: &Gate<C>,
 ) -> (Answered, Response) {
     let notices = &gate.notices;
-    let id = match hint {
+    let id = match webhook.hint {
         Hint::Handshake => return (Answered::Accepted, accepted("ready")),
         Hint::Other { kind } => {
             notices.ignored(&kind, gate.now());
@@ -94,8 +98,10 @@ async fn answer<C: Clock + Clone>(
         }
         Hint::Dispatch(id) => id,
     };
-    let outcome = inbox.webhook(id.clone()).await;
+    let span = gate.tracer.webhook(webhook.trace.as_ref(), id.as_str());
+    let outcome = inbox.webhook(id.clone(), span.context()).await;
     let (answered, reply) = settled(&outcome);
+    span.answered(reply.status().as_u16(), answered.name());
     match answered {
         Answered::Rejected => notices.unknown(&id, gate.now()),
         Answered::Failed => {

@@ -44,6 +44,7 @@ use crate::inventory::Inventory;
 use crate::listener::Traffic;
 use crate::store::StoreHandle;
 use crate::sync::{Inbox, Timings, View, WaiterReply};
+use crate::trace::Tracer;
 use crate::voltus::{Environment, Signals};
 
 pub use events::EventStream;
@@ -106,6 +107,8 @@ pub struct Status<C> {
     /// What this daemon knows of the lease. `None` if its store is not shared: then it
     /// leads.
     pub lease: Option<LeaseView>,
+    /// Counts what became of spans.
+    pub tracer: Tracer,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, each above those that it may know.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "system",
     "clock",
     "trust",
@@ -21,6 +21,7 @@ const ORDER: [&str; 26] = [
     "secret",
     "model",
     "http",
+    "trace",
     "engine",
     "store",
     "voltus",
@@ -44,7 +45,7 @@ const ORDER: [&str; 26] = [
 const KNOW_THE_MODEL_ALONE: [&str; 2] = ["store", "voltus"];
 
 /// What may be known by anything: it depends on nothing of the crate.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 9] = [
     "system",
     "clock",
     "trust",
@@ -53,6 +54,7 @@ const TOOLS: [&str; 8] = [
     "seldom",
     "secret",
     "http",
+    "trace",
 ];
 
 fn rank(module: &str) -> usize {

@@ -14,6 +14,13 @@ use crate::model::{WEBHOOK_PATH, count};
 use crate::system::{Signal, allow_open_files, shield_secrets};
 use crate::voltus::Environment;
 
+/// What `--help` says of traces: no option names the collector.
+pub(super) const TRACES: &str = "\
+Traces: with OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318 in the environment the
+daemon sends traces to an OpenTelemetry collector (http/protobuf). The README
+lists the other variables that it reads, such as OTEL_EXPORTER_OTLP_HEADERS,
+OTEL_SERVICE_NAME and OTEL_TRACES_SAMPLER.";
+
 /// Runs the daemon until it is told to end.
 pub(super) fn run(options: RunOptions, origins: &Origins<'_>) -> Result<(), Failure> {
     let log_format = options.log_format;

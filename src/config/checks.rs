@@ -13,6 +13,7 @@ use super::{
 use crate::delivery::sinks::SinkSecrets;
 use crate::secret::Secret;
 use crate::system::host_name;
+use crate::trace;
 
 /// No poll comes sooner after another.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -122,6 +123,8 @@ pub(super) fn check(
         state.as_ref(),
     ));
 
+    let node = options.node.unwrap_or_else(host_name);
+    let traces = trace::Settings::read(env, &node);
     let secrets = (sink_secrets, webhook_secret, status_token);
     match (api, sinks, state, secrets) {
         (
@@ -156,7 +159,8 @@ pub(super) fn check(
             retain: options.retain,
             status_token,
             status_hosts,
-            node: options.node.unwrap_or_else(host_name),
+            node,
+            traces,
             file: origins.file().cloned(),
         }),
         _ => Err(ConfigError::of(of_file, problems, origins)),

@@ -13,6 +13,7 @@ use crate::http::{Bounds, Places};
 use crate::listener::{Peers, Traffic};
 use crate::status::Guard;
 use crate::sync::{Inbox, View};
+use crate::trace::Tracer;
 use crate::voltus::WebhookUrl;
 
 /// What a daemon has as long as its process runs.
@@ -32,6 +33,8 @@ pub(super) struct Base {
     pub stop_listeners: CancellationToken,
     /// Whom to ask while this daemon leads.
     pub leads: watch::Sender<Option<Leads>>,
+    /// Opens spans, if they go anywhere.
+    pub tracer: Tracer,
 }
 
 /// Whom to ask while a daemon leads.
@@ -49,6 +52,7 @@ impl Base {
         clock: SystemClock,
         status_address: SocketAddr,
         wanted: Option<watch::Receiver<WebhookUrl>>,
+        tracer: Tracer,
     ) -> Self {
         Self {
             started_at: clock.now().wall,
@@ -63,6 +67,7 @@ impl Base {
             wanted,
             stop_listeners: CancellationToken::new(),
             leads: watch::Sender::new(None),
+            tracer,
             clock,
             config,
         }

@@ -138,8 +138,9 @@ impl Lead {
             what: "thread",
             source,
         })?;
-        let mut driver =
-            Driver::new(coordinator, api, store.clone(), sinks, clock).with_trust(trust);
+        let mut driver = Driver::new(coordinator, api, store.clone(), sinks, clock)
+            .with_trust(trust)
+            .with_tracer(base.tracer.clone());
         if let Some(sharing) = &sharing {
             driver = driver.with_turns(Arc::clone(&sharing.turns));
         }
@@ -162,6 +163,7 @@ impl Lead {
             store_secret: kept_secret,
             peers: Arc::clone(&base.peers),
             traffic: Arc::clone(&base.traffic),
+            tracer: base.tracer.clone(),
             clock,
         };
         let view = driver.view();
@@ -192,6 +194,7 @@ impl Lead {
             inventory: inventory.inventory(),
             inventory_wanted: inventory.wanted(),
             lease: sharing.map(|sharing| sharing.lease),
+            tracer: base.tracer.clone(),
             started_at: base.started_at,
             clock,
         };

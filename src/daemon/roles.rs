@@ -116,6 +116,7 @@ impl Shared {
             peers: Arc::clone(&base.peers),
             traffic: Arc::clone(&base.traffic),
             deadline: base.config.webhook_deadline,
+            tracer: base.tracer.clone(),
             clock: base.clock,
         };
         let status = Standby {
@@ -125,6 +126,7 @@ impl Shared {
             listeners: base.places.clone(),
             identity: identity(&base.config),
             poll_interval: base.config.poll_interval,
+            tracer: base.tracer.clone(),
             started_at: base.started_at,
             clock: base.clock,
         };

@@ -22,6 +22,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(5200);
 /// How long the last answers may take to be sent, once the driver has ended.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How long sending the last traces may take.
+const TRACES_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Takes the daemon apart. From the first moment on nothing new begins: no
 /// connection is accepted, nothing is asked, no delivery and no program starts.
 /// What is under way is finished: webhooks, deliveries and commits by the
@@ -55,6 +58,7 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
         fronts,
         mut lead,
         shared,
+        exporter,
         ..
     } = daemon;
     let begun = now();
@@ -126,6 +130,10 @@ async fn in_order(daemon: Daemon, ended: Result<(), DaemonError>) -> Result<(), 
     }
     if let Some(shared) = shared {
         shared.give_back().await;
+    }
+    // Last: nobody waits for them.
+    if let Some(exporter) = exporter {
+        exporter.finish(TRACES_TIMEOUT).await;
     }
     ended?;
     tracing::info!("stopped; no site was commanded for it");

@@ -3,12 +3,14 @@
 //! The [`Outbox`] of a sink decides what is delivered next; the [`Sink`] tries
 //! once. What has come of it is written down with everything else.
 
+mod envelope;
 mod outbox;
 mod restore;
 mod routing;
 mod sink;
 pub mod sinks;
 
+pub use envelope::{DeliveryTrace, Envelope, Envelopes};
 pub use outbox::{
     Outbox, PendingEvent, Read, RefreshPage, RefreshRead, RefusedEvent, Shares, SinkCondition,
     SinkHealth, Skipped, Start, Untold,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::DeliveryTrace;
 use crate::model::Event;
 
 /// How long a look at a sink may take.
@@ -50,6 +51,15 @@ impl Attempt {
             reason: reason.into(),
             retry_after: None,
             gone: false,
+        }
+    }
+
+    /// Why the events may not have arrived, for the operator. `None` if they have.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Delivered => None,
+            Self::Failed { reason, .. } | Self::Unreachable { reason } => Some(reason),
+            Self::BrokenOff => Some("broken off: this daemon does not know whether it leads"),
         }
     }
 
@@ -107,7 +117,8 @@ pub trait Sink: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Tries once to deliver `events`, all of them or none.
+    /// Tries once to deliver `events`, all of them or none, and says with them to which
+    /// `trace` they belong, if there is one.
     ///
     /// Ends within a bounded time. At most one attempt for a subject is under
     /// way at a time. An attempt that the outbox abandons is dropped: nothing of
@@ -115,5 +126,6 @@ pub trait Sink: Send + Sync + 'static {
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],
+        trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>>;
 }

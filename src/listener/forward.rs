@@ -26,6 +26,7 @@ use crate::http::{BodyError, client_for, describe, json_reply, read_body, reason
 use crate::secret::Secret;
 use crate::store::LeaseRow;
 use crate::sync::Leadership;
+use crate::trace::{Span, TraceContext, Tracer};
 
 /// Webhooks that wait for the leader's answer at once. Each holds up to 64 KiB and a
 /// connection.
@@ -59,6 +60,8 @@ pub struct Forward<C> {
     pub traffic: Arc<Traffic>,
     /// The longest that a webhook waits for the leader's answer.
     pub deadline: Duration,
+    /// Opens a span for each webhook.
+    pub tracer: Tracer,
     /// Tells when it came.
     pub clock: C,
 }
@@ -79,6 +82,7 @@ impl<C: Clock + Clone> Forward<C> {
             peers: self.peers,
             traffic: self.traffic,
             counts_passed_on: false,
+            tracer: self.tracer,
             clock: self.clock,
             notices: Notices::default(),
         });
@@ -95,7 +99,8 @@ impl<C: Clock + Clone> Forward<C> {
             let (way, gate) = (Arc::clone(&way), Arc::clone(&notices));
             async move {
                 let is_other = matches!(webhook.hint, Hint::Other { .. });
-                match way.pass_on(webhook).await {
+                let span = opened(&gate.tracer, &webhook);
+                let (answered, reply) = match way.pass_on(webhook, span.context()).await {
                     Ok(reply) => {
                         gate.traffic.count_passed_on();
                         (answered(reply.status(), is_other), reply)
@@ -106,9 +111,19 @@ impl<C: Clock + Clone> Forward<C> {
                         let reply = come_back(unavailable, why.told(), why.retry_after());
                         (Answered::Failed, reply)
                     }
-                }
+                };
+                span.answered(reply.status().as_u16(), answered.name());
+                (answered, reply)
             }
         })
+    }
+}
+
+/// The span of a webhook about a dispatch. Of another one there is none, as at the leader.
+fn opened(tracer: &Tracer, webhook: &Webhook) -> Span {
+    match &webhook.hint {
+        Hint::Dispatch(id) => tracer.webhook(webhook.trace.as_ref(), id.as_str()),
+        Hint::Handshake | Hint::Other { .. } => Span::default(),
     }
 }
 
@@ -148,7 +163,11 @@ struct Way {
 
 impl Way {
     /// What the leader answers.
-    async fn pass_on(&self, webhook: Webhook) -> Result<Response, NotPassedOn> {
+    async fn pass_on(
+        &self,
+        webhook: Webhook,
+        trace: Option<TraceContext>,
+    ) -> Result<Response, NotPassedOn> {
         if webhook.claims_passed_on {
             let leader = self.leaders_url().ok().map(|(_, leader)| leader);
             return Err(NotPassedOn::Twice(leader));
@@ -164,16 +183,17 @@ impl Way {
             true => NotPassedOn::TooSlow(leader.clone(), self.deadline),
             false => NotPassedOn::Unreachable(leader.clone(), reason(&error)),
         };
-        let answer = client
+        let mut request = client
             .post(url)
             // From the connection to the end of the answer.
             .timeout(self.deadline)
             .header(CONTENT_TYPE, "application/json")
             .header(PASSED_ON, fellows.token())
-            .body(webhook.body)
-            .send()
-            .await
-            .map_err(unreachable)?;
+            .body(webhook.body);
+        for (name, value) in trace.iter().flat_map(TraceContext::fields) {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.map_err(unreachable)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         // A 200 of another server would be a promise that nobody keeps (rule R5).
         if !fellows.have_answered(&headers) {

@@ -25,6 +25,7 @@ use crate::clock::{Clock, Mono};
 use crate::http::{Peer, RequestError, no_such_path, read_request, refusal, wrong_method};
 use crate::model::WEBHOOK_PATH;
 use crate::secret::Secret;
+use crate::trace::{TraceContext, Tracer};
 
 /// What is checked, and by what.
 pub(super) struct Gate<C> {
@@ -39,6 +40,8 @@ pub(super) struct Gate<C> {
     /// Whether webhooks count that other daemons of this store pass on. They come to a
     /// standby by mistake, and have been counted by the daemon that their sender asked.
     pub counts_passed_on: bool,
+    /// Opens a span for each webhook.
+    pub tracer: Tracer,
     /// Tells when it came.
     pub clock: C,
     /// Logs what was turned away.
@@ -56,6 +59,8 @@ pub(super) struct Webhook {
     pub hint: Hint,
     /// Another daemon claims to have passed it on. Whether that is true was not checked.
     pub claims_passed_on: bool,
+    /// What it belongs under, as its sender says. `None` if nothing is traced.
+    pub trace: Option<TraceContext>,
 }
 
 impl<C: Clock + Clone> Gate<C> {
@@ -148,6 +153,10 @@ impl<C: Clock + Clone> Gate<C> {
             body,
             hint,
             claims_passed_on: Fellows::claim_to_have_sent(headers),
+            trace: match self.tracer.is_on() {
+                true => TraceContext::from_headers(headers),
+                false => None,
+            },
         })
     }
 

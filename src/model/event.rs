@@ -125,9 +125,17 @@ impl Event {
     }
 }
 
-/// The event in CloudEvents' JSON format, structured mode.
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Event {
+    /// Writes the event in CloudEvents' JSON format, structured mode, with these extension
+    /// attributes beside its own.
+    ///
+    /// # Errors
+    /// When the serializer fails.
+    pub fn write<S: Serializer>(
+        &self,
+        serializer: S,
+        extensions: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("specversion", "1.0")?;
         map.serialize_entry("id", &*self.id)?;
@@ -138,7 +146,16 @@ impl Serialize for Event {
         map.serialize_entry("datacontenttype", "application/json")?;
         map.serialize_entry("sequence", &self.sequence)?;
         map.serialize_entry("term", &self.term)?;
+        for (name, value) in extensions {
+            map.serialize_entry(name, &value)?;
+        }
         map.serialize_entry("data", &*self.data)?;
         map.end()
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write(serializer, [])
     }
 }

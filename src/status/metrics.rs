@@ -17,6 +17,7 @@ mod page;
 mod process;
 mod schedule;
 mod sync;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::listener::Traffic;
 use crate::seldom::Rarely;
 use crate::store::StoreHandle;
 use crate::sync::{Taken, View};
+use crate::trace::Tracer;
 use crate::voltus::Signals;
 
 use format::Format;
@@ -61,6 +63,7 @@ impl<C: Clock + Clone> Status<C> {
             routing: Arc::clone(&self.routing),
             inventory: Arc::clone(&self.inventory.borrow()),
             lease: self.lease.as_ref().map(|lease| self.lease_now(lease)),
+            tracer: self.tracer.clone(),
         };
         let items = scrape.view.plan.len();
         let write = move || written(format, scrape);
@@ -126,6 +129,7 @@ struct Scrape {
     routing: Arc<Routing>,
     inventory: Arc<Inventory>,
     lease: Option<(Lead, LeaseHealth)>,
+    tracer: Tracer,
 }
 
 impl Collector for Scrape {
@@ -146,6 +150,7 @@ impl Collector for Scrape {
         schedule::doings(&mut page, &self.view.health)?;
         inventory::enrolled(&mut page, &self.inventory, self.now.mono)?;
         let unrouted = self.routing.unrouted(&self.view.schedule);
+        traces::spans(&mut page, self.tracer.counts())?;
         delivery::unrouted(&mut page, &unrouted, self.view.health.unrouted_commands)?;
         delivery::sinks(&mut page, &self.view.sinks, self.now.wall)
     }
@@ -161,6 +166,7 @@ pub(super) struct StandbyScrape {
     pub health: LeaseHealth,
     pub traffic: Arc<Traffic>,
     pub listeners: [Arc<Places>; 2],
+    pub tracer: Tracer,
 }
 
 impl Collector for StandbyScrape {
@@ -170,6 +176,7 @@ impl Collector for StandbyScrape {
         sync::ready(&mut page, self.ready)?;
         lease::lease(&mut page, &self.lead, &self.health, self.now.mono)?;
         sync::webhooks(&mut page, &self.traffic)?;
-        sync::connections(&mut page, &self.listeners)
+        sync::connections(&mut page, &self.listeners)?;
+        traces::spans(&mut page, self.tracer.counts())
     }
 }

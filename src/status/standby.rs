@@ -25,6 +25,7 @@ use crate::inventory::Inventory;
 use crate::listener::Traffic;
 use crate::model::rfc3339;
 use crate::sync::{Leadership, State};
+use crate::trace::Tracer;
 
 /// The longest time without a look at the lease after which a standby is ready. It looks
 /// every second, and takes over after it has watched the lease for this long.
@@ -49,6 +50,8 @@ pub struct Standby<C> {
     pub identity: Identity,
     /// The time between two polls, if it led.
     pub poll_interval: Duration,
+    /// Counts what became of spans.
+    pub tracer: Tracer,
     /// When the daemon started, UTC.
     pub started_at: DateTime<Utc>,
     /// Tells the time.
@@ -163,6 +166,7 @@ impl<C: Clock + Clone> Standby<C> {
             health: moment.health,
             traffic: Arc::clone(&self.traffic),
             listeners: self.listeners.clone(),
+            tracer: self.tracer.clone(),
         };
         scraped(headers, scrape)
     }

@@ -74,6 +74,11 @@ impl Announcer {
         self.event(event_type, DAEMON, at, data);
     }
 
+    /// How many events there are so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
     /// The events, and where the numbering stands behind them.
     pub fn finish(self) -> (Vec<Event>, Numbering) {
         (self.events, self.numbering)

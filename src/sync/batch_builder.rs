@@ -1,6 +1,7 @@
 //! Takes observations in, and builds the batch of one commit from them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -87,6 +88,17 @@ pub(super) enum WaiterOutcome {
     GoneButLive,
 }
 
+/// What one response brought to a batch.
+#[derive(Debug)]
+pub(super) struct ResponseTaken {
+    /// The request that it answers.
+    pub asked: Asked,
+    /// Which of the batch's events follow from it.
+    pub events: Range<usize>,
+    /// Which of [`AfterCommit::waiter_outcomes`] are for those who wait for it.
+    pub waiters: Range<usize>,
+}
+
 /// What is left to do once a batch is committed.
 #[derive(Debug, Default)]
 pub(super) struct AfterCommit {
@@ -101,6 +113,8 @@ pub(super) struct AfterCommit {
     pub rewinds: u64,
     /// How many sites were told their states once more, if all were.
     pub retold: Option<usize>,
+    /// The responses that were taken in.
+    pub responses: Vec<ResponseTaken>,
 }
 
 /// A commit that is under way.
@@ -204,13 +218,25 @@ impl BatchBuilder {
     pub fn job(&mut self, job: Job, now: Now) {
         self.now = now;
         match &job {
-            Job::Answer(answer) => self.answer(answer),
+            Job::Answer(answer) => {
+                let (event, waiter) = (self.announcer.len(), self.waiter_count());
+                self.answer(answer);
+                self.after_commit.responses.push(ResponseTaken {
+                    asked: answer.asked,
+                    events: event..self.announcer.len(),
+                    waiters: waiter..self.waiter_count(),
+                });
+            }
             Job::Order(order, ticket) => {
                 self.observe(&Observation::Operator(order.clone()));
                 self.after_commit.orders.push(*ticket);
             }
         }
         self.jobs.push(job);
+    }
+
+    fn waiter_count(&self) -> usize {
+        self.after_commit.waiter_outcomes.len()
     }
 
     /// Takes an answer in, and settles what becomes of those who wait.

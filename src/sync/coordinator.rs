@@ -18,6 +18,7 @@
 mod after_commit;
 mod answering;
 mod asking;
+mod causes;
 mod delivering;
 mod messages;
 mod token_waiters;

@@ -1,5 +1,8 @@
 //! Does the I/O of the coordinator, with real sockets and a real disk.
 
+mod inbox;
+mod traces;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,16 +14,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Coordinator, Effect, Input, PendingRequest, RegistrationHealth, SkipRequest, Timings, Turns,
-    View, WaiterReply,
-};
-use crate::clock::{Clock, Mono};
+use super::{Coordinator, Effect, Input, Timings, Turns, View, WaiterReply};
+use crate::clock::Clock;
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
-use crate::model::{DispatchId, Event, OverrideOrder};
+use crate::model::Event;
 use crate::store::{StoreError, StoreHandle};
+use crate::trace::{Span, Tracer};
 use crate::trust::Trust;
-use crate::voltus::{Api, ApiError, RedirectLimiter};
+use crate::voltus::Api;
+
+pub use inbox::{Inbox, Waiter};
+use traces::Traces;
 
 /// How many inputs of a kind one step takes in.
 const INPUTS_A_STEP: usize = 1024;
@@ -40,7 +44,6 @@ const PROBE_AGAIN: Duration = Duration::from_secs(10);
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
 
-type Waiter = oneshot::Sender<WaiterReply>;
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Why the driver ended before it was told to.
@@ -52,96 +55,6 @@ pub enum DriverError {
     /// A task that talks to the API or the disk died.
     #[error("a task died, so nothing can be relied on: {0}")]
     Task(#[from] JoinError),
-}
-
-/// Where the coordinator is told what happens outside. Copies lead to the same one.
-#[derive(Debug, Clone)]
-pub struct Inbox(mpsc::UnboundedSender<Input<Waiter>>);
-
-impl Inbox {
-    /// A webhook says: look at this dispatch. Ends when that is settled, or the
-    /// deadline has passed.
-    pub async fn webhook(&self, id: DispatchId) -> WaiterReply {
-        self.ask(|waiter| Input::Webhook { id, waiter }).await
-    }
-
-    /// Asks for a poll, and ends after it.
-    pub async fn poll(&self) -> WaiterReply {
-        self.ask(|waiter| Input::Poll { waiter }).await
-    }
-
-    /// Waits until the budget allows one request more. `false` when the daemon
-    /// stops instead.
-    pub async fn token(&self) -> bool {
-        self.ask(|waiter| Input::Token { waiter }).await == WaiterReply::Granted
-    }
-
-    /// Waits until the budget has a token that nothing else wants. `false` when the
-    /// daemon stops instead.
-    pub async fn spare_token(&self) -> bool {
-        self.ask(|waiter| Input::SpareToken { waiter }).await == WaiterReply::Granted
-    }
-
-    /// Has redirects wait here until the budget allows one request more.
-    pub fn redirect_limiter(&self) -> RedirectLimiter {
-        let inbox = self.clone();
-        RedirectLimiter::new(move || {
-            let inbox = inbox.clone();
-            async move { inbox.ask(|waiter| Input::Redirect { waiter }).await == WaiterReply::Granted }
-        })
-    }
-
-    /// A request that keeps the webhook registered, sent at `issued`, was
-    /// answered so.
-    pub fn registered<T>(&self, issued: Mono, result: &Result<T, ApiError>) {
-        let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        // Nobody counts it while the daemon stops.
-        let _ = self.0.send(Input::Registered { issued, result });
-    }
-
-    /// The registration of the daemon's webhook stands so.
-    pub fn registration(&self, health: RegistrationHealth) {
-        // Nobody counts by it while the daemon stops.
-        let _ = self.0.send(Input::Registration(health));
-    }
-
-    /// A request for the enrolled sites, sent at `issued`, failed.
-    pub fn inventory_failed(&self, issued: Mono, error: ApiError) {
-        // Nobody counts it while the daemon stops.
-        let _ = self.0.send(Input::InventoryFailed { issued, error });
-    }
-
-    /// Lists pending events: [`WaiterReply::Pending`], or [`WaiterReply::Unknown`] if no sink
-    /// has the name that was asked for.
-    pub async fn pending(&self, request: PendingRequest) -> WaiterReply {
-        self.ask(|waiter| Input::ListPending { request, waiter })
-            .await
-    }
-
-    /// Gives an event up at one sink: [`WaiterReply::Skipped`] once that is on disk,
-    /// [`WaiterReply::Unknown`] if no such event is pending, or [`WaiterReply::PendingAt`] if
-    /// the sink must be named.
-    pub async fn skip(&self, request: SkipRequest) -> WaiterReply {
-        self.ask(|waiter| Input::Skip { request, waiter }).await
-    }
-
-    /// Orders what a site must do: [`WaiterReply::Applied`] once that is on disk.
-    pub async fn override_site(&self, order: OverrideOrder) -> WaiterReply {
-        self.ask(|waiter| Input::Override { order, waiter }).await
-    }
-
-    async fn ask(&self, input: impl FnOnce(Waiter) -> Input<Waiter>) -> WaiterReply {
-        let (waiter, outcome) = oneshot::channel();
-        if self.0.send(input(waiter)).is_ok()
-            && let Ok(outcome) = outcome.await
-        {
-            return outcome;
-        }
-        WaiterReply::Unavailable {
-            reason: "dispatchd is stopping".into(),
-            retry_after: Duration::from_secs(5),
-        }
-    }
 }
 
 /// Runs a coordinator.
@@ -167,6 +80,8 @@ pub struct Driver<A, C> {
     attempts: HashMap<(usize, u64), oneshot::Sender<()>>,
     /// The commit under way.
     commit: Option<Commit>,
+    /// What is traced, if anything is.
+    traces: Option<Traces>,
     /// Until when this daemon may act.
     trust: Trust,
     /// Where each turn is noted, if somebody wants to know.
@@ -206,6 +121,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
             watches: JoinSet::new(),
             attempts: HashMap::new(),
             commit: None,
+            traces: None,
             trust: Trust::endless(),
             turns: None,
             step_down: CancellationToken::new(),
@@ -216,6 +132,12 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// as renewed meanwhile, runs out. At first it is endless.
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Opens a span for each request, commit and attempt by `tracer`.
+    pub fn with_tracer(mut self, tracer: Tracer) -> Self {
+        self.traces = Traces::new(tracer);
         self
     }
 
@@ -399,6 +321,10 @@ impl<A: Api, C: Clock> Driver<A, C> {
     fn carry_out(&mut self, effect: Effect<Waiter>) -> Result<(), DriverError> {
         match effect {
             Effect::Ask { asked, question } => {
+                let mut span = self.traces.as_mut().map_or_else(Span::default, |traces| {
+                    let waiters = self.coordinator.waiting_for(asked);
+                    traces.request(asked, &question, waiters)
+                });
                 let api = Arc::clone(&self.api);
                 let (clock, timings) = (Arc::clone(&self.clock), self.timings());
                 self.tasks.spawn(async move {
@@ -406,16 +332,26 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let begun = clock.now().mono;
                     let result = api.ask(question).await;
                     timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
+                    if let Err(error) = &result {
+                        span.failed(error);
+                    }
                     Input::Response { asked, result }
                 });
             }
             Effect::Commit(batch) => {
+                let mut spans = Vec::new();
+                if let Some(traces) = &mut self.traces {
+                    spans = traces.commit(&batch, self.coordinator.responses_in_commit());
+                }
                 let commit = self.store.commit(batch);
                 let (clock, timings) = (Arc::clone(&self.clock), self.timings());
                 self.commit = Some(Box::pin(async move {
                     let begun = clock.now().mono;
                     let result = commit.await;
                     timings.committed(&result, clock.now().mono.saturating_sub(begun));
+                    if let Err(error) = &result {
+                        spans.iter_mut().for_each(|span| span.failed(error));
+                    }
                     result
                 }));
             }
@@ -426,7 +362,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     false => outcome,
                 };
                 // A caller that has hung up is told nothing.
-                let _ = waiter.send(outcome);
+                let _ = waiter.reply.send(outcome);
             }
             Effect::Show(events) => {
                 for event in events {
@@ -437,6 +373,9 @@ impl<A: Api, C: Clock> Driver<A, C> {
             Effect::Attempt { sink, start } => {
                 if let Some(to) = self.sinks.get(sink).cloned() {
                     let attempt = start.attempt;
+                    let traces = self.traces.as_ref();
+                    let traced = traces.and_then(|it| it.delivery(to.name(), &start.events));
+                    let (mut span, trace) = traced.unzip();
                     let (keep, dropped) = oneshot::channel::<()>();
                     self.attempts.insert((sink, attempt), keep);
                     let trust = self.trust.clone();
@@ -446,13 +385,16 @@ impl<A: Api, C: Clock> Driver<A, C> {
                         let waited = clock.now().mono.saturating_sub(started);
                         let delivered = async {
                             tokio::select! {
-                                result = to.deliver(&start.events) => result,
+                                result = to.deliver(&start.events, trace.as_ref()) => result,
                                 // The coordinator does not wait for this result any more.
                                 _ = dropped => Attempt::failed("abandoned"),
                             }
                         };
                         let result = trust.lets(delivered).await;
                         let result = result.unwrap_or(Attempt::BrokenOff);
+                        if let Some((span, reason)) = span.as_mut().zip(result.reason()) {
+                            span.failed(&reason);
+                        }
                         Input::Attempted {
                             sink,
                             attempt,

@@ -132,6 +132,12 @@ impl LookUps {
         self.under_way.insert(id.clone(), LookUp { why, tickets });
     }
 
+    /// The webhooks that wait for the look-up of `id` that is under way.
+    pub fn tickets(&self, id: &DispatchId) -> &[Ticket] {
+        let look_up = self.under_way.get(id);
+        look_up.map_or(&[], |look_up| &look_up.tickets)
+    }
+
     /// The look-up of `id` has ended. Webhooks that came for the id meanwhile are
     /// next in line.
     pub fn ended(&mut self, id: &DispatchId) -> Option<LookUp> {

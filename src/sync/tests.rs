@@ -2,6 +2,7 @@
 
 mod asking;
 mod caches;
+mod causes;
 mod chunks;
 mod commits;
 mod counters;

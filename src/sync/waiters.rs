@@ -66,6 +66,11 @@ impl<W> Waiters<W> {
         self.waiting.contains_key(&ticket)
     }
 
+    /// Who holds the ticket. `None` when it was answered before.
+    pub fn get(&self, ticket: Ticket) -> Option<&W> {
+        self.waiting.get(&ticket).map(|waiter| &waiter.who)
+    }
+
     /// Whether this one waits still and its dispatch may be fetched once more. That
     /// is allowed once.
     pub fn fetches_again(&mut self, ticket: Ticket) -> bool {

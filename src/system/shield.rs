@@ -17,12 +17,17 @@ const FIRST_INHERITED: i32 = 3;
 const ENVIRONMENT: (usize, usize) = (47, 48);
 
 /// Variables whose values are removed: what the daemon was configured with.
-const OURS: [&[u8]; 3] = [b"VOLTUS_", b"DISPATCHD_", b"PGPASSWORD="];
+const OURS: [&[u8]; 4] = [
+    b"VOLTUS_",
+    b"DISPATCHD_",
+    b"PGPASSWORD=",
+    b"OTEL_EXPORTER_OTLP_",
+];
 
 /// Keeps programs of `exec:` sinks from the key and the secrets that this
 /// process was started with:
 ///
-/// - The values of `VOLTUS_*`, `DISPATCHD_*` and `PGPASSWORD` are gone from this
+/// - The values of `VOLTUS_*`, `DISPATCHD_*`, `PGPASSWORD` and `OTEL_EXPORTER_OTLP_*` are gone from this
 ///   process's environment, and so from `/proc/PID/environ`.
 /// - Without root's capabilities, no other process can open
 ///   `/proc/PID/environ`, `/proc/PID/mem` or `/proc/PID/fd/*` of this process.

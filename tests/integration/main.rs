@@ -66,6 +66,7 @@ mod state_copy;
 mod states;
 mod status;
 mod terminal;
+mod tracing;
 mod two_machines;
 mod unknown_fields;
 mod untold;

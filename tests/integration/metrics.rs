@@ -66,6 +66,8 @@ const ALL: &str = "
     dispatchd_store_log_bytes
     dispatchd_store_log_held
     dispatchd_store_writable
+    dispatchd_trace_spans_dropped_total
+    dispatchd_trace_spans_sent_total
     dispatchd_unannounced_changes
     dispatchd_unreadable_amounts_total
     dispatchd_unreadable_details_total

@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::routes::SimulatedRoute;
 use super::scenario::SinkFault;
-use dispatchd::delivery::{Attempt, Sink};
+use dispatchd::delivery::{Attempt, DeliveryTrace, Sink};
 use dispatchd::model::Event;
 
 /// How long an attempt takes that is not answered.
@@ -185,7 +185,11 @@ impl Sink for Stub {
     }
 
     /// Never called: attempts are effects of the coordinator.
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(ready(Attempt::failed("simulated")))
     }
 }

@@ -29,6 +29,7 @@ const CLOCK: &str = "clock";
 const REGISTRATION: &str = "registration";
 const SINKS: &str = "sinks";
 const SITES: &str = "sites";
+const TRACES: &str = "traces";
 
 fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
@@ -101,7 +102,27 @@ pub(super) async fn all(config: Result<Config, ConfigError>) -> Vec<Check> {
             checks.push(skipped(SITES, why));
         }
     }
+    checks.extend(traces(&config).await);
     checks
+}
+
+/// Whether the collector of traces takes them, if one is named.
+async fn traces(config: &Config) -> Option<Check> {
+    Some(match &config.traces {
+        Err(error) => failed(TRACES, format!("{error}; until then no traces are sent")),
+        Ok(None) => return None,
+        Ok(Some(settings)) => match settings.look().await {
+            Ok(()) => ok(TRACES, format!("{} takes them", settings.to())),
+            Err(reason) => failed(
+                TRACES,
+                format!(
+                    "{} does not take them: {reason}; correct OTEL_EXPORTER_OTLP_ENDPOINT or \
+                     OTEL_EXPORTER_OTLP_HEADERS, or start the collector",
+                    settings.to()
+                ),
+            ),
+        },
+    })
 }
 
 fn configuration(config: &Config) -> Check {

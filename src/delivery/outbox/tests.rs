@@ -18,7 +18,7 @@ use std::pin::Pin;
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::delivery::{Announced, Attempt, Sink};
+use crate::delivery::{Announced, Attempt, DeliveryTrace, Sink};
 use crate::store::SinkState;
 
 const CURTAIL: &str = "site.curtail";
@@ -72,7 +72,11 @@ impl Sink for Takes {
         self.at_once
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(ready(Attempt::Delivered))
     }
 }

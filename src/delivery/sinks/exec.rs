@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use self::lines::Lines;
 pub use self::starter::become_program;
 use super::{Attempt, failed, spoken};
-use crate::delivery::Sink;
+use crate::delivery::{DeliveryTrace, Envelope, Envelopes, Sink};
 use crate::model::Event;
 use crate::seldom::Lately;
 use crate::system::{ProcessGroup, may_execute};
@@ -38,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs a program for each event: the event as JSON on standard input, its
 /// type, id, subject and term in `DISPATCHD_EVENT_TYPE`, `_ID`, `_SUBJECT` and
-/// `_TERM`.
+/// `_TERM`, and its trace, if it belongs to one, in `TRACEPARENT` and `TRACESTATE`.
 ///
 /// Exit status 0 means delivered. The sink logs what the program writes to
 /// standard error and drops what it writes to standard output, which belongs
@@ -68,13 +68,13 @@ impl ExecSink {
         }
     }
 
-    async fn run(&self, event: &Event) -> Attempt {
-        let body = match serde_json::to_vec(event) {
+    async fn run(&self, envelope: &Envelope<'_>) -> Attempt {
+        let body = match serde_json::to_vec(envelope) {
             Ok(body) => body,
-            Err(error) => return failed(format!("event {}: {error}", event.id)),
+            Err(error) => return failed(format!("event {}: {error}", envelope.event.id)),
         };
         let started = self.may_run().and_then(|()| {
-            let spawned = self.command(event).spawn();
+            let spawned = self.command(envelope).spawn();
             spawned.map_err(|error| format!("the program cannot be run: {error}"))
         });
         let mut child = match started {
@@ -110,9 +110,9 @@ impl ExecSink {
         may_run.map_err(|error| format!("the program cannot be run: {error}"))
     }
 
-    fn command(&self, event: &Event) -> Command {
+    fn command(&self, envelope: &Envelope<'_>) -> Command {
         let mut command = starter::command(&self.program);
-        environment::set(&mut command, event);
+        environment::set(&mut command, envelope);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -231,10 +231,11 @@ impl Sink for ExecSink {
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],
+        trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(async move {
-            for event in events {
-                let attempt = self.run(event).await;
+            for envelope in Envelopes::new(events, trace).each() {
+                let attempt = self.run(&envelope).await;
                 if attempt != Attempt::Delivered {
                     return attempt;
                 }

@@ -21,7 +21,7 @@ use super::build::{SinkBuildError, WallClock};
 use super::secrets::{Credentials, SigningKey};
 use super::spec::HttpTarget;
 use super::{Attempt, failed, spoken};
-use crate::delivery::Sink;
+use crate::delivery::{DeliveryTrace, Envelopes, Sink};
 use crate::http::{io_reason, reason, takes_proxy};
 use crate::model::Event;
 use crate::retry::retry_after;
@@ -60,7 +60,8 @@ const LIMITS: Limits = Limits {
 /// Any 2xx means delivered. An attempt that makes no connection is unreachable;
 /// everything else fails its subject alone, 410 included. Redirects are not
 /// followed. A proxy that the environment names is used, except for receivers on
-/// this machine. Each attempt has a connection to itself.
+/// this machine. Each attempt has a connection to itself. The trace of an attempt is in its
+/// headers `traceparent` and `tracestate`, and that of an event in the event.
 pub struct HttpSink {
     name: String,
     url: Url,
@@ -101,7 +102,13 @@ impl HttpSink {
         })
     }
 
-    async fn post(&self, id: &str, body: Vec<u8>, content_type: HeaderValue) -> Attempt {
+    async fn post(
+        &self,
+        id: &str,
+        body: Vec<u8>,
+        content_type: HeaderValue,
+        trace: Option<&DeliveryTrace>,
+    ) -> Attempt {
         let mut request = self
             .client
             .post(self.url.clone())
@@ -112,6 +119,9 @@ impl HttpSink {
         }
         if let Some(key) = &self.key {
             request = self.signed(request, &key.load(), id, &body);
+        }
+        for (name, value) in trace.into_iter().flat_map(DeliveryTrace::headers) {
+            request = request.header(name, value);
         }
         let answers = self.answers.load(Ordering::Relaxed);
         match request.body(body).send().await {
@@ -250,18 +260,21 @@ impl Sink for HttpSink {
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],
+        trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(async move {
+            let envelopes = Envelopes::new(events, trace);
             if self.batch && !events.is_empty() {
-                return match serde_json::to_vec(events) {
-                    Ok(body) => self.post(&batch_id(events), body, MANY).await,
+                return match serde_json::to_vec(&envelopes) {
+                    Ok(body) => self.post(&batch_id(events), body, MANY, trace).await,
                     Err(error) => failed(format!("a batch of events: {error}")),
                 };
             }
-            for event in events {
-                let attempt = match serde_json::to_vec(event) {
-                    Ok(body) => self.post(&event.id, body, ONE).await,
-                    Err(error) => failed(format!("event {}: {error}", event.id)),
+            for envelope in envelopes.each() {
+                let id = &envelope.event.id;
+                let attempt = match serde_json::to_vec(&envelope) {
+                    Ok(body) => self.post(id, body, ONE, trace).await,
+                    Err(error) => failed(format!("event {id}: {error}")),
                 };
                 if attempt != Attempt::Delivered {
                     return attempt;

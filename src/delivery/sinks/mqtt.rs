@@ -19,7 +19,7 @@ use self::link::{Link, Up, words};
 use super::build::{SinkBuildError, SinkContext};
 use super::spec::MqttTarget;
 use super::{Attempt, causes, failed, spoken};
-use crate::delivery::Sink;
+use crate::delivery::{DeliveryTrace, Envelope, Envelopes, Sink};
 use crate::model::Event;
 use crate::seldom::Lately;
 
@@ -120,9 +120,9 @@ impl MqttSink {
         })
     }
 
-    async fn publish(&self, event: &Event) -> Attempt {
+    async fn publish(&self, envelope: &Envelope<'_>) -> Attempt {
         let mut handed = None;
-        match timeout(self.limit, self.attempt(event, &mut handed)).await {
+        match timeout(self.limit, self.attempt(envelope, &mut handed)).await {
             Ok(attempt) => attempt,
             Err(_) if handed.is_some() => failed(format!(
                 "the broker did not confirm the event within {}",
@@ -137,9 +137,10 @@ impl MqttSink {
 
     /// Notes in `handed` that the connection has the event. The event arrives
     /// before whatever is published on the same connection later, or not at all.
-    async fn attempt(&self, event: &Event, handed: &mut Option<Handed>) -> Attempt {
+    async fn attempt(&self, envelope: &Envelope<'_>, handed: &mut Option<Handed>) -> Attempt {
+        let event = envelope.event;
         let topic = topic::of(&self.prefix, event);
-        let payload = match serde_json::to_vec(event) {
+        let payload = match serde_json::to_vec(envelope) {
             Ok(payload) => payload,
             Err(error) => return failed(format!("event {}: {error}", event.id)),
         };
@@ -269,10 +270,11 @@ impl Sink for MqttSink {
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],
+        trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(async move {
-            for event in events {
-                let attempt = self.publish(event).await;
+            for envelope in Envelopes::new(events, trace).each() {
+                let attempt = self.publish(&envelope).await;
                 if attempt != Attempt::Delivered {
                     return attempt;
                 }

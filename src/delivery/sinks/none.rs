@@ -4,7 +4,7 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 
 use super::Attempt;
-use crate::delivery::Sink;
+use crate::delivery::{DeliveryTrace, Sink};
 use crate::model::Event;
 
 /// Takes everything and does nothing.
@@ -23,6 +23,7 @@ impl Sink for NoneSink {
     fn deliver<'a>(
         &'a self,
         _events: &'a [Event],
+        _trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(ready(Attempt::Delivered))
     }

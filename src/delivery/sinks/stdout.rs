@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{Attempt, causes, failed, spoken};
-use crate::delivery::Sink;
+use crate::delivery::{DeliveryTrace, Envelopes, Sink};
 use crate::model::Event;
 use crate::system::unbuffered_stdout;
 
@@ -131,12 +131,13 @@ impl Sink for StdoutSink {
     fn deliver<'a>(
         &'a self,
         events: &'a [Event],
+        trace: Option<&'a DeliveryTrace>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(async move {
             let mut lines = Vec::new();
-            for event in events {
-                if let Err(error) = serde_json::to_writer(&mut lines, event) {
-                    return failed(format!("event {}: {error}", event.id));
+            for envelope in Envelopes::new(events, trace).each() {
+                if let Err(error) = serde_json::to_writer(&mut lines, &envelope) {
+                    return failed(format!("event {}: {error}", envelope.event.id));
                 }
                 lines.push(b'\n');
             }

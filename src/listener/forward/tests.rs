@@ -57,6 +57,7 @@ impl Rig {
             peers: Arc::new(Peers::new(NonZeroU32::new(1), false)),
             traffic: Arc::new(Traffic::default()),
             counts_passed_on: true,
+            tracer: Tracer::off(),
             clock: SystemClock::new(),
             notices: Notices::default(),
         });
@@ -107,6 +108,7 @@ impl Rig {
             peers: Arc::new(Peers::new(None, false)),
             traffic: Arc::clone(&traffic),
             deadline: Duration::from_secs(2),
+            tracer: Tracer::off(),
             clock: SystemClock::new(),
         };
         let address = self.serve(forward.routes()).await;

@@ -80,6 +80,7 @@ impl Rig {
                 environment: Environment::Sandbox,
             },
             poll_interval: Duration::from_secs(30),
+            tracer: Tracer::off(),
             started_at: clock.now().wall,
             clock,
         };

@@ -87,6 +87,7 @@ impl<W> Coordinator<W> {
             outdated,
             rewinds,
             retold,
+            responses: _,
         } = done.after_commit;
         if let Some(sites) = retold {
             log::retold(sites);

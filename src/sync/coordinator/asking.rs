@@ -28,7 +28,7 @@ use crate::voltus::{ApiError, ApiResponse, Question, Stamp};
 
 /// A request that is under way.
 #[derive(Debug)]
-enum Call {
+pub(super) enum Call {
     Poll,
     Dispatch(DispatchId),
 }
@@ -92,6 +92,11 @@ impl<W> Asking<W> {
             notices: Notices::default(),
             token_waiters: TokenWaiters::default(),
         }
+    }
+
+    /// The request `asked`, if it is under way.
+    pub fn call(&self, asked: Asked) -> Option<&Call> {
+        self.calls.get(&asked).map(|(call, _)| call)
     }
 
     /// The wall clock at `now`, and the API's as far as it is known.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::delivery::{Attempt, Sink};
+use crate::delivery::{Attempt, DeliveryTrace, Sink};
 use crate::model::{Answer, Dispatch, Event, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
@@ -22,7 +22,11 @@ impl Sink for Named {
         &self.0
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(std::future::ready(Attempt::Delivered))
     }
 }

@@ -139,6 +139,11 @@ impl Writing {
         })
     }
 
+    /// The commit under way.
+    pub fn under_way(&self) -> Option<&CommitUnderWay> {
+        self.under_way.as_ref()
+    }
+
     /// Whether a commit is under way.
     pub fn is_under_way(&self) -> bool {
         self.under_way.is_some()

@@ -11,12 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::clock::{Mono, Now, SystemClock};
-use crate::delivery::{Attempt, restore};
+use crate::delivery::{Attempt, DeliveryTrace, restore};
 use crate::engine::Rules;
-use crate::model::{Answer, Dispatch, List, Program, Reading, Route};
+use crate::model::{Answer, Dispatch, DispatchId, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::Settings;
-use crate::voltus::{ApiResponse, Problems, Question, Stamp};
+use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 /// Longer than anything here takes on a busy coordinator.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,7 +110,11 @@ impl Sink for SlowSink {
         "slow"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Box::pin(async {
             sleep(self.takes).await;
@@ -198,7 +202,8 @@ impl Running {
             thread::spawn(move || {
                 let mut number = 0;
                 while goes_on.load(Ordering::SeqCst) {
-                    let (waiter, _) = oneshot::channel();
+                    let (reply, _) = oneshot::channel();
+                    let waiter = Waiter { reply, trace: None };
                     let id = id(number % 5000);
                     if inbox.0.send(Input::Webhook { id, waiter }).is_err() {
                         return;
@@ -292,7 +297,7 @@ async fn a_webhook_that_is_being_looked_up_is_answered_and_later_ones_are_told_t
     let running = Running::start(api, &sink, 1);
     let webhook = |number| {
         let inbox = running.inbox.clone();
-        TaskTracker::new().spawn(async move { inbox.webhook(id(number)).await })
+        TaskTracker::new().spawn(async move { inbox.webhook(id(number), None).await })
     };
     let first = webhook(1);
     until("it is being looked up", || {
@@ -325,7 +330,7 @@ async fn a_delivery_or_a_store_that_hangs_is_left_after_nine_seconds() {
         if store_hangs {
             hangs.store(true, Ordering::SeqCst);
             let inbox = running.inbox.clone();
-            TaskTracker::new().spawn(async move { inbox.webhook(id(7)).await });
+            TaskTracker::new().spawn(async move { inbox.webhook(id(7), None).await });
             sleep(Duration::from_millis(100)).await;
         }
         running.stops_within(Duration::from_secs(3)).await;

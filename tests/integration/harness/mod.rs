@@ -5,6 +5,7 @@
 mod runner;
 
 mod broker;
+mod collector;
 mod daemon;
 mod process;
 mod raw;
@@ -17,6 +18,7 @@ mod wait;
 mod world;
 
 pub use broker::{Broker, Message, Subscriber};
+pub use collector::{Collector, Span, Taking};
 pub use daemon::{Answer, Daemon, ask, hint};
 pub use process::{Heard, Process};
 pub use raw::Raw;

@@ -56,7 +56,9 @@ impl Running {
     }
 
     async fn deliver(&self, id: &str, event_type: &str, subject: &str) -> Attempt {
-        self.sink.deliver(&[event(id, event_type, subject)]).await
+        self.sink
+            .deliver(&[event(id, event_type, subject)], None)
+            .await
     }
 
     async fn delivered(&self, id: &str, event_type: &str, subject: &str) {
@@ -218,7 +220,7 @@ async fn an_event_too_large_for_the_broker_fails_alone() {
     let broker = Broker::with("max_packet_size 3000").await;
     let running = Running::start(&broker.sink());
     running.delivered("e1", "site.curtail", "s1").await;
-    let failure = reason(running.sink.deliver(&[large(4000)]).await);
+    let failure = reason(running.sink.deliver(&[large(4000)], None).await);
     assert!(failure.contains("at most 3000"), "{failure}");
     let deep = "x".repeat(70_000);
     assert!(matches!(

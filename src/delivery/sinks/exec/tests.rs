@@ -41,7 +41,7 @@ impl Script {
 
     async fn deliver(&self) -> Attempt {
         self.sink
-            .deliver(&[event("e1", "site.curtail", "s 1")])
+            .deliver(&[event("e1", "site.curtail", "s 1")], None)
             .await
     }
 
@@ -134,11 +134,11 @@ async fn a_program_that_prints_a_lot_is_not_stopped_by_a_full_pipe() {
 async fn a_program_that_does_not_read_its_input_is_judged_by_how_it_ends() {
     let large = [large(1 << 20)];
     let script = Script::new("exit 0");
-    assert_eq!(script.sink.deliver(&large).await, Attempt::Delivered);
+    assert_eq!(script.sink.deliver(&large, None).await, Attempt::Delivered);
     let script = Script::new("exec 0<&-\nsleep 0.1\nexit 0");
-    assert_eq!(script.sink.deliver(&large).await, Attempt::Delivered);
+    assert_eq!(script.sink.deliver(&large, None).await, Attempt::Delivered);
     let script = Script::new("exit 7");
-    assert!(reason(script.sink.deliver(&large).await).contains("exit status: 7"));
+    assert!(reason(script.sink.deliver(&large, None).await).contains("exit status: 7"));
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_program_that_vanished_fails_the_attempt() {
 async fn a_subject_with_a_nul_can_still_be_delivered() {
     let script = Script::new("printf '%s' \"$DISPATCHD_EVENT_SUBJECT\" > env");
     let events = [event("e1", "site.curtail", "a\0b")];
-    assert_eq!(script.sink.deliver(&events).await, Attempt::Delivered);
+    assert_eq!(script.sink.deliver(&events, None).await, Attempt::Delivered);
     assert_eq!(script.read("env"), "a\u{fffd}b");
 }
 

@@ -115,7 +115,7 @@ fn limited(url: String, connect: Duration, total: Duration) -> HttpSink {
 
 async fn attempt(receiver: &Receiver) -> Attempt {
     sink(&receiver.url(), &SinkSecrets::none())
-        .deliver(&[event("e-1", "site.curtail", "s1")])
+        .deliver(&[event("e-1", "site.curtail", "s1")], None)
         .await
 }
 
@@ -147,7 +147,7 @@ async fn a_signed_event_can_be_verified_by_others() {
     let secrets = SinkSecrets::signing(&secret).unwrap();
     let sink = sink(&receiver.url(), &secrets);
     let events = [event("e-1", "site.curtail", "s1")];
-    assert_eq!(sink.deliver(&events).await, Attempt::Delivered);
+    assert_eq!(sink.deliver(&events, None).await, Attempt::Delivered);
     let (headers, body, _) = receiver.requests().remove(0);
     assert_eq!(headers["webhook-id"], "e-1");
     assert_eq!(headers["webhook-timestamp"], "1614265330");
@@ -177,7 +177,7 @@ async fn a_batch_is_one_request_and_keeps_its_id_when_it_comes_again() {
         event("e-2", "dispatch.started", "d1"),
     ];
     for events in [&two[..], &two[..], &two[1..]] {
-        assert_eq!(sink.deliver(events).await, Attempt::Delivered);
+        assert_eq!(sink.deliver(events, None).await, Attempt::Delivered);
     }
     let requests = receiver.requests();
     assert_eq!(requests.len(), 3);
@@ -200,7 +200,9 @@ async fn user_and_password_become_basic_authentication() {
     let receiver = Receiver::start(|| answer(500, &[])).await;
     let url = receiver.url().replace("http://", "http://me:p%40ss@");
     let sink = sink(&url, &SinkSecrets::none());
-    let failure = sink.deliver(&[event("e-1", "site.curtail", "s1")]).await;
+    let failure = sink
+        .deliver(&[event("e-1", "site.curtail", "s1")], None)
+        .await;
     assert!(!format!("{failure:?}{}", sink.name()).contains("p@ss"));
     // The base64 of `me:p@ss`.
     assert_eq!(
@@ -260,7 +262,10 @@ async fn a_receiver_that_hangs_is_given_up() {
     // Takes connections and says nothing.
     let (_listener, address) = listen().await;
     let sink = impatient(address);
-    let reason = reason(sink.deliver(&[event("e-1", "site.curtail", "s1")]).await);
+    let reason = reason(
+        sink.deliver(&[event("e-1", "site.curtail", "s1")], None)
+            .await,
+    );
     assert_eq!(reason, "no answer within 300ms");
 }
 
@@ -269,7 +274,10 @@ async fn nobody_there_is_a_failure_that_tells_why_and_not_where() {
     let (listener, address) = listen().await;
     drop(listener);
     let sink = impatient(address);
-    let reason = reason(sink.deliver(&[event("e-1", "site.curtail", "s1")]).await);
+    let reason = reason(
+        sink.deliver(&[event("e-1", "site.curtail", "s1")], None)
+            .await,
+    );
     assert!(reason.contains("Connection refused"), "{reason}");
     assert!(!reason.contains("hush"), "{reason}");
 }
@@ -287,7 +295,9 @@ async fn an_answer_counts_from_its_status_however_slow_or_long_its_body() {
         while !matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)) {}
     });
     let sink = impatient(address);
-    let attempt = sink.deliver(&[event("e-1", "site.curtail", "s1")]).await;
+    let attempt = sink
+        .deliver(&[event("e-1", "site.curtail", "s1")], None)
+        .await;
     assert_eq!(attempt, Attempt::Delivered);
 }
 
@@ -312,12 +322,12 @@ async fn only_a_receiver_without_a_connection_is_unreachable() {
             Duration::from_millis(500),
             Duration::from_secs(10),
         );
-        let attempt = sink.deliver(&one).await;
+        let attempt = sink.deliver(&one, None).await;
         assert!(is_unreachable(&attempt), "{url}: {attempt:?}");
     }
     // It hangs; it hangs up.
     let (_listener, address) = listen().await;
-    let hung = impatient(address).deliver(&one).await;
+    let hung = impatient(address).deliver(&one, None).await;
     assert!(!is_unreachable(&hung), "{hung:?}");
     let (listener, address) = listen().await;
     TaskTracker::new().spawn(async move {
@@ -325,7 +335,7 @@ async fn only_a_receiver_without_a_connection_is_unreachable() {
             let _ = stream.read(&mut [0; 4096]).await;
         }
     });
-    let hung = impatient(address).deliver(&one).await;
+    let hung = impatient(address).deliver(&one, None).await;
     assert!(!is_unreachable(&hung), "{hung:?}");
     for status in [301, 400, 410, 500, 503] {
         let receiver = Receiver::start(move || answer(status, &[])).await;
@@ -350,7 +360,7 @@ async fn a_receiver_too_busy_for_new_connections_is_slow_and_not_down() {
 
     let slow = Arc::clone(&sink);
     let events = one.clone();
-    let slow = TaskTracker::new().spawn(async move { slow.deliver(&events).await });
+    let slow = TaskTracker::new().spawn(async move { slow.deliver(&events, None).await });
     let (mut first, _) = listener.accept().await.unwrap();
     let _ = first.read(&mut [0; 4096]).await;
     let mut queue = Vec::new();
@@ -362,7 +372,7 @@ async fn a_receiver_too_busy_for_new_connections_is_slow_and_not_down() {
     {
         queue.push(stream);
     }
-    let (attempt, _) = tokio::join!(sink.deliver(&one), async {
+    let (attempt, _) = tokio::join!(sink.deliver(&one, None), async {
         tokio::task::yield_now().await;
         // Or the other attempt would take this connection.
         let done = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
@@ -372,7 +382,7 @@ async fn a_receiver_too_busy_for_new_connections_is_slow_and_not_down() {
     assert!(reason(attempt.clone()).contains("no connection within"));
     assert!(!is_unreachable(&attempt), "{attempt:?}");
     // Nobody is answered any more.
-    let attempt = sink.deliver(&one).await;
+    let attempt = sink.deliver(&one, None).await;
     assert!(is_unreachable(&attempt), "{attempt:?}");
 }
 
@@ -399,13 +409,13 @@ async fn attempts_that_hang_hold_up_no_other() {
     });
     let sink = sink(&format!("http://{address}/in"), &SinkSecrets::none());
     let silent = [event("e-1", "site.curtail", "silent")];
-    let hanging = futures_util::future::join_all((0..256).map(|_| sink.deliver(&silent)));
+    let hanging = futures_util::future::join_all((0..256).map(|_| sink.deliver(&silent, None)));
     let other = async {
         for _ in 0..256 {
             hangs.recv().await.unwrap();
         }
         let one = [event("e-2", "site.curtail", "s1")];
-        sink.deliver(&one).await
+        sink.deliver(&one, None).await
     };
     // Those that hang are given up after the limit of an attempt.
     tokio::select! {

@@ -62,7 +62,9 @@ impl Running {
     }
 
     async fn deliver(&self, id: &str, event_type: &str, subject: &str) -> Attempt {
-        self.sink.deliver(&[event(id, event_type, subject)]).await
+        self.sink
+            .deliver(&[event(id, event_type, subject)], None)
+            .await
     }
 
     async fn delivered(&self, id: &str, event_type: &str, subject: &str) {

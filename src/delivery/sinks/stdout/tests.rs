@@ -12,7 +12,7 @@ async fn each_event_is_one_line() {
         event("e1", "site.curtail", "two\nlines"),
         event("e2", "site.release", "s"),
     ];
-    assert_eq!(sink.deliver(&events).await, Attempt::Delivered);
+    assert_eq!(sink.deliver(&events, None).await, Attempt::Delivered);
     drop(sink);
     let lines: Vec<serde_json::Value> = BufReader::new(reader)
         .lines()
@@ -29,7 +29,9 @@ async fn a_closed_pipe_fails_the_attempt() {
     drop(reader);
     let sink = StdoutSink::over(writer, LIMIT).unwrap();
     for _ in 0..2 {
-        let attempt = sink.deliver(&[event("e1", "site.curtail", "s")]).await;
+        let attempt = sink
+            .deliver(&[event("e1", "site.curtail", "s")], None)
+            .await;
         assert!(reason(attempt).contains("closed"));
     }
 }
@@ -40,10 +42,10 @@ async fn a_reader_that_stops_reading_holds_up_only_its_own_attempts() {
     let sink = StdoutSink::over(writer, Duration::from_millis(200)).unwrap();
     // More than a pipe holds. The runtime has one thread, and the time limit
     // fires on it, so it is not blocked.
-    let stuck = sink.deliver(&[large(1 << 20)]).await;
+    let stuck = sink.deliver(&[large(1 << 20)], None).await;
     assert!(reason(stuck).contains("took nothing"));
     let behind = sink
-        .deliver(&[event("given-up", "site.curtail", "s")])
+        .deliver(&[event("given-up", "site.curtail", "s")], None)
         .await;
     assert!(reason(behind).contains("took nothing"));
 
@@ -55,7 +57,9 @@ async fn a_reader_that_stops_reading_holds_up_only_its_own_attempts() {
     });
     let mut attempt = failed("not tried yet");
     for _ in 0..100 {
-        attempt = sink.deliver(&[event("again", "site.release", "s")]).await;
+        attempt = sink
+            .deliver(&[event("again", "site.release", "s")], None)
+            .await;
         if attempt == Attempt::Delivered {
             break;
         }
@@ -104,10 +108,10 @@ async fn a_line_that_broke_off_does_not_spoil_the_next() {
     let sink = StdoutSink::over(out, LIMIT).unwrap();
     let events = [event("e1", "site.curtail", "s")];
     assert!(matches!(
-        sink.deliver(&events).await,
+        sink.deliver(&events, None).await,
         Attempt::Failed { .. }
     ));
-    assert_eq!(sink.deliver(&events).await, Attempt::Delivered);
+    assert_eq!(sink.deliver(&events, None).await, Attempt::Delivered);
     let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::*;
-use crate::delivery::{Attempt, Sink, Start};
+use crate::delivery::{Attempt, DeliveryTrace, Sink, Start};
 use crate::store::SinkState;
 
 const SINKS: usize = 200;
@@ -38,7 +38,11 @@ impl Sink for Plant {
         "plant"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         Box::pin(ready(Attempt::Delivered))
     }
 }

@@ -42,7 +42,11 @@ impl Sink for HangingSink {
         "hanging"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Event]) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let under_way = UnderWay(&self.dropped);
         Box::pin(async move {
@@ -73,7 +77,7 @@ async fn attempts_are_broken_off_when_the_trust_as_renewed_meanwhile_runs_out() 
     renew.send_replace(Mono::ZERO);
     until("the attempt is broken off", || sink.counts() == (1, 1)).await;
     let inbox = running.inbox.clone();
-    let mut webhook = TaskTracker::new().spawn(async move { inbox.webhook(id(0)).await });
+    let mut webhook = TaskTracker::new().spawn(async move { inbox.webhook(id(0), None).await });
     let answered = timeout(second, &mut webhook).await;
     assert!(answered.is_err(), "nothing is promised without trust");
     assert_eq!(sink.counts(), (1, 1), "nothing begins without trust");
