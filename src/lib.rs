@@ -9,20 +9,20 @@
 //!
 //! # One webhook, from the socket to a sink
 //!
-//! Read these eight files in this order. Whenever the coordinator returns an effect,
+//! Read these eight files in this order; they name those that help them. Whenever the coordinator returns an effect,
 //! the [driver](sync::Driver) does the I/O for it and gives the result back as an
 //! input: it sends the request, writes the batch, makes the attempt.
 //!
 //! | file | what happens in it |
 //! |---|---|
-//! | `listener.rs` | has the webhook read and checked (in `listener/gate.rs`), and calls `Inbox::webhook`, which waits for the reply |
+//! | `listener.rs` | `listener/gate.rs` has read and checked the webhook; `answer` calls `Inbox::webhook`, which waits for the reply |
 //! | `sync/coordinator.rs` | `webhook` notes that the dispatch is wanted; the end of the same `step` issues the look-up |
 //! | `sync/coordinator/asking.rs` | `issue_due` sends the look-up; `take_response` turns its response into a job |
-//! | `sync/coordinator/writing.rs` | `begin` has the job taken in (`BatchBuilder::job`) and starts the commit |
+//! | `sync/coordinator/writing.rs` | `begin` has the job taken in (`sync/batch_builder.rs`, which calls the next two) and starts the commit |
 //! | `engine/reconcile.rs` | `reconcile`: schedule + observation → schedule, changes; what a shown dispatch means is in `upsert.rs` |
 //! | `engine/sites/step.rs` | `plan`: changes → commands of sites |
-//! | `sync/coordinator/after_commit.rs` | once the batch is on disk: `commit_written` answers the webhook and offers the events to the outboxes |
-//! | `delivery/outbox.rs` | `offer` takes the events in; `start` says which attempt the sink makes next |
+//! | `sync/coordinator/after_commit.rs` | once the batch is on disk: `commit_written` offers the events to the outboxes and answers the webhook |
+//! | `delivery/outbox.rs` | `offer` (in `outbox/offering.rs`) takes the events in; `start` says which attempt the sink makes next. That a site is commanded is first written down, by a second commit (decision 3) |
 //!
 //! A sink then makes one attempt, for example `delivery/sinks/http.rs`.
 //!
@@ -64,26 +64,26 @@
 //! | to add | go to |
 //! |---|---|
 //! | a sink | implement [`delivery::Sink`] in a file of `delivery/sinks`; how it is written goes to `spec.rs` (URLs: `spec/url.rs`), how it is made to `build.rs`, its help to `config/options.rs` |
-//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; [`store::WholeSource`] and [`store::WholeTarget`] carry its state over; `--state` is read in `config/checks.rs`, opened in `daemon/kept.rs`, probed in `cli/check/checks.rs`. One that several daemons share implements [`store::LeaseStore`] too, and passes `keeps_a_lease` in `store/tests/lease.rs` |
-//! | a rule about absence or doubt | `engine/doubts.rs`; what is kept of a doubt is in `model/doubt.rs`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
+//! | a store | implement [`store::Store`] and [`store::StoreReader`] beside `store/sqlite.rs`; add it to `of_each` in `store/tests.rs`, which holds every store to the same statements; [`store::WholeSource`] and [`store::WholeTarget`] carry its state over; `--state` is read in `config/state.rs`, opened in `daemon/kept.rs`, copied in `cli/state.rs`, probed in `cli/check/checks.rs`. One that several daemons share implements [`store::LeaseStore`] too, and passes `keeps_a_lease` in `store/tests/lease.rs`; `daemon/roles.rs` and `daemon/candidacy.rs` name PostgreSQL, as the only such store, and would have to be made to take either |
+//! | a rule about absence or doubt | `engine/doubts.rs`, whose `confirm` both kinds of doubt share; what is kept of a doubt is in `model/doubt.rs`. The rules are in `deploy/decisions/rules.md`. State it in `engine/tests/absence.rs`; `tests/properties/oracle.rs` and `tests/simulation/checks/answers.rs` judge it without sharing code |
 //! | a rule about sites | `engine/sites/chain.rs` (what holds a site), `engine/sites/step.rs` (what it is told), `engine/sites/plan.rs` (what a start finds) |
 //! | what a sink gets of an event | `model/route.rs` (patterns), `delivery/routing.rs` (what follows from them), `delivery/outbox/opening.rs` (another route at a start) |
-//! | a metric | `status/metrics`, in the file of its subject. Webhooks are counted in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
+//! | a metric | `status/metrics`, in the file of its subject: that of webhooks, polls and requests is `sync.rs`. Webhooks are counted by `listener/gate.rs` in `listener/traffic.rs`, requests and commits in `sync/timings.rs`, committed changes in `sync/counters.rs` |
 //! | a span | a method of [`trace::Tracer`] in `trace/spans.rs`. What belongs under which request or commit is remembered in `sync/driver/traces.rs`; the coordinator only says what led to what (`sync/coordinator/causes.rs`) |
-//! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`, and `daemon.rs` hands it on. The configuration file knows it by that; `deploy/dispatchd.toml` must name it |
+//! | an option | `config/options.rs`, a check in `config/checks.rs`, a field of `config.rs`. Most are handed on in `daemon/lead.rs`, those of a standby as well in `daemon/base.rs`. If daemons that take turns must have the same, it is a part of the fingerprint (`daemon/candidacy.rs`). The configuration file takes every option by itself; README and `deploy/dispatchd.toml` must name it |
 //!
 //! # Glossary
 //!
 //! | word | meaning |
 //! |---|---|
 //! | schedule, entry | what we believe; one dispatch in it |
-//! | observation | what the API or the clock said, with its place in the order of requests |
+//! | observation | what the API or the clock said, and the place of the request among all requests |
 //! | reconcile, plan | the two pure steps: observation → changes of the schedule → commands of sites |
 //! | last list | the last good list of the API, kept so that an unchanged one costs nothing |
 //! | look-up, check, poll | GET of one dispatch; a look-up for a doubt; GET of the list |
-//! | doubt | the API seems to say that a dispatch is absent or has a lower number; two look-ups settle it |
+//! | doubt | the API seems to say that a dispatch is absent or has a lower number; two look-ups ten seconds apart confirm that, and one that denies it ends the doubt |
 //! | coordinator, driver | the single-writer state machine without I/O; what does its I/O |
-//! | batch, chunk | what one commit holds; a bounded part of much due work |
+//! | batch, chunk | what one commit holds; the part of very many starts or ends due at once that one batch takes |
 //! | outcome | what came of a webhook or of an observation |
 //! | term | the number of a start of the daemon, or of a take-over of the lease; events carry it |
 //! | lease | the row of a shared store that says who leads; see [`store::LeaseRow`] |
