@@ -48,6 +48,18 @@ const fn bound(
 const RATE_16: &str = "new webhooks, 16 clients: rate";
 const RATE_64: &str = "new webhooks, 64 clients: rate";
 const P99_16: &str = "new webhooks, 16 clients: p99";
+const CORRECTED_16: &str = "new webhooks, 16 clients: p99, corrected";
+/// Webhooks that come on time: median, 99th and 99.9th percentile.
+const AT_500: [&str; 3] = [
+    "new webhooks at 500/s: median",
+    "new webhooks at 500/s: p99",
+    "new webhooks at 500/s: p99.9",
+];
+const AT_1500: [&str; 3] = [
+    "new webhooks at 1,500/s: median",
+    "new webhooks at 1,500/s: p99",
+    "new webhooks at 1,500/s: p99.9",
+];
 const AGAIN_64: &str = "duplicate webhooks, 64 clients: rate";
 const UNCHANGED: &str = "10,000 x 2 sites, unchanged: time";
 const CHANGED: &str = "10,000 x 2 sites, 1 % changed: time";
@@ -66,6 +78,13 @@ const BOUNDS: &[Bound] = &[
     bound((RATE_16, Daemon), Some((RATE_16, Python)), AtLeast(10.0), Yes),
     bound((RATE_64, Daemon), Some((RATE_64, Limit)), AtLeast(0.5), Yes),
     bound((P99_16, Daemon), Some((P99_16, Limit)), AtMost(3.0), Yes),
+    bound((CORRECTED_16, Daemon), None, AtMost(10.0), No),
+    bound((AT_500[0], Daemon), Some((AT_500[0], Limit)), AtMost(1.6), InFull),
+    bound((AT_500[1], Daemon), Some((AT_500[1], Limit)), AtMost(2.0), InFull),
+    bound((AT_500[2], Daemon), Some((AT_500[2], Limit)), AtMost(4.0), InFull),
+    bound((AT_1500[0], Daemon), Some((AT_1500[0], Limit)), AtMost(1.6), InFull),
+    bound((AT_1500[1], Daemon), Some((AT_1500[1], Limit)), AtMost(2.0), InFull),
+    bound((AT_1500[2], Daemon), Some((AT_1500[2], Limit)), AtMost(4.0), InFull),
     bound(("webhooks: longest WAL of all", Daemon), None, AtMost(64.0), Yes),
     bound((AGAIN_64, Daemon), Some((AGAIN_64, Limit)), AtLeast(0.7), Yes),
     bound((DATABASE, Daemon), None, AtLeast(0.5), InFull),

@@ -62,6 +62,15 @@ impl Measured {
         self.latency.value_at_quantile(quantile) as f64 / 1e6
     }
 
+    /// The 99th percentile in milliseconds as it would be if each of so many clients had
+    /// sent at the mean rate whatever became of its last webhook: one that waits for an
+    /// answer does not send those that would have waited with it.
+    pub fn corrected(&self, clients: usize) -> f64 {
+        let interval = clients as f64 / self.rate * 1e9;
+        let corrected = self.latency.clone_correct(interval as u64);
+        corrected.value_at_quantile(0.99) as f64 / 1e6
+    }
+
     /// The longest, in milliseconds.
     pub fn worst(&self) -> f64 {
         self.latency.max() as f64 / 1e6

@@ -48,7 +48,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// behind when it ends in time keeps running, with standard error closed.
 ///
 /// The program gets none of the daemon's variables but `PATH`, `HOME`, `LANG`
-/// and `TZ`. See [`shield_secrets`](crate::daemon::shield_secrets) for what else
+/// and `TZ`. See [`shield_secrets`](crate::system::shield_secrets) for what else
 /// keeps it away from the daemon's secrets.
 pub struct ExecSink {
     name: String,

@@ -20,6 +20,16 @@ const CASES: &[(&str, Kind, usize, bool)] = &[
     ("junk webhooks, 16 clients", Kind::Junk, 16, false),
 ];
 
+/// Webhooks that come on time whatever became of those before, as from many senders, each
+/// measured from when it was due: a name, and how many a second.
+const OPEN: &[(&str, f64)] = &[
+    ("new webhooks at 500/s", 500.0),
+    ("new webhooks at 1,500/s", 1500.0),
+];
+
+/// For how long they come: one in a thousand is to be seen several times.
+const OPEN_FOR: Duration = Duration::from_secs(10);
+
 /// Measures all cases, round after round.
 pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) -> Result<(), Fault> {
     stage.api.clear();
@@ -58,6 +68,25 @@ pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) ->
                 note(figures, name, Who::Python, &load(gunicorn.address)).await?;
             }
         }
+        // Too short for one in a thousand.
+        for &(name, rate) in OPEN.iter().filter(|_| !options.short) {
+            let load = |to: SocketAddr| Load {
+                to,
+                kind: Kind::New,
+                clients: 64,
+                rate: Some(rate),
+                warm_up: Duration::from_secs(1),
+                time: OPEN_FOR,
+            };
+            let daemon = stage
+                .daemon(&[&NO_POLLS[..], &["--sink", "none"]].concat())
+                .await?;
+            note(figures, name, Who::Daemon, &load(daemon.listen)).await?;
+            daemon.process.kill().await?;
+            if let Some(limit) = &limit {
+                note(figures, name, Who::Limit, &load(limit.address)).await?;
+            }
+        }
     }
     figures.add(
         "webhooks: longest WAL of all",
@@ -78,6 +107,11 @@ async fn note(figures: &mut Figures, name: &str, who: Who, load: &Load) -> Resul
     add("rate", Unit::PerSecond, measured.rate);
     add("median", Unit::Milliseconds, measured.quantile(0.5));
     add("p99", Unit::Milliseconds, measured.quantile(0.99));
+    add("p99.9", Unit::Milliseconds, measured.quantile(0.999));
+    if load.rate.is_none() {
+        let corrected = measured.corrected(load.clients);
+        add("p99, corrected", Unit::Milliseconds, corrected);
+    }
     add("worst", Unit::Milliseconds, measured.worst());
     Ok(())
 }
