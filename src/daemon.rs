@@ -255,7 +255,7 @@ fn tracing_of(config: &Config) -> (Tracer, Option<Exporter>) {
         Ok(None) => return (Tracer::off(), None),
         Ok(Some(settings)) => {
             let started = Tracer::start(settings, &TaskTracker::new());
-            started.map_err(|error| describe(error))
+            started.map_err(describe)
         }
         Err(error) => Err(error.to_string()),
     };

@@ -92,6 +92,7 @@ fn spying(world: &World) -> Setup {
         .variable("VOLTUS_API_KEY", SECRET)
         .variable("DISPATCHD_SINK_SECRET", SECRET)
         .variable("PGPASSWORD", SECRET)
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", format!("x-api-key={SECRET}"))
 }
 
 /// Root may read what is left of the environment, with some capabilities that
