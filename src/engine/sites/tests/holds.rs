@@ -286,6 +286,18 @@ fn the_commitment_is_the_largest_known_of_those_that_hold() {
 }
 
 #[test]
+fn a_site_has_the_programs_of_those_that_hold_it_each_once() {
+    let of =
+        |name, start, program| dispatch(name, start, 100).but(|it| it.program.id = Some(program));
+    let mut world = World::new(lead(0));
+    let held = [of("a", 10, 2), of("b", 10, 1), of("c", 10, 2)];
+    world.list(10, held.into_iter().chain([of("d", 50, 3)]));
+    let programs = world.site("s").programs.iter();
+    let programs: Vec<_> = programs.map(|program| program.id).collect();
+    assert_eq!(programs, [Some(1), Some(2)]);
+}
+
+#[test]
 fn each_site_goes_by_its_own_dispatches() {
     let mut world = World::new(lead(0));
     let both = dispatch("a", 10, 20).but(|a| a.sites.push(site("t", 5.0)));
