@@ -265,6 +265,23 @@ fn where_one_dispatch_ends_as_another_starts_the_start_comes_first() {
 }
 
 #[test]
+fn a_step_of_the_clock_takes_dispatches_and_sites_up_to_its_chunk() {
+    let mut world = World::new();
+    let named = |name| Dispatch {
+        id: id(name),
+        ..dispatch(10, None)
+    };
+    world.list(0, ["a", "b", "c"].map(named).to_vec());
+    // One for each dispatch and one for its site.
+    let rules = Rules { chunk: 4, ..RULES };
+    for started in [2, 1, 0] {
+        let (schedule, outcome) = reconcile(world.schedule, &Observation::Clock, at(10), &rules);
+        assert_eq!(outcome.changes.len(), started);
+        world.schedule = schedule;
+    }
+}
+
+#[test]
 fn an_entry_is_dropped_when_it_was_over_long_enough_and_has_left_the_list() {
     let day = 24 * 3600;
     let mut world = World::new();
@@ -304,6 +321,23 @@ fn an_entry_whose_end_turns_out_to_be_later_is_kept_from_that_end_on() {
         world.list(31 * day, vec![]);
         assert_eq!(world.schedule.len(), 1);
         world.list(59 * day, vec![]);
+        assert!(world.schedule.is_empty());
+    }
+}
+
+#[test]
+fn a_cancelled_dispatch_is_kept_from_its_cancellation_on_whatever_becomes_of_it() {
+    let day = 24 * 3600;
+    for end in [15 * day, 12 * day] {
+        let mut world = World::new();
+        let mut cancelled = dispatch(10 * day, Some(15 * day));
+        cancelled.authorized = false;
+        world.list(0, vec![cancelled.clone()]);
+        cancelled.end_time = Some(at(end));
+        cancelled.metadata = serde_json::json!({"note": 1});
+        let told = world.list(20 * day, vec![cancelled]);
+        assert!(told[0].starts_with("updated"), "{told:?}");
+        world.list(30 * day, vec![]);
         assert!(world.schedule.is_empty());
     }
 }

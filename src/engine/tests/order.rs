@@ -234,3 +234,14 @@ fn a_look_up_that_cannot_be_read_puts_the_next_one_off() {
     assert!(!world.checks_at(11));
     assert!(world.checks_at(12));
 }
+
+#[test]
+fn an_answer_asked_for_at_the_moment_of_a_take_over_counts() {
+    let mut world = rewound();
+    for second in [3, 13] {
+        world.look_up(second, numbered(3, dispatch(1000, OLD)));
+    }
+    assert_eq!(world.outcome.rewinds, 1);
+    let told = world.look_up(13, numbered(4, dispatch(1000, NEW)));
+    assert_eq!(told, ["updated end_time modification_number"]);
+}

@@ -87,3 +87,19 @@ fn an_unchanged_list_confirms_what_it_shows() {
         assert_eq!((entry.asked, entry.last_confirmed), (asked, at(now)));
     }
 }
+
+#[test]
+fn a_list_that_says_the_same_in_another_copy_is_looked_at_once() {
+    let mut world = World::new();
+    let list = || {
+        let shown = Reading::Dispatch(Arc::new(dispatch(10, Some(20))));
+        Arc::new(List::new(vec![shown], 0))
+    };
+    let first = list();
+    let other = list();
+    for (now, list, looked_at) in [(0, &first, 1), (1, &other, 1), (2, &other, 0)] {
+        let asked = world.ask();
+        assert_eq!(world.schedule.open(list, asked, at(now)).len(), looked_at);
+        world.answer(now, asked, Answer::List(Arc::clone(list)));
+    }
+}

@@ -204,6 +204,21 @@ fn the_cause_of_a_longer_chain_is_the_link_that_made_it_longer() {
 }
 
 #[test]
+fn the_cause_is_what_let_go_though_others_changed_with_it() {
+    let off = |name| dispatch(name, 10, None).but(|it| it.authorized = false);
+    let noted = dispatch("b", 10, None).but(|it| it.metadata = serde_json::json!({"note": 1}));
+    let mut world = World::new(lead(0));
+    let held = [dispatch("a", 10, None), dispatch("b", 10, None)];
+    world.list(10, held.into_iter().chain([dispatch("c", 50, 60)]));
+    // `b` goes on holding it.
+    let told = world.list(11, [off("a"), noted, dispatch("c", 50, 60)]);
+    assert_eq!(told, ["adjust s by a"]);
+    // `c` does not hold it yet.
+    let told = world.list(12, [off("a"), off("b"), dispatch("c", 50, 70)]);
+    assert_eq!(told, ["release s by b"]);
+}
+
+#[test]
 fn a_site_is_written_as_the_interface_says() {
     let mut world = World::new(lead(0));
     world.upsert(10, dispatch("a", 10, None));
