@@ -148,7 +148,7 @@ async fn webhooks_that_share_a_look_up_are_linked_to_it() {
     let (world, collector) = (World::new().await, Collector::new().await);
     let daemon = collector.of(world.setup().sink("none")).ready().await;
     world.put(dispatch("d", 1, in_ms(HOUR), None));
-    world.faults(json!({"api_delay_ms": 400}));
+    world.faults(json!({"api_delay_ms": 1000}));
     let first = daemon.webhook("d");
     let others = async {
         wait_until("the first look-up is under way", async || {
@@ -317,13 +317,13 @@ async fn while_no_collector_takes_spans_events_are_delivered_and_the_spans_count
     collector.behave(Taking::Refuses(400));
     let daemon = collector.of(signing(&world, &receiver)).ready().await;
     for id in ["a", "b"] {
+        let before = metric(&daemon, "dropped").await;
         world.put(dispatch(id, 1, in_ms(HOUR), None));
         assert_eq!(daemon.webhook(id).await.status, 200);
         wait_until("it is delivered", async || {
             receiver.types_of(id) == ["dispatch.created"]
         })
         .await;
-        let before = metric(&daemon, "dropped").await;
         wait_until("its spans are counted", async || {
             metric(&daemon, "dropped").await > before
         })
