@@ -1,7 +1,8 @@
 //! Takes observations in, and builds the batch of one commit from them.
 
+mod after_commit;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -13,14 +14,14 @@ use super::recording::{Origins, new_states};
 use super::skips::Skip;
 use super::waiters::Ticket;
 use crate::clock::Now;
-use crate::engine::{
-    DoubtChange, Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan, reconcile,
-};
+use crate::engine::{Observation, Outcome, Rules, Schedule, SiteChange, SitePlan, plan, reconcile};
 use crate::model::{
     Answer, Asked, CancelReason, Change, ChangeKind, DispatchId, Entry, Event, HistoryItem,
     OverrideOrder, Reading, SiteId, SiteState, Source,
 };
 use crate::store::{Batch, SinkRecord, SyncRecord};
+
+pub(super) use after_commit::{AfterCommit, ResponseTaken, WaiterOutcome};
 
 /// The whole state: as committed, or with what was taken in on top of it.
 #[derive(Debug, Clone, Default)]
@@ -71,50 +72,6 @@ pub(super) struct AnswerJob {
     pub tickets: Vec<(Ticket, DispatchId)>,
     /// The poll that brought it, and whether it was the first one.
     pub poll: Option<(Asked, bool)>,
-}
-
-/// What to tell somebody who waited for a dispatch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WaiterOutcome {
-    /// Its change is on disk.
-    Changed,
-    /// The answer says what was known, or was overtaken by a newer one.
-    NothingNew,
-    /// Neither the API nor the schedule knows it.
-    Unknown,
-    /// The answer cannot be read, or shows a lower number than ours.
-    Unusable,
-    /// The API does not know it, and it is live in the schedule.
-    GoneButLive,
-}
-
-/// What one response brought to a batch.
-#[derive(Debug)]
-pub(super) struct ResponseTaken {
-    /// The request that it answers.
-    pub asked: Asked,
-    /// Which of the batch's events follow from it.
-    pub events: Range<usize>,
-    /// Which of [`AfterCommit::waiter_outcomes`] are for those who wait for it.
-    pub waiters: Range<usize>,
-}
-
-/// What is left to do once a batch is committed.
-#[derive(Debug, Default)]
-pub(super) struct AfterCommit {
-    pub waiter_outcomes: Vec<(Ticket, DispatchId, WaiterOutcome)>,
-    pub doubts: Vec<DoubtChange>,
-    /// Changes that the poller found, one for each dispatch.
-    pub heals: Vec<Correction>,
-    pub polls: Vec<Asked>,
-    /// Operators whose orders are on disk.
-    pub orders: Vec<Ticket>,
-    pub outdated: u64,
-    pub rewinds: u64,
-    /// How many sites were told their states once more, if all were.
-    pub retold: Option<usize>,
-    /// The responses that were taken in.
-    pub responses: Vec<ResponseTaken>,
 }
 
 /// A commit that is under way.
