@@ -79,13 +79,6 @@ pub struct Outcome {
     pub ordered: Option<OverrideOrder>,
 }
 
-impl Outcome {
-    /// Whether the schedule is another than before.
-    pub fn changed(&self) -> bool {
-        !self.changes.is_empty() || !self.pruned.is_empty()
-    }
-}
-
 /// Applies one observation made at `now`: the schedule that follows, and what
 /// that changed.
 ///

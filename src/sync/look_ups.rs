@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_fails_ends_the_wait_of_no_other() {
+        let mut look_ups = LookUps::default();
+        let at = Duration::from_secs;
+        look_ups.check_failed(&id("a"), at(1));
+        look_ups.check_failed(&id("b"), at(2));
+        assert!(!look_ups.may_check(&id("a"), at(10)));
+        assert!(look_ups.may_check(&id("a"), at(11)));
+        assert!(!look_ups.may_check(&id("b"), at(11)));
+    }
+
+    #[test]
     fn what_nobody_waits_for_any_more_is_not_fetched() {
         let [gone, waiting] = tickets();
         let mut look_ups = LookUps::default();

@@ -323,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_was_answered_makes_the_next_wait_no_longer() {
+        let mut slowdown = Slowdown::new(INTERVAL);
+        slowdown.failed(look_up("a"), &refused(), seconds(0.0), seconds(0.0), 0.0);
+        for second in 1..5 {
+            let now = seconds(f64::from(second));
+            slowdown.issued(now);
+            assert_eq!(slowdown.next(), now + seconds(0.5));
+            // Neither good nor bad.
+            slowdown.failed(look_up("b"), &status(404), now, now, 0.0);
+        }
+    }
+
+    #[test]
     fn one_resource_that_fails_alone_slows_nothing_down() {
         for error in [status(500), ApiError::TimedOut("the API".into())] {
             let mut slowdown = Slowdown::new(INTERVAL);
@@ -355,6 +368,16 @@ mod tests {
         assert!(slowdown.is_slow() && !slowdown.allows(now));
         // A person's poll and a due one may go: nothing asked for silence.
         assert!(slowdown.silent_until() <= now);
+    }
+
+    #[test]
+    fn an_inventory_that_fails_says_nothing_of_dispatches() {
+        let now = seconds(10.0);
+        let mut slowdown = Slowdown::new(INTERVAL);
+        slowdown.failed(Resource::Inventory, &status(500), now, now, 0.5);
+        slowdown.failed(Resource::List, &status(500), now, now, 0.5);
+        slowdown.failed(Resource::Inventory, &status(500), now, now, 0.5);
+        assert!(!slowdown.is_slow());
     }
 
     #[test]

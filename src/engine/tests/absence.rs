@@ -351,3 +351,20 @@ fn a_404_asked_for_before_the_dispatch_was_shown_is_counted_as_outdated() {
     world.answer_gone(1, early);
     assert_eq!(world.outcome.outdated, 1);
 }
+
+#[test]
+fn a_list_that_says_the_same_as_one_that_came_late_ends_the_doubt_that_it_left() {
+    let shown = Reading::Dispatch(Arc::new(dispatch(100, None)));
+    let list = Answer::List(Arc::new(List::new(vec![shown], 0)));
+    let mut world = World::new();
+    let first = world.ask();
+    world.answer(0, first, list.clone());
+    world.list(1, vec![]);
+    let late = world.ask();
+    world.gone(2);
+    world.answer(3, late, list.clone());
+    assert!(world.schedule.is_in_doubt(&id("dkmq")));
+    let next = world.ask();
+    world.answer(4, next, list);
+    assert!(!world.schedule.is_in_doubt(&id("dkmq")));
+}

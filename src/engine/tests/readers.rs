@@ -49,6 +49,9 @@ fn a_schedule_tells_what_is_in_doubt_and_when_that_is_looked_up() {
         vec![numbered("a", 1), numbered("b", 7), numbered("c", 1)],
     );
     assert_eq!(world.schedule.next_check(), None);
+    for kind in [DoubtKind::Absent, DoubtKind::Lower] {
+        assert_eq!(world.schedule.in_doubt(kind), 0);
+    }
     world.list(2, vec![numbered("b", 3), numbered("c", 1)]);
     assert!(world.schedule.is_in_doubt(&id("a")));
     assert!(world.schedule.is_in_doubt(&id("b")));

@@ -199,6 +199,21 @@ fn a_webhook_whose_look_up_says_more_than_the_list_that_overtook_it_is_fetched_a
     assert_eq!(held.dispatch.sites.len(), 1);
 }
 
+#[test]
+fn a_webhook_whose_look_up_says_what_the_list_that_overtook_it_said_is_settled() {
+    let due = second_poll();
+    let mut world = World::polled();
+    world.until(due - 1000);
+    world.webhook("w", "a");
+    let (look_up, _) = world.question();
+    world.until(due);
+    world.list(vec![dispatch("a", 100)]);
+    world.commit_all();
+    world.answer(look_up, Ok(found(dispatch("a", 100))));
+    world.commit_all();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
+}
+
 /// The clock brought a change of the dispatch in the same step, the answer did not.
 #[test]
 fn a_404_settles_nothing_because_the_dispatch_starts_at_that_moment() {
@@ -359,9 +374,11 @@ fn when_more_wait_than_the_budget_allows_one_list_answers_those_it_contains() {
         .collect();
     assert_eq!(questions, [Question::Dispatch(id("a")), Question::List]);
     let (asked, _) = world.asked.remove(1);
-    world.answer(asked, Ok(list(vec![dispatch("b", 100)])));
+    let shown = ["b", "quiet"].map(|text| dispatch(text, 100));
+    world.answer(asked, Ok(list(shown.to_vec())));
     world.commit();
     assert_eq!(world.outcomes(), [("b", "settled")]);
+    assert_eq!(world.health().heals, 1, "no webhook waited for `quiet`");
     // The list says nothing of c: it is no 404, it takes too long.
     world.until(25_000);
     assert_eq!(

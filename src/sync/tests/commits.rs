@@ -130,3 +130,66 @@ fn a_coordinator_whose_commit_is_refused_for_good_promises_and_writes_nothing_mo
         assert!(later.is_empty(), "{later:?}");
     }
 }
+
+#[test]
+fn what_is_dropped_and_comes_back_in_one_commit_is_not_dropped() {
+    let over = |text| Dispatch {
+        end_time: Some(wall(20)),
+        ..dispatch(text, 10)
+    };
+    let mut world = World::new();
+    world.step([]);
+    world.list(vec![with_site(over("a")), over("b")]);
+    world.commit_all();
+    world.now = 21_000;
+    world.step([]);
+    world.commit_all();
+    // Both have been over for long enough, and a list lacks them.
+    world.now = 31 * 24 * 3_600_000;
+    world.step([]);
+    world.commit_all();
+    world.webhook("w", "a");
+    let responses = std::mem::take(&mut world.asked).into_iter();
+    let responses: Vec<_> = responses
+        .map(|(asked, question)| {
+            let answer = match question {
+                Question::List => list(vec![]),
+                Question::Dispatch(_) => found(with_site(dispatch("a", 10))),
+            };
+            let result = Ok(ApiResponse {
+                answer,
+                problems: Problems::default(),
+                stamp: Stamp::default(),
+            });
+            Input::Response { asked, result }
+        })
+        .collect();
+    assert_eq!(responses.len(), 2);
+    world.step(responses);
+    assert_eq!(world.commits[0].pruned, [id("b")]);
+    assert!(world.commits[0].forgotten.is_empty());
+}
+
+#[test]
+fn events_that_were_kept_long_enough_are_let_go_every_hour() {
+    let mut world = World::polled();
+    let retain = TimeDelta::days(30);
+    let mut before = Vec::new();
+    for minute in 0..150 {
+        world.now = minute * 60_000;
+        world.step([]);
+        while !world.commits.is_empty() {
+            let batch = world.commits.remove(0);
+            before.extend(batch.forget_before.map(|time| (minute, time + retain)));
+            let result = world.store.commit(&batch);
+            world.step([Input::Committed(result)]);
+        }
+    }
+    let minutes: Vec<u64> = before.iter().map(|(minute, _)| *minute).collect();
+    assert_eq!(minutes, [5, 65, 125]);
+    assert!(
+        before
+            .iter()
+            .all(|(minute, time)| *time == at(minute * 60_000).wall)
+    );
+}

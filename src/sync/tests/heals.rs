@@ -105,6 +105,14 @@ fn every_change_of_one_answer_counts_once_for_each_dispatch() {
 }
 
 #[test]
+fn each_dispatch_that_one_list_brings_is_a_heal() {
+    let (mut world, mut live) = told(&[]);
+    live.extend(["one", "two"].map(|text| dispatch(text, 9000)));
+    world.shows(&live, 200);
+    assert_eq!(world.counted(), (2, 2));
+}
+
+#[test]
 fn where_no_webhook_ever_came_none_is_missed() {
     let mut world = World::new();
     world.step([]);

@@ -71,6 +71,21 @@ fn a_lead_that_has_begun_at_first_sight_curtails_at_once() {
 }
 
 #[test]
+fn a_step_takes_leads_of_dispatches_and_sites_up_to_its_chunk() {
+    let mut world = World::new(Rules {
+        chunk: 4,
+        ..lead(5)
+    });
+    for name in ["a", "b", "c"] {
+        let own_site = |it: &mut Dispatch| it.sites = vec![site(name, 1.0)];
+        world.upsert(0, dispatch(name, 10, 20).but(own_site));
+    }
+    // One for each dispatch and one for its site.
+    assert_eq!(world.clock(5), ["curtail a by a", "curtail b by b"]);
+    assert_eq!(world.clock(5), ["curtail c by c"]);
+}
+
+#[test]
 fn a_gap_shorter_than_the_lead_is_no_gap() {
     let mut world = World::new(lead(5));
     world.upsert(0, dispatch("a", 10, 20));
@@ -298,6 +313,19 @@ fn a_site_has_the_programs_of_those_that_hold_it_each_once() {
 }
 
 #[test]
+fn a_curtailed_site_whose_program_changes_is_adjusted_unless_none_was_known() {
+    let of = |program| dispatch("a", 10, None).but(|it| it.program.id = Some(program));
+    let mut world = World::new(lead(0));
+    world.upsert(10, of(1));
+    assert_eq!(world.upsert(11, of(2)), ["adjust s by a"]);
+    // As older versions stored it: without programs.
+    for site in world.replayed.values_mut() {
+        Arc::make_mut(site).programs.clear();
+    }
+    assert_eq!(world.restart(12), NOTHING);
+}
+
+#[test]
 fn each_site_goes_by_its_own_dispatches() {
     let mut world = World::new(lead(0));
     let both = dispatch("a", 10, 20).but(|a| a.sites.push(site("t", 5.0)));
@@ -355,8 +383,10 @@ fn a_site_stays_until_its_last_dispatch_is_pruned() {
     world.clock(20);
     world.list(1019, []);
     assert!(!world.site("s").is_curtailed());
+    assert_eq!((world.plan.len(), world.plan.is_empty()), (1, false));
     assert_eq!(world.list(1020, []), NOTHING);
     assert!(world.plan.is_empty());
+    assert!(world.plan.claims.is_empty() && world.plan.due.is_empty());
     assert_eq!(world.planned.forgotten, [site_id("s")]);
 }
 

@@ -85,6 +85,7 @@ fn a_site_in_maintenance_is_told_nothing_when_dispatches_come_and_go() {
     );
     assert_eq!(world.notes(), ["a: s normal"], "its history says why");
     assert_eq!(world.upsert(6, dispatch("b", 6, 20)), NOTHING);
+    assert_eq!(world.notes(), ["b: s normal"], "that of `a` has said so");
     assert_eq!(world.clock(20), ["release t by a"]);
     assert_eq!(world.order(30, "s", None), NOTHING);
 }
@@ -121,6 +122,10 @@ fn an_override_ends_once_though_the_clock_falls_back() {
     let mut world = World::new(lead(0));
     world.order(0, "s", Some((Curtailed, 50)));
     assert_eq!(world.clock(50), ["release s by operator"]);
+    assert!(
+        !world.planned.changes[0].unconditional,
+        "this life began it"
+    );
     assert_eq!(world.clock(40), NOTHING);
     assert!(!world.site("s").is_curtailed());
 }
@@ -175,4 +180,11 @@ fn a_release_by_hand_waits_until_what_is_due_is_taken_in() {
         told.contains(&"release s by operator".to_owned()),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_dispatch_over_at_first_sight_releases_a_site_that_is_kept_out_in_its_own_name() {
+    let mut world = World::new(lead(0));
+    world.order(0, "s", Some((Normal, 100)));
+    assert_eq!(world.upsert(50, dispatch("a", 10, 20)), ["release s by a"]);
 }
