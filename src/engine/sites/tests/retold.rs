@@ -1,8 +1,8 @@
-//! Sites that are told once more what they must do, since commits were lost.
+//! Sites that are told once more what they must do: commits were lost, or sinks have changed.
 
-use super::world::{But, World, dispatch, lead, site};
+use super::world::{But, World, dispatch, lead, site, site_id};
 use crate::engine::Rules;
-use crate::model::{SiteMode, Source};
+use crate::model::{Dispatch, SiteMode, Source};
 
 const NOTHING: [&str; 0] = [];
 
@@ -101,4 +101,18 @@ fn a_site_that_nothing_names_any_more_is_told_nothing() {
     world.list(12, [dispatch("a", 0, 50).but(|it| it.sites.clear())]);
     world.plan.retell();
     assert_eq!(world.clock(13), ["release t by b", "release u by c"]);
+}
+
+#[test]
+fn a_curtailed_site_whose_sinks_have_changed_is_told_once_more_and_a_normal_one_is_not() {
+    let mut world = World::new(lead(0));
+    world.upsert(10, dispatch("a", 10, None));
+    let other = |it: &mut Dispatch| it.sites = vec![site("t", 1.0)];
+    world.upsert(10, dispatch("b", 50, 60).but(other));
+    assert!(world.plan.is_rerouted());
+    world.plan.reroute(["s", "t"].map(site_id));
+    assert!(!world.plan.is_rerouted());
+    assert_eq!(world.clock(11), ["adjust s by a"]);
+    assert!(world.plan.is_rerouted());
+    assert_eq!(world.clock(12), NOTHING);
 }

@@ -259,6 +259,20 @@ fn an_order_in_a_commit_that_does_not_end_is_said_to_be_uncertain() {
 }
 
 #[test]
+fn an_order_behind_a_commit_that_does_not_end_is_said_to_be_uncertain() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.begin_commit();
+    let order = an_order(&shell);
+    shell.step(10, [Input::Override { order, waiter: 1 }]);
+    shell.step(8000, []);
+    let replies = shell.replies();
+    let reply = replies.iter().find(|(waiter, _)| *waiter == 1);
+    let reason = reply.and_then(|(_, reply)| reply.reason());
+    assert!(reason.unwrap().contains("may still take effect"));
+}
+
+#[test]
 fn without_trust_an_order_waits_and_nothing_is_skipped() {
     let mut shell = Shell::with_a_dispatch();
     shell.committed(10);
