@@ -123,15 +123,20 @@ impl ProcessGroup {
     pub fn kill(self) {}
 }
 
-/// Whether [`die_with`] works here.
+/// Whether [`die_with_parent`] works here.
 pub const CAN_DIE_WITH_PARENT: bool = false;
 
 /// A program is not ended with the process that started it.
 ///
 /// # Errors
 /// Always.
-pub fn die_with(_: u32) -> io::Result<()> {
+pub fn die_with_parent() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Nothing is known of it.
+pub fn is_parent(_: u32) -> bool {
+    false
 }
 
 /// A process cannot become another program.

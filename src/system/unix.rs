@@ -162,26 +162,23 @@ impl ProcessGroup {
     }
 }
 
-/// Whether [`die_with`] works here.
+/// Whether [`die_with_parent`] works here.
 pub const CAN_DIE_WITH_PARENT: bool = cfg!(target_os = "linux");
 
-/// Has the system end this process when `parent`, which started it, ends.
+/// Has the system end this process when the one that started it ends.
 ///
 /// # Errors
-/// When the system refuses, or `parent` has ended already.
-pub fn die_with(parent: u32) -> io::Result<()> {
+/// When the system refuses.
+pub fn die_with_parent() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(ProcessSignal::KILL))?;
-    // It may have died before this process asked.
-    let is_there = i32::try_from(parent).is_ok_and(|pid| {
-        let pid = Pid::from_raw(pid);
-        pid.is_some() && rustix::process::getppid() == pid
-    });
-    if is_there {
-        Ok(())
-    } else {
-        Err(io::Error::other("the daemon that started it has ended"))
-    }
+    Ok(())
+}
+
+/// Whether the process with this number has started this one and has not ended.
+pub fn is_parent(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    process.is_some() && rustix::process::getppid() == process
 }
 
 /// This process becomes the program. Returns only if that fails: why.

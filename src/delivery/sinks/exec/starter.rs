@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::system::{CAN_DIE_WITH_PARENT, become_the, die_with};
+use crate::system::{CAN_DIE_WITH_PARENT, become_the, die_with_parent, is_parent};
 
 /// What this program is called with to become another one: then come the number of the
 /// daemon's process and the program.
@@ -45,8 +45,11 @@ pub fn become_program(args: impl IntoIterator<Item = OsString>) -> Option<ExitCo
     }
     let daemon = args.next().and_then(|pid| pid.to_str()?.parse().ok())?;
     let program = args.next()?;
-    if let Err(error) = die_with(daemon) {
-        eprintln!("the program could not end with the daemon: {error}");
+    if let Err(error) = die_with_parent() {
+        eprintln!("the program will not end with the daemon: {error}");
+    }
+    // It may have died before this process asked.
+    if !is_parent(daemon) {
         return Some(ExitCode::from(NOT_RUN));
     }
     let error = become_the(Path::new(&program));
