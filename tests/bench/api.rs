@@ -20,6 +20,10 @@ pub struct Api {
     list: Arc<ArcSwap<Bytes>>,
 }
 
+/// What the ids of dispatches begin with that are active when they are asked for. Of the
+/// others that are asked for by their id nothing starts while it is measured.
+pub const ACTIVE: char = 'a';
+
 const EMPTY: &[u8] = br#"{"dispatches":[],"page":0,"perPage":0}"#;
 
 impl Api {
@@ -30,8 +34,7 @@ impl Api {
         let address = listener.local_addr()?;
         let list = Arc::new(ArcSwap::from_pointee(Bytes::from_static(EMPTY)));
         let shown = Arc::clone(&list);
-        // Nothing that webhooks tell of starts while it is measured.
-        let start = now() + TimeDelta::hours(6);
+        let later = now() + TimeDelta::hours(6);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -44,7 +47,7 @@ impl Api {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();
                         let connection = Connection::new(stream).unwrap();
-                        connections.spawn(answer(connection, Arc::clone(&shown), start));
+                        connections.spawn(answer(connection, Arc::clone(&shown), later));
                         while connections.try_join_next().is_some() {}
                     }
                 });
@@ -69,7 +72,7 @@ impl Api {
 }
 
 /// Answers until the other end closes or breaks off, as ends that are killed do.
-async fn answer(mut connection: Connection, list: Arc<ArcSwap<Bytes>>, start: DateTime<Utc>) {
+async fn answer(mut connection: Connection, list: Arc<ArcSwap<Bytes>>, later: DateTime<Utc>) {
     let mut one = Vec::new();
     let mut out = Vec::new();
     while let Ok(Some(request)) = connection.receive().await {
@@ -85,6 +88,11 @@ async fn answer(mut connection: Connection, list: Arc<ArcSwap<Bytes>>, start: Da
             }
             (Some("dispatches"), Some(id)) => {
                 one.clear();
+                let start = if id.starts_with(ACTIVE) {
+                    now() - TimeDelta::minutes(1)
+                } else {
+                    later
+                };
                 write_lone(&mut one, id, start);
                 head(&mut out, "200 OK", one.len());
                 out.extend_from_slice(&one);

@@ -4,7 +4,7 @@ use crate::Fault;
 use crate::figures::{Figures, Unit, Who, median};
 use Direction::{AtLeast, AtMost};
 use Judged::{InFull, No, Yes};
-use Who::{Daemon, Limit, Python};
+use Who::{Daemon, Limit, Python, Synced};
 
 #[derive(Clone, Copy)]
 enum Direction {
@@ -60,6 +60,7 @@ const AT_1500: [&str; 3] = [
     "new webhooks at 1,500/s: p99",
     "new webhooks at 1,500/s: p99.9",
 ];
+const CHAIN: &str = "webhook of an active dispatch to its commands: median";
 const AGAIN_64: &str = "duplicate webhooks, 64 clients: rate";
 const UNCHANGED: &str = "10,000 x 2 sites, unchanged: time";
 const CHANGED: &str = "10,000 x 2 sites, 1 % changed: time";
@@ -85,6 +86,10 @@ const BOUNDS: &[Bound] = &[
     bound((AT_1500[0], Daemon), Some((AT_1500[0], Limit)), AtMost(1.6), InFull),
     bound((AT_1500[1], Daemon), Some((AT_1500[1], Limit)), AtMost(2.0), InFull),
     bound((AT_1500[2], Daemon), Some((AT_1500[2], Limit)), AtMost(4.0), InFull),
+    bound((AT_500[0], Daemon), Some((AT_500[0], Synced)), AtMost(1.6), No),
+    bound((AT_1500[0], Daemon), Some((AT_1500[0], Synced)), AtMost(1.6), No),
+    bound((CHAIN, Daemon), Some((CHAIN, Limit)), AtMost(2.0), InFull),
+    bound((CHAIN, Daemon), Some((CHAIN, Synced)), AtMost(2.0), No),
     bound(("webhooks: longest WAL of all", Daemon), None, AtMost(64.0), Yes),
     bound((AGAIN_64, Daemon), Some((AGAIN_64, Limit)), AtLeast(0.7), Yes),
     bound((DATABASE, Daemon), None, AtLeast(0.5), InFull),
@@ -189,6 +194,7 @@ impl Bound {
             let name = match by.1 {
                 Daemon => "daemon",
                 Limit => "limit",
+                Synced => "synced limit",
                 Python | Who::Dateutil => "Python",
             };
             format!("{name} {}", show(by))

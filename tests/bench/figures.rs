@@ -9,6 +9,8 @@ pub enum Who {
     Daemon,
     /// The limit.
     Limit,
+    /// The limit with as many synced writes as the daemon makes.
+    Synced,
     /// The peer in Python; of the two pollers the one with `fromisoformat`.
     Python,
     /// The poller with dateutil.
@@ -85,10 +87,17 @@ impl Figures {
     /// A table of all medians.
     pub fn table(&self) -> String {
         let mut out = String::from(
-            "| median | daemon | limit | Python | with dateutil |\n|---|--:|--:|--:|--:|\n",
+            "| median | daemon | limit | limit, synced | Python | with dateutil |\n|---|--:|--:|--:|--:|--:|\n",
         );
         for (what, unit, measured) in &self.lines {
-            let cells = [Who::Daemon, Who::Limit, Who::Python, Who::Dateutil].map(|who| {
+            let all = [
+                Who::Daemon,
+                Who::Limit,
+                Who::Synced,
+                Who::Python,
+                Who::Dateutil,
+            ];
+            let cells = all.map(|who| {
                 let values = measured.get(&who);
                 values.map_or(String::new(), |values| unit.show(median(values)))
             });

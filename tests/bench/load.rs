@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Fault;
+use crate::api::ACTIVE;
 use crate::clock::{elapsed, sleep_until};
 use crate::message::Connection;
 
@@ -27,6 +28,9 @@ pub enum Kind {
 /// How many dispatches duplicates are about, in turn. So many that no two of
 /// them are under way at once.
 pub const KNOWN: usize = 1024;
+
+/// What the ids of dispatches begin with that do not start while it is measured.
+const LATER: char = 'w';
 
 /// Counts the dispatches over the whole run, so that none comes twice.
 static NEXT: AtomicUsize = AtomicUsize::new(KNOWN);
@@ -140,7 +144,12 @@ impl Client {
                 return Ok(());
             }
             write_request(&mut request, self.load.kind);
-            if let Err(error) = self.exchange(&mut connection, &request).await {
+            let right = if self.load.kind == Kind::Junk {
+                400
+            } else {
+                200
+            };
+            if let Err(error) = exchange(&mut connection, &request, right).await {
                 return Err(format!("a webhook to {} failed: {error}", self.load.to).into());
             }
             let done = elapsed();
@@ -151,21 +160,34 @@ impl Client {
         }
         Ok(())
     }
+}
 
-    async fn exchange(&self, connection: &mut Connection, request: &[u8]) -> Result<(), Fault> {
-        connection.send(request).await?;
-        let answer = connection.receive().await?;
-        let status = answer.and_then(|answer| answer.status());
-        let right = if self.load.kind == Kind::Junk {
-            400
-        } else {
-            200
-        };
-        if status == Some(right) {
-            Ok(())
-        } else {
-            Err(format!("answered {status:?} instead of {right}").into())
-        }
+/// Sends a request that is to be answered with this status.
+async fn exchange(connection: &mut Connection, request: &[u8], right: u16) -> Result<(), Fault> {
+    connection.send(request).await?;
+    let answer = connection.receive().await?;
+    let status = answer.and_then(|answer| answer.status());
+    if status == Some(right) {
+        Ok(())
+    } else {
+        Err(format!("answered {status:?} instead of {right}").into())
+    }
+}
+
+/// Sends webhooks of active dispatches, one after the other, on a connection that it keeps.
+pub struct Sender(Connection);
+
+impl Sender {
+    /// Connects to a listener.
+    pub async fn connect(to: SocketAddr) -> Result<Self, Fault> {
+        Ok(Self(Connection::new(TcpStream::connect(to).await?)?))
+    }
+
+    /// Sends one of a dispatch that nobody has heard of, and waits for the answer.
+    pub async fn active(&mut self) -> Result<(), Fault> {
+        let mut request = Vec::new();
+        write_about(&mut request, ACTIVE, NEXT.fetch_add(1, Ordering::Relaxed));
+        exchange(&mut self.0, &request, 200).await
     }
 }
 
@@ -175,30 +197,25 @@ pub async fn make_known(to: SocketAddr) -> Result<(), Fault> {
     let mut connection = Connection::new(TcpStream::connect(to).await?)?;
     let mut request = Vec::new();
     for number in 0..KNOWN {
-        write_about(&mut request, number);
-        connection.send(&request).await?;
-        let status = connection
-            .receive()
-            .await?
-            .and_then(|answer| answer.status());
-        if status != Some(200) {
-            return Err(format!("a first webhook was answered {status:?}").into());
-        }
+        write_about(&mut request, LATER, number);
+        exchange(&mut connection, &request, 200).await?;
     }
     Ok(())
 }
 
 fn write_request(out: &mut Vec<u8>, kind: Kind) {
     match kind {
-        Kind::New => write_about(out, NEXT.fetch_add(1, Ordering::Relaxed)),
-        Kind::Duplicate => write_about(out, NEXT.fetch_add(1, Ordering::Relaxed) % KNOWN),
+        Kind::New => write_about(out, LATER, NEXT.fetch_add(1, Ordering::Relaxed)),
+        Kind::Duplicate => {
+            write_about(out, LATER, NEXT.fetch_add(1, Ordering::Relaxed) % KNOWN);
+        }
         Kind::Junk => write_post(out, br#"{"event":{"name":"dispatch.create"},"resource":"#),
     }
 }
 
-fn write_about(out: &mut Vec<u8>, number: usize) {
+fn write_about(out: &mut Vec<u8>, kind: char, number: usize) {
     let body = format!(
-        r#"{{"event":{{"name":"dispatch.create"}},"resource":"/2022-04-15/dispatches/w{number:09}"}}"#
+        r#"{{"event":{{"name":"dispatch.create"}},"resource":"/2022-04-15/dispatches/{kind}{number:09}"}}"#
     );
     write_post(out, body.as_bytes());
 }

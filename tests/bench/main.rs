@@ -26,6 +26,7 @@ mod options;
 mod past;
 mod process;
 mod receiver;
+mod relay;
 mod stage;
 mod world;
 
@@ -48,7 +49,17 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(Fault::from)
-            .and_then(|runtime| runtime.block_on(limit::run(listen, api)))
+            .and_then(|runtime| {
+                runtime.block_on(async {
+                    let (receiver, journal) =
+                        (options.receiver.as_ref(), options.journal.as_deref());
+                    if receiver.is_none() && journal.is_none() {
+                        limit::run(listen, api).await
+                    } else {
+                        relay::run(listen, api, receiver, journal).await
+                    }
+                })
+            })
             .map(|()| true),
         _ => tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -85,6 +96,9 @@ async fn bench(options: &Options) -> Result<bool, Fault> {
 async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) -> Result<(), Fault> {
     if options.wants(Part::Webhooks) {
         measure::webhooks::measure(stage, options, figures).await?;
+    }
+    if options.wants(Part::Chain) {
+        measure::chain::measure(stage, options, figures).await?;
     }
     if options.wants(Part::Database) {
         measure::database::measure(stage, options, figures).await?;

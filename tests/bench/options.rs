@@ -62,6 +62,12 @@ pub struct Options {
 
     #[arg(long, hide = true, value_name = "URL")]
     pub api: Option<Url>,
+
+    #[arg(long, hide = true, value_name = "URL", requires = "limit")]
+    pub receiver: Option<Url>,
+
+    #[arg(long, hide = true, value_name = "PATH", requires = "limit")]
+    pub journal: Option<PathBuf>,
 }
 
 /// What can be measured by itself.
@@ -69,6 +75,8 @@ pub struct Options {
 pub enum Part {
     /// New, duplicate and junk webhooks
     Webhooks,
+    /// From the webhook of an active dispatch to the commands of its sites
+    Chain,
     /// New webhooks on PostgreSQL, which must be installed
     Database,
     /// Polls of lists of dispatches of two sites

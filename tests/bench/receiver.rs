@@ -1,10 +1,11 @@
 //! Who is told: takes batches of events, and notes when.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -28,7 +29,7 @@ pub struct Batch {
 /// A receiver of events, until this is dropped.
 pub struct Receiver {
     address: SocketAddr,
-    batches: Arc<Mutex<Vec<Batch>>>,
+    batches: watch::Receiver<Vec<Batch>>,
     _stop: DropGuard,
 }
 
@@ -37,9 +38,9 @@ impl Receiver {
     pub async fn start() -> Result<Self, Fault> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let batches = Arc::new(Mutex::new(Vec::new()));
+        let (noted, batches) = watch::channel(Vec::new());
+        let noted = Arc::new(noted);
         let stop = CancellationToken::new();
-        let noted = Arc::clone(&batches);
         let tasks = TaskTracker::new();
         tasks
             .clone()
@@ -62,23 +63,33 @@ impl Receiver {
 
     /// What has come so far.
     pub fn batches(&self) -> Vec<Batch> {
-        self.batches.lock().unwrap().clone()
+        self.batches.borrow().clone()
     }
 
     /// What has come so far, as one.
     pub fn sum(&self) -> Batch {
-        let batches = self.batches.lock().unwrap();
-        batches.iter().fold(Batch::default(), |sum, batch| Batch {
-            at: batch.at,
-            created: sum.created + batch.created,
-            started: sum.started + batch.started,
-            curtail: sum.curtail + batch.curtail,
-        })
+        sum(&self.batches.borrow())
+    }
+
+    /// Waits until so many commands to curtail have come, and tells when they had.
+    pub async fn curtailed(&self, commands: usize) -> Result<Duration, Fault> {
+        let mut batches = self.batches.clone();
+        let all = batches.wait_for(|batches| sum(batches).curtail >= commands);
+        Ok(sum(&all.await?).at)
     }
 }
 
+fn sum(batches: &[Batch]) -> Batch {
+    batches.iter().fold(Batch::default(), |sum, batch| Batch {
+        at: batch.at,
+        created: sum.created + batch.created,
+        started: sum.started + batch.started,
+        curtail: sum.curtail + batch.curtail,
+    })
+}
+
 /// Takes events until the other end closes or breaks off.
-async fn take(stream: tokio::net::TcpStream, batches: Arc<Mutex<Vec<Batch>>>) {
+async fn take(stream: tokio::net::TcpStream, batches: Arc<watch::Sender<Vec<Batch>>>) {
     let Ok(mut connection) = Connection::new(stream) else {
         return;
     };
@@ -99,6 +110,6 @@ async fn take(stream: tokio::net::TcpStream, batches: Arc<Mutex<Vec<Batch>>>) {
             started: count("dispatch.started"),
             curtail: count("site.curtail"),
         };
-        batches.lock().unwrap().push(batch);
+        batches.send_modify(|batches| batches.push(batch));
     }
 }

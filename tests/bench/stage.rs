@@ -89,9 +89,31 @@ impl Stage {
 
     /// Starts the limit.
     pub async fn limit(&self) -> Result<Limit, Fault> {
+        self.limit_with(&[]).await
+    }
+
+    /// Starts the limit of the chain from a webhook to the receiver at `url`.
+    pub async fn relay(&self, url: &str) -> Result<Limit, Fault> {
+        self.limit_with(&["--receiver", url]).await
+    }
+
+    /// Starts a limit that writes and syncs as often as the daemon does, on the way to the
+    /// receiver at `url` if there is one.
+    pub async fn synced(&self, url: Option<&str>) -> Result<Limit, Fault> {
+        let journal = self.folder().join("journal").display().to_string();
+        let mut arguments = vec!["--journal", &journal];
+        if let Some(url) = url {
+            arguments.extend(["--receiver", url]);
+        }
+        self.limit_with(&arguments).await
+    }
+
+    async fn limit_with(&self, arguments: &[&str]) -> Result<Limit, Fault> {
         let address = address()?;
         let mut command = quiet(&std::env::current_exe()?);
-        command.args(["--limit", &address.to_string(), "--api", &self.api.url()]);
+        command
+            .args(["--limit", &address.to_string(), "--api", &self.api.url()])
+            .args(arguments);
         let mut process = Process::start(command, &self.log())?;
         process.ready(address, "/healthz").await?;
         Ok(Limit { process, address })

@@ -1,5 +1,6 @@
 //! One file for each part that can be measured by itself.
 
+pub mod chain;
 pub mod database;
 pub mod growth;
 pub mod idle;

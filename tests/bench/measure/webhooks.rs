@@ -85,6 +85,9 @@ pub async fn measure(stage: &Stage, options: &Options, figures: &mut Figures) ->
             daemon.process.kill().await?;
             if let Some(limit) = &limit {
                 note(figures, name, Who::Limit, &load(limit.address)).await?;
+                let synced = stage.synced(None).await?;
+                note(figures, name, Who::Synced, &load(synced.address)).await?;
+                synced.process.kill().await?;
             }
         }
     }
