@@ -137,7 +137,7 @@ pub struct Outbox {
     /// Attempts to be abandoned by whoever makes them.
     abandoned: Vec<u64>,
     /// The newest command that was attempted at each site before this start. A
-    /// release older than it is not owed, even if a crash lost that fact.
+    /// release no newer than it is not owed, even if a crash lost that fact.
     attempted_before: HashMap<Key, u64>,
 }
 
@@ -328,7 +328,8 @@ impl Outbox {
             };
             if queue.alone || queue.failures > 0 || queue.trouble.is_some() {
                 if !events.is_empty() {
-                    self.lines.push_first(key, queue.failures > 0);
+                    // Only a queue whose last attempt did not fail was to share.
+                    self.lines.push_first(key, false);
                     break;
                 }
                 most = 1;

@@ -355,3 +355,6 @@ impl HealthBook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

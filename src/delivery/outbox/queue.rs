@@ -189,9 +189,6 @@ impl SubjectQueue {
     /// An unconditional release at `position` precedes what the queue holds, and
     /// was never attempted. Gives the position that this makes up for.
     pub fn owe(&mut self, position: u64) -> Option<u64> {
-        if self.attempted.is_some() {
-            return Some(position);
-        }
         self.owed.replace(position)
     }
 

@@ -199,7 +199,7 @@ impl Outbox {
         self.note_beside_route(key);
         let queue = self.queues.entry(Key::clone(key)).or_default();
         let before = self.attempted_before.get(key);
-        if queue.attempted().is_some() || before.is_some_and(|before| *before > position) {
+        if queue.attempted().is_some() || before.is_some_and(|before| *before >= position) {
             self.progress.pass(position, position);
             return;
         }

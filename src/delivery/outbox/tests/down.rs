@@ -203,3 +203,101 @@ fn a_refusal_of_who_sends_names_the_secret_and_other_failures_do_not() {
         assert_eq!(remedy(reason), "", "{reason}");
     }
 }
+
+#[test]
+fn a_receiver_that_is_back_gets_site_commands_before_other_events() {
+    let mut world = down(3, 3);
+    run(&mut world, Duration::from_secs(60), &unreachable());
+    while world.start().is_empty() {
+        world.pass(Duration::from_millis(10));
+    }
+    world.outbox.connected(world.now);
+    // Some are still to be written down, and nothing goes ahead of them.
+    let mut commands = world.outbox.start(world.now);
+    world.commit();
+    commands.extend(world.outbox.start(world.now));
+    let mut sent = commands.iter().flat_map(|start| &start.events);
+    assert!(sent.all(|event| event.family() == "site"), "{commands:?}");
+    assert!(commands.len() >= 2, "{commands:?}");
+    // Nor while they are under way.
+    world.sends_nothing();
+    for start in commands {
+        world.ends(start.attempt, &Attempt::Delivered);
+    }
+    world.pass(Duration::from_secs(1));
+    assert!(world.sends().len() >= 3, "nobody waits for longer");
+}
+
+#[test]
+fn while_probes_hang_the_next_look_is_when_more_may_go() {
+    let mut world = down(0, 5);
+    run(&mut world, Duration::from_secs(3), &unreachable());
+    while world.start().is_empty() {
+        world.pass(Duration::from_millis(10));
+    }
+    let due = |world: &World| world.outbox.next_due(world.now.mono);
+    let began = world.now.mono;
+    assert_eq!(due(&world), Some(began + Duration::from_secs(1)));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.start().len(), 1);
+    let began = world.now.mono;
+    assert_eq!(due(&world), Some(began + Duration::from_secs(6)));
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.start().len(), 3, "it has a connection by now");
+}
+
+#[test]
+fn a_receiver_that_refuses_a_probe_is_back() {
+    let mut world = down(20, 0);
+    run(&mut world, Duration::from_secs(3), &unreachable());
+    while world.outbox.health().failed_attempts == world.outbox.health().unreachable_attempts {
+        run(&mut world, Duration::from_millis(10), &failed());
+    }
+    assert!(!world.outbox.reach.is_down());
+    let sent = run(&mut world, Duration::from_millis(20), &failed());
+    assert!(sent.len() >= 19, "{sent:?}");
+}
+
+#[test]
+fn what_began_before_a_receiver_went_down_and_fails_does_not_say_that_it_is_back() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.created", "b");
+    let sent = world.sends();
+    world.answers = false;
+    world.ends(sent[0].0, &unreachable());
+    world.ends(sent[1].0, &failed());
+    assert!(world.outbox.reach.is_down());
+    world.sends_nothing();
+}
+
+#[test]
+fn a_probe_that_was_broken_off_is_made_again_at_once() {
+    let mut world = down(2, 0);
+    run(&mut world, Duration::from_secs(3), &unreachable());
+    let probe = loop {
+        if let Some(probe) = world.sends().pop() {
+            break probe;
+        }
+        world.pass(Duration::from_millis(10));
+    };
+    world.ends(probe.0, &Attempt::BrokenOff);
+    world.sends_one(&probe.1, &Attempt::Delivered);
+}
+
+#[test]
+fn what_waits_for_a_probe_says_when_it_is_made() {
+    let mut world = down(1, 0);
+    world.happens("dispatch.updated", "d0");
+    run(&mut world, Duration::from_secs(3), &unreachable());
+    let list = world.outbox.pending(0, 10, world.now);
+    let wait = list[0].next_attempt.unwrap() - world.now.wall;
+    assert!(wait > TimeDelta::zero(), "{wait}");
+    // It goes behind the first one, whenever that is.
+    assert_eq!(list[1].next_attempt, None);
+    let wait = wait.to_std().unwrap();
+    world.pass(wait - Duration::from_millis(1));
+    world.sends_nothing();
+    world.pass(Duration::from_millis(1));
+    world.sends_one("dispatch.created d0 1", &Attempt::Delivered);
+}

@@ -254,3 +254,35 @@ fn a_sink_is_paused_after_a_minute_of_410_alone_and_a_new_command_is_tried_all_t
     world.sends_one("site.curtail u 4", &Attempt::Delivered);
     assert_eq!(world.outbox.health().condition, SinkCondition::Retrying);
 }
+
+#[test]
+fn the_place_of_what_gives_way_goes_to_another_subject_at_once() {
+    let mut world = with_hanging(1, 64, 72);
+    assert_eq!(world.start().len(), 72);
+    world.pass(Duration::from_secs(2));
+    world.happens("dispatch.created", "d");
+    let starts = world.outbox.start(world.now);
+    assert_eq!(starts.len(), 1);
+    assert_eq!(&*starts[0].events[0].subject, "d");
+    let health = world.outbox.health();
+    assert_eq!((health.failed_attempts, health.abandoned_attempts), (1, 1));
+}
+
+#[test]
+fn a_mute_sink_that_waits_for_others_has_its_turn_in_the_next_round() {
+    let outboxes = (0..20).map(|_| with_hanging(1, 256, 40).outbox);
+    let mut outboxes: Vec<Outbox> = outboxes.collect();
+    let mut shares = Shares::default();
+    let now = at(1);
+    shares.set(&mut outboxes, now.mono);
+    for outbox in &mut outboxes {
+        outbox.reach.answered(0, true, now.mono);
+        assert!(!outbox.start(now).is_empty());
+    }
+    assert_eq!(shares.next_due(), None);
+    let round = Duration::from_millis(60);
+    shares.set(&mut outboxes, now.mono + round);
+    assert_eq!(shares.next_due(), Some(now.mono + round * 2));
+    shares.set(&mut outboxes, now.mono + round * 2);
+    assert_eq!(shares.next_due(), None);
+}

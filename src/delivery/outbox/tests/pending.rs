@@ -154,3 +154,43 @@ fn a_refused_event_tells_when_its_own_first_attempt_failed() {
         world.wait();
     }
 }
+
+#[test]
+fn what_waits_behind_an_event_in_its_pause_has_no_next_try_of_its_own() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.started", "a");
+    world.sends_one("dispatch.created a 1", &busy(60));
+    world.commit();
+    world.restart();
+    world.sends_nothing();
+    let list = world.outbox.pending(0, 10, world.now);
+    assert_eq!(list.len(), 2);
+    let wait = list[0].next_attempt.unwrap() - world.now.wall;
+    assert_eq!(wait, TimeDelta::seconds(60));
+    assert_eq!(list[1].next_attempt, None);
+}
+
+#[test]
+fn a_pending_command_says_how_often_and_since_when_it_was_tried() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let first = world.now.wall;
+    world.sends_one("site.curtail s 1", &failed());
+    world.wait();
+    let last = world.now.wall;
+    world.sends_one("site.curtail s 1", &failed());
+    let tried = world.outbox.pending(0, 10, world.now)[0].tried.unwrap();
+    assert_eq!((tried.first, tried.last, tried.count), (first, last, 2));
+}
+
+#[test]
+fn an_event_is_found_by_its_id_as_long_as_it_is_pending() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    let id = world.log[0].id.to_string();
+    assert!(world.outbox.has_pending(&id));
+    assert!(!world.outbox.has_pending("another"));
+    world.sends_one("dispatch.created a 1", &Attempt::Delivered);
+    assert!(!world.outbox.has_pending(&id));
+}

@@ -300,3 +300,24 @@ fn run(seed: u64) {
         );
     }
 }
+
+#[test]
+fn what_was_read_for_the_connection_before_is_not_taken_for_the_newest() {
+    let mut world = World::with_sites();
+    world.outbox.connected(world.now);
+    let read = world.outbox.refresh_read(world.now);
+    assert_eq!(read, Some(RefreshRead::Positions));
+    let position = world.happens(ADJUST, "on");
+    world.sends_one(&format!("site.adjust on {position}"), &Attempt::Delivered);
+    world.outbox.connected(world.now);
+    let old = RefreshPage::Positions(vec![2, 4]);
+    world.outbox.take_refresh(Ok(old), world.now);
+    while world.read_refresh() {}
+    assert_eq!(
+        world.sent(),
+        [
+            "site.release off 4".to_owned(),
+            format!("site.curtail on {position}")
+        ]
+    );
+}

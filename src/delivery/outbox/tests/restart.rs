@@ -159,3 +159,96 @@ fn a_curtail_that_goes_whatever_was_attempted_is_not_sent_behind_its_release() {
     world.restart();
     world.sends_nothing();
 }
+
+#[test]
+fn a_release_that_is_owed_goes_although_a_curtail_followed_it_before_the_restart() {
+    let mut world = World::new(1);
+    for _ in 0..2 {
+        world.happens_unconditionally("s");
+        world.happens(CURTAIL, "s");
+    }
+    world.restart();
+    // The schedule is not caught up, and the owed releases are read meanwhile.
+    world.outbox.hold_commands(true);
+    world.sends_nothing();
+    world.happens(RELEASE, "s");
+    world.outbox.hold_commands(false);
+    world.sends_one("site.release s 5", &Attempt::Delivered);
+    world.sends_nothing();
+    assert_eq!(world.outbox.health().pending, 0);
+    world.commit();
+    assert_eq!(world.stored.done, 5);
+}
+
+/// What was attempted before the start was a curtail or the release itself.
+#[test]
+fn a_release_that_is_read_after_a_newer_one_was_acknowledged_does_not_go() {
+    for curtails in [true, false] {
+        let mut world = World::new(1);
+        world.happens_unconditionally("s");
+        if curtails {
+            world.happens(CURTAIL, "s");
+        }
+        assert!(world.outbox.start(world.now).is_empty());
+        // Written down as attempted, and nothing else of it.
+        let record = world.outbox.take_record(world.now.mono, false).unwrap();
+        let told = record.attempted["s"].unwrap();
+        world.stored.attempted.insert("s".into(), told);
+        if !curtails {
+            world.happens_unwritten(CURTAIL, "s");
+        }
+        world.restart();
+        // The store is slow with the read of what is pending.
+        world.outbox.reach.answered(0, true, world.now.mono);
+        for kind in [CURTAIL, RELEASE] {
+            world.happens(kind, "s");
+            let mut starts = world.outbox.start(world.now);
+            world.commit();
+            starts.extend(world.outbox.start(world.now));
+            assert_eq!(starts.len(), 1, "{curtails} {kind}");
+            world.ends(starts[0].attempt, &Attempt::Delivered);
+        }
+        world.sends_nothing();
+        assert_eq!(world.outbox.health().pending, 0);
+    }
+}
+
+fn only_site_b() -> Arc<str> {
+    let route = Route::parse(&["b".to_owned()], &[], &[]).unwrap();
+    route.text().into()
+}
+
+#[test]
+fn another_route_is_written_down_once_its_sites_are_told() {
+    let mut world = World::new(1);
+    world.stored.route = Some(only_site_b());
+    world.restart();
+    world.commit();
+    assert_eq!(world.stored.route, Some(only_site_b()));
+    world.outbox.rerouted();
+    assert!(world.outbox.must_write(world.now.mono));
+    world.commit();
+    assert_eq!(
+        world.stored.route.as_deref(),
+        Some(&*Route::default().text())
+    );
+}
+
+/// It waits for an event of its own: nothing is written down as attempted yet.
+#[test]
+fn a_site_that_a_new_route_brings_does_not_go_once_more_with_a_new_connection() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.stored.route = Some(only_site_b());
+    world.restart();
+    assert_eq!(world.outbox.take_rerouted().len(), 1);
+    world.outbox.connected(world.now);
+    for page in [
+        RefreshPage::Positions(vec![1]),
+        RefreshPage::Events(world.log.clone()),
+    ] {
+        assert!(world.outbox.refresh_read(world.now).is_some());
+        world.outbox.take_refresh(Ok(page), world.now);
+    }
+    world.sends_nothing();
+}

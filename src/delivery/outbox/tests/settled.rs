@@ -182,3 +182,35 @@ fn what_goes_once_more_after_a_new_connection_is_no_new_command() {
     world.sends_one("site.curtail s 1", &Attempt::Delivered);
     assert_eq!(world.settled(), [""; 0]);
 }
+
+#[test]
+fn what_is_given_up_is_kept_as_what_was_sent_of_it() {
+    let mut world = World::new(1);
+    world.is_caused(CURTAIL, "a");
+    world.sends_one("site.curtail s 1", &failed());
+    let position = world.is_caused(ADJUST, "a");
+    world.settled();
+    world.wait();
+    world.sends_one("site.curtail s 2", &failed());
+    let id = Event::id_at("store", 1, position);
+    world.outbox.skip(&id, world.now).unwrap();
+    assert_eq!(
+        world.settled(),
+        ["a 2 site.curtail: skipped, 1 attempts, down"]
+    );
+}
+
+#[test]
+fn what_is_given_up_after_a_restart_is_kept_with_its_command() {
+    let mut world = World::new(1);
+    let position = world.is_caused(CURTAIL, "a");
+    world.sends_one("site.curtail s 1", &failed());
+    world.commit();
+    world.restart();
+    let id = Event::id_at("store", 1, position);
+    world.outbox.skip(&id, world.now).unwrap();
+    assert_eq!(
+        world.settled(),
+        ["a 1 site.curtail: skipped, 1 attempts, -"]
+    );
+}

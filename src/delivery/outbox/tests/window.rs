@@ -239,3 +239,24 @@ fn arrives(world: &World, last: &mut BTreeMap<String, u64>, event: &Event, seed:
     );
     last.insert(event.subject.to_string(), before.max(event.position));
 }
+
+#[test]
+fn the_backlog_of_one_subject_is_read_in_pages_and_held_in_small_parts() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.sends_one("dispatch.created a 1", &failed());
+    for _ in 0..640 {
+        world.happens_unwritten("dispatch.updated", "a");
+    }
+    world.wait();
+    let before = world.reads;
+    let mut delivered = 0;
+    while let Some(start) = world.start().pop() {
+        assert!(world.outbox.window.held_after(0).count() <= 64);
+        world.ends(start.attempt, &Attempt::Delivered);
+        delivered += 1;
+    }
+    assert_eq!(delivered, 641);
+    let reads = world.reads - before;
+    assert!(reads <= 12, "{reads} reads");
+}

@@ -127,3 +127,54 @@ fn what_stays_out_of_its_turn_is_written_down_in_the_end() {
         (0, [(2, Some(2))].into())
     );
 }
+
+#[test]
+fn what_was_delivered_says_when_it_must_be_written_and_a_command_must_be_at_once() {
+    let mut world = World::new(1);
+    world.commit();
+    assert_eq!(world.outbox.write_due(), None);
+    world.pass(Duration::from_secs(3));
+    world.happens("dispatch.created", "a");
+    world.sends_one("dispatch.created a 1", &Attempt::Delivered);
+    let within = super::super::recording::WRITE_WITHIN;
+    assert_eq!(world.outbox.write_due(), Some(world.now.mono + within));
+    world.happens_unwritten(CURTAIL, "s");
+    assert!(world.outbox.start(world.now).is_empty());
+    assert!(world.outbox.write_due() <= Some(world.now.mono));
+    assert!(world.outbox.write_due().is_some());
+}
+
+#[test]
+fn nothing_is_at_rest_while_an_attempt_runs_or_its_result_is_not_written_down() {
+    let mut world = World::new(1);
+    world.commit();
+    assert!(world.outbox.is_at_rest());
+    world.happens("dispatch.created", "a");
+    let sent = world.sends();
+    assert!(!world.outbox.has_news());
+    assert!(!world.outbox.is_at_rest());
+    world.ends(sent[0].0, &Attempt::Delivered);
+    assert!(world.outbox.has_news());
+    assert!(!world.outbox.is_at_rest());
+    world.commit();
+    assert!(world.outbox.is_at_rest());
+}
+
+/// Otherwise a crash would send the release again.
+#[test]
+fn a_release_that_goes_once_is_written_down_as_done_with_the_next_commit() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens_unconditionally("s");
+    for (attempt, what) in world.sends() {
+        if what == "site.release s 2" {
+            world.ends(attempt, &Attempt::Delivered);
+        }
+    }
+    world.happens_unwritten(CURTAIL, "t");
+    assert!(world.outbox.start(world.now).is_empty());
+    let record = world.outbox.take_record(world.now.mono, false).unwrap();
+    assert_eq!(record.done, 0);
+    let beyond: Vec<u64> = record.done_beyond.into_keys().collect();
+    assert_eq!(beyond, [2]);
+}
