@@ -452,18 +452,14 @@ impl BatchBuilder {
             let is_awaited = awaited.iter().any(|(_, id)| *id == change.id);
             change.source == Source::Poll && !is_awaited
         });
-        // The changes of one dispatch follow one another.
-        let mut healed: Vec<Correction> = Vec::new();
-        for change in found {
-            let withdrawn = change.kind == WITHDRAWN;
-            match healed.last_mut() {
-                Some(last) if last.id == change.id => last.withdrawn |= withdrawn,
-                _ => healed.push(Correction {
-                    id: change.id.clone(),
-                    withdrawn,
-                }),
-            }
-        }
+        let mut healed: Vec<Correction> = found
+            .map(|change| Correction {
+                id: change.id.clone(),
+                withdrawn: change.kind == WITHDRAWN,
+            })
+            .collect();
+        // The changes of one dispatch follow one another. A withdrawal is its only one.
+        healed.dedup_by(|one, before| one.id == before.id);
         self.after_commit.heals.extend(healed);
     }
 

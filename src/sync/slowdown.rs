@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_to_an_earlier_request_does_not_make_up_for_the_last_one_that_hangs() {
+        let mut slowdown = Slowdown::new(INTERVAL);
+        slowdown.failed(look_up("a"), &refused(), seconds(0.0), seconds(0.0), 0.0);
+        slowdown.issued(seconds(1.0));
+        slowdown.issued(seconds(2.0));
+        // To the first of the two, neither good nor bad.
+        let (issued, now) = (seconds(1.0), seconds(3.0));
+        slowdown.failed(look_up("b"), &status(404), issued, now, 0.0);
+        slowdown.issued(seconds(4.0));
+        assert_eq!(slowdown.next(), seconds(6.0));
+    }
+
+    #[test]
     fn one_resource_that_fails_alone_slows_nothing_down() {
         for error in [status(500), ApiError::TimedOut("the API".into())] {
             let mut slowdown = Slowdown::new(INTERVAL);

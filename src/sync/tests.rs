@@ -10,6 +10,8 @@ mod heals;
 mod lost_commits;
 mod skips;
 mod slowdown;
+mod turns;
+mod unrouted;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What the simulation has found wrong once, one test each.
 
+mod failing_store;
 mod trust;
 
 use std::pin::Pin;
@@ -132,6 +133,38 @@ impl Shell {
     fn events(&self) -> Vec<&str> {
         let events = self.committing().map_or(&[][..], |batch| &batch.events);
         events.iter().map(|event| &*event.event_type).collect()
+    }
+
+    /// One with a sink, whose first poll has found a dispatch. That is being written.
+    fn with_a_dispatch() -> Self {
+        let mut shell = Self::polling(Duration::from_secs(3600), 240, &["slow"]);
+        let poll = shell.asked();
+        shell.committed(10);
+        let dispatches = [dispatch(shell.now.wall + TimeDelta::seconds(3))];
+        shell.step(10, [list(poll, &dispatches)]);
+        shell
+    }
+
+    fn attempts(&self) -> Vec<u64> {
+        let attempts = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Attempt { start, .. } => Some(start.attempt),
+            _ => None,
+        });
+        attempts.collect()
+    }
+
+    /// An attempt of the sink has come to this.
+    fn attempted(&mut self, attempt: u64, result: Attempt) {
+        let sink = 0;
+        self.step(
+            10,
+            [Input::Attempted {
+                sink,
+                attempt,
+                result,
+                waited: Duration::ZERO,
+            }],
+        );
     }
 
     fn sleeps_for(&self) -> Duration {

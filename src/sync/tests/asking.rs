@@ -374,11 +374,11 @@ fn when_more_wait_than_the_budget_allows_one_list_answers_those_it_contains() {
         .collect();
     assert_eq!(questions, [Question::Dispatch(id("a")), Question::List]);
     let (asked, _) = world.asked.remove(1);
-    let shown = ["b", "quiet"].map(|text| dispatch(text, 100));
+    let shown = ["b", "quiet", "calm"].map(|text| dispatch(text, 100));
     world.answer(asked, Ok(list(shown.to_vec())));
     world.commit();
     assert_eq!(world.outcomes(), [("b", "settled")]);
-    assert_eq!(world.health().heals, 1, "no webhook waited for `quiet`");
+    assert_eq!(world.health().heals, 2, "a webhook waited for `b` alone");
     // The list says nothing of c: it is no 404, it takes too long.
     world.until(25_000);
     assert_eq!(

@@ -1,6 +1,7 @@
 //! An API that fails, and a machine that was suspended (rules R4 and R9).
 
 use super::*;
+use crate::registration::tests::Log;
 use crate::voltus::KeySource;
 
 /// Asks for look-ups of `ids` ids at a time whenever it can, for so long, while
@@ -224,4 +225,106 @@ fn readers_see_since_when_requests_are_slowed_down_why_and_until_when() {
     world.until(world.now + 121_000);
     let slow = world.health().slowed_down.clone().unwrap();
     assert_eq!((slow.silent_until, slow.since), (None, begun));
+}
+
+/// The registration was refused, since requests come too fast: not for so long.
+fn silence(world: &mut World, seconds: u64) {
+    let issued = at(world.now).mono;
+    let retry_after = Some(Duration::from_secs(seconds));
+    let result = Err(ApiError::TooFast { retry_after });
+    world.step([Input::Registered { issued, result }]);
+}
+
+/// What was said to the last who was told to come back: why, and after how long.
+fn told(world: &World) -> (&str, Duration) {
+    match world.replies.last() {
+        Some((
+            _,
+            WaiterReply::Unavailable {
+                reason,
+                retry_after,
+            },
+        )) => (reason, *retry_after),
+        other => panic!("{other:?}"),
+    }
+}
+
+const SILENCE: &str = "the API asked to be left alone for a while";
+const FAILS: &str = "the API fails, so it is asked less often";
+const SLOW: &str = "it took too long";
+
+#[test]
+fn who_waited_in_vain_is_told_whether_the_api_wants_to_be_left_alone() {
+    // For how long the API asks for silence while a webhook has five seconds left.
+    let second = Duration::from_secs(1);
+    for (seconds, reason, retry_after) in [
+        (3, SLOW, second),
+        // It may be asked again at that very moment.
+        (5, SLOW, second),
+        (60, SILENCE, second * 55),
+    ] {
+        let mut world = World::polled();
+        world.now = 10_000;
+        world.webhook("w", "a");
+        silence(&mut world, seconds);
+        world.until(15_000);
+        assert_eq!(told(&world), (reason, retry_after), "{seconds}");
+    }
+}
+
+#[test]
+fn a_webhook_that_comes_after_the_silence_is_told_that_the_api_fails() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    let issued = at(world.now).mono;
+    // Requests are half a minute apart by now.
+    for _ in 0..20 {
+        let result = Err(down());
+        world.step([Input::Registered { issued, result }]);
+    }
+    silence(&mut world, 4);
+    world.until(13_999);
+    world.webhook("w", "a");
+    assert_eq!(told(&world).0, SILENCE);
+    assert!(slowed_down(&world).silent_until.is_some());
+    world.until(14_000);
+    world.webhook("w", "a");
+    assert_eq!(told(&world).0, FAILS);
+    assert_eq!(slowed_down(&world).silent_until, None);
+}
+
+fn slowed_down(world: &World) -> SlowedDown {
+    world.health().slowed_down.clone().unwrap()
+}
+
+#[test]
+fn readers_see_no_slowdown_after_a_failure_that_slows_nothing_down() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    let refused = || ApiError::KeyRefused {
+        status: 401,
+        key: KeySource::default(),
+    };
+    let issued = at(world.now).mono;
+    let result = Err(refused());
+    world.step([Input::Registered { issued, result }]);
+    assert_eq!(world.health().slowed_down, None);
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    world.answer(asked, Err(refused()));
+    assert_eq!(world.health().slowed_down, None);
+}
+
+#[test]
+fn the_log_says_of_a_poll_that_failed_when_the_next_one_comes() {
+    let (log, _guard) = Log::here();
+    let mut world = World::polled();
+    world.now = 10_000;
+    world.step([Input::Poll { waiter: "hand" }]);
+    let (asked, _) = world.question();
+    let retry_after = Some(Duration::from_secs(120));
+    world.answer(asked, Err(ApiError::TooFast { retry_after }));
+    let lines = log.lines("a poll failed");
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("next_try=in 2m"), "{lines:?}");
 }

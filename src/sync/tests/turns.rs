@@ -1,0 +1,93 @@
+//! Who has the next turn: webhooks, checks, repeated look-ups, and lists where tokens are
+//! short (rule R9).
+
+use super::*;
+
+/// What was asked, in that order.
+fn questions(world: &World) -> Vec<Question> {
+    let questions = world.asked.iter().map(|(_, question)| question.clone());
+    questions.collect()
+}
+
+/// A coordinator with this budget whose first poll has found nothing, 20 seconds ago.
+fn with_budget(rate: u32) -> World {
+    let mut world = World::with(rate, &MemoryStore::new("test", DateTime::UNIX_EPOCH));
+    world.step([]);
+    world.list(vec![]);
+    world.commit();
+    world.until(20_000);
+    assert!(world.asked.is_empty());
+    world
+}
+
+#[test]
+fn checks_and_look_ups_that_are_repeated_take_turns() {
+    let all = ["a", "b", "c", "d"].map(|text| dispatch(text, 1000));
+    let mut world = World::new();
+    world.step([]);
+    world.list(all.to_vec());
+    world.commit();
+    // Their webhooks bring nothing new: both are looked up again two seconds later.
+    for text in ["c", "d"] {
+        world.webhook("w", text);
+        world.found(dispatch(text, 1000));
+    }
+    world.now = 1000;
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.now = 2000;
+    world.list(all[2..].to_vec());
+    let turns = ["a", "c", "b", "d"].map(|text| Question::Dispatch(id(text)));
+    assert_eq!(questions(&world), turns);
+}
+
+#[test]
+fn what_a_list_lacks_is_looked_up_though_a_commit_is_under_way() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 1000));
+    world.commit();
+    world.webhook("w", "b");
+    world.found(dispatch("b", 1000));
+    assert_eq!(world.commits.len(), 1, "it takes long");
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![dispatch("b", 1000)]);
+    assert_eq!(questions(&world), [Question::Dispatch(id("a"))]);
+}
+
+#[test]
+fn a_webhook_that_finds_no_token_is_answered_by_a_list_though_one_came_two_seconds_ago() {
+    let mut world = with_budget(8);
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    world.outcomes();
+    world.until(22_000);
+    world.webhook("w", "a");
+    world.list(vec![dispatch("a", 100)]);
+    world.commit();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
+}
+
+#[test]
+fn a_webhook_behind_junk_that_no_list_shows_is_answered_by_the_next_list() {
+    let mut world = with_budget(60);
+    world.step((0..40).map(|number| Input::Webhook {
+        id: id(&format!("junk{number}")),
+        waiter: "junk",
+    }));
+    let list_at = |world: &World| {
+        let mut questions = world.asked.iter();
+        questions.position(|(_, question)| *question == Question::List)
+    };
+    let (asked, _) = world.asked.remove(list_at(&world).unwrap());
+    world.answer(asked, Ok(list(vec![])));
+    world.commit();
+    world.until(20_500);
+    world.webhook("w", "real");
+    // Long before the junk is given up.
+    world.until(23_000);
+    let (asked, _) = world.asked.remove(list_at(&world).unwrap());
+    world.answer(asked, Ok(list(vec![dispatch("real", 100)])));
+    world.commit();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
+}
