@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::delivery::{Attempt, DeliveryTrace, Sink};
-use crate::model::{Answer, Dispatch, Event, List, Program, Reading, Route};
+use crate::model::{Answer, Dispatch, Event, List, Program, Reading, Route, Site, SiteId};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
@@ -206,6 +206,22 @@ fn dispatch(start_time: DateTime<Utc>) -> Dispatch {
         sites: Vec::new(),
         metadata: serde_json::json!({}),
         extra: Default::default(),
+    }
+}
+
+/// From `seconds` on, for a site.
+fn curtails(shell: &Shell, site: &str, seconds: i64) -> Dispatch {
+    let site = Site {
+        id: SiteId::new(site).unwrap(),
+        name: String::new(),
+        customer_location_id: String::new(),
+        commitment: None,
+        extra: Default::default(),
+    };
+    Dispatch {
+        id: id(&format!("for-{}", site.id)),
+        sites: vec![Arc::new(site)],
+        ..dispatch(shell.now.wall + TimeDelta::seconds(seconds))
     }
 }
 

@@ -91,3 +91,31 @@ fn a_webhook_behind_junk_that_no_list_shows_is_answered_by_the_next_list() {
     world.commit();
     assert_eq!(world.outcomes(), [("w", "settled")]);
 }
+
+#[test]
+fn a_webhook_that_waits_for_a_token_is_told_to_come_back_as_soon_as_the_daemon_stops() {
+    let mut world = with_budget(8);
+    world.step(["a", "b"].map(|text| Input::Webhook {
+        id: id(text),
+        waiter: text,
+    }));
+    assert_eq!(questions(&world)[0], Question::Dispatch(id("a")));
+    world.coordinator.stop();
+    world.step([]);
+    // The other one's look-up is under way.
+    assert_eq!(world.outcomes(), [("b", "unavailable")]);
+}
+
+#[test]
+fn what_has_time_gets_a_token_at_full_speed_and_none_while_the_api_fails() {
+    let mut world = World::polled();
+    world.now = 10_000;
+    world.step([Input::SpareToken { waiter: "early" }]);
+    assert_eq!(world.outcomes(), [("early", "granted")]);
+    let issued = at(world.now).mono;
+    let result = Err(down());
+    world.step([Input::Registered { issued, result }]);
+    world.step([Input::SpareToken { waiter: "late" }]);
+    world.until(20_000);
+    assert!(world.outcomes().is_empty());
+}

@@ -1,7 +1,6 @@
 //! What is kept, and what the log says, while nothing can be stored.
 
 use super::*;
-use crate::model::{Site, SiteId};
 use crate::registration::tests::Log;
 use crate::store::{SinkRecord, StoreError};
 
@@ -43,22 +42,6 @@ fn the_log_says_once_a_minute_that_nothing_can_be_written() {
         shell.step(1100, []);
         shell.commit_fails(10, what);
         assert_eq!(lines(), 1, "{what}");
-    }
-}
-
-/// From `seconds` on, for a site.
-fn curtails(shell: &Shell, site: &str, seconds: i64) -> Dispatch {
-    let site = Site {
-        id: SiteId::new(site).unwrap(),
-        name: String::new(),
-        customer_location_id: String::new(),
-        commitment: None,
-        extra: Default::default(),
-    };
-    Dispatch {
-        id: id(&format!("for-{}", site.id)),
-        sites: vec![Arc::new(site)],
-        ..dispatch(shell.now.wall + TimeDelta::seconds(seconds))
     }
 }
 

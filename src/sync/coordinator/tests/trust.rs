@@ -2,7 +2,7 @@
 //! R15).
 
 use super::*;
-use crate::model::{Override, Site, SiteId, SiteMode};
+use crate::model::{Override, SiteMode};
 use crate::sync::coordinator::trusting::SUSPENDED;
 
 /// Far ahead.
