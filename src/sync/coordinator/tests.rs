@@ -252,6 +252,43 @@ fn a_slow_commit_is_waited_for_asleep() {
 }
 
 #[test]
+fn after_a_standstill_a_command_is_tried_again_although_something_else_starts_later() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let dispatches = [
+        curtails(&shell, "plant", 0),
+        curtails(&shell, "north", 7200),
+    ];
+    shell.step(10, [list(poll, &dispatches)]);
+    // Each attempt fails. How many there were at the site in all steps.
+    let mut go_on = |millis: &[u64]| {
+        let mut tries = 0;
+        for millis in millis {
+            let ended = shell.effects.iter().filter_map(|effect| match effect {
+                Effect::Commit(_) => Some(Input::Committed(Ok(()))),
+                Effect::Attempt { sink, start } => {
+                    let sites = start.events.iter().filter(|it| it.family() == "site");
+                    tries += sites.count();
+                    Some(Input::Attempted {
+                        sink: *sink,
+                        attempt: start.attempt,
+                        result: Attempt::failed("out of order"),
+                        waited: Duration::ZERO,
+                    })
+                }
+                _ => None,
+            });
+            let ended: Vec<_> = ended.collect();
+            shell.step(*millis, ended);
+        }
+        tries
+    };
+    assert_eq!(go_on(&[10; 10]), 1);
+    assert!(go_on(&[60_000, 10, 10, 10, 10]) > 0);
+}
+
+#[test]
 fn a_token_is_waited_for_asleep() {
     let mut shell = Shell::new(1, &[]);
     let asked = shell.asked();

@@ -107,6 +107,17 @@ fn a_webhook_that_waits_for_a_token_is_told_to_come_back_as_soon_as_the_daemon_s
 }
 
 #[test]
+fn whoever_waits_for_the_next_poll_is_told_at_once_that_the_daemon_stops() {
+    let mut world = with_budget(240);
+    world.step([Input::Poll { waiter: "first" }]);
+    assert_eq!(questions(&world), [Question::List]);
+    world.step([Input::Poll { waiter: "second" }]);
+    world.coordinator.stop();
+    world.step([]);
+    assert_eq!(world.outcomes(), [("second", "unavailable")]);
+}
+
+#[test]
 fn what_has_time_gets_a_token_at_full_speed_and_none_while_the_api_fails() {
     let mut world = World::polled();
     world.now = 10_000;
