@@ -2,6 +2,7 @@
 
 mod failing_store;
 mod trust;
+mod waking;
 
 use std::pin::Pin;
 
