@@ -328,7 +328,7 @@ impl Outbox {
             };
             if queue.alone || queue.failures > 0 || queue.trouble.is_some() {
                 if !events.is_empty() {
-                    // Only a queue whose last attempt did not fail was to share.
+                    // What shares a batch comes from the line of those that did not fail.
                     self.lines.push_first(key, false);
                     break;
                 }

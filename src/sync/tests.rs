@@ -14,6 +14,7 @@ mod turns;
 mod unrouted;
 
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::clock::{Mono, Now};
-use crate::delivery::Outbox;
+use crate::delivery::{Attempt, DeliveryTrace, Outbox, Sink};
 use crate::engine::Rules;
 use crate::model::{
     Answer, Asked, Dispatch, DispatchId, Event, List, Override, OverrideOrder, Program, Reading,
@@ -29,6 +30,23 @@ use crate::model::{
 };
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
+
+/// A sink that only has a name.
+pub(super) struct Named(pub &'static str);
+
+impl Sink for Named {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Event],
+        _: Option<&'a DeliveryTrace>,
+    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+        Box::pin(std::future::ready(Attempt::Delivered))
+    }
+}
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -4,36 +4,17 @@ mod failing_store;
 mod trust;
 mod waking;
 
-use std::pin::Pin;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::delivery::{Attempt, DeliveryTrace, Sink};
-use crate::model::{Answer, Dispatch, Event, List, Program, Reading, Route, Site, SiteId};
+use crate::delivery::Attempt;
+use crate::model::{Answer, Dispatch, List, Program, Reading, Route, Site, SiteId};
 use crate::store::{Batch, MemoryStore, Store};
+use crate::sync::tests::Named;
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A sink that only has a name.
-struct Named(String);
-
-impl Sink for Named {
-    fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        _: &'a [Event],
-        _: Option<&'a DeliveryTrace>,
-    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        Box::pin(std::future::ready(Attempt::Delivered))
-    }
-}
-
-/// A coordinator on an empty store, and what it wants done.
 struct Shell {
     coordinator: Coordinator<u64>,
     now: Now,
@@ -41,11 +22,11 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(api_rate: u32, sinks: &[&str]) -> Self {
+    fn new(api_rate: u32, sinks: &[&'static str]) -> Self {
         Self::polling(INTERVAL, api_rate, sinks)
     }
 
-    fn polling(poll_interval: Duration, api_rate: u32, sinks: &[&str]) -> Self {
+    fn polling(poll_interval: Duration, api_rate: u32, sinks: &[&'static str]) -> Self {
         let now = Now {
             wall: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
             mono: Mono::ZERO,
@@ -55,16 +36,7 @@ impl Shell {
             .unwrap();
         let outboxes = sinks
             .iter()
-            .map(|name| {
-                Outbox::new(
-                    &Named((*name).to_owned()),
-                    &Route::default(),
-                    None,
-                    0,
-                    0,
-                    now,
-                )
-            })
+            .map(|name| Outbox::new(&Named(name), &Route::default(), None, 0, 0, now))
             .collect();
         let settings = Settings {
             poll_interval,

@@ -1,27 +1,7 @@
 //! Events that operators give up.
 
-use std::pin::Pin;
-
 use super::*;
-use crate::delivery::{Attempt, DeliveryTrace, Sink};
 use crate::model::{HistoryItem, Phase, Route, SKIPPED, Source};
-
-/// A sink that only has a name.
-struct Named(&'static str);
-
-impl Sink for Named {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        _: &'a [Event],
-        _: Option<&'a DeliveryTrace>,
-    ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        Box::pin(std::future::ready(Attempt::Delivered))
-    }
-}
 
 /// A coordinator with a sink at which the creation of `d` hangs, and that event's id.
 fn with_pending() -> (World, Arc<str>) {
