@@ -166,6 +166,9 @@ fn seeds_that_once_broke_a_rule_break_none() {
         // An order came in the commit in which the site's last one ended, and was not on
         // disk though it was answered.
         742_023_320,
+        // The check of promptness forgot that a clock was set back when the daemon started
+        // without the sink whose pause was on disk.
+        500_995,
     ];
     for seed in seeds {
         let outcome = run(seed, None, false).outcome;

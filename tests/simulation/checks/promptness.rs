@@ -28,8 +28,6 @@ pub(super) struct Promptness {
     absent: Option<usize>,
     /// The daemon gets no processor until then.
     held_until: Duration,
-    /// The wall clock was set back since the last start.
-    clock_set_back: bool,
     /// The disk was busy, or refused, at the end of the last step: until the next one,
     /// no command could be written down as attempted.
     disk_busy: bool,
@@ -54,6 +52,8 @@ struct Sink {
     acknowledged: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// Sites that were sent something, and no release was acknowledged since.
     owed: BTreeSet<Arc<str>>,
+    /// The wall clock was set back since the last start that had this sink.
+    clock_set_back: bool,
     /// Since no connection could be made: the first attempt that can show that
     /// there is one again.
     down: Option<u64>,
@@ -72,7 +72,6 @@ impl Promptness {
                 .collect(),
             absent: None,
             held_until: Duration::ZERO,
-            clock_set_back: false,
             disk_busy: false,
         }
     }
@@ -86,21 +85,21 @@ impl Promptness {
             sink.was_routed |= sink.route.is_some();
         }
         self.gone();
-        if std::mem::take(&mut self.clock_set_back) {
-            // How long ago an attempt failed cannot be told any more.
-            for failed in self
-                .sinks
-                .iter_mut()
-                .flat_map(|sink| sink.failing.values_mut())
-            {
-                *failed = now;
+        for (number, sink) in self.sinks.iter_mut().enumerate() {
+            if Some(number) != absent && std::mem::take(&mut sink.clock_set_back) {
+                // How long ago an attempt failed cannot be told any more.
+                for failed in sink.failing.values_mut() {
+                    *failed = now;
+                }
             }
         }
     }
 
     /// The wall clock shows an earlier time than a moment ago.
     pub fn clock_set_back(&mut self) {
-        self.clock_set_back = true;
+        for sink in &mut self.sinks {
+            sink.clock_set_back = true;
+        }
     }
 
     /// The daemon is no more.
