@@ -18,6 +18,26 @@ pub struct Browser {
     _profile: TempDir,
 }
 
+/// A driver, and the port at which it listens. `None` if it ended instead.
+fn start_driver() -> Option<(Child, String)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines.map_while(Result::ok).find_map(|line| {
+        let port = line.split_once("successfully on port ")?.1;
+        Some(port.trim_end_matches('.').to_owned())
+    });
+    if port.is_none() {
+        driver.wait().unwrap();
+    }
+    Some((driver, port?))
+}
+
 impl Browser {
     /// A browser with an empty profile.
     pub async fn open() -> Self {
@@ -25,18 +45,8 @@ impl Browser {
             let there = Command::new(part).arg("--version").output().is_ok();
             need(part, there);
         }
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines.map_while(Result::ok).find_map(|line| {
-            let port = line.split_once("successfully on port ")?.1;
-            Some(port.trim_end_matches('.').to_owned())
-        });
+        // It listens at the same port by IPv4 and IPv6. If one of them is taken, it ends.
+        let (driver, port) = (0..5).find_map(|_| start_driver()).unwrap();
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Self {
             driver,
@@ -47,7 +57,7 @@ impl Browser {
                 .unwrap(),
             _profile: profile,
         };
-        let base = format!("http://127.0.0.1:{}/session", port.unwrap());
+        let base = format!("http://127.0.0.1:{port}/session");
         let profile = format!("--user-data-dir={}", browser._profile.path().display());
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "goog:loggingPrefs": {"browser": "ALL"},

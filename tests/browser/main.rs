@@ -25,27 +25,27 @@ mod states;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use browser::Browser;
 use harness::{Daemon, Receiver, Setup, World, dispatch, in_ms, wait_until};
 
 const HOUR: i64 = 3_600_000;
 
-/// One browser at a time: several would slow one another down, and one test is
-/// about a second.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Three browsers at a time: more would slow one another down, and one test is about
+/// a second.
+static TURNS: Semaphore = Semaphore::const_new(3);
 
 /// A browser that shows the page of a daemon.
 struct Shown {
     browser: Browser,
     daemon: Daemon,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl Shown {
     async fn open(setup: &Setup) -> Self {
-        let turn = TURN.lock().await;
+        let turn = TURNS.acquire().await.unwrap();
         let browser = Browser::open().await;
         let daemon = setup.ready().await;
         let shown = Self {

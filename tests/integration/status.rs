@@ -378,8 +378,8 @@ async fn long_answers_that_nobody_reads_hold_up_neither_others_nor_the_writer() 
     let world = World::new().await;
     let daemon = world.setup().ready().await;
     let mut large = dispatch("large", 0, in_ms(3_600_000), None);
-    let site = |number| json!({"id": format!("s{number}"), "name": "x".repeat(1000), "customer_location_id": "1", "commitment": 1});
-    large["sites"] = (0..8000).map(site).collect();
+    let site = |number| json!({"id": format!("s{number}"), "name": "x".repeat(10_000), "customer_location_id": "1", "commitment": 1});
+    large["sites"] = (0..800).map(site).collect();
     world.put(large);
     assert_eq!(daemon.poll().await.status, 200);
     let asks = "GET /schedule HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -107,7 +107,8 @@ pub fn need(part: &str, present: bool) {
 /// Runs all tests that the command line asks for. Says last which parts were missing.
 pub fn main() -> ExitCode {
     stop_ignoring_hangup();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(at_once());
     let mut tests: Vec<Trial> = inventory::iter::<Test>().map(trial).collect();
     tests.sort_by(|one, other| one.name().cmp(other.name()));
     let conclusion = libtest_mimic::run(&arguments, tests);
@@ -119,6 +120,12 @@ pub fn main() -> ExitCode {
         println!("    {part} (tests: {tests})");
     }
     conclusion.exit_code()
+}
+
+/// How many tests run at once: more than there are cores, since a test mostly waits for
+/// another process.
+fn at_once() -> usize {
+    3 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn trial(test: &'static Test) -> Trial {
