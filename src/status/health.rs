@@ -317,4 +317,36 @@ mod tests {
         let says = "Suspended: this daemon does not know whether it still leads, for 0 s.";
         assert!(verdict.text.starts_with(says), "{}", verdict.text);
     }
+
+    #[test]
+    fn a_dispatch_that_cannot_be_read_is_named_by_the_verdict() {
+        use crate::voltus::{Part, Problems};
+
+        let view = view([]);
+        let now = Now {
+            wall: DateTime::UNIX_EPOCH,
+            mono: Duration::from_secs(10),
+        };
+        let mut problems = Problems::default();
+        problems.push(None, Part::Amount, || "an amount".into());
+        let verdict = |problems: &Problems| {
+            let mut health = Health::clone(&view.health);
+            health.last_success_mono = Some(now.mono);
+            health.unreadable_now = std::sync::Arc::new(problems.clone());
+            let view = View {
+                health: std::sync::Arc::new(health),
+                ..view.clone()
+            };
+            let verdict = verdict::on_schedule(&view, now);
+            (serde_json::to_value(verdict.level).unwrap(), verdict.text)
+        };
+        assert_eq!(verdict(&problems).0, "ok", "it is told as unknown");
+        let id = crate::model::DispatchId::new("dkmq").unwrap();
+        problems.push(Some(&id), Part::Dispatch, || "its end is no time".into());
+        problems.push(None, Part::Site, || "a site".into());
+        let (level, text) = verdict(&problems);
+        assert_eq!(level, "warning");
+        let says = "1 dispatch and 1 site cannot be read (dispatch dkmq: its end is no time).";
+        assert!(text.contains(says), "{text}");
+    }
 }

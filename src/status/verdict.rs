@@ -16,6 +16,7 @@ use crate::delivery::SinkCondition;
 use crate::inventory::Inventory;
 use crate::model::{Event, SiteId, count as counted};
 use crate::sync::{State, View};
+use crate::voltus::{Part, Problems};
 
 /// How many sites, sinks or commands a verdict's sentence names.
 const NAMED: usize = 3;
@@ -122,6 +123,9 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
         );
         Verdict::add(&mut findings, Level::Warning, text);
     }
+    if let Some(text) = unread(&health.unreadable_now) {
+        Verdict::add(&mut findings, Level::Warning, text);
+    }
     if let Some(registration) = &health.registration
         && let Some(error) = &registration.error
         && !registration.registered
@@ -141,6 +145,32 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
         Verdict::add(&mut findings, Level::Warning, text);
     }
     Verdict::of(findings, "The schedule is right.")
+}
+
+/// Which dispatches and sites the API tells of that cannot be read. `None` if all can.
+fn unread(problems: &Problems) -> Option<String> {
+    let counts = problems.counts();
+    let of_kind = [
+        (counts.dispatches, "dispatch", "dispatches"),
+        (counts.sites, "site", "sites"),
+    ];
+    let how_many: Vec<String> = of_kind
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, many)| counted(count, one, many))
+        .collect();
+    if how_many.is_empty() {
+        return None;
+    }
+    let commands = |part| matches!(part, Part::Dispatch | Part::Site);
+    let mut parts = problems.detailed().iter();
+    let first = parts.find(|problem| commands(problem.part));
+    let which = first.map_or_else(String::new, |first| format!(" ({first})"));
+    Some(format!(
+        "Of what the API tells, {} cannot be read{which}. What was known stays as it was, and \
+         of what is new nobody is told: look at it in the portal, and act by hand.",
+        how_many.join(" and ")
+    ))
 }
 
 /// Whether every site has been told what it must do. `untold` are those that have

@@ -385,7 +385,7 @@ impl<W> Coordinator<W> {
     }
 
     fn poll_by_hand(&mut self, waiter: W, now: Mono) {
-        if self.answering.is_full() {
+        if self.answering.is_full_by_hand() {
             self.answering.reply(waiter, WaiterReply::Busy);
         } else if self.asking.slowdown.silent_until() > now {
             self.answering.reply(waiter, self.asking.slowed_down(now));
@@ -401,7 +401,7 @@ impl<W> Coordinator<W> {
         if self.stopping {
             let stopping = unavailable("dispatchd is stopping");
             self.answering.reply(waiter, stopping);
-        } else if self.answering.is_full() {
+        } else if self.answering.is_full_by_hand() {
             self.answering.reply(waiter, WaiterReply::Busy);
         } else {
             let deadline = now.saturating_add(ORDER_DEADLINE);
@@ -416,6 +416,13 @@ impl<W> Coordinator<W> {
         let late = self.answering.waiters.take_late(now);
         if !late.is_empty() {
             self.asking.poller.soon(now);
+            if self.trusting.suspended {
+                // Nothing is asked now, which would sort them out.
+                let waiters = &self.answering.waiters;
+                self.asking
+                    .look_ups
+                    .forget_abandoned(|ticket| waiters.waits(ticket));
+            }
             self.writing
                 .drop_orders(|ticket| late.iter().any(|(late, _)| *late == ticket));
         }

@@ -98,8 +98,8 @@ pub struct Health {
     pub look_again_dropped: u64,
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
-    /// Site events of the commit that failed last: commands that are due and cannot be
-    /// sent. Empty while the store takes writes.
+    /// Commands of sites that are due and cannot be sent, since the store takes no writes
+    /// or the daemon does not know whether it leads. Of each site the newest one.
     pub due_commands: Arc<[Event]>,
     /// Commands of sites since the start that went to no sink, since no route takes
     /// their sites.

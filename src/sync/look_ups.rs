@@ -77,6 +77,12 @@ impl LookUps {
         self.wanted.get(id)?.first().copied()
     }
 
+    /// For how many ids a look-up is to be issued.
+    #[cfg(test)]
+    pub fn wanted(&self) -> usize {
+        self.wanted.len().max(self.line.len())
+    }
+
     /// Whether a webhook waits for a look-up that is not issued yet.
     pub fn is_waited_for(&self) -> bool {
         !self.wanted.is_empty()
@@ -116,6 +122,16 @@ impl LookUps {
         None
     }
 
+    /// Drops all ids for which nobody waits any more, by `waits`: the poll that follows
+    /// heals them.
+    pub fn forget_abandoned(&mut self, waits: impl Fn(Ticket) -> bool) {
+        self.wanted.retain(|_, tickets| {
+            tickets.retain(|ticket| waits(*ticket));
+            !tickets.is_empty()
+        });
+        self.line.retain(|id| self.wanted.contains_key(id));
+    }
+
     /// The look-up of `id` is issued. Webhooks that wait for it share it.
     pub fn issue(&mut self, id: &DispatchId, why: Why) {
         let tickets = self.wanted.remove(id).unwrap_or_default();
@@ -148,7 +164,7 @@ impl LookUps {
         look_up
     }
 
-    /// A look-up of `id` failed at `now`: a check of it waits.
+    /// A look-up of `id` failed at `now`, or a cache answered it: a check of it waits.
     pub fn check_failed(&mut self, id: &DispatchId, now: Mono) {
         self.failed_checks.retain(|_, until| *until > now);
         let until = now.saturating_add(CHECK_PAUSE);
@@ -289,6 +305,22 @@ mod tests {
             look_ups.next_webhook(|ticket| ticket == waiting),
             Some(id("b"))
         );
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_takes_no_room() {
+        let [gone, waiting] = tickets();
+        let mut look_ups = LookUps::default();
+        look_ups.want(&id("a"), gone);
+        look_ups.want(&id("b"), gone);
+        look_ups.want(&id("b"), waiting);
+        look_ups.forget_abandoned(|ticket| ticket == waiting);
+        assert_eq!((look_ups.wanted.len(), look_ups.line.len()), (1, 1));
+        assert_eq!(go(&mut look_ups), Some(id("b")));
+        assert_eq!(ended(&mut look_ups, "b"), [waiting]);
+        // One that comes for it again is in line again.
+        look_ups.want(&id("a"), waiting);
+        assert_eq!(go(&mut look_ups), Some(id("a")));
     }
 
     #[test]

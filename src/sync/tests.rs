@@ -469,4 +469,9 @@ fn too_many_who_wait_are_told_to_come_back() {
     let busy = world.outcomes();
     assert_eq!(busy.len(), 5000 - 4096);
     assert!(busy.iter().all(|(_, outcome)| *outcome == "busy"));
+    // No flood of them shuts out those who act by hand.
+    for _ in 0..300 {
+        world.step([Input::Poll { waiter: "hand" }]);
+    }
+    assert_eq!(world.outcomes(), vec![("hand", "busy"); 300 - 256]);
 }

@@ -20,7 +20,7 @@ use crate::seldom::Seldom;
 use crate::store::StoreError;
 
 /// How many events are read at once.
-const PAGE: usize = 128;
+pub(super) const PAGE: usize = 128;
 
 /// The next page is read once so few sites wait to be refreshed. Few wait, so
 /// that new commands are not held up.
@@ -69,8 +69,13 @@ pub(super) struct Refresh {
 
 #[derive(Debug, Default)]
 struct Pass {
-    /// The events to come, oldest first. `None` until they are read.
-    positions: Option<VecDeque<u64>>,
+    /// The events to come, oldest first, as they are read. `None` until it is known
+    /// which they are.
+    pages: Option<VecDeque<Vec<u64>>>,
+    /// Those that are being read.
+    page: Vec<u64>,
+    /// When it goes on, after a read that failed.
+    not_before: Mono,
     /// Whether the next read is to wait for the end of one of the pass before.
     stale_read: bool,
     /// Sites that got a newer event since the pass began.
@@ -113,15 +118,18 @@ impl Outbox {
             return None;
         }
         let pass = self.refresh.pass.as_mut()?;
-        let read = match &mut pass.positions {
+        if pass.not_before > now.mono {
+            return None;
+        }
+        let read = match &mut pass.pages {
             None => RefreshRead::Positions,
-            Some(positions) if positions.is_empty() => {
-                self.end_pass();
-                return None;
-            }
-            Some(positions) => {
-                let page = positions.drain(..PAGE.min(positions.len()));
-                RefreshRead::Events(page.collect())
+            Some(pages) => {
+                let Some(page) = pages.pop_front() else {
+                    self.end_pass();
+                    return None;
+                };
+                pass.page.clone_from(&page);
+                RefreshRead::Events(page)
             }
         };
         self.refresh.reading = true;
@@ -145,7 +153,9 @@ impl Outbox {
             return;
         }
         match result {
-            Ok(RefreshPage::Positions(positions)) => pass.positions = Some(positions.into()),
+            Ok(RefreshPage::Positions(positions)) => {
+                pass.pages = Some(positions.chunks(PAGE).map(<[u64]>::to_vec).collect());
+            }
             Ok(RefreshPage::Events(events)) => {
                 for event in &events {
                     self.refresh_site(event);
@@ -155,12 +165,14 @@ impl Outbox {
                 if self.refresh.unread.count(now.mono).is_some() {
                     tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
                 }
-                let only = self.refresh.pass.take().and_then(|pass| pass.only);
-                match only {
-                    Some(mut only) => self.refresh.again.append(&mut only),
-                    None => self.begin_pass(None),
+                // The others come first then: perhaps they can be read.
+                let not_before = self.refresh.pause(1.0, now.mono);
+                if let Some(pass) = &mut self.refresh.pass {
+                    if let Some(pages) = &mut pass.pages {
+                        pages.push_back(std::mem::take(&mut pass.page));
+                    }
+                    pass.not_before = not_before;
                 }
-                self.postpone(1.0, now.mono);
             }
         }
     }
@@ -229,7 +241,7 @@ impl Outbox {
                     "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
                 );
             }
-            self.postpone(random, now);
+            self.refresh.again_at = self.refresh.pause(random, now);
         }
         self.refresh.again.insert(Key::clone(key));
         if let Some(queue) = self.queues.get_mut(key) {
@@ -239,15 +251,19 @@ impl Outbox {
         true
     }
 
-    fn postpone(&mut self, random: f64, now: Mono) {
-        self.refresh.failures = self.refresh.failures.saturating_add(1);
-        let pause = backoff(self.refresh.failures, random, PAUSES.0, PAUSES.1);
-        self.refresh.again_at = now + pause;
-    }
-
     /// When sites are to be refreshed again.
     pub(super) fn refresh_due(&self) -> Option<Mono> {
-        let waits = self.refresh.pass.is_none() && !self.refresh.again.is_empty();
-        waits.then_some(self.refresh.again_at)
+        match &self.refresh.pass {
+            Some(pass) => Some(pass.not_before),
+            None => Some(self.refresh.again_at).filter(|_| !self.refresh.again.is_empty()),
+        }
+    }
+}
+
+impl Refresh {
+    /// When what has failed once more is tried again.
+    fn pause(&mut self, random: f64, now: Mono) -> Mono {
+        self.failures = self.failures.saturating_add(1);
+        now + backoff(self.failures, random, PAUSES.0, PAUSES.1)
     }
 }

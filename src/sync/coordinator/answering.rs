@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::{Effect, WaiterReply};
 use crate::sync::waiters::{Ticket, Waiters};
 
-/// How many may wait at once. More are told to come back.
+/// How many webhooks may wait at once. More are told to come back.
 const MOST_WAITING: usize = 4096;
+
+/// How many more may wait who act by hand: no flood of webhooks shuts them out.
+const BY_HAND: usize = 256;
 
 /// When those who could not be answered may come back. Voltus resends by itself; a
 /// second is what its first resend waits.
@@ -34,9 +37,14 @@ impl<W> Answering<W> {
         }
     }
 
-    /// Whether so many wait that nobody else may.
+    /// Whether so many wait that no other webhook may.
     pub fn is_full(&self) -> bool {
         self.waiters.len() >= MOST_WAITING
+    }
+
+    /// Whether so many wait that nobody else may who acts by hand.
+    pub fn is_full_by_hand(&self) -> bool {
+        self.waiters.len() >= MOST_WAITING + BY_HAND
     }
 
     /// Answers somebody who has no ticket. A promise that may not be made is none: it is

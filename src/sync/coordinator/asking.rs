@@ -282,6 +282,10 @@ impl<W> Asking<W> {
                     Why::Check => Source::Poll,
                 };
                 let tickets = look_up.tickets;
+                if !stamp.age.is_zero() {
+                    // Asked again at once, the cache would answer the same.
+                    self.look_ups.check_failed(&id, now.mono);
+                }
                 let job = self.take_dispatch(&id, result, &tickets, source, answering, now.mono);
                 ResponseResult {
                     job: job.map(|answer| AnswerJob {

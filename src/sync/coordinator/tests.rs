@@ -19,6 +19,7 @@ struct Shell {
     coordinator: Coordinator<u64>,
     now: Now,
     effects: Vec<Effect<u64>>,
+    asked: Option<Asked>,
 }
 
 impl Shell {
@@ -53,6 +54,7 @@ impl Shell {
             coordinator: Coordinator::new(settings, stored, outboxes, now, 7),
             now,
             effects: Vec::new(),
+            asked: None,
         };
         shell.step(0, []);
         shell
@@ -64,6 +66,11 @@ impl Shell {
         self.now.mono += passed;
         self.now.wall += passed;
         self.effects = self.coordinator.step(self.now, inputs);
+        let asked = self.effects.iter().find_map(|effect| match effect {
+            Effect::Ask { asked, .. } => Some(*asked),
+            _ => None,
+        });
+        self.asked = asked.or(self.asked);
     }
 
     /// Begins a commit that has nothing to do with the rest.
@@ -89,11 +96,15 @@ impl Shell {
 
     /// The question that went out last.
     fn asked(&self) -> Asked {
-        let asked = self.effects.iter().find_map(|effect| match effect {
-            Effect::Ask { asked, .. } => Some(*asked),
-            _ => None,
-        });
-        asked.unwrap()
+        self.asked.unwrap()
+    }
+
+    /// The commands that somebody would have to give by hand.
+    fn due(&self) -> Vec<(String, String)> {
+        let view = self.coordinator.view();
+        let due = view.health.due_commands.iter();
+        due.map(|event| (event.event_type.to_string(), event.subject.to_string()))
+            .collect()
     }
 
     fn committing(&self) -> Option<&Batch> {

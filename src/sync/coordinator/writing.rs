@@ -296,7 +296,8 @@ impl Writing {
                     );
                 }
                 self.store_error = Some(reason.clone());
-                self.note_due_commands(&under_way.events, now);
+                let heard_all = !under_way.after_commit.polls.is_empty();
+                self.note_due_commands(heard_all, &under_way.events, now);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
@@ -309,33 +310,32 @@ impl Writing {
     }
 
     /// Looks at what comes due while nothing is written, so that somebody can command the
-    /// sites by hand. Of each site the newest command counts. What a commit that failed
-    /// would have brought stays, as long as the stored schedule does not know its dispatch.
+    /// sites by hand.
     pub fn look_at_due(&mut self, clocks: Clocks, now: Now) {
         let mut ahead = self.builder(now);
         ahead.set_clocks(clocks);
         ahead.clock(now);
         let (_, ahead) = ahead.finish(now);
-        let is_stored = |event: &&Event| {
-            let origin = event.origin.as_deref();
-            origin.is_none_or(|origin| ahead.next.schedule.get(&origin.cause).is_some())
-        };
-        let unknown = self.due_commands.iter().filter(|event| !is_stored(event));
         let under_way = self.under_way.iter().flat_map(|it| &it.events);
-        let all = unknown.chain(under_way).chain(&ahead.events);
-        let newest: BTreeMap<&str, &Event> = all.map(|event| (&*event.subject, event)).collect();
-        let newest: Vec<Event> = newest.into_values().cloned().collect();
-        self.note_due_commands(&newest, now.mono);
+        let events: Vec<Event> = under_way.chain(&ahead.events).cloned().collect();
+        self.note_due_commands(false, &events, now.mono);
     }
 
     /// Keeps the commands among these events, which cannot be sent yet, and logs them once,
-    /// and no more often than once a minute.
-    fn note_due_commands(&mut self, events: &[Event], now: Mono) {
-        let due: Vec<Event> = events
-            .iter()
-            .filter(|event| event.family() == "site")
-            .cloned()
-            .collect();
+    /// and no more often than once a minute. Of each site the newest one counts. The API
+    /// tells a change once; what a commit that failed would have brought of it stays until
+    /// a list is `heard_all` of again. What the clock brings is among the events each time.
+    fn note_due_commands(&mut self, heard_all: bool, events: &[Event], now: Mono) {
+        let is_from_api = |event: &&Event| {
+            event.origin.as_ref().is_some_and(|origin| {
+                origin.known > origin.due || self.committed.schedule.get(&origin.cause).is_none()
+            })
+        };
+        let before = self.due_commands.iter().filter(|_| !heard_all);
+        let commands = events.iter().filter(|event| event.family() == "site");
+        let all = before.filter(is_from_api).chain(commands);
+        let newest: BTreeMap<&str, &Event> = all.map(|event| (&*event.subject, event)).collect();
+        let due: Vec<Event> = newest.into_values().cloned().collect();
         let known = |event: &Event| {
             let mut before = self.due_commands.iter();
             before.any(|one| one.subject == event.subject && one.event_type == event.event_type)

@@ -123,3 +123,36 @@ fn a_list_from_a_cache_that_shows_a_dispatch_after_the_first_404_saves_it_from_t
         ["dispatch.created", "dispatch.cancelled"]
     );
 }
+
+#[test]
+fn a_check_that_a_cache_answers_with_what_was_known_before_is_repeated_every_ten_seconds() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    world.found(dispatch("a", 1000));
+    world.commit();
+    world.until(20_000);
+    world.step([Input::Poll { waiter: "hand" }]);
+    world.list(vec![]);
+    world.commit();
+    // The cache has kept it from before the list that lacks it.
+    let mut checks = 0;
+    let end = world.now + 25_000;
+    while world.now < end {
+        if let Some(at) = world
+            .asked
+            .iter()
+            .position(|(_, call)| matches!(call, Question::Dispatch(_)))
+        {
+            let (asked, _) = world.asked.remove(at);
+            let result = kept(found(dispatch("a", 1000)), 19);
+            world.step([Input::Response { asked, result }]);
+            checks += 1;
+        }
+        while !world.commits.is_empty() {
+            world.commit();
+        }
+        world.until(world.now + 100);
+    }
+    assert_eq!(checks, 3);
+    assert_eq!(world.event_types(), ["dispatch.created"]);
+}

@@ -3,7 +3,9 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::super::refresh::PAGE;
 use super::*;
+use crate::store::StoreError;
 
 impl World {
     /// Makes one read for a pass, if one is due.
@@ -157,6 +159,39 @@ fn what_fails_once_more_comes_again_and_holds_up_nothing() {
     }
     let position = world.happens(RELEASE, "on");
     world.sends_one(&format!("site.release on {position}"), &Attempt::Delivered);
+}
+
+#[test]
+fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
+    let mut world = World::new(1);
+    for number in 0..PAGE + 10 {
+        let site = format!("s{number}");
+        let position = world.happens(CURTAIL, &site);
+        world.sends_one(&format!("{CURTAIL} {site} {position}"), &Attempt::Delivered);
+    }
+    world.outbox.connected(world.now);
+    let fails = |world: &mut World| {
+        let read = world.outbox.refresh_read(world.now).unwrap();
+        let error = StoreError::Damaged {
+            what: "a page of the file".into(),
+        };
+        world.outbox.take_refresh(Err(error), world.now);
+        assert_eq!(world.outbox.refresh_read(world.now), None);
+        let due = world.outbox.next_due(world.now.mono).unwrap();
+        assert!(due >= world.now.mono + Duration::from_secs(2));
+        world.pass(due - world.now.mono);
+        read
+    };
+    assert_eq!(fails(&mut world), RefreshRead::Positions);
+    assert!(world.read_refresh());
+    let failed = fails(&mut world);
+    assert!(world.read_refresh());
+    let sent = world.sends();
+    assert_eq!(sent.len(), 10, "the other page");
+    for (attempt, _) in sent {
+        world.ends(attempt, &Attempt::Delivered);
+    }
+    assert_eq!(world.outbox.refresh_read(world.now), Some(failed));
 }
 
 #[test]

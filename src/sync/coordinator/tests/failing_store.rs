@@ -67,3 +67,68 @@ fn each_command_that_cannot_be_sent_is_logged_once() {
     assert_eq!(lines().len(), 2);
     assert!(lines()[1].contains("north"), "{:?}", lines());
 }
+
+impl Shell {
+    /// A poll by hand, after the pause of the one before, shows these dispatches. The
+    /// commit of it begins.
+    fn polls(&mut self, dispatches: &[Dispatch]) {
+        self.step(60_000, [Input::Poll { waiter: 1 }]);
+        let poll = self.asked();
+        if self.coordinator.writing.is_under_way() {
+            self.commit_fails(10, "the disk is full");
+        }
+        self.step(1100, [list(poll, dispatches)]);
+        assert!(self.committing().is_some());
+    }
+}
+
+#[test]
+fn a_command_that_a_poll_brought_is_due_until_a_list_says_otherwise() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    shell.step(10, [list(poll, &[])]);
+    shell.committed(10);
+    let curtail = [("site.curtail".to_owned(), "plant".to_owned())];
+    // Its id is that of its site.
+    let active = Dispatch {
+        id: id("plant"),
+        ..curtails(&shell, "plant", -1)
+    };
+    shell.polls(std::slice::from_ref(&active));
+    for _ in 0..3 {
+        shell.commit_fails(10, "the disk is full");
+        assert_eq!(shell.due(), curtail);
+        // It is tried once more.
+        shell.step(1100, []);
+    }
+    shell.commit_fails(10, "the disk is full");
+    shell.polls(&[]);
+    shell.commit_fails(10, "the disk is full");
+    assert_eq!(shell.due(), [], "it is cancelled");
+}
+
+#[test]
+fn a_release_that_a_poll_brought_stays_due_although_the_dispatch_is_stored() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let active = curtails(&shell, "plant", -1);
+    shell.step(10, [list(poll, std::slice::from_ref(&active))]);
+    shell.committed(10);
+    let over = Dispatch {
+        end_time: Some(shell.now.wall),
+        ..active
+    };
+    shell.polls(&[over]);
+    for _ in 0..3 {
+        shell.commit_fails(10, "the disk is full");
+        assert_eq!(
+            shell.due(),
+            [("site.release".to_owned(), "plant".to_owned())]
+        );
+        shell.step(1100, []);
+    }
+    shell.committed(10);
+    assert_eq!(shell.due(), []);
+}

@@ -290,14 +290,6 @@ fn readers_see_since_when_this_daemon_does_not_know_whether_it_leads() {
     assert_eq!(health(&shell).suspended_since(shell.now), None);
 }
 
-/// The commands that somebody would have to give by hand.
-fn due(shell: &Shell) -> Vec<(String, String)> {
-    let view = shell.coordinator.view();
-    let due = view.health.due_commands.iter();
-    due.map(|event| (event.event_type.to_string(), event.subject.to_string()))
-        .collect()
-}
-
 /// One whose first poll has found a dispatch for a site, from 3 s to 10 s from now. That
 /// is on disk.
 fn with_a_short_dispatch() -> Shell {
@@ -325,12 +317,12 @@ fn with_a_short_dispatch() -> Shell {
 fn what_comes_due_while_suspended_is_named_until_it_is_over() {
     let mut shell = with_a_short_dispatch();
     shell.suspend();
-    assert_eq!(due(&shell), []);
+    assert_eq!(shell.due(), []);
     shell.step(4000, []);
-    assert_eq!(due(&shell), [("site.curtail".into(), "plant".into())]);
+    assert_eq!(shell.due(), [("site.curtail".into(), "plant".into())]);
     // Nobody was told to curtail: there is nothing to release.
     shell.step(7000, []);
-    assert_eq!(due(&shell), []);
+    assert_eq!(shell.due(), []);
 }
 
 #[test]
@@ -340,10 +332,28 @@ fn the_release_of_a_site_that_was_curtailed_is_due_when_it_ends_while_suspended(
     assert!(shell.events().contains(&"site.curtail"));
     shell.committed(10);
     shell.suspend();
-    assert_eq!(due(&shell), []);
+    assert_eq!(shell.due(), []);
     shell.step(8000, []);
-    assert_eq!(due(&shell), [("site.release".into(), "plant".into())]);
+    assert_eq!(shell.due(), [("site.release".into(), "plant".into())]);
     shell.trust();
     shell.committed(10);
-    assert_eq!(due(&shell), []);
+    assert_eq!(shell.due(), []);
+}
+
+#[test]
+fn webhooks_that_came_while_suspended_and_were_answered_are_not_kept() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.suspend();
+    for number in 0..100 {
+        let id = id(&format!("d{number}"));
+        shell.step(100, [Input::Webhook { id, waiter: number }]);
+    }
+    let kept = shell.coordinator.asking.look_ups.wanted();
+    assert!(
+        kept > 0 && kept < 60,
+        "those of the last five seconds: {kept}"
+    );
+    shell.step(10_000, []);
+    assert_eq!(shell.coordinator.asking.look_ups.wanted(), 0);
 }
