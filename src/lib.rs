@@ -42,8 +42,8 @@
 //! | [`sandbox`] | a stand-in for the upstream, with faults |
 //! | [`config`] | options, environment and file → a checked configuration |
 //! | [`status`] | the status listener, of a leader and of a standby: JSON, page, event stream, metrics, OpenAPI |
-//! | [`inventory`] | asks which sites are enrolled, and compares them with the routes |
 //! | [`report`] | what happened around one dispatch, as JSON, CSV and table |
+//! | [`inventory`] | asks which sites are enrolled, and compares them with the routes |
 //! | [`registration`] | keeps the webhook registered at the API |
 //! | [`listener`] | the public webhook endpoint; that of a standby passes webhooks on |
 //! | [`sync`] | the coordinator (the single writer), its driver, poller, look-ups, budget; the lease |

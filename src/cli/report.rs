@@ -10,7 +10,7 @@ use super::{Failure, logging, runtime};
 use crate::config::{DaemonAccess, DaemonOptions, LogFormat, Origins};
 use crate::model::DispatchId;
 use crate::report::Report;
-use crate::store::{SqliteReader, StoreReader};
+use crate::store::{PostgresTarget, SqliteReader, StoreReader};
 
 /// The options of `dispatchd report`.
 #[derive(Debug, Args)]
@@ -56,9 +56,18 @@ pub(super) fn run(options: ReportOptions, origins: &Origins<'_>) -> Result<(), F
         )));
     };
     let report = match &options.state {
+        // Not repeated: a URL may hold a password.
+        Some(path) if PostgresTarget::is_meant(path.to_str().unwrap_or_default()) => {
+            return Err(Failure::Usage(
+                "--state: a report is read from a state file, not from a database; ask the \
+                 daemon that uses it (--status-url), or make a file of it with \
+                 `dispatchd state copy`"
+                    .to_owned(),
+            ));
+        }
         Some(path) => {
-            let mut reader = SqliteReader::of_unused(path)
-                .map_err(|error| Failure::Usage(format!("--state: {error}")))?;
+            let mut reader =
+                SqliteReader::of_unused(path).map_err(|error| Failure::Usage(error.to_string()))?;
             let broken = |error| Failure::Runtime(format!("--state: {error}"));
             let entry = reader.entry(&id).map_err(broken)?;
             let entry = entry.ok_or_else(|| unknown(&path.display().to_string()))?;

@@ -362,3 +362,20 @@ async fn a_browser_that_is_turned_away_is_told_how_to_get_in() {
             .contains("--status-token")
     );
 }
+
+#[apply(test)]
+fn a_report_from_a_database_is_refused_with_what_to_do_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "postgres://me:s3cret@127.0.0.1/power";
+    let (status, said) = told(folder.path(), &["report", "dkmq", "--state", url], &[]);
+    assert_eq!(status, 2);
+    assert!(said.contains("dispatchd state copy"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    // A file that is not there is named once.
+    let (_, said) = told(
+        folder.path(),
+        &["report", "dkmq", "--state", "gone.db"],
+        &[],
+    );
+    assert_eq!(said.matches("--state").count(), 2, "{said}");
+}

@@ -60,7 +60,7 @@ const LIMITS: Limits = Limits {
 /// Any 2xx means delivered. An attempt that makes no connection is unreachable;
 /// everything else fails its subject alone, 410 included. Redirects are not
 /// followed. A proxy that the environment names is used, except for receivers on
-/// this machine. Each attempt has a connection to itself. The trace of an attempt is in its
+/// this machine. Attempts that are under way at the same time share no connection. The trace of an attempt is in its
 /// headers `traceparent` and `tracestate`, and that of an event in the event.
 pub struct HttpSink {
     name: String,

@@ -60,7 +60,7 @@ pub(super) struct Record {
     pub state: Arc<SiteState>,
     /// One for each dispatch that names it, in no order.
     pub links: Arc<[Link]>,
-    /// It has been curtailed at some time.
+    /// It was commanded at some time.
     pub commanded: bool,
 }
 
