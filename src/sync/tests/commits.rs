@@ -206,8 +206,9 @@ fn an_order_that_comes_in_the_commit_in_which_the_sites_last_one_ends_is_stored(
         [("first", "settled"), ("second", "settled")]
     );
     let stored = World::with(240, &world.store);
-    let site = stored.coordinator.view().plan;
-    let site = site.get(&SiteId::new("s").unwrap()).unwrap();
+    let plan = stored.coordinator.view().plan;
+    assert_eq!(plan.overridden().count(), 1);
+    let site = plan.get(&SiteId::new("s").unwrap()).unwrap();
     let order = site.site_override.as_ref().unwrap();
     assert_eq!(order.until, wall(600));
 }
@@ -280,4 +281,22 @@ fn events_that_were_kept_long_enough_are_let_go_every_hour() {
             .iter()
             .all(|(minute, time)| *time == at(minute * 60_000).wall)
     );
+}
+
+#[test]
+fn readers_see_all_dispatches_by_id_whether_they_are_over_or_not() {
+    let mut world = World::new();
+    world.step([]);
+    let over = Dispatch {
+        end_time: Some(wall(2)),
+        ..dispatch("b", 1)
+    };
+    world.list(vec![dispatch("a", 100), over, dispatch("c", 100)]);
+    world.commit();
+    world.until(3000);
+    world.commit_all();
+    let view = world.coordinator.view();
+    let entries = view.schedule.entries();
+    let ids: Vec<_> = entries.map(|entry| entry.id().clone()).collect();
+    assert_eq!(ids, ["a", "b", "c"].map(id));
 }

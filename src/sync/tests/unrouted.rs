@@ -1,7 +1,6 @@
 //! Commands of sites that go to no sink.
 
 use super::*;
-use crate::delivery::Announced;
 use crate::delivery::sinks::NoneSink;
 use crate::model::Route;
 
@@ -31,56 +30,6 @@ fn curtailed_and_released(left_out: Vec<Route>) -> World {
     let commands = commands.iter().filter(|one| one.starts_with("site."));
     assert_eq!(commands.count(), 2);
     world
-}
-
-#[test]
-fn another_route_is_kept_only_once_every_site_that_it_adds_is_told() {
-    let mut world = World::new();
-    let stored = world.store.load().unwrap();
-    let outbox = Outbox::new(&NoneSink, &route("t"), None, stored.position, 0, at(0));
-    world.coordinator = Coordinator::new(settings(240), stored, vec![outbox], at(0), 7);
-    world.has_sink = true;
-    world.step([]);
-    let sites = ["s", "u"].map(|text| {
-        Arc::new(Site {
-            id: SiteId::new(text).unwrap(),
-            ..Site::clone(&with_site(dispatch("a", 0)).sites[0])
-        })
-    });
-    let both = Dispatch {
-        sites: sites.to_vec(),
-        ..dispatch("a", 0)
-    };
-    world.list(vec![both]);
-    for millis in [1000, 2000] {
-        world.commit_all();
-        world.until(millis);
-    }
-    // The sink takes all sites from now on. One is told in a step.
-    let mut again = World::with(240, &world.store);
-    let stored = again.store.load().unwrap();
-    let state = stored.sinks.values().next().cloned();
-    let head = stored.position;
-    let mut outbox = Outbox::new(&NoneSink, &Route::default(), state, head, 0, at(0));
-    for event in world.events.iter().filter(|event| event.family() == "site") {
-        outbox.offer_site(&Announced::new(event), at(0));
-    }
-    let mut settings = settings(240);
-    settings.rules.chunk = 1;
-    again.coordinator = Coordinator::new(settings, stored, vec![outbox], at(0), 7);
-    again.has_sink = true;
-    let mut told = 0;
-    for _ in 0..4 {
-        again.step([]);
-        for batch in &again.commits {
-            let sites = batch.events.iter().filter(|event| event.family() == "site");
-            told += sites.count();
-            let is_kept = batch.sinks.iter().any(|sink| sink.route.is_some());
-            assert!(!is_kept || told == 2, "{told} are told");
-        }
-        again.commit_all();
-    }
-    assert_eq!(told, 2);
 }
 
 #[test]

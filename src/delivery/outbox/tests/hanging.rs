@@ -313,6 +313,8 @@ fn nothing_gives_way_to_a_subject_that_failed_before() {
 fn what_waits_for_a_place_gets_it_when_the_attempt_that_is_one_too_many_has_hung() {
     let mut world = with_hanging(1, 8, 9);
     assert_eq!(world.sends().len(), 9);
+    let nobody_waits = world.outbox.next_due(world.now.mono);
+    assert_eq!(nobody_waits, None);
     world.happens("dispatch.created", "good");
     world.pass(Duration::from_millis(100));
     world.sends_nothing();

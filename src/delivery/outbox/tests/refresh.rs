@@ -381,3 +381,15 @@ fn what_failed_on_a_connection_is_not_waited_for_on_the_next_one() {
     }
     assert_eq!(world.outbox.next_due(world.now.mono), None);
 }
+
+#[test]
+fn a_release_that_goes_once_more_leaves_no_site_untold() {
+    let mut world = World::new(1);
+    world.happens_unconditionally("s");
+    world.sends_one("site.release s 1", &Attempt::Delivered);
+    world.connected();
+    assert_eq!(world.sends().len(), 1);
+    world.pass(Duration::from_secs(30));
+    world.outbox.advance(world.now);
+    assert!(world.outbox.health().untold.is_empty());
+}
