@@ -230,8 +230,7 @@ impl Outbox {
         }
         let mut starts = Vec::new();
         loop {
-            let (under_way, oldest) = (self.places.len(), self.places.oldest());
-            let allowance = self.reach.allowance(now.mono, under_way, oldest);
+            let allowance = self.reach.allowance(now.mono, self.places.oldest());
             let most = match allowance {
                 Allowance::None => break,
                 Allowance::One => 1,
@@ -401,7 +400,7 @@ impl Outbox {
             self.places.gives_way_at().filter(|_| room),
             self.share_at(now),
             self.mute_at(now),
-            self.window.read_at(now),
+            Some(self.window.read_at()),
             self.refresh_due(),
             Some(self.commands_first).filter(|_| waits),
         ];

@@ -324,6 +324,21 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_for_what_was_just_looked_up_waits_behind_those_that_came_before() {
+        let [ticket] = tickets();
+        let mut look_ups = LookUps::default();
+        for text in ["a", "b", "a", "c"] {
+            look_ups.want(&id(text), ticket);
+        }
+        for text in ["a", "b"] {
+            assert_eq!(go(&mut look_ups), Some(id(text)));
+            ended(&mut look_ups, text);
+        }
+        look_ups.want(&id("a"), ticket);
+        assert_eq!(go(&mut look_ups), Some(id("c")));
+    }
+
+    #[test]
     fn a_list_answers_those_who_came_before_it_was_asked_for() {
         let [early, late] = tickets();
         let mut look_ups = LookUps::default();

@@ -47,7 +47,7 @@ pub(super) struct Waiting<W> {
 pub(super) struct Skips<W> {
     /// What the next commit writes.
     pub waiting: Vec<Waiting<W>>,
-    /// What the commit under way writes.
+    /// What the commit under way writes. If it fails, the next one writes that too.
     pub writing: Vec<Waiting<W>>,
 }
 
@@ -65,10 +65,5 @@ impl<W> Skips<W> {
     pub fn begin(&mut self) -> impl Iterator<Item = &Skip> {
         self.writing.append(&mut self.waiting);
         self.writing.iter().flat_map(|waiting| &waiting.skips)
-    }
-
-    /// The commit under way has failed: the next one writes what it had.
-    pub fn failed(&mut self) {
-        self.waiting.splice(..0, self.writing.drain(..));
     }
 }

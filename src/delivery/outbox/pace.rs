@@ -262,3 +262,85 @@ impl Pace {
         started + (take * 3).clamp(FRESH_AT_LEAST, FRESH_AT_MOST)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+    use crate::delivery::sinks::NoneSink;
+    use crate::model::Route;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn attempts_are_as_many_as_bring_an_answer_every_five_milliseconds_if_all_are_quick() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.wanted(), 1);
+        // The quickest answer is remembered for half a minute at least.
+        for (now, took, wanted) in [
+            (0, 20, 5),
+            (1_000, 50, 5),
+            (31_000, 50, 5),
+            (62_000, 50, 11),
+        ] {
+            pace.answered(millis(took), millis(now));
+            assert_eq!(pace.wanted(), wanted, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_began_a_second_ago_does_not_tell_that_this_machine_keeps_up() {
+        for (waited, started, at_once, late) in [(0, 1, 1, 0), (0, 0, 0, 0), (1, 0, 0, 1)] {
+            let mut pace = Pace::default();
+            pace.waited(millis(waited), millis(started), millis(1000));
+            assert_eq!((pace.began.at_once, pace.began.late), (at_once, late));
+        }
+    }
+
+    #[test]
+    fn a_sink_that_began_more_is_mute_again_only_a_while_later() {
+        let mut pace = Pace::default();
+        pace.note_wait(true, millis(10));
+        assert_eq!(pace.silent_since(millis(100)), millis(10));
+        pace.begins_more(millis(70));
+        assert_eq!(pace.silent_since(millis(100)), millis(70));
+    }
+
+    #[test]
+    fn how_many_mute_sinks_may_begin_more_follows_from_how_attempts_began() {
+        let mut shares = Shares::default();
+        for (at_once, late, is_mute, most) in [
+            (0, 0, true, Some(MUTE_SINKS * 2)),
+            (0, 0, true, Some(MUTE_SINKS * 4)),
+            (10, 1, true, None),
+            (0, 0, true, Some(MUTE_SINKS)),
+            (10, 1, true, None),
+            (10, 2, true, Some(MUTE_SINKS)),
+            (10, 0, false, Some(MUTE_SINKS)),
+        ] {
+            shares.began = Began { at_once, late };
+            shares.begin_round(is_mute, Mono::ZERO);
+            assert_eq!(shares.most, most, "{at_once} {late}");
+        }
+    }
+
+    #[test]
+    fn the_attempts_of_all_sinks_tell_how_busy_this_machine_is() {
+        let zero = Now {
+            wall: chrono::DateTime::UNIX_EPOCH,
+            mono: Mono::ZERO,
+        };
+        let outbox = || Outbox::new(&NoneSink, &Route::default(), None, 0, 0, zero);
+        let mut outboxes = [outbox(), outbox()];
+        for outbox in &mut outboxes {
+            let pace = outbox.places.pace();
+            pace.waited(Duration::ZERO, Mono::ZERO, Mono::ZERO);
+            pace.waited(millis(1), Mono::ZERO, Mono::ZERO);
+        }
+        let mut shares = Shares::default();
+        shares.set(&mut outboxes, millis(1));
+        assert_eq!((shares.began.at_once, shares.began.late), (2, 2));
+    }
+}

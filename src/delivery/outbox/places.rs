@@ -97,11 +97,6 @@ impl Places {
         self.under_way.is_empty()
     }
 
-    /// How many attempts are under way.
-    pub fn len(&self) -> usize {
-        self.under_way.len()
-    }
-
     /// Whether every place is taken.
     pub fn is_full(&self) -> bool {
         self.under_way.len() >= self.most

@@ -142,14 +142,15 @@ impl SubjectQueue {
     }
 
     /// Takes in the site's newest event once more, although it was acknowledged.
-    /// `false` if an event is on its way anyway, or this one was given up.
+    /// `false` if an event is on its way anyway, or if this one is a curtail that was given
+    /// up. An adjustment that was given up goes: the site is held all the same.
     pub fn refresh(&mut self, event: Event) -> bool {
         let acknowledged = match self.attempted {
             Some(last) => last.held && last.acknowledged && last.position == event.position,
-            // Nothing counts: its release was acknowledged.
+            // Nothing counts: its release was acknowledged or given up.
             None => event.is_release() && self.owed.is_none(),
         };
-        if self.place != Place::Idle || !self.events.is_empty() || !acknowledged {
+        if !self.events.is_empty() || !acknowledged {
             return false;
         }
         self.events.push_back(event);

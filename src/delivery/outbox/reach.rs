@@ -74,9 +74,9 @@ impl Reach {
         self.down.as_ref().map(|down| down.next)
     }
 
-    /// How many attempts may begin at `now`, when so many are under way, the
-    /// oldest of them since `oldest`.
-    pub fn allowance(&self, now: Mono, under_way: usize, oldest: Option<Mono>) -> Allowance {
+    /// How many attempts may begin at `now`, when the oldest one that is under way
+    /// began at `oldest`.
+    pub fn allowance(&self, now: Mono, oldest: Option<Mono>) -> Allowance {
         if let Some(down) = &self.down {
             let may = match down.probes.len() {
                 0 => down.next <= now,
@@ -91,7 +91,7 @@ impl Reach {
         match oldest {
             _ if proven => Allowance::All,
             None => Allowance::One,
-            Some(oldest) if oldest + LEAD > now && under_way > 0 => Allowance::None,
+            Some(oldest) if oldest + LEAD > now => Allowance::None,
             Some(_) => Allowance::All,
         }
     }

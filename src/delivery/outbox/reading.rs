@@ -74,9 +74,7 @@ impl Outbox {
                 }
             }
         }
-        if end > self.window.cursor {
-            self.pass_to(end);
-        }
+        self.pass_to(end);
         let caught_up = end >= self.window.cursor;
         for key in served {
             if let Some(queue) = self.queues.get_mut(&key) {

@@ -181,10 +181,8 @@ impl Outbox {
         };
         let last_error = self.health.last_error();
         // After a start nothing may have been tried yet.
-        let had_chance = self.untold.chance.is_none_or(|chance| chance <= now.mono)
-            || last_error.is_some()
-            || untold.reason.is_some()
-            || self.untold.logged > 0;
+        let had_chance =
+            self.untold.chance.is_none_or(|chance| chance <= now.mono) || last_error.is_some();
         if had_chance && sites > self.untold.logged && self.untold.trouble.lasts(now.mono).is_some()
         {
             self.untold.logged = sites;

@@ -181,7 +181,7 @@ impl Window {
     }
 
     /// When a read that failed may be tried again.
-    pub fn read_at(&self, now: Mono) -> Option<Mono> {
-        (self.not_before > now).then_some(self.not_before)
+    pub fn read_at(&self) -> Mono {
+        self.not_before
     }
 }

@@ -170,7 +170,6 @@ impl<W> Delivering<W> {
         for (outbox, record) in self.outboxes.iter_mut().zip(&mut self.records) {
             outbox.not_recorded(record.take(), now);
         }
-        self.skips.failed();
     }
 
     /// Lists pending events, as they stand.

@@ -391,3 +391,84 @@ fn a_poll_that_waits_behind_a_slow_commit_is_not_announced_as_blindness() {
     assert!(shell.committing().is_some());
     assert_eq!(shell.events(), [] as [&str; 0]);
 }
+
+/// One whose only site was curtailed a moment ago, which the receiver refused: it is
+/// tried again in half a second. Another site is curtailed in two seconds.
+fn with_a_command_that_failed() -> Shell {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let over_soon = Dispatch {
+        end_time: Some(shell.now.wall + TimeDelta::minutes(10)),
+        ..curtails(&shell, "plant", 0)
+    };
+    let dispatches = [over_soon, curtails(&shell, "north", 2)];
+    shell.step(10, [list(poll, &dispatches)]);
+    for _ in 0..10 {
+        let ended = shell.effects.iter().filter_map(|effect| match effect {
+            Effect::Commit(_) => Some(Input::Committed(Ok(()))),
+            Effect::Attempt { sink, start } => {
+                let is_site = start.events.iter().any(|it| it.family() == "site");
+                Some(Input::Attempted {
+                    sink: *sink,
+                    attempt: start.attempt,
+                    result: match is_site {
+                        true => Attempt::failed("out of order"),
+                        false => Attempt::Delivered,
+                    },
+                    waited: Duration::ZERO,
+                })
+            }
+            _ => None,
+        });
+        let ended: Vec<_> = ended.collect();
+        shell.step(10, ended);
+    }
+    shell
+}
+
+impl Shell {
+    /// The commands that go out now.
+    fn commands(&self) -> Vec<(&str, &str)> {
+        let starts = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Attempt { start, .. } => Some(&start.events),
+            _ => None,
+        });
+        let sites = starts.flatten().filter(|event| event.family() == "site");
+        sites
+            .map(|event| (&*event.event_type, &*event.subject))
+            .collect()
+    }
+}
+
+#[test]
+fn after_a_standstill_no_command_goes_that_is_over_meanwhile() {
+    let mut shell = with_a_command_that_failed();
+    shell.step(3_600_000, []);
+    assert!(shell.committing().is_some());
+    assert_eq!(shell.commands(), []);
+    for _ in 0..10 {
+        shell.committed(10);
+        let commands = shell.commands();
+        let curtails = |command: &(&str, &str)| *command == ("site.curtail", "plant");
+        assert!(!commands.iter().any(curtails), "{commands:?}");
+    }
+}
+
+#[test]
+fn a_command_that_failed_is_tried_again_though_a_commit_that_is_due_takes_long() {
+    let mut shell = with_a_command_that_failed();
+    let mut tries = 0;
+    for tenth in 0..100 {
+        shell.step(100, []);
+        // The other site's start is due by then.
+        if tenth >= 30 {
+            assert!(shell.coordinator.writing.is_under_way());
+            tries += shell.commands().len();
+        }
+        for attempt in shell.attempts() {
+            shell.attempted(attempt, Attempt::failed("out of order"));
+        }
+    }
+    assert!(tries > 0);
+}

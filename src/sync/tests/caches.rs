@@ -42,7 +42,20 @@ fn an_answer_from_a_cache_changes_nothing_that_a_later_request_brought() {
         }
         let entry = world.coordinator.view().schedule.get(&id("a")).unwrap();
         assert_eq!(entry.dispatch.authorized, counts, "{age}");
+        assert_eq!(world.health().outdated, u64::from(!counts), "{age}");
     }
+}
+
+#[test]
+fn a_webhook_is_settled_by_a_look_up_from_a_cache_that_brings_something_new() {
+    let mut world = World::polled();
+    world.until(10_000);
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let result = kept(found(dispatch("a", 1000)), 5);
+    world.step([Input::Response { asked, result }]);
+    world.commit();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
 }
 
 #[test]

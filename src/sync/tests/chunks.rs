@@ -49,7 +49,10 @@ fn a_chunk_is_prepared_while_the_one_before_is_written() {
 fn an_answer_is_compared_once_time_is_caught_up_with() {
     let mut world = with_starts(&["a", "b", "c"]);
     world.webhook("w", "d");
-    world.found(dispatch("d", 100));
+    let (asked, _) = world.question();
+    world.answer(asked, Ok(found(dispatch("d", 100))));
+    let waiting = world.coordinator.waiting_requests();
+    assert_eq!(waiting.collect::<Vec<_>>(), [asked]);
     for id in ["a", "b"] {
         assert_eq!(world.writing(), [id]);
         world.commit();
@@ -61,6 +64,7 @@ fn an_answer_is_compared_once_time_is_caught_up_with() {
         ["c", "d"],
         "it shares the last one's commit"
     );
+    assert_eq!(world.coordinator.waiting_requests().count(), 0);
     world.commit();
     assert_eq!(world.outcomes(), [("w", "settled")]);
 }

@@ -1,6 +1,7 @@
 //! Who is answered when, and what a failing disk costs (rule R5).
 
 use super::*;
+use crate::registration::tests::Log;
 
 #[test]
 fn a_webhook_is_answered_only_once_its_dispatch_is_on_disk() {
@@ -101,9 +102,69 @@ fn a_disk_that_fails_is_tried_again_every_second_until_it_takes_writes() {
     assert!(world.event_types().len() == 1, "the start is not announced");
     world.until(1900);
     assert!(world.commits.is_empty());
+    let as_of = world.coordinator.view().as_of;
+    assert!(as_of < wall(1), "readers know that the start is not shown");
     world.until(2000);
     world.commit();
     assert_eq!(world.event_types()[1..], ["dispatch.started"]);
+}
+
+#[test]
+fn what_readers_see_is_as_of_now_while_nothing_comes_due() {
+    for dispatches in [vec![], vec![dispatch("a", 100)]] {
+        let mut world = World::new();
+        world.step([]);
+        world.list(dispatches);
+        world.commit();
+        world.until(5000);
+        assert_eq!(world.coordinator.view().as_of, wall(5));
+    }
+}
+
+#[test]
+fn staleness_is_written_with_what_a_webhook_brings_at_that_moment() {
+    let mut world = World::polled();
+    world.until(89_000);
+    // The poll hangs.
+    world.asked.clear();
+    world.webhook("w", "a");
+    world.now = 90_000;
+    world.found(dispatch("a", 1000));
+    world.commit();
+    assert_eq!(world.event_types(), ["dispatch.created", "sync.stale"]);
+}
+
+#[test]
+fn event_numbers_begin_above_the_clock_of_the_api_if_this_machine_s_is_wrong() {
+    let mut world = World::new();
+    world.step([]);
+    let (asked, _) = world.question();
+    let result = Ok(ApiResponse {
+        answer: list(vec![dispatch("a", 100)]),
+        problems: Problems::default(),
+        stamp: Stamp {
+            age: Duration::ZERO,
+            clock_skew: Some(TimeDelta::days(1)),
+        },
+    });
+    world.step([Input::Response { asked, result }]);
+    world.commit();
+    let there = u64::try_from(wall(86_400).timestamp_micros()).unwrap();
+    assert!(world.events[0].position > there);
+}
+
+#[test]
+fn the_log_counts_what_the_first_list_has_also_what_it_does_not_name() {
+    let (log, _guard) = Log::here();
+    let mut world = World::new();
+    world.step([]);
+    let (asked, _) = world.question();
+    let readings = ["a", "b", "c"].map(|text| Reading::Dispatch(Arc::new(dispatch(text, 100))));
+    let all = List::new(readings.to_vec(), 2);
+    world.answer(asked, Ok(Answer::List(Arc::new(all))));
+    world.commit();
+    let lines = log.lines("the first poll succeeded");
+    assert!(lines[0].contains("dispatches=5"), "{lines:?}");
 }
 
 /// What was built on a commit that nobody knows of any more is as unknown.
@@ -145,8 +206,9 @@ fn an_order_that_comes_in_the_commit_in_which_the_sites_last_one_ends_is_stored(
         [("first", "settled"), ("second", "settled")]
     );
     let stored = World::with(240, &world.store);
-    let site = stored.coordinator.view().plan;
-    let site = site.get(&SiteId::new("s").unwrap()).unwrap();
+    let plan = stored.coordinator.view().plan;
+    assert_eq!(plan.overridden().count(), 1);
+    let site = plan.get(&SiteId::new("s").unwrap()).unwrap();
     let order = site.site_override.as_ref().unwrap();
     assert_eq!(order.until, wall(600));
 }
@@ -192,7 +254,10 @@ fn what_is_dropped_and_comes_back_in_one_commit_is_not_dropped() {
 
 #[test]
 fn events_that_were_kept_long_enough_are_let_go_every_hour() {
-    let mut world = World::polled();
+    let mut world = World::new();
+    world.step([]);
+    world.list(vec![dispatch("a", 100_000)]);
+    world.commit();
     let retain = TimeDelta::days(30);
     let mut before = Vec::new();
     for minute in 0..150 {
@@ -201,6 +266,10 @@ fn events_that_were_kept_long_enough_are_let_go_every_hour() {
         while !world.commits.is_empty() {
             let batch = world.commits.remove(0);
             before.extend(batch.forget_before.map(|time| (minute, time + retain)));
+            if batch.forget_before.is_some() {
+                let newest = world.events.last().map(|event| event.position);
+                assert_eq!(Some(batch.delivered), newest, "no sink waits for any");
+            }
             let result = world.store.commit(&batch);
             world.step([Input::Committed(result)]);
         }
@@ -212,4 +281,22 @@ fn events_that_were_kept_long_enough_are_let_go_every_hour() {
             .iter()
             .all(|(minute, time)| *time == at(minute * 60_000).wall)
     );
+}
+
+#[test]
+fn readers_see_all_dispatches_by_id_whether_they_are_over_or_not() {
+    let mut world = World::new();
+    world.step([]);
+    let over = Dispatch {
+        end_time: Some(wall(2)),
+        ..dispatch("b", 1)
+    };
+    world.list(vec![dispatch("a", 100), over, dispatch("c", 100)]);
+    world.commit();
+    world.until(3000);
+    world.commit_all();
+    let view = world.coordinator.view();
+    let entries = view.schedule.entries();
+    let ids: Vec<_> = entries.map(|entry| entry.id().clone()).collect();
+    assert_eq!(ids, ["a", "b", "c"].map(id));
 }

@@ -130,3 +130,39 @@ fn what_has_time_gets_a_token_at_full_speed_and_none_while_the_api_fails() {
     world.until(20_000);
     assert!(world.outcomes().is_empty());
 }
+
+#[test]
+fn what_has_time_waits_while_a_webhook_waits_for_its_look_up() {
+    let mut world = with_budget(6000);
+    // So many are not looked up at once, whatever the budget.
+    world.step((0..65).map(|number| Input::Webhook {
+        id: id(&format!("d{number}")),
+        waiter: "w",
+    }));
+    world.step([Input::SpareToken { waiter: "late" }]);
+    assert_eq!(world.asked.len(), 64);
+    assert!(world.outcomes().is_empty());
+    let (asked, _) = world.asked.remove(0);
+    world.answer(asked, Ok(found(dispatch("d0", 100))));
+    assert_eq!(world.outcomes(), [("late", "granted")]);
+}
+
+#[test]
+fn a_webhook_whose_deadline_has_passed_takes_no_token() {
+    let mut world = with_budget(8);
+    world.step(["a", "b"].map(|text| Input::Webhook {
+        id: id(text),
+        waiter: text,
+    }));
+    world.until(26_000);
+    assert_eq!(
+        world.outcomes(),
+        [("a", "unavailable"), ("b", "unavailable")]
+    );
+    world.until(60_000);
+    let questions = questions(&world);
+    assert!(
+        !questions.contains(&Question::Dispatch(id("b"))),
+        "{questions:?}"
+    );
+}

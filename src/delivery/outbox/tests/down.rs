@@ -144,8 +144,12 @@ fn what_began_before_the_receiver_was_back_does_not_take_it_down_again() {
         world.happens("dispatch.created", subject);
     }
     let sent = world.sends();
+    world.answers = false;
     world.ends(sent[1].0, &Attempt::Delivered);
     world.ends(sent[0].0, &unreachable());
+    let health = world.outbox.health();
+    assert_eq!(health.condition, SinkCondition::Ok);
+    assert_eq!(health.last_error, None);
     assert_eq!(world.sends().len(), 1, "it is tried again at once");
     world.ends(sent[2].0, &unreachable());
     world.answers = false;
@@ -300,4 +304,35 @@ fn what_waits_for_a_probe_says_when_it_is_made() {
     world.sends_nothing();
     world.pass(Duration::from_millis(1));
     world.sends_one("dispatch.created d0 1", &Attempt::Delivered);
+}
+
+#[test]
+fn what_was_under_way_when_a_receiver_went_down_does_not_put_off_the_probe() {
+    let mut world = World::new(1);
+    for number in 0..8 {
+        world.happens("dispatch.created", &format!("d{number}"));
+    }
+    let sent = world.sends();
+    world.answers = false;
+    for (attempt, _) in sent {
+        world.ends(attempt, &unreachable());
+    }
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    assert!(due - world.now.mono <= Duration::from_millis(500));
+    world.pass(due - world.now.mono);
+    assert_eq!(world.sends().len(), 1, "it wakes for the probe");
+}
+
+#[test]
+fn an_answer_proves_for_thirty_seconds_that_a_receiver_is_there() {
+    use super::super::reach::Allowance;
+    let mut world = World::new(1);
+    world.outbox.reach.answered(1, true, at(1).mono);
+    let allows = |world: &World, now: Duration| world.outbox.reach.allowance(now, None);
+    let over = at(31).mono;
+    assert_eq!(
+        allows(&world, over - Duration::from_nanos(1)),
+        Allowance::All
+    );
+    assert_eq!(allows(&world, over), Allowance::One);
 }

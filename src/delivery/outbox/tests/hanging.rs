@@ -286,3 +286,99 @@ fn a_mute_sink_that_waits_for_others_has_its_turn_in_the_next_round() {
     shares.set(&mut outboxes, now.mono + round * 2);
     assert_eq!(shares.next_due(), None);
 }
+
+#[test]
+fn nothing_gives_way_to_a_subject_that_failed_before() {
+    let mut world = with_hanging(1, 8, 0);
+    world.happens("dispatch.created", "bad");
+    world.sends_one("dispatch.created bad 1", &failed());
+    for number in 0..9 {
+        world.happens("dispatch.created", &format!("h{number}"));
+    }
+    assert_eq!(world.sends().len(), 9);
+    assert_eq!(world.outbox.health().abandoned_attempts, 0);
+    // Nobody waits for a place.
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    assert!(due - world.now.mono < Duration::from_millis(500), "{due:?}");
+    world.wait();
+    world.sends_nothing();
+    assert_eq!(world.outbox.next_due(world.now.mono), None);
+    assert_eq!(world.outbox.health().abandoned_attempts, 0);
+    world.happens("dispatch.created", "good");
+    world.sends_one("dispatch.created good 11", &Attempt::Delivered);
+    assert_eq!(world.outbox.health().abandoned_attempts, 1);
+}
+
+#[test]
+fn what_waits_for_a_place_gets_it_when_the_attempt_that_is_one_too_many_has_hung() {
+    let mut world = with_hanging(1, 8, 9);
+    assert_eq!(world.sends().len(), 9);
+    let nobody_waits = world.outbox.next_due(world.now.mono);
+    assert_eq!(nobody_waits, None);
+    world.happens("dispatch.created", "good");
+    world.pass(Duration::from_millis(100));
+    world.sends_nothing();
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    assert_eq!(due - world.now.mono, Duration::from_millis(400));
+    world.pass(Duration::from_millis(400));
+    world.sends_one("dispatch.created good 10", &Attempt::Delivered);
+}
+
+#[test]
+fn what_was_broken_off_of_a_subject_that_failed_goes_behind_those_that_did_not() {
+    let mut world = with_hanging(1, 8, 0);
+    world.happens("dispatch.created", "bad");
+    world.sends_one("dispatch.created bad 1", &failed());
+    for number in 0..8 {
+        world.happens("dispatch.created", &format!("h{number}"));
+    }
+    assert_eq!(world.sends().len(), 8);
+    world.wait();
+    let sent = world.sends();
+    assert_eq!(sent.len(), 1, "there is a ninth place");
+    world.happens("dispatch.created", "good");
+    world.ends(sent[0].0, &Attempt::BrokenOff);
+    world.sends_one("dispatch.created good 10", &Attempt::Delivered);
+    world.sends_one("dispatch.created bad 1", &Attempt::Delivered);
+}
+
+#[test]
+fn batches_that_take_too_long_become_smaller_and_grow_again_when_they_come_to_an_end_in_time() {
+    let mut world = with_hanging(100, 8, 0);
+    let places = &mut world.outbox.places;
+    assert_eq!(places.next_batch(), 100);
+    places.batch_too_late(100);
+    assert_eq!(places.next_batch(), 50);
+    places.batch_in_time(49);
+    assert_eq!(places.next_batch(), 50, "a smaller one proves nothing");
+    places.batch_in_time(50);
+    assert_eq!(places.next_batch(), 56);
+    for _ in 0..100 {
+        places.batch_in_time(100);
+    }
+    assert_eq!(places.next_batch(), 100);
+}
+
+#[test]
+fn an_attempt_is_fresh_for_three_times_as_long_as_answers_take() {
+    let mut world = with_hanging(1, 8, 0);
+    world.wait();
+    // How long each attempt is fresh, in microseconds, and after how long it is answered.
+    for (fresh, answered_after, result) in [
+        (500_000, 10, Attempt::Delivered),
+        (60_000, 100, Attempt::Delivered),
+        (63_750, 0, Attempt::unreachable("connection refused")),
+    ] {
+        let subject = format!("d{fresh}");
+        world.happens("dispatch.created", &subject);
+        let sent = world.sends();
+        let until = world.outbox.places.fresh_place_at(1).unwrap();
+        assert_eq!((until - world.now.mono).as_micros(), fresh);
+        world.pass(Duration::from_millis(answered_after));
+        world.ends(sent[0].0, &result);
+    }
+    // That no connection was found tells nothing of how long answers take.
+    assert_eq!(world.sends().len(), 1);
+    let until = world.outbox.places.fresh_place_at(1).unwrap();
+    assert_eq!((until - world.now.mono).as_micros(), 63_750);
+}

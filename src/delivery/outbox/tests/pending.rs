@@ -194,3 +194,29 @@ fn an_event_is_found_by_its_id_as_long_as_it_is_pending() {
     world.sends_one("dispatch.created a 1", &Attempt::Delivered);
     assert!(!world.outbox.has_pending(&id));
 }
+
+#[test]
+fn a_command_is_refused_since_its_own_first_attempt_failed() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.sends_one("site.curtail s 1", &failed());
+    world.wait();
+    let position = world.happens(RELEASE, "s");
+    let since = world.now.wall;
+    for _ in 0..5 {
+        world.sends_one(&format!("site.release s {position}"), &failed());
+        world.wait();
+    }
+    assert_eq!(world.outbox.health().refused[0].since, since);
+}
+
+#[test]
+fn a_newer_command_of_a_site_that_failed_shares_no_batch() {
+    let mut world = World::new(3);
+    world.happens(CURTAIL, "a");
+    world.sends_one("site.curtail a 1", &failed());
+    world.happens(CURTAIL, "b");
+    world.happens(RELEASE, "a");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.sends().len(), 2);
+}

@@ -356,3 +356,75 @@ fn what_was_read_for_the_connection_before_is_not_taken_for_the_newest() {
         ]
     );
 }
+
+#[test]
+fn an_adjustment_that_was_given_up_goes_once_more_as_the_curtail_of_a_site_that_is_held() {
+    let mut world = World::with_sites();
+    let position = world.happens(ADJUST, "on");
+    world.sends_one(&format!("site.adjust on {position}"), &failed());
+    let id = Event::id_at("store", 1, position);
+    assert!(world.outbox.skip(&id, world.now).is_some());
+    world.connected();
+    assert_eq!(
+        world.sent(),
+        [
+            "site.release off 4".to_owned(),
+            format!("site.curtail on {position}")
+        ]
+    );
+}
+
+#[test]
+fn sites_are_read_to_go_once_more_when_few_wait_and_one_read_at_a_time() {
+    let mut world = World::new(1);
+    for number in 0..200 {
+        world.happens(CURTAIL, &format!("s{number}"));
+    }
+    while let Some(start) = world.start().pop() {
+        for attempt in 0..=start.attempt {
+            world.ends(attempt, &Attempt::Delivered);
+        }
+    }
+    world.outbox.connected(world.now);
+    let positions = world.outbox.refresh_read(world.now);
+    assert_eq!(positions, Some(RefreshRead::Positions));
+    assert_eq!(world.outbox.refresh_read(world.now), None);
+    let all = RefreshPage::Positions((1..=200).collect());
+    world.outbox.take_refresh(Ok(all), world.now);
+    assert!(world.read_refresh());
+    let sent = world.sends();
+    assert_eq!(sent.len(), 128);
+    for (attempt, _) in &sent[..95] {
+        world.ends(*attempt, &Attempt::Delivered);
+    }
+    assert!(!world.read_refresh(), "33 wait");
+    world.ends(sent[95].0, &Attempt::Delivered);
+    assert!(world.read_refresh(), "32 wait");
+}
+
+#[test]
+fn what_failed_on_a_connection_is_not_waited_for_on_the_next_one() {
+    let mut world = World::with_sites();
+    world.connected();
+    for (attempt, _) in world.sends() {
+        world.ends(attempt, &failed());
+    }
+    assert!(world.outbox.next_due(world.now.mono).is_some());
+    world.connected();
+    for (attempt, _) in world.sends() {
+        world.ends(attempt, &Attempt::Delivered);
+    }
+    assert_eq!(world.outbox.next_due(world.now.mono), None);
+}
+
+#[test]
+fn a_release_that_goes_once_more_leaves_no_site_untold() {
+    let mut world = World::new(1);
+    world.happens_unconditionally("s");
+    world.sends_one("site.release s 1", &Attempt::Delivered);
+    world.connected();
+    assert_eq!(world.sends().len(), 1);
+    world.pass(Duration::from_secs(30));
+    world.outbox.advance(world.now);
+    assert!(world.outbox.health().untold.is_empty());
+}

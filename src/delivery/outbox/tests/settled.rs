@@ -214,3 +214,22 @@ fn what_is_given_up_after_a_restart_is_kept_with_its_command() {
         ["a 1 site.curtail: skipped, 1 attempts, -"]
     );
 }
+
+#[test]
+fn attempts_at_a_command_of_before_a_restart_do_not_count_for_the_next_one() {
+    let mut world = World::new(1);
+    world.is_caused(CURTAIL, "a");
+    world.sends_one("site.curtail s 1", &failed());
+    world.commit();
+    world.is_caused(RELEASE, "a");
+    world.restart();
+    world.wait();
+    let begun = world.now.wall;
+    world.sends_one("site.release s 2", &Attempt::Delivered);
+    let record = world.outbox.take_record(world.now.mono, true).unwrap();
+    let [settled] = &record.settled[..] else {
+        panic!("{record:?}");
+    };
+    let tried = settled.tried.unwrap();
+    assert_eq!((tried.first, tried.count), (begun, 1));
+}

@@ -1,6 +1,7 @@
 //! Which sites count as not told what they must do.
 
 use super::*;
+use crate::registration::tests::Log;
 
 /// The untold sites, and since how many seconds they wait.
 fn untold(world: &mut World) -> Vec<(String, i64)> {
@@ -210,4 +211,37 @@ fn how_long_sites_were_untold_counts_from_when_their_commands_were_due() {
     world.ends(sent[0].0, &Attempt::Delivered);
     world.outbox.advance(world.now);
     assert_eq!(world.outbox.untold.since, None);
+}
+
+#[test]
+fn the_log_names_untold_sites_once_and_again_when_there_are_more() {
+    let (log, _guard) = Log::here();
+    let lines = || log.lines("sites have not been told").len();
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    let _ = world.sends();
+    for _ in 0..5 {
+        world.pass(seconds(70));
+        world.outbox.advance(world.now);
+        assert_eq!(lines(), 1);
+    }
+    world.happens(CURTAIL, "t");
+    world.pass(seconds(10));
+    world.outbox.advance(world.now);
+    assert_eq!(lines(), 2);
+}
+
+#[test]
+fn after_a_restart_the_log_names_untold_sites_at_once_if_nobody_is_there() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.commit();
+    world.pass(seconds(240));
+    world.restart();
+    world.sends_one(
+        "site.curtail s 1",
+        &Attempt::unreachable("connection refused"),
+    );
+    world.outbox.advance(world.now);
+    assert_eq!(world.outbox.untold.logged, 1);
 }

@@ -4,6 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::registration::tests::Log;
 
 /// Delivers everything that is started. Gives the positions in the order in which
 /// they were delivered.
@@ -259,4 +260,58 @@ fn the_backlog_of_one_subject_is_read_in_pages_and_held_in_small_parts() {
     assert_eq!(delivered, 641);
     let reads = world.reads - before;
     assert!(reads <= 12, "{reads} reads");
+}
+
+#[test]
+fn of_a_subject_that_fails_only_the_first_event_is_held() {
+    let mut world = World::new(1);
+    for _ in 0..5 {
+        world.happens("dispatch.updated", "a");
+    }
+    world.sends_one("dispatch.updated a 1", &failed());
+    for _ in 0..5 {
+        world.happens_unwritten("dispatch.updated", "a");
+    }
+    assert_eq!(world.outbox.window.held_after(0).count(), 1);
+    assert_eq!(world.outbox.health().pending, 10);
+}
+
+#[test]
+fn the_log_says_that_pending_events_cannot_be_read_and_when_they_can_again() {
+    let (log, _guard) = Log::here();
+    let count = |words: &str| log.lines(words).len();
+    let mut world = World::new(1);
+    for round in 1..=3 {
+        world.happens("dispatch.created", "a");
+        world.restart();
+        assert!(world.outbox.read(world.now).is_some());
+        let error = crate::store::StoreError::Closed;
+        world.outbox.take_read(Err(error), world.now);
+        world.pass(Duration::from_secs(1));
+        world.read();
+        world.happens("dispatch.created", "b");
+        world.read();
+        assert_eq!(count("pending events cannot be read"), round);
+        assert_eq!(count("pending events can be read again"), round);
+    }
+    world.restart();
+    world.read();
+    assert_eq!(count("pending events can be read again"), 3);
+}
+
+#[test]
+fn nothing_is_remembered_of_a_subject_once_all_is_delivered_and_of_a_site_once_it_is_released() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens(CURTAIL, "s");
+    while let Some(start) = world.start().pop() {
+        for attempt in 0..=start.attempt {
+            world.ends(attempt, &Attempt::Delivered);
+        }
+    }
+    let known: Vec<&str> = world.outbox.queues.keys().map(|key| &**key).collect();
+    assert_eq!(known, ["site/s"]);
+    world.happens(RELEASE, "s");
+    world.sends_one("site.release s 3", &Attempt::Delivered);
+    assert!(world.outbox.queues.is_empty());
 }

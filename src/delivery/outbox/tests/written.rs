@@ -178,3 +178,20 @@ fn a_release_that_goes_once_is_written_down_as_done_with_the_next_commit() {
     let beyond: Vec<u64> = record.done_beyond.into_keys().collect();
     assert_eq!(beyond, [2]);
 }
+
+#[test]
+fn what_was_delivered_out_of_its_turn_is_written_before_an_end_if_it_was_not_before() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "a");
+    world.happens("dispatch.created", "b");
+    let sent = world.sends();
+    world.ends(sent[1].0, &Attempt::Delivered);
+    world.happens_unwritten(CURTAIL, "s");
+    world.outbox.start(world.now);
+    let record = world.outbox.take_record(world.now.mono, false).unwrap();
+    assert!(record.done_beyond.is_empty(), "that has time");
+    world.outbox.recorded();
+    assert!(world.outbox.has_news());
+    let record = world.outbox.take_record(world.now.mono, true).unwrap();
+    assert!(!record.done_beyond.is_empty());
+}

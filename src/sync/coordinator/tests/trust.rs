@@ -271,6 +271,23 @@ fn without_trust_an_order_waits_and_nothing_is_skipped() {
 }
 
 #[test]
+fn without_trust_what_is_pending_is_listed_all_the_same() {
+    let mut shell = Shell::with_a_dispatch();
+    shell.committed(10);
+    shell.suspend();
+    let request = PendingRequest {
+        limit: 10,
+        ..PendingRequest::default()
+    };
+    shell.step(10, [Input::ListPending { request, waiter: 1 }]);
+    let replies = shell.replies();
+    assert!(
+        matches!(&replies[..], [(1, WaiterReply::Pending(sinks))] if sinks[0].events.len() == 1),
+        "{replies:?}"
+    );
+}
+
+#[test]
 fn readers_see_since_when_this_daemon_does_not_know_whether_it_leads() {
     let mut shell = Shell::with_a_dispatch();
     let health = |shell: &Shell| shell.coordinator.view().health;
