@@ -23,7 +23,7 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Nothing is in it.
-    #[error("the file {path} is empty; write into it what it is for")]
+    #[error("the file {path} is empty; write the secret into it")]
     Empty {
         /// The file.
         path: PathBuf,
