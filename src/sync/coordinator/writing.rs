@@ -296,8 +296,9 @@ impl Writing {
                     );
                 }
                 self.store_error = Some(reason.clone());
-                let heard_all = !under_way.after_commit.polls.is_empty();
-                self.note_due_commands(heard_all, &under_way.events, now);
+                let has_list = !under_way.after_commit.polls.is_empty();
+                let due = self.commands_due(has_list, &under_way.events);
+                self.note_due_commands(due, now);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
@@ -317,25 +318,33 @@ impl Writing {
         ahead.clock(now);
         let (_, ahead) = ahead.finish(now);
         let under_way = self.under_way.iter().flat_map(|it| &it.events);
-        let events: Vec<Event> = under_way.chain(&ahead.events).cloned().collect();
-        self.note_due_commands(false, &events, now.mono);
+        let due = self.commands_due(false, under_way.chain(&ahead.events));
+        self.note_due_commands(due, now.mono);
     }
 
-    /// Keeps the commands among these events, which cannot be sent yet, and logs them once,
-    /// and no more often than once a minute. Of each site the newest one counts. The API
-    /// tells a change once; what a commit that failed would have brought of it stays until
-    /// a list is `heard_all` of again. What the clock brings is among the events each time.
-    fn note_due_commands(&mut self, heard_all: bool, events: &[Event], now: Mono) {
+    /// The newest command of each site among `events`, which cannot be sent, and among what
+    /// was due before. The clock brings its commands each time; the API tells a change once,
+    /// so what it brought stays, unless a list is among what brought `events`.
+    fn commands_due<'e>(
+        &'e self,
+        has_list: bool,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Vec<Event> {
         let is_from_api = |event: &&Event| {
             event.origin.as_ref().is_some_and(|origin| {
                 origin.known > origin.due || self.committed.schedule.get(&origin.cause).is_none()
             })
         };
-        let before = self.due_commands.iter().filter(|_| !heard_all);
-        let commands = events.iter().filter(|event| event.family() == "site");
+        let before = self.due_commands.iter().filter(|_| !has_list);
+        let commands = events.into_iter().filter(|event| event.family() == "site");
         let all = before.filter(is_from_api).chain(commands);
         let newest: BTreeMap<&str, &Event> = all.map(|event| (&*event.subject, event)).collect();
-        let due: Vec<Event> = newest.into_values().cloned().collect();
+        newest.into_values().cloned().collect()
+    }
+
+    /// Keeps these commands, which cannot be sent yet, and logs them once, and no more often
+    /// than once a minute.
+    fn note_due_commands(&mut self, due: Vec<Event>, now: Mono) {
         let known = |event: &Event| {
             let mut before = self.due_commands.iter();
             before.any(|one| one.subject == event.subject && one.event_type == event.event_type)
