@@ -5,7 +5,6 @@
 //! their own. Here the bounds are wider, as this machine may be busy with other tests,
 //! and still much shorter than what one subject in the way would cost.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -193,16 +192,10 @@ async fn after_a_restart_no_curtail_goes_out_for_what_has_ended_meanwhile() {
     }
 }
 
-/// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[apply(test)]
 async fn a_dead_receiver_gets_one_request_at_a_time_and_everything_once_it_is_back() {
     let world = World::new().await;
-    let address = nobody().await;
+    let address = Receiver::gone();
     let sink = format!("http://{address}/in");
     let daemon = world.setup().sink(sink).ready().await;
     for id in named("d", 200) {
@@ -268,7 +261,7 @@ const PENDING: u64 = 150_000;
 #[apply(test)]
 async fn a_long_backlog_takes_little_memory_and_drains_in_order() {
     let world = World::new().await;
-    let address = nobody().await;
+    let address = Receiver::gone();
     let setup = world
         .setup()
         .sink(format!("http://{address}/in?batch=true"));

@@ -83,9 +83,8 @@ async fn a_site_that_was_not_told_is_named_with_its_sink_and_the_reason() {
 #[apply(test)]
 async fn a_receiver_that_is_not_there_is_known_before_a_dispatch() {
     let world = World::new().await;
-    let gone = Receiver::new().await;
-    let (sink, address) = (gone.sink(), gone.address());
-    drop(gone);
+    let address = Receiver::gone();
+    let sink = format!("http://{address}/in");
     let daemon = world.setup().sink(&sink).ready().await;
     wait_until("the sink is known to fail", async || {
         daemon.health().await["delivery"][0]["state"] == "failing"

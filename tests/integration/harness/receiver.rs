@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dispatchd::http::{Bounds, serve};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use warp::Filter;
@@ -63,6 +63,18 @@ impl Receiver {
         Self::at("127.0.0.1:0".parse().unwrap()).await
     }
 
+    /// The address of one that is not there. Its port is kept, so that no other test gets
+    /// it meanwhile; nobody listens there until [`Self::at`] does.
+    pub fn gone() -> SocketAddr {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Who names the port, and has this set too, may have it; port 0 does not give it.
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::mem::forget(socket);
+        address
+    }
+
     /// One that takes everything, at this address.
     pub async fn at(address: SocketAddr) -> Self {
         let stop = CancellationToken::new();
@@ -98,11 +110,6 @@ impl Receiver {
     /// A sink that sends here.
     pub fn sink(&self) -> String {
         format!("http://{}/in", self.address)
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// How often it was asked so far.
