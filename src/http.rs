@@ -17,7 +17,8 @@ pub use connection::RequestBody;
 pub use pieces::{Pieces, long_json_reply};
 pub use places::{Bounds, Cut, Places, peer_of};
 pub use reply::{
-    json_reply, no_such_path, not_served, refusal, set_retry_after, unwritten, wrong_method,
+    READS, json_reply, no_such_path, not_served, reads, refusal, set_retry_after, unwritten,
+    wrong_method,
 };
 pub use request_body::{REQUEST_MAX, RequestError, read_request};
 pub use serve::{Endpoint, Hangup, Peer, first_of, listen, serve, serve_at};

@@ -38,7 +38,8 @@ use warp::{Filter, Rejection, Reply};
 
 use crate::clock::Clock;
 use crate::http::{
-    Endpoint, Hangup, Places, first_of, json_reply, not_served, set_retry_after, wrong_method,
+    Endpoint, Hangup, Places, READS, first_of, json_reply, not_served, reads, set_retry_after,
+    wrong_method,
 };
 use crate::inventory::Inventory;
 use crate::listener::Traffic;
@@ -127,33 +128,33 @@ impl<C: Clock + Clone> Status<C> {
         let page = page::Page::new();
         let page = warp::path::end()
             .and(guard.clone().page_filter())
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .map(move |headers: HeaderMap| page.show(&headers))
             .boxed();
         let interface = warp::path!("openapi.json")
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .map(|headers: HeaderMap| openapi::show(&headers))
             .boxed();
-        let healthz = warp::path!("healthz").and(warp::get()).map(alive).boxed();
+        let healthz = warp::path!("healthz").and(reads()).map(alive).boxed();
         let readyz = warp::path!("readyz")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|status: Arc<Self>| status.readiness())
             .boxed();
         let leader = warp::path!("leader")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|status: Arc<Self>| status.leader())
             .boxed();
         let health = warp::path!("status")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|status: Arc<Self>| status.health())
             .boxed();
         let schedule = warp::path!("schedule")
-            .and(warp::get())
+            .and(reads())
             .and(query::raw())
             .and(warp::header::headers_cloned())
             .and(with.clone())
@@ -165,14 +166,14 @@ impl<C: Clock + Clone> Status<C> {
             )
             .boxed();
         let entry = warp::path!("schedule" / String)
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .then(|id: String, status: Arc<Self>| async move {
                 schedule::one(&status.view, &status.store, &status.long, &id).await
             })
             .boxed();
         let report = warp::path!("report" / String)
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .and(with.clone())
             .then(
@@ -182,7 +183,7 @@ impl<C: Clock + Clone> Status<C> {
             )
             .boxed();
         let sites = warp::path!("sites")
-            .and(warp::get())
+            .and(reads())
             .and(query::raw())
             .and(warp::header::headers_cloned())
             .and(with.clone())
@@ -193,7 +194,7 @@ impl<C: Clock + Clone> Status<C> {
             )
             .boxed();
         let site = warp::path!("sites" / String)
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .and(with.clone())
             .map(|id: String, headers: HeaderMap, status: Arc<Self>| {
@@ -201,7 +202,7 @@ impl<C: Clock + Clone> Status<C> {
             })
             .boxed();
         let events = warp::path!("events")
-            .and(warp::get())
+            .and(reads())
             .and(query::raw())
             .and(warp::header::headers_cloned())
             .and(warp::ext::optional::<Hangup>())
@@ -214,7 +215,7 @@ impl<C: Clock + Clone> Status<C> {
             .boxed();
         let metrics =
             warp::path!("metrics")
-                .and(warp::get())
+                .and(reads())
                 .and(warp::header::headers_cloned())
                 .and(with.clone())
                 .then(|headers: HeaderMap, status: Arc<Self>| async move {
@@ -222,7 +223,7 @@ impl<C: Clock + Clone> Status<C> {
                 })
                 .boxed();
         let outbox = warp::path!("outbox")
-            .and(warp::get())
+            .and(reads())
             .and(query::raw())
             .and(with.clone())
             .then(|query: String, status: Arc<Self>| async move {
@@ -331,6 +332,6 @@ fn not_polled(reason: &str, retry_after: std::time::Duration) -> Response {
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     Ok(match rejection.find::<guard::Refusal>() {
         Some(refused) => refused.reply().into_response(),
-        None => not_served(&rejection, "GET"),
+        None => not_served(&rejection, READS),
     })
 }

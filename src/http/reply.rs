@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use warp::Rejection;
 use warp::reply::Response;
+use warp::{Filter, Rejection};
 
 use crate::seldom::Rarely;
 
@@ -70,6 +70,15 @@ pub fn set_retry_after(reply: &mut Response, after: Duration) {
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         reply.headers_mut().insert(header::RETRY_AFTER, value);
     }
+}
+
+/// The methods of [`reads`].
+pub const READS: &str = "GET, HEAD";
+
+/// Takes requests that only read. To HEAD, which watchdogs of other systems send, the server
+/// answers as to GET and leaves the body out.
+pub fn reads() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    warp::get().or(warp::head()).unify()
 }
 
 /// The answer to a request whose method is none of `allow`.

@@ -1,6 +1,6 @@
 //! Limits what one peer may ask of the listener.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,11 +63,15 @@ impl Peers {
 }
 
 /// The address that the nearest proxy saw: the last one in `X-Forwarded-For`.
-/// What stands before it, anybody can write.
+/// What stands before it, anybody can write. Some proxies add the port that it connects
+/// from.
 fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let last = last.to_str().ok()?.rsplit(',').next()?.trim();
-    last.parse().ok()
+    let bare = last.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let address = bare.unwrap_or(last).parse();
+    let with_port = || last.parse().map(|address: SocketAddr| address.ip());
+    address.or_else(|_| with_port()).ok()
 }
 
 #[cfg(test)]
@@ -122,6 +126,13 @@ mod tests {
         asks(&peers, peer("10.0.0.1"), &from("1.1.1.1, 2.2.2.2"));
         assert!(!allow(&peers, peer("10.0.0.1"), &from("9.9.9.9, 2.2.2.2")));
         assert!(allow(&peers, peer("10.0.0.1"), &from("2.2.2.2, 3.3.3.3")));
+        for with_port in ["2.2.2.2:443", "9.9.9.9, 2.2.2.2:50000"] {
+            assert!(!allow(&peers, peer("10.0.0.1"), &from(with_port)));
+        }
+        asks(&peers, peer("10.0.0.1"), &from("2001:db8::1"));
+        for bracketed in ["[2001:db8::1]", "[2001:db8::1]:443"] {
+            assert!(!allow(&peers, peer("10.0.0.1"), &from(bracketed)));
+        }
         let distrustful = Peers::new(NonZeroU32::new(1), false);
         asks(&distrustful, peer("10.0.0.1"), &from("2.2.2.2"));
         assert!(!allow(&distrustful, peer("10.0.0.1"), &from("3.3.3.3")));

@@ -20,7 +20,7 @@ use super::metrics::{StandbyScrape, scraped};
 use super::verdict::{Level, Verdict};
 use super::{Identity, health, inventory, page, recover};
 use crate::clock::{Clock, Now};
-use crate::http::{Endpoint, Places, first_of, json_reply, wrong_method};
+use crate::http::{Endpoint, Places, READS, first_of, json_reply, reads, wrong_method};
 use crate::inventory::Inventory;
 use crate::listener::Traffic;
 use crate::model::rfc3339;
@@ -69,31 +69,31 @@ impl<C: Clock + Clone> Standby<C> {
         let page = page::Page::of_standby();
         let page = warp::path::end()
             .and(guard.clone().page_filter())
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .map(move |headers: HeaderMap| page.show(&headers))
             .boxed();
         let healthz = warp::path!("healthz")
-            .and(warp::get())
+            .and(reads())
             .map(super::alive)
             .boxed();
         let readyz = warp::path!("readyz")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|standby: Arc<Self>| standby.readiness())
             .boxed();
         let leader = warp::path!("leader")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|standby: Arc<Self>| standby.now().lead.answer())
             .boxed();
         let status = warp::path!("status")
-            .and(warp::get())
+            .and(reads())
             .and(with.clone())
             .map(|standby: Arc<Self>| standby.status())
             .boxed();
         let metrics = warp::path!("metrics")
-            .and(warp::get())
+            .and(reads())
             .and(warp::header::headers_cloned())
             .and(with.clone())
             .map(|headers: HeaderMap, standby: Arc<Self>| standby.metrics(&headers))
@@ -102,7 +102,7 @@ impl<C: Clock + Clone> Standby<C> {
             .and(with)
             .map(|path: FullPath, standby: Arc<Self>| {
                 if PATHS.contains(&path.as_str()) {
-                    wrong_method("GET")
+                    wrong_method(READS)
                 } else {
                     let reason = "this daemon stands by: ask the leader";
                     standby.now().lead.refusal(reason)

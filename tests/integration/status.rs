@@ -1,7 +1,7 @@
 //! The status listener.
 
 use futures_util::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Daemon, Raw, World, ask, dispatch, in_ms, wait_for, wait_until};
@@ -163,9 +163,38 @@ async fn an_entry_comes_with_its_history_and_an_unknown_one_not_at_all() {
         (Method::POST, "/schedule"),
         (Method::DELETE, "/schedule/scheduled"),
         (Method::GET, "/poll"),
+        (Method::HEAD, "/poll"),
     ] {
         let request = daemon.http.request(method.clone(), daemon.status_url(path));
         assert_eq!(ask(request).await.status, 405, "{method} {path}");
+    }
+}
+
+#[apply(test)]
+async fn a_watchdog_that_asks_with_head_gets_what_get_would_say_without_the_body() {
+    let world = World::new().await;
+    let daemon = one_of_each(&world).await;
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/status",
+        "/schedule",
+        "/schedule/nobody",
+        "/sites",
+        "/events",
+        "/metrics",
+        "/openapi.json",
+    ] {
+        let ask_with = |method: Method| {
+            let request = daemon.http.request(method, daemon.status_url(path));
+            async { request.send().await.unwrap() }
+        };
+        let (head, get) = (ask_with(Method::HEAD).await, ask_with(Method::GET).await);
+        assert_eq!(head.status(), get.status(), "{path}");
+        let kind = header::CONTENT_TYPE;
+        assert_eq!(head.headers()[&kind], get.headers()[&kind], "{path}");
+        assert_eq!(head.bytes().await.unwrap(), "", "{path}");
     }
 }
 

@@ -197,3 +197,27 @@ impl Progress {
         self.change();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_with_ahead_of_a_gap_is_joined_when_the_gap_is_passed_over() {
+        // (the ranges ahead, the gap, what is done with then)
+        for (ahead, (first, last), done) in [
+            (vec![5], (1, 9), 9),
+            (vec![5, 6, 9, 10], (1, 8), 10),
+            (vec![5, 6, 7, 8], (1, 6), 8),
+            (vec![3], (1, 1), 1),
+        ] {
+            let mut progress = Progress::new("sink", &SinkState::default());
+            for position in &ahead {
+                progress.complete(*position);
+            }
+            progress.pass(first, last);
+            assert_eq!(progress.done(), done, "{ahead:?}");
+            assert_eq!(progress.beyond.is_empty(), done > 1, "{ahead:?}");
+        }
+    }
+}

@@ -368,7 +368,13 @@ impl Planning<'_> {
             commanded: known.commanded || kind.is_some(),
         };
         if !record.is_forgettable(self.now, self.rules) {
+            let override_end = record.override_end().filter(|_| !is_postponed);
             plan.put_site(record, self.rules);
+            // It is to come once more if it came, the site's release was put off, and then
+            // the clock was set back.
+            if let Some(end) = override_end {
+                plan.due.insert((end, Due::OverrideEnd(id.clone())));
+            }
         } else if plan.remove_site(id, self.rules) {
             self.planned.forgotten.push(id.clone());
         }

@@ -1,6 +1,7 @@
 //! What the simulation has found wrong once, one test each.
 
 mod failing_store;
+mod starting_again;
 mod trust;
 mod waking;
 
@@ -28,10 +29,7 @@ impl Shell {
     }
 
     fn polling(poll_interval: Duration, api_rate: u32, sinks: &[&'static str]) -> Self {
-        let now = Now {
-            wall: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
-            mono: Mono::ZERO,
-        };
+        let now = start();
         let stored = MemoryStore::new("test", DateTime::UNIX_EPOCH)
             .load()
             .unwrap();
@@ -39,17 +37,12 @@ impl Shell {
             .iter()
             .map(|name| Outbox::new(&Named(name), &Route::default(), None, 0, 0, now))
             .collect();
-        let settings = Settings {
-            poll_interval,
-            webhook_deadline: Duration::from_secs(5),
-            api_rate: NonZeroU32::new(api_rate).unwrap(),
-            rules: Rules {
-                retain: Duration::from_secs(86_400),
-                pre_curtail: Duration::ZERO,
-                curtail_on_test: false,
-                chunk: usize::MAX,
-            },
-        };
+        let settings = settings(poll_interval, api_rate);
+        Self::on(settings, stored, outboxes, now)
+    }
+
+    /// One that goes on from what is stored.
+    fn on(settings: Settings, stored: Stored, outboxes: Vec<Outbox>, now: Now) -> Self {
         let mut shell = Self {
             coordinator: Coordinator::new(settings, stored, outboxes, now, 7),
             now,
@@ -153,6 +146,27 @@ impl Shell {
 
     fn sleeps_for(&self) -> Duration {
         self.coordinator.next_wake() - self.now.mono
+    }
+}
+
+fn start() -> Now {
+    Now {
+        wall: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
+        mono: Mono::ZERO,
+    }
+}
+
+fn settings(poll_interval: Duration, api_rate: u32) -> Settings {
+    Settings {
+        poll_interval,
+        webhook_deadline: Duration::from_secs(5),
+        api_rate: NonZeroU32::new(api_rate).unwrap(),
+        rules: Rules {
+            retain: Duration::from_secs(86_400),
+            pre_curtail: Duration::ZERO,
+            curtail_on_test: false,
+            chunk: usize::MAX,
+        },
     }
 }
 

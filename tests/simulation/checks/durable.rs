@@ -48,7 +48,10 @@ pub(crate) struct Durable {
     highest: Highest,
     /// Whether the running daemon has seen the API's clock.
     pub clock_known: bool,
-    /// Whether it had when it numbered the events that are being written.
+    /// Whether it had when the last commit began.
+    known_at_commit: bool,
+    /// Whether it had when it numbered the events that are being written. That may have
+    /// been while the commit before was under way.
     numbered_by_it: bool,
     /// The earliest time that the daemon's clock showed at an answer, of each dispatch
     /// since the last commit that has it began. An answer may undo a start or an end that
@@ -68,9 +71,9 @@ struct Highest {
 }
 
 impl Durable {
-    /// The events of a batch have their numbers.
+    /// A commit begins: its events have their numbers.
     pub fn numbered(&mut self) {
-        self.numbered_by_it = self.clock_known;
+        self.numbered_by_it = std::mem::replace(&mut self.known_at_commit, self.clock_known);
     }
 
     /// The daemon takes in an answer, while its clock shows this.
@@ -123,6 +126,7 @@ impl Durable {
     pub fn booted(&mut self) {
         self.at_boot = self.events.last_key_value().map_or(0, |(last, _)| *last);
         self.clock_known = false;
+        self.known_at_commit = false;
     }
 
     /// Whether the event is in this state, not in one that was lost.

@@ -288,6 +288,32 @@ fn a_mute_sink_that_waits_for_others_has_its_turn_in_the_next_round() {
 }
 
 #[test]
+fn sixteen_mute_sinks_begin_more_in_the_first_round_and_none_twice() {
+    for (sinks, waits) in [(16, false), (24, true)] {
+        let outboxes = (0..sinks).map(|_| with_hanging(1, 256, 200).outbox);
+        let mut outboxes: Vec<Outbox> = outboxes.collect();
+        let mut shares = Shares::default();
+        let mut begin = |now: Now| {
+            shares.set(&mut outboxes, now.mono);
+            let begins = outboxes.iter_mut().filter_map(|outbox| {
+                outbox.reach.answered(0, true, now.mono);
+                (!outbox.start(now).is_empty()).then_some(())
+            });
+            (begins.count(), shares.next_due())
+        };
+        assert_eq!(begin(at(1)), (sinks, None));
+        let round = Duration::from_millis(60);
+        let later = Now {
+            mono: at(1).mono + round,
+            ..at(1)
+        };
+        let next = waits.then(|| later.mono + round);
+        assert_eq!(begin(later), (16, next));
+        assert_eq!(begin(later), (0, next));
+    }
+}
+
+#[test]
 fn nothing_gives_way_to_a_subject_that_failed_before() {
     let mut world = with_hanging(1, 8, 0);
     world.happens("dispatch.created", "bad");

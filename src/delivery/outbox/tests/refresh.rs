@@ -32,7 +32,7 @@ impl World {
         true
     }
 
-    fn connected(&mut self) {
+    pub(super) fn connected(&mut self) {
         self.outbox.connected(self.now);
         while self.read_refresh() {}
     }

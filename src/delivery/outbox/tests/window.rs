@@ -133,6 +133,66 @@ fn large_events_take_more_room() {
     let held = world.outbox.window.held_after(0).count();
     assert!((1..=16).contains(&held), "{held}");
     assert_eq!(drain(&mut world).len(), 100);
+    // Each read brings half of what there is room for.
+    assert!(world.reads < 20, "{} reads", world.reads);
+}
+
+#[test]
+fn as_many_events_of_the_usual_size_are_held_as_small_ones() {
+    let mut world = World::new(1);
+    let data = serde_json::value::to_raw_value(&"x".repeat(5000)).unwrap();
+    let data: Arc<Box<serde_json::value::RawValue>> = data.into();
+    for number in 1..=2100 {
+        world.position = number;
+        world.offer(Event {
+            data: Arc::clone(&data),
+            ..event(number, "dispatch.created", &format!("d{number}"))
+        });
+    }
+    assert_eq!(world.outbox.window.held_after(0).count(), 2048);
+}
+
+#[test]
+fn a_backlog_is_read_again_once_half_of_what_is_held_was_delivered() {
+    let mut world = World::new(1);
+    for number in 0..3000 {
+        world.happens_unwritten("dispatch.created", &format!("d{number}"));
+    }
+    let mut delivered = 0;
+    while world.outbox.read(world.now).is_none() {
+        let starts = world.outbox.start(world.now);
+        let first = starts.first().expect("there is more to deliver");
+        world.ends(first.attempt, &Attempt::Delivered);
+        for other in &starts[1..] {
+            world.ends(other.attempt, &Attempt::BrokenOff);
+        }
+        delivered += 1;
+    }
+    assert_eq!(delivered, 1024);
+}
+
+/// Each makes room for one event of another subject: however often it fails, and as often
+/// as it goes on and fails anew.
+#[test]
+fn a_subject_that_fails_again_and_again_makes_no_more_room_than_one_that_fails_once() {
+    let mut world = World::new(1);
+    world.happens("dispatch.created", "bad");
+    world.happens(CURTAIL, "site");
+    for _ in 0..20 {
+        for start in world.start() {
+            world.ends(start.attempt, &failed());
+        }
+        world.wait();
+    }
+    for number in 0..3000 {
+        world.happens_unwritten("dispatch.created", &format!("d{number}"));
+    }
+    let held = world.outbox.window.held_after(0).count();
+    assert_eq!(
+        held,
+        2048 + 1 + 1,
+        "the place of `bad`, and a site's command"
+    );
 }
 
 #[test]

@@ -195,3 +195,26 @@ fn what_was_delivered_out_of_its_turn_is_written_before_an_end_if_it_was_not_bef
     let record = world.outbox.take_record(world.now.mono, true).unwrap();
     assert!(!record.done_beyond.is_empty());
 }
+
+/// Whether it went is written down by itself, as what the site was last told.
+#[test]
+fn any_other_command_has_time_until_it_is_written_down_as_done_with() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "s");
+    world.sends_one("site.curtail s 1", &Attempt::Delivered);
+    world.happens("dispatch.created", "a");
+    let hangs = world.sends();
+    assert_eq!(hangs.len(), 1);
+    world.happens(RELEASE, "s");
+    world.sends_one("site.release s 3", &Attempt::Delivered);
+    world.position += 1;
+    world.offer(Event {
+        unconditional: true,
+        ..event(world.position, CURTAIL, "u")
+    });
+    world.sends_one("site.curtail u 4", &Attempt::Delivered);
+    world.happens_unwritten(CURTAIL, "t");
+    assert!(world.outbox.start(world.now).is_empty());
+    let record = world.outbox.take_record(world.now.mono, false).unwrap();
+    assert_eq!((record.done, record.done_beyond), (1, [].into()));
+}

@@ -182,6 +182,29 @@ fn a_release_by_hand_waits_until_what_is_due_is_taken_in() {
     );
 }
 
+/// The release waits for the starts that are due as well. Meanwhile the clock is set back to
+/// before the end: the order holds again, and ends when its time comes once more.
+#[test]
+fn an_order_whose_release_waits_while_the_clock_is_set_back_ends_all_the_same() {
+    let chunk = Rules {
+        chunk: 1,
+        ..lead(3)
+    };
+    let mut world = World::new(chunk);
+    world.order(0, "s", Some((Curtailed, 20)));
+    for name in ["a", "b"] {
+        let other = |it: &mut crate::model::Dispatch| it.sites = vec![site(name, 1.0)];
+        world.upsert(1, dispatch(name, 25, 90).but(other));
+    }
+    assert_eq!(world.clock(22), NOTHING, "a and b are due");
+    assert_eq!(world.catch_up(15), NOTHING);
+    let told = world.catch_up(23);
+    assert!(
+        told.contains(&"release s by operator".to_owned()),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn a_dispatch_over_at_first_sight_releases_a_site_that_is_kept_out_in_its_own_name() {
     let mut world = World::new(lead(0));
