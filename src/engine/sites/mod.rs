@@ -57,6 +57,7 @@ mod cause;
 mod chain;
 mod change;
 mod claim;
+mod look;
 mod news;
 mod plan;
 mod step;

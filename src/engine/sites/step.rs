@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::cause::{Touch, Visit, abandoned, by_hand, cause, reason_to_retell};
+use super::cause::{Touch, Visit};
 use super::chain::judge;
 use super::claim::{Link, SiteClaim, may_have_held};
+use super::look::{Look, Order};
 use super::news::news;
 use super::plan::{Due, Record};
-use super::{Cause, SiteChange, SiteChangeKind, SitePlan};
+use super::{SiteChange, SitePlan};
 use crate::engine::phase::is_far_ahead;
 use crate::engine::{Outcome, Rules, Schedule};
 use crate::model::{
@@ -268,22 +269,61 @@ impl Planning<'_> {
 
     /// Looks at one site. `visits` are by dispatch id.
     fn visit(&mut self, id: &SiteId, visits: &[Visit]) {
-        let known = self.known(id);
-        let (site_override, order) = self.override_of(&known.state);
+        let before = self.known(id);
+        let (site_override, order) = self.override_of(&before.state);
+        let links = relink(&before.links, visits);
+        let (state, is_postponed) = self.state_from_now(&before, &links, site_override);
         let plan = &mut self.planned.plan;
-        let links = relink(&known.links, visits);
-        let judged = judge(
-            &known.state,
-            &links,
-            site_override.clone(),
-            self.now,
-            self.rules,
-        );
-        let is_postponed = self.behind && known.state.is_curtailed() && !judged.is_curtailed();
+        let is_rerouted = plan.rerouted.remove(id).is_some() && state.is_curtailed();
+        let is_first_look = self
+            .retold
+            .as_mut()
+            .is_some_and(|retold| retold.insert(id.clone()));
+        // A site that nothing names and nobody commands is not of the schedule.
+        let is_retold = is_first_look && (!links.is_empty() || state.site_override.is_some());
+        let look = Look {
+            before: &before,
+            state: &state,
+            links: &links,
+            visits,
+            touches: &self.touches,
+            order,
+            is_postponed,
+            is_rerouted,
+            is_retold,
+        };
+        let commanded = before.commanded || look.kind().is_some();
+        let change = look.change(plan.life_began, self.rules);
+        self.planned.changes.extend(change);
+        if state.site_override != before.state.site_override {
+            self.planned.overridden.push(Arc::clone(&state));
+        }
+        self.planned
+            .notes
+            .extend(notes(&before, &state, &links).into_iter().flatten());
+        let record = Record {
+            state,
+            links,
+            commanded,
+        };
+        self.keep(record, is_postponed);
+    }
+
+    /// The state of a site from now, and whether its release is put off: a start that is due
+    /// and not taken in may hold it.
+    fn state_from_now(
+        &mut self,
+        before: &Record,
+        links: &[Link],
+        site_override: Option<Arc<Override>>,
+    ) -> (Arc<SiteState>, bool) {
+        let known = &before.state;
+        let judged = judge(known, links, site_override.clone(), self.now, self.rules);
+        let is_postponed = self.behind && known.is_curtailed() && !judged.is_curtailed();
         let state = if is_postponed {
-            plan.unsettled.insert(id.clone());
+            self.planned.plan.unsettled.insert(known.id.clone());
             // An override that has ended stays until the site is released because of it.
-            let ended = known.state.site_override.as_ref();
+            let ended = known.site_override.as_ref();
             let ended = ended.filter(|_| site_override.is_none()).map(|ended| {
                 Arc::new(Override {
                     until: ended.until.min(self.now),
@@ -292,102 +332,35 @@ impl Planning<'_> {
             });
             SiteState {
                 site_override: site_override.or(ended),
-                ..SiteState::clone(&known.state)
+                ..SiteState::clone(known)
             }
         } else {
             judged
         };
-        let state = if state == *known.state {
-            Arc::clone(&known.state)
+        let state = if state == **known {
+            Arc::clone(known)
         } else {
             Arc::new(state)
         };
-        let is_reordered = state.site_override != known.state.site_override;
-        if is_reordered {
-            self.planned.overridden.push(Arc::clone(&state));
-        }
-        self.planned
-            .notes
-            .extend(notes(&known, &state, &links).into_iter().flatten());
-        let changed = SiteChangeKind::between(&known.state, &state).filter(|_| !is_postponed);
-        let releases_what_began_before_this_life = changed == Some(SiteChangeKind::Release)
-            && curtailed_since_before(plan.life_began, &known, self.rules);
-        // An earlier run of the daemon may have curtailed this site and cannot
-        // release it any more.
-        let abandoned = abandoned(visits, &self.touches).filter(|_| !state.is_curtailed());
-        let rerouted = plan.rerouted.remove(id).is_some() && state.is_curtailed();
-        let is_first_look = self
-            .retold
-            .as_mut()
-            .is_some_and(|retold| retold.insert(id.clone()));
-        // A site that nothing names and nobody commands is not of the schedule.
-        let retold = is_first_look && (!links.is_empty() || state.site_override.is_some());
-        let whole = match state.is_curtailed() {
-            true => SiteChangeKind::Curtail,
-            false => SiteChangeKind::Release,
-        };
-        let kind = retold
-            .then_some(whole)
-            .or(changed)
-            .or(abandoned.is_some().then_some(SiteChangeKind::Release))
-            .or(rerouted.then_some(SiteChangeKind::Adjust));
-        // A change has always a cause: a site is curtailed by some dispatch, or by an
-        // operator.
-        let unconditional = retold || abandoned.is_some() || releases_what_began_before_this_life;
-        // A site that is kept out may be released only now: its order came earlier.
-        let kept_out = state.site_override.as_ref().filter(|it| !it.curtails());
-        let order = order.or_else(|| {
-            kept_out.map(|it| Order {
-                reason: Arc::clone(&it.reason),
-                source: Source::Operator,
-            })
-        });
-        let caused = match (changed, order) {
-            (Some(_), Some(order)) => Some((Cause::Operator(order.reason), order.source)),
-            (Some(_), None) => cause(&known, &state, visits, &self.touches)
-                .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
-                .or_else(|| by_hand(&state, &known.state, Source::Timer)),
-            (None, Some(order)) if retold => Some((Cause::Operator(order.reason), order.source)),
-            (None, _) => abandoned
-                .or_else(|| {
-                    let holder = state.dispatches.first().filter(|_| rerouted)?;
-                    Some((holder.clone(), Source::Operator))
-                })
-                .or_else(|| {
-                    let reason = reason_to_retell(&state, &links).filter(|_| retold)?;
-                    Some((reason, Source::Poll))
-                })
-                .map(|(dispatch, source)| (Cause::Dispatch(dispatch), source))
-                .or_else(|| {
-                    by_hand(&state, &state, Source::Operator).filter(|_| rerouted || retold)
-                }),
-        };
-        let record = Record {
-            state: Arc::clone(&state),
-            links,
-            commanded: known.commanded || kind.is_some(),
-        };
-        if !record.is_forgettable(self.now, self.rules) {
-            let override_end = record.override_end().filter(|_| !is_postponed);
-            plan.put_site(record, self.rules);
-            // It is to come once more if it came, the site's release was put off, and then
-            // the clock was set back.
-            if let Some(end) = override_end {
-                plan.due.insert((end, Due::OverrideEnd(id.clone())));
+        (state, is_postponed)
+    }
+
+    /// Keeps a site in the plan, or forgets it.
+    fn keep(&mut self, record: Record, is_postponed: bool) {
+        let plan = &mut self.planned.plan;
+        let id = record.state.id.clone();
+        if record.is_forgettable(self.now, self.rules) {
+            if plan.remove_site(&id, self.rules) {
+                self.planned.forgotten.push(id);
             }
-        } else if plan.remove_site(id, self.rules) {
-            self.planned.forgotten.push(id.clone());
+            return;
         }
-        if let Some(kind) = kind
-            && let Some((cause, source)) = caused
-        {
-            self.planned.changes.push(SiteChange {
-                site: state,
-                kind,
-                source,
-                cause,
-                unconditional,
-            });
+        let override_end = record.override_end().filter(|_| !is_postponed);
+        plan.put_site(record, self.rules);
+        // It is to come once more if it came, the site's release was put off, and then the
+        // clock was set back.
+        if let Some(end) = override_end {
+            plan.due.insert((end, Due::OverrideEnd(id)));
         }
     }
 
@@ -437,23 +410,6 @@ impl Planning<'_> {
             after => (after, order),
         }
     }
-}
-
-/// Why the override of a site changes.
-#[derive(Debug, Clone)]
-struct Order {
-    /// The operator's reason.
-    reason: Arc<str>,
-    /// The operator, or the time.
-    source: Source,
-}
-
-/// Whether what curtails this site began before this life of the daemon.
-fn curtailed_since_before(life_began: DateTime<Utc>, site: &Record, rules: &Rules) -> bool {
-    let mut holders = site.links.iter().filter(|link| link.holds());
-    let by_hand = site.state.site_override.as_ref();
-    holders.any(|link| link.lead_start(rules) <= life_began)
-        || by_hand.is_some_and(|it| it.curtails() && it.since <= life_began)
 }
 
 /// What an override means for the dispatches that would hold its site, where one of both
