@@ -3,6 +3,7 @@
 pub(super) mod report;
 mod several;
 mod standby;
+mod summary;
 mod table;
 mod tables;
 #[cfg(test)]

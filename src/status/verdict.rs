@@ -183,8 +183,9 @@ pub(super) fn on_delivery(
     inventory: &Inventory,
     now: Now,
 ) -> Verdict {
+    let health = &view.health;
     let mut findings = Vec::new();
-    if view.health.suspended_since(now).is_some() {
+    if health.suspended_since(now).is_some() {
         let text = "Nobody is told anything while this daemon is suspended.".to_owned();
         Verdict::add(&mut findings, Level::Error, text);
     }
@@ -193,96 +194,27 @@ pub(super) fn on_delivery(
         Verdict::add(&mut findings, Level::Warning, text);
     }
     if untold_sites > 0 {
-        let longest = untold.get(..NAMED).unwrap_or(untold);
-        let alike = longest.chunk_by(UntoldSite::is_like);
-        let mut named: Vec<String> = alike
-            .filter_map(|sites| {
-                let first = sites.first()?;
-                let names: Vec<&str> = sites.iter().map(UntoldSite::shown_name).collect();
-                Some(format!(
-                    "{} {} ({}: {}, {})",
-                    first.command,
-                    names.join(", "),
-                    first.sink,
-                    first.reason,
-                    age(now.wall - first.since)
-                ))
-            })
-            .collect();
-        if untold_sites > longest.len() {
-            named.push(format!("and {} more", untold_sites - longest.len()));
-        }
-        let named = named.join("; ");
-        let text = format!(
-            "{} not told: {named}.",
-            counted(untold_sites as u64, "site", "sites")
-        );
+        let text = not_told(untold, untold_sites, now);
         Verdict::add(&mut findings, Level::Error, text);
     }
-    let due = &view.health.due_commands;
-    if !due.is_empty() {
-        let named: Vec<String> = due
-            .iter()
-            .take(NAMED)
-            .map(|event| format!("{} {}", command(event), site_name(view, &event.subject)))
-            .collect();
-        let verb = if due.len() == 1 { "is" } else { "are" };
-        let text = format!(
-            "{} {verb} due and cannot be sent while nothing can be stored: {}.",
-            counted(due.len() as u64, "command", "commands"),
-            list(&named, due.len())
-        );
+    if !health.due_commands.is_empty() {
+        let text = due_and_not_sent(view);
         Verdict::add(&mut findings, Level::Error, text);
     }
     if unrouted.sites > 0 {
-        let named: Vec<String> = unrouted
-            .first
-            .iter()
-            .take(NAMED)
-            .map(|site| site.shown_name().to_owned())
-            .collect();
-        let verb = if unrouted.sites == 1 { "is" } else { "are" };
-        let (level, active) = match unrouted.active {
-            0 => (Level::Warning, String::new()),
-            active => (
-                Level::Error,
-                format!("; {active} of active ones, to be commanded by hand"),
-            ),
-        };
-        let text = format!(
-            "{} of live dispatches {verb} routed to no sink: {}; nobody is told what to do there{active}. {}",
-            counted(unrouted.sites as u64, "site", "sites"),
-            list(&named, unrouted.sites),
-            ROUTE_THEM,
-        );
+        let (level, text) = routed_to_no_sink(unrouted);
         Verdict::add(&mut findings, level, text);
-    } else if let Some(last) = &view.health.last_unrouted {
+    } else if let Some(last) = &health.last_unrouted {
         let text = format!(
             "Since the start {} went to no sink, the last one {} {}. {}",
-            counted(view.health.unrouted_commands, "command", "commands"),
+            counted(health.unrouted_commands, "command", "commands"),
             command(last),
             site_name(view, &last.subject),
             ROUTE_THEM,
         );
         Verdict::add(&mut findings, Level::Warning, text);
     }
-    if let Some(known) = &inventory.known
-        && known.comparison.unrouted > 0
-    {
-        let sites = known.comparison.unrouted;
-        let first = known.comparison.first_unrouted.iter().take(NAMED);
-        let named = first.map(|id| match known.get(id) {
-            Some(site) if !site.name.is_empty() => site.name.clone(),
-            _ => id.to_string(),
-        });
-        let named: Vec<String> = named.collect();
-        let verb = if sites == 1 { "is" } else { "are" };
-        let text = format!(
-            "{} {verb} routed to no sink: {}; nobody will be told when a dispatch calls on them. {}",
-            counted(sites as u64, "enrolled site", "enrolled sites"),
-            list(&named, sites),
-            ROUTE_THEM,
-        );
+    if let Some(text) = enrolled_and_routed_to_no_sink(inventory) {
         Verdict::add(&mut findings, Level::Warning, text);
     }
     for sink in &view.sinks {
@@ -298,6 +230,90 @@ pub(super) fn on_delivery(
         Verdict::add(&mut findings, Level::Warning, text);
     }
     Verdict::of(findings, "Every site has been told.")
+}
+
+/// Which sites have not been told, with those first that have waited longest.
+fn not_told(untold: &[UntoldSite], untold_sites: usize, now: Now) -> String {
+    let longest = untold.get(..NAMED).unwrap_or(untold);
+    let alike = longest.chunk_by(UntoldSite::is_like);
+    let mut named: Vec<String> = alike
+        .filter_map(|sites| {
+            let first = sites.first()?;
+            let names: Vec<&str> = sites.iter().map(UntoldSite::shown_name).collect();
+            Some(format!(
+                "{} {} ({}: {}, {})",
+                first.command,
+                names.join(", "),
+                first.sink,
+                first.reason,
+                age(now.wall - first.since)
+            ))
+        })
+        .collect();
+    if untold_sites > longest.len() {
+        named.push(format!("and {} more", untold_sites - longest.len()));
+    }
+    format!(
+        "{} not told: {}.",
+        counted(untold_sites as u64, "site", "sites"),
+        named.join("; ")
+    )
+}
+
+/// Which commands wait for the store.
+fn due_and_not_sent(view: &View) -> String {
+    let due = &view.health.due_commands;
+    let first = due.iter().take(NAMED);
+    let named: Vec<String> = first
+        .map(|event| format!("{} {}", command(event), site_name(view, &event.subject)))
+        .collect();
+    let verb = if due.len() == 1 { "is" } else { "are" };
+    format!(
+        "{} {verb} due and cannot be sent while nothing can be stored: {}.",
+        counted(due.len() as u64, "command", "commands"),
+        list(&named, due.len())
+    )
+}
+
+/// Which sites of live dispatches go to no sink, and how grave that is.
+fn routed_to_no_sink(unrouted: &Unrouted) -> (Level, String) {
+    let first = unrouted.first.iter().take(NAMED);
+    let named: Vec<String> = first.map(|site| site.shown_name().to_owned()).collect();
+    let verb = if unrouted.sites == 1 { "is" } else { "are" };
+    let (level, active) = match unrouted.active {
+        0 => (Level::Warning, String::new()),
+        active => (
+            Level::Error,
+            format!("; {active} of active ones, to be commanded by hand"),
+        ),
+    };
+    let text = format!(
+        "{} of live dispatches {verb} routed to no sink: {}; nobody is told what to do there{active}. {}",
+        counted(unrouted.sites as u64, "site", "sites"),
+        list(&named, unrouted.sites),
+        ROUTE_THEM,
+    );
+    (level, text)
+}
+
+/// Which enrolled sites go to no sink. `None` if all do, as far as is known.
+fn enrolled_and_routed_to_no_sink(inventory: &Inventory) -> Option<String> {
+    let known = inventory.known.as_ref()?;
+    let sites = known.comparison.unrouted;
+    let first = known.comparison.first_unrouted.iter().take(NAMED);
+    let named = first.map(|id| match known.get(id) {
+        Some(site) if !site.name.is_empty() => site.name.clone(),
+        _ => id.to_string(),
+    });
+    let named: Vec<String> = named.collect();
+    let verb = if sites == 1 { "is" } else { "are" };
+    let text = format!(
+        "{} {verb} routed to no sink: {}; nobody will be told when a dispatch calls on them. {}",
+        counted(sites as u64, "enrolled site", "enrolled sites"),
+        list(&named, sites),
+        ROUTE_THEM,
+    );
+    (sites > 0).then_some(text)
 }
 
 /// A site that a sink has not been told of.

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, Effect, Input, Timings, Turns, View, WaiterReply};
 use crate::clock::Clock;
-use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, look};
-use crate::model::Event;
-use crate::store::{StoreError, StoreHandle};
+use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, Start, look};
+use crate::model::{Asked, Event};
+use crate::store::{Batch, StoreError, StoreHandle};
 use crate::trace::{Span, Tracer};
 use crate::trust::Trust;
-use crate::voltus::Api;
+use crate::voltus::{Api, Question};
 
 pub use inbox::{Inbox, Waiter};
 use traces::Traces;
@@ -320,41 +320,8 @@ impl<A: Api, C: Clock> Driver<A, C> {
 
     fn carry_out(&mut self, effect: Effect<Waiter>) -> Result<(), DriverError> {
         match effect {
-            Effect::Ask { asked, question } => {
-                let mut span = self.traces.as_mut().map_or_else(Span::default, |traces| {
-                    let waiters = self.coordinator.waiting_for(asked);
-                    traces.request(asked, &question, waiters)
-                });
-                let api = Arc::clone(&self.api);
-                let (clock, timings) = (Arc::clone(&self.clock), self.timings());
-                self.tasks.spawn(async move {
-                    let kind = question.kind();
-                    let begun = clock.now().mono;
-                    let result = api.ask(question).await;
-                    timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
-                    if let Err(error) = &result {
-                        span.failed(error);
-                    }
-                    Input::Response { asked, result }
-                });
-            }
-            Effect::Commit(batch) => {
-                let mut spans = Vec::new();
-                if let Some(traces) = &mut self.traces {
-                    spans = traces.commit(&batch, self.coordinator.responses_in_commit());
-                }
-                let commit = self.store.commit(batch);
-                let (clock, timings) = (Arc::clone(&self.clock), self.timings());
-                self.commit = Some(Box::pin(async move {
-                    let begun = clock.now().mono;
-                    let result = commit.await;
-                    timings.committed(&result, clock.now().mono.saturating_sub(begun));
-                    if let Err(error) = &result {
-                        spans.iter_mut().for_each(|span| span.failed(error));
-                    }
-                    result
-                }));
-            }
+            Effect::Ask { asked, question } => self.ask(asked, question),
+            Effect::Commit(batch) => self.commit(batch),
             Effect::Reply { waiter, outcome } => {
                 // The process may have been stopped since the step.
                 let outcome = match outcome.is_promise() && self.trust.is_over() {
@@ -370,41 +337,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
                     let _ = self.events.send(event);
                 }
             }
-            Effect::Attempt { sink, start } => {
-                if let Some(to) = self.sinks.get(sink).cloned() {
-                    let attempt = start.attempt;
-                    let traces = self.traces.as_ref();
-                    let traced = traces.and_then(|it| it.delivery(to.name(), &start.events));
-                    let (mut span, trace) = traced.unzip();
-                    let (keep, dropped) = oneshot::channel::<()>();
-                    self.attempts.insert((sink, attempt), keep);
-                    let trust = self.trust.clone();
-                    let clock = Arc::clone(&self.clock);
-                    let started = clock.now().mono;
-                    let delivery = async move {
-                        let waited = clock.now().mono.saturating_sub(started);
-                        let delivered = async {
-                            tokio::select! {
-                                result = to.deliver(&start.events, trace.as_ref()) => result,
-                                // The coordinator does not wait for this result any more.
-                                _ = dropped => Attempt::failed("abandoned"),
-                            }
-                        };
-                        let result = trust.lets(delivered).await;
-                        let result = result.unwrap_or(Attempt::BrokenOff);
-                        if let Some((span, reason)) = span.as_mut().zip(result.reason()) {
-                            span.failed(&reason);
-                        }
-                        Input::Attempted {
-                            sink,
-                            attempt,
-                            result,
-                            waited,
-                        }
-                    };
-                    self.tasks.spawn_on(delivery, &self.elsewhere);
-                }
-            }
+            Effect::Attempt { sink, start } => self.attempt(sink, start),
             Effect::Abandon { sink, attempt } => {
                 self.attempts.remove(&(sink, attempt));
             }
@@ -433,6 +366,83 @@ impl<A: Api, C: Clock> Driver<A, C> {
             Effect::End(error) => return Err(DriverError::Store(error)),
         }
         Ok(())
+    }
+
+    /// Asks the API.
+    fn ask(&mut self, asked: Asked, question: Question) {
+        let mut span = self.traces.as_mut().map_or_else(Span::default, |traces| {
+            let waiters = self.coordinator.waiting_for(asked);
+            traces.request(asked, &question, waiters)
+        });
+        let api = Arc::clone(&self.api);
+        let (clock, timings) = (Arc::clone(&self.clock), self.timings());
+        self.tasks.spawn(async move {
+            let kind = question.kind();
+            let begun = clock.now().mono;
+            let result = api.ask(question).await;
+            timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
+            if let Err(error) = &result {
+                span.failed(error);
+            }
+            Input::Response { asked, result }
+        });
+    }
+
+    /// Writes a batch.
+    fn commit(&mut self, batch: Box<Batch>) {
+        let mut spans = Vec::new();
+        if let Some(traces) = &mut self.traces {
+            spans = traces.commit(&batch, self.coordinator.responses_in_commit());
+        }
+        let commit = self.store.commit(batch);
+        let (clock, timings) = (Arc::clone(&self.clock), self.timings());
+        self.commit = Some(Box::pin(async move {
+            let begun = clock.now().mono;
+            let result = commit.await;
+            timings.committed(&result, clock.now().mono.saturating_sub(begun));
+            if let Err(error) = &result {
+                spans.iter_mut().for_each(|span| span.failed(error));
+            }
+            result
+        }));
+    }
+
+    /// Makes an attempt at a sink.
+    fn attempt(&mut self, sink: usize, start: Start) {
+        let Some(to) = self.sinks.get(sink).cloned() else {
+            return;
+        };
+        let attempt = start.attempt;
+        let traces = self.traces.as_ref();
+        let traced = traces.and_then(|it| it.delivery(to.name(), &start.events));
+        let (mut span, trace) = traced.unzip();
+        let (keep, dropped) = oneshot::channel::<()>();
+        self.attempts.insert((sink, attempt), keep);
+        let trust = self.trust.clone();
+        let clock = Arc::clone(&self.clock);
+        let started = clock.now().mono;
+        let delivery = async move {
+            let waited = clock.now().mono.saturating_sub(started);
+            let delivered = async {
+                tokio::select! {
+                    result = to.deliver(&start.events, trace.as_ref()) => result,
+                    // The coordinator does not wait for this result any more.
+                    _ = dropped => Attempt::failed("abandoned"),
+                }
+            };
+            let result = trust.lets(delivered).await;
+            let result = result.unwrap_or(Attempt::BrokenOff);
+            if let Some((span, reason)) = span.as_mut().zip(result.reason()) {
+                span.failed(&reason);
+            }
+            Input::Attempted {
+                sink,
+                attempt,
+                result,
+                waited,
+            }
+        };
+        self.tasks.spawn_on(delivery, &self.elsewhere);
     }
 }
 
