@@ -226,7 +226,7 @@ impl SubjectQueue {
     /// The command that its site must be sent, if one is due, and the site's event.
     pub fn due_command(&self) -> Option<(&'static str, &Event)> {
         let event = self.events.front()?;
-        if event.family() != "site" || self.refresh {
+        if event.family() != "site" {
             return None;
         }
         let before = self.recorded_over.unwrap_or(self.attempted);

@@ -32,7 +32,7 @@ impl World {
         true
     }
 
-    pub(super) fn connected(&mut self) {
+    fn connected(&mut self) {
         self.outbox.connected(self.now);
         while self.read_refresh() {}
     }

@@ -53,19 +53,6 @@ fn a_newer_command_does_not_begin_the_wait_anew() {
     assert_eq!(untold(&mut world), []);
 }
 
-/// A receiver that was reached anew is told again what it has acknowledged already.
-#[test]
-fn a_site_is_not_untold_while_what_it_acknowledged_waits_to_go_once_more() {
-    let mut world = World::new(1);
-    world.happens_unconditionally("s");
-    world.sends_one("site.release s 1", &Attempt::Delivered);
-    world.happens("dispatch.created", "a");
-    world.connected();
-    assert_eq!(world.sends().len(), 2);
-    world.pass(seconds(60));
-    assert_eq!(untold(&mut world), []);
-}
-
 #[test]
 fn an_untold_site_has_the_reason_of_its_last_attempt() {
     let mut world = World::new(1);
