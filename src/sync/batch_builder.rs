@@ -49,7 +49,7 @@ impl Committed {
 }
 
 /// Something on its way into the schedule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Job {
     /// What the API said.
     Answer(AnswerJob),
@@ -58,7 +58,7 @@ pub(super) enum Job {
 }
 
 /// An answer of the API on its way into the schedule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AnswerJob {
     /// The request that brought it. If a cache answered, the observation's own
     /// request has an earlier place.
@@ -84,6 +84,8 @@ pub(super) struct CommitUnderWay {
     pub site_changes: Vec<SiteChange>,
     /// Sites whose override is another than before.
     pub overridden: Vec<Arc<SiteState>>,
+    /// What it was made of.
+    pub jobs: Vec<Job>,
 }
 
 /// One batch, gathered on top of what is committed or about to be.
@@ -169,6 +171,14 @@ impl BatchBuilder {
     pub fn clock(&mut self, now: Now) {
         self.now = now;
         self.observe(&Observation::Clock);
+    }
+
+    /// Lets the clock say all that has come due by `now`, in as many chunks as it takes.
+    pub fn catch_up(&mut self, now: Now) {
+        self.clock(now);
+        while self.is_full() {
+            self.clock(now);
+        }
     }
 
     /// Takes in what the API said or an operator ordered, at `now`.
@@ -336,6 +346,7 @@ impl BatchBuilder {
             changes: self.changes,
             site_changes: self.site_changes,
             overridden: self.overridden,
+            jobs: self.jobs,
         };
         (batch, under_way)
     }

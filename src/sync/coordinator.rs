@@ -23,6 +23,7 @@ mod delivering;
 mod messages;
 mod token_waiters;
 mod trusting;
+mod unwritten;
 mod view;
 mod writing;
 

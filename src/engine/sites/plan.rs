@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 
+use super::SiteChangeKind;
 use super::chain::judge;
 use super::claim::{Link, SiteClaim};
 use crate::engine::{Rules, Schedule};
@@ -189,6 +190,17 @@ impl SitePlan {
     /// The site with this id.
     pub fn get(&self, id: &SiteId) -> Option<&Arc<SiteState>> {
         self.sites.get(id).map(|record| &record.state)
+    }
+
+    /// What the site with this id would have to be told if it stood as in `before`, and
+    /// stands as it does here.
+    pub fn change_since(&self, before: &Self, id: &SiteId) -> Option<SiteChangeKind> {
+        match (before.get(id), self.get(id)) {
+            (Some(before), Some(after)) => SiteChangeKind::between(before, after),
+            (None, Some(after)) => after.is_curtailed().then_some(SiteChangeKind::Curtail),
+            (Some(before), None) => before.is_curtailed().then_some(SiteChangeKind::Release),
+            (None, None) => None,
+        }
     }
 
     /// All sites, by id.

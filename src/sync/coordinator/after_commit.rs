@@ -16,7 +16,7 @@ use crate::sync::waiters::Ticket;
 
 impl<W> Coordinator<W> {
     pub(super) fn commit_ended(&mut self, result: Result<(), StoreError>, now: Now) {
-        match self.writing.ended(result, now.mono) {
+        match self.writing.ended(result, self.asking.clocks(now), now) {
             Some(Ended::Written(done)) => self.commit_written(*done, now),
             Some(Ended::Failed(failed, reason)) => self.commit_failed(*failed, &reason, now),
             Some(Ended::End(error)) => {
@@ -69,6 +69,8 @@ impl<W> Coordinator<W> {
             now.mono,
         );
         *committed = done.next;
+        self.writing.unwritten.clear();
+        let committed = &self.writing.committed;
         let mass_absence = committed.schedule.mass_absence().is_some();
         log::changes(&done.changes);
         log::overridden(&done.overridden);

@@ -9,7 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::delivery::Attempt;
-use crate::model::{Answer, Dispatch, List, Program, Reading, Route, Site, SiteId};
+use crate::model::{
+    Answer, Dispatch, List, Override, Program, Reading, Route, Site, SiteId, SiteMode,
+};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::tests::Named;
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
@@ -220,6 +222,21 @@ fn curtails(shell: &Shell, site: &str, seconds: i64) -> Dispatch {
         id: id(&format!("for-{}", site.id)),
         sites: vec![Arc::new(site)],
         ..dispatch(shell.now.wall + TimeDelta::seconds(seconds))
+    }
+}
+
+/// An operator curtails a site for an hour.
+fn an_order(shell: &Shell) -> OverrideOrder {
+    OverrideOrder {
+        site: SiteId::new("s1").unwrap(),
+        name: String::new(),
+        customer_location_id: String::new(),
+        site_override: Some(Arc::new(Override {
+            state: SiteMode::Curtailed,
+            since: shell.now.wall,
+            until: shell.now.wall + Duration::from_secs(3600),
+            reason: "by hand".into(),
+        })),
     }
 }
 

@@ -50,7 +50,7 @@ impl<W> Coordinator<W> {
                 store_error: self.writing.store_error.clone(),
                 unrouted_commands: self.delivering.nowhere.commands,
                 last_unrouted: self.delivering.nowhere.last.clone(),
-                due_commands: Arc::clone(&self.writing.due_commands),
+                due_commands: Arc::clone(&self.writing.unwritten.due),
                 trusted_until: self.trusting.until,
                 counters: Arc::clone(&self.counters),
             }),

@@ -1,14 +1,15 @@
 //! Writes: what a commit holds, when it begins, and what is kept if it fails.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivering::Delivering;
+use super::unwritten::Unwritten;
 use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
-use crate::model::{Asked, Event};
-use crate::seldom::{Seldom, Trouble, spoken};
+use crate::model::Asked;
+use crate::seldom::{Trouble, spoken};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
 use crate::sync::numbering::{Clocks, Numbering};
@@ -40,11 +41,8 @@ pub(super) struct Writing {
     pub store_error: Option<String>,
     /// The same, for the log.
     trouble: Trouble,
-    /// Limits the line about commands that are due: on a disk that is nearly full every
-    /// other commit may succeed.
-    due_line: Seldom,
-    /// What sites must be told and cannot be, while it takes none.
-    pub due_commands: Arc<[Event]>,
+    /// What would be written if it took it.
+    pub unwritten: Unwritten,
     not_before: Mono,
     forget_at: Mono,
 }
@@ -91,8 +89,7 @@ impl Writing {
             jobs: VecDeque::new(),
             store_error: None,
             trouble: Trouble::default(),
-            due_line: Seldom::default(),
-            due_commands: Arc::default(),
+            unwritten: Unwritten::default(),
             not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
         }
@@ -264,19 +261,23 @@ impl Writing {
     }
 
     /// The commit under way has ended. `None` if there is none.
-    pub fn ended(&mut self, result: Result<(), StoreError>, now: Mono) -> Option<Ended> {
-        let under_way = Box::new(self.under_way.take()?);
+    pub fn ended(
+        &mut self,
+        result: Result<(), StoreError>,
+        clocks: Clocks,
+        now: Now,
+    ) -> Option<Ended> {
+        let mut under_way = Box::new(self.under_way.take()?);
         Some(match result {
             Ok(()) => {
                 if self.store_error.take().is_some()
-                    && let Some(failed_for) = self.trouble.over(now)
+                    && let Some(failed_for) = self.trouble.over(now.mono)
                 {
                     tracing::info!(
                         failed_for = %spoken(failed_for),
                         "the state takes writes again"
                     );
                 }
-                self.due_commands = Arc::default();
                 self.not_before = Mono::ZERO;
                 Ended::Written(under_way)
             }
@@ -288,7 +289,9 @@ impl Writing {
             ) => Ended::End(error),
             Err(error) => {
                 let reason = error.to_string();
-                if self.store_error.as_ref() != Some(&reason) && self.trouble.lasts(now).is_some() {
+                if self.store_error.as_ref() != Some(&reason)
+                    && self.trouble.lasts(now.mono).is_some()
+                {
                     tracing::error!(
                         %error,
                         next_try = %format_args!("in {}", spoken(DISK_PAUSE)),
@@ -296,69 +299,42 @@ impl Writing {
                     );
                 }
                 self.store_error = Some(reason.clone());
-                let has_list = !under_way.after_commit.polls.is_empty();
-                let due = self.commands_due(has_list, &under_way.events);
-                self.note_due_commands(due, now);
+                self.look_ahead(std::mem::take(&mut under_way.jobs), clocks, now);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
                     self.jobs = next.undo().into_iter().chain(later).collect();
                 }
-                self.not_before = now.saturating_add(DISK_PAUSE);
+                self.not_before = now.mono.saturating_add(DISK_PAUSE);
                 Ended::Failed(under_way, reason)
             }
         })
     }
 
-    /// Looks at what comes due while nothing is written, so that somebody can command the
-    /// sites by hand.
+    /// Works out what is due by `now`, while it is not known whether anything is written.
     pub fn look_at_due(&mut self, clocks: Clocks, now: Now) {
-        let mut ahead = self.builder(now);
+        let unknown = self.unwritten.ahead().is_none();
+        let under_way = self.under_way.as_ref().filter(|_| unknown);
+        let jobs = under_way.map_or_else(Vec::new, |under_way| under_way.jobs.clone());
+        self.look_ahead(jobs, clocks, now);
+    }
+
+    /// Works out what is due by `now` and cannot be sent, given that no commit has `jobs`.
+    /// Of these, what operators ordered was refused.
+    fn look_ahead(&mut self, jobs: Vec<Job>, clocks: Clocks, now: Now) {
+        let base = self.unwritten.ahead().unwrap_or(&self.committed);
+        let mut ahead =
+            BatchBuilder::new(base, self.term, Arc::clone(&self.store_id), self.rules, now);
         ahead.set_clocks(clocks);
-        ahead.clock(now);
-        let (_, ahead) = ahead.finish(now);
-        let under_way = self.under_way.iter().flat_map(|it| &it.events);
-        let due = self.commands_due(false, under_way.chain(&ahead.events));
-        self.note_due_commands(due, now.mono);
-    }
-
-    /// The newest command of each site among `events`, which cannot be sent, and among what
-    /// was due before. The clock brings its commands each time; the API tells a change once,
-    /// so what it brought stays, unless a list is among what brought `events`.
-    fn commands_due<'e>(
-        &'e self,
-        has_list: bool,
-        events: impl IntoIterator<Item = &'e Event>,
-    ) -> Vec<Event> {
-        let is_from_api = |event: &&Event| {
-            event.origin.as_ref().is_some_and(|origin| {
-                origin.known > origin.due || self.committed.schedule.get(&origin.cause).is_none()
-            })
-        };
-        let before = self.due_commands.iter().filter(|_| !has_list);
-        let commands = events.into_iter().filter(|event| event.family() == "site");
-        let all = before.filter(is_from_api).chain(commands);
-        let newest: BTreeMap<&str, &Event> = all.map(|event| (&*event.subject, event)).collect();
-        newest.into_values().cloned().collect()
-    }
-
-    /// Keeps these commands, which cannot be sent yet, and logs them once, and no more often
-    /// than once a minute.
-    fn note_due_commands(&mut self, due: Vec<Event>, now: Mono) {
-        let known = |event: &Event| {
-            let mut before = self.due_commands.iter();
-            before.any(|one| one.subject == event.subject && one.event_type == event.event_type)
-        };
-        if let Some(first) = due.first().filter(|first| !known(first))
-            && self.due_line.count(now).is_some()
-        {
-            tracing::error!(
-                commands = due.len(),
-                site = &*first.subject,
-                command = &*first.event_type,
-                "commands are due and cannot be sent while nothing can be stored"
-            );
+        ahead.catch_up(now);
+        for job in jobs {
+            if let Job::Answer(_) = job {
+                ahead.job(job, now);
+                ahead.catch_up(now);
+            }
         }
-        self.due_commands = due.into();
+        let (_, ahead) = ahead.finish(now);
+        self.unwritten
+            .advance(ahead, &self.committed.plan, now.mono);
     }
 }

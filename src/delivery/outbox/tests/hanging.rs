@@ -314,6 +314,30 @@ fn sixteen_mute_sinks_begin_more_in_the_first_round_and_none_twice() {
 }
 
 #[test]
+fn a_sink_that_has_its_share_goes_on_when_an_attempt_has_lasted_half_a_second() {
+    for (subjects, due) in [(2, None), (3, Some(Duration::from_millis(500)))] {
+        let mut world = with_hanging(1, 256, subjects);
+        world.outbox.share = 2;
+        let began = world.now.mono;
+        assert_eq!(world.start().len(), 2);
+        let next = world.outbox.share_at(world.now.mono);
+        assert_eq!(next.map(|at| at - began), due);
+        world.pass(Duration::from_millis(500));
+        assert_eq!(world.start().len(), subjects - 2);
+    }
+}
+
+#[test]
+fn sinks_that_have_nothing_to_send_leave_their_share_to_the_one_that_has() {
+    let idle = (0..99).map(|_| with_hanging(1, 256, 0).outbox);
+    let mut outboxes: Vec<Outbox> = idle.chain([with_hanging(1, 256, 200).outbox]).collect();
+    Shares::default().set(&mut outboxes, at(1).mono);
+    let busy = outboxes.last_mut().unwrap();
+    busy.reach.answered(0, true, at(1).mono);
+    assert_eq!(busy.start(at(1)).len(), 200);
+}
+
+#[test]
 fn nothing_gives_way_to_a_subject_that_failed_before() {
     let mut world = with_hanging(1, 8, 0);
     world.happens("dispatch.created", "bad");

@@ -1,6 +1,7 @@
 //! What is kept, and what the log says, while nothing can be stored.
 
 use super::*;
+use crate::model::Kilowatts;
 use crate::registration::tests::Log;
 use crate::store::{SinkRecord, StoreError};
 
@@ -52,7 +53,7 @@ fn each_command_that_cannot_be_sent_is_logged_once() {
     let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
     let poll = shell.asked();
     shell.committed(10);
-    let dispatches = [curtails(&shell, "plant", 3), curtails(&shell, "north", 300)];
+    let dispatches = [curtails(&shell, "plant", 3), curtails(&shell, "zulu", 300)];
     shell.step(10, [list(poll, &dispatches)]);
     shell.committed(10);
     shell.coordinator.trust_until(shell.now.mono);
@@ -65,7 +66,7 @@ fn each_command_that_cannot_be_sent_is_logged_once() {
     // Now there are two. The other one is new.
     shell.step(70_000, []);
     assert_eq!(lines().len(), 2);
-    assert!(lines()[1].contains("north"), "{:?}", lines());
+    assert!(lines()[1].contains("zulu"), "{:?}", lines());
 }
 
 impl Shell {
@@ -82,53 +83,126 @@ impl Shell {
     }
 }
 
-#[test]
-fn a_command_that_a_poll_brought_is_due_until_a_list_says_otherwise() {
+fn due(command: &str) -> [(String, String); 1] {
+    [(command.to_owned(), "plant".to_owned())]
+}
+
+/// One whose first poll has found these dispatches. They are stored.
+fn with_stored(dispatches: impl FnOnce(&Shell) -> Vec<Dispatch>) -> Shell {
     let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
     let poll = shell.asked();
     shell.committed(10);
-    shell.step(10, [list(poll, &[])]);
+    let dispatches = dispatches(&shell);
+    shell.step(10, [list(poll, &dispatches)]);
     shell.committed(10);
-    let curtail = [("site.curtail".to_owned(), "plant".to_owned())];
+    shell
+}
+
+#[test]
+fn a_command_that_a_poll_brought_is_due_until_the_api_takes_it_back() {
+    let mut shell = with_stored(|_| Vec::new());
     // Its id is that of its site.
     let active = Dispatch {
         id: id("plant"),
-        ..curtails(&shell, "plant", -1)
+        ..curtails(&shell, "plant", 1)
+    };
+    let cancelled = Dispatch {
+        authorized: false,
+        ..active.clone()
     };
     shell.polls(std::slice::from_ref(&active));
     for _ in 0..3 {
         shell.commit_fails(10, "the disk is full");
-        assert_eq!(shell.due(), curtail);
+        assert_eq!(shell.due(), due("site.curtail"));
         // It is tried once more.
         shell.step(1100, []);
     }
     shell.commit_fails(10, "the disk is full");
+    // An empty list cancels nothing (rule R3).
     shell.polls(&[]);
     shell.commit_fails(10, "the disk is full");
-    assert_eq!(shell.due(), [], "it is cancelled");
+    assert_eq!(shell.due(), due("site.curtail"));
+    // A webhook says it.
+    let webhook = Input::Webhook {
+        id: cancelled.id.clone(),
+        waiter: 7,
+    };
+    shell.step(1100, [webhook]);
+    let asked = shell.asked();
+    if shell.committing().is_some() {
+        shell.commit_fails(10, "the disk is full");
+    }
+    let found = Answer::Found(Reading::Dispatch(Arc::new(cancelled)));
+    shell.step(1100, [told(asked, found)]);
+    shell.commit_fails(10, "the disk is full");
+    assert_eq!(shell.due(), []);
 }
 
 #[test]
-fn a_release_that_a_poll_brought_stays_due_although_the_dispatch_is_stored() {
-    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
-    let poll = shell.asked();
-    shell.committed(10);
-    let active = curtails(&shell, "plant", -1);
-    shell.step(10, [list(poll, std::slice::from_ref(&active))]);
-    shell.committed(10);
-    let over = Dispatch {
-        end_time: Some(shell.now.wall),
-        ..active
+fn what_the_clock_ends_releases_no_site_that_an_unwritten_dispatch_holds() {
+    let mut shell = with_stored(|shell| {
+        vec![Dispatch {
+            end_time: Some(shell.now.wall + TimeDelta::seconds(100)),
+            ..curtails(shell, "plant", -1)
+        }]
+    });
+    let longer = Dispatch {
+        id: id("longer"),
+        ..curtails(&shell, "plant", 20)
     };
-    shell.polls(&[over]);
-    for _ in 0..3 {
+    let first = curtails(&shell, "plant", -1);
+    let first = Dispatch {
+        end_time: Some(shell.now.wall + TimeDelta::seconds(100)),
+        ..first
+    };
+    shell.polls(&[first, longer]);
+    for _ in 0..100 {
         shell.commit_fails(10, "the disk is full");
-        assert_eq!(
-            shell.due(),
-            [("site.release".to_owned(), "plant".to_owned())]
-        );
+        assert_eq!(shell.due(), due("site.adjust"));
         shell.step(1100, []);
     }
-    shell.committed(10);
-    assert_eq!(shell.due(), []);
+}
+
+#[test]
+fn what_a_poll_changed_of_a_stored_dispatch_stays_due() {
+    let over = |it: &mut Dispatch, now| it.end_time = Some(now);
+    let cancelled = |it: &mut Dispatch, _| it.authorized = false;
+    let less = |it: &mut Dispatch, _| {
+        let site = Site {
+            commitment: Some(Kilowatts(500.0)),
+            ..Site::clone(&it.sites[0])
+        };
+        it.sites = vec![Arc::new(site)];
+    };
+    let changes: [(fn(&mut Dispatch, DateTime<Utc>), &str); 3] = [
+        (over, "site.release"),
+        (cancelled, "site.release"),
+        (less, "site.adjust"),
+    ];
+    for (change, command) in changes {
+        let mut shell = with_stored(|shell| vec![curtails(shell, "plant", -1)]);
+        let mut changed = curtails(&shell, "plant", -1);
+        change(&mut changed, shell.now.wall);
+        shell.polls(&[changed]);
+        for _ in 0..3 {
+            shell.commit_fails(10, "the disk is full");
+            assert_eq!(shell.due(), due(command));
+            shell.step(1100, []);
+        }
+        shell.committed(10);
+        assert_eq!(shell.due(), []);
+    }
+}
+
+#[test]
+fn an_order_that_could_not_be_stored_is_not_due() {
+    let mut shell = with_stored(|_| Vec::new());
+    let order = an_order(&shell);
+    shell.step(1100, [Input::Override { order, waiter: 1 }]);
+    for _ in 0..3 {
+        assert!(shell.committing().is_some());
+        shell.commit_fails(10, "the disk is full");
+        assert_eq!(shell.due(), []);
+        shell.step(1100, []);
+    }
 }

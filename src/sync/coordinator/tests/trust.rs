@@ -2,7 +2,6 @@
 //! R15).
 
 use super::*;
-use crate::model::{Override, SiteMode};
 use crate::sync::coordinator::trusting::SUSPENDED;
 
 /// Far ahead.
@@ -176,21 +175,6 @@ fn without_trust_what_a_commit_under_way_has_written_is_promised_to_nobody() {
         }
         // What was on disk is not lost.
         assert!(shell.coordinator.view().schedule.revision() >= revision);
-    }
-}
-
-/// An operator curtails a site for an hour.
-fn an_order(shell: &Shell) -> OverrideOrder {
-    OverrideOrder {
-        site: crate::model::SiteId::new("s1").unwrap(),
-        name: String::new(),
-        customer_location_id: String::new(),
-        site_override: Some(Arc::new(Override {
-            state: SiteMode::Curtailed,
-            since: shell.now.wall,
-            until: shell.now.wall + Duration::from_secs(3600),
-            reason: "by hand".into(),
-        })),
     }
 }
 
