@@ -164,7 +164,7 @@ impl LookUps {
         look_up
     }
 
-    /// A look-up of `id` failed at `now`, or a cache answered it: a check of it waits.
+    /// A look-up of `id` failed at `now`, or a cache answered a check: the next check waits.
     pub fn check_failed(&mut self, id: &DispatchId, now: Mono) {
         self.failed_checks.retain(|_, until| *until > now);
         let until = now.saturating_add(CHECK_PAUSE);

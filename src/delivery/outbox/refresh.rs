@@ -7,7 +7,7 @@
 //! not pending and nothing of it is written down: a restart makes a new
 //! connection, and that begins a new pass.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::queue::SubjectQueue;
@@ -54,11 +54,12 @@ pub(super) struct Refresh {
     reading: bool,
     /// Sites whose queue holds a refresh.
     waiting: BTreeSet<Key>,
-    /// Sites whose refresh failed, or may have gone to the connection of before.
-    again: BTreeSet<Key>,
+    /// Sites whose refresh failed, or may have gone to the connection of before, and the
+    /// positions of their events.
+    again: BTreeMap<Key, u64>,
     /// When those are refreshed.
     again_at: Mono,
-    /// How many passes in a row left some of them.
+    /// How often in a row something failed.
     failures: u32,
     /// The newest attempt that may have begun on the connection of before.
     doubtful: u64,
@@ -80,8 +81,6 @@ struct Pass {
     stale_read: bool,
     /// Sites that got a newer event since the pass began.
     newer: HashSet<Key>,
-    /// The only sites to be refreshed, if not all are.
-    only: Option<BTreeSet<Key>>,
 }
 
 impl Outbox {
@@ -94,25 +93,34 @@ impl Outbox {
         self.refresh.doubtful = self.places.newest();
         self.refresh.again.clear();
         self.refresh.failures = 0;
-        self.begin_pass(None);
-    }
-
-    fn begin_pass(&mut self, only: Option<BTreeSet<Key>>) {
         self.refresh.pass = Some(Pass {
             stale_read: self.refresh.reading,
-            only,
             ..Pass::default()
         });
     }
 
+    /// Reads what is to go again before what else the pass reads: a page that cannot be read
+    /// may stay so.
+    fn take_up_again(&mut self) {
+        let again = std::mem::take(&mut self.refresh.again);
+        let mut positions: Vec<u64> = again.into_values().collect();
+        positions.sort_unstable();
+        let pass = self.refresh.pass.get_or_insert_with(|| Pass {
+            pages: Some(VecDeque::new()),
+            ..Pass::default()
+        });
+        // Else all sites are to be read still.
+        if let Some(pages) = &mut pass.pages {
+            for page in positions.chunks(PAGE).rev() {
+                pages.push_front(page.to_vec());
+            }
+        }
+    }
+
     /// A read for a pass that is to be made now, if one is.
     pub fn refresh_read(&mut self, now: Now) -> Option<RefreshRead> {
-        if self.refresh.pass.is_none()
-            && !self.refresh.again.is_empty()
-            && self.refresh.again_at <= now.mono
-        {
-            let again = std::mem::take(&mut self.refresh.again);
-            self.begin_pass(Some(again));
+        if !self.refresh.again.is_empty() && self.refresh.again_at <= now.mono {
+            self.take_up_again();
         }
         if self.refresh.reading || self.refresh.waiting.len() > FEW || self.reach.is_down() {
             return None;
@@ -184,10 +192,8 @@ impl Outbox {
         let Some(pass) = &self.refresh.pass else {
             return;
         };
-        let left_out = pass.only.as_ref().is_some_and(|only| !only.contains(&key));
         // What is not offered yet comes by itself.
-        let newer = event.position > self.window.head || pass.newer.contains(&key);
-        if left_out || newer {
+        if event.position > self.window.head || pass.newer.contains(&key) {
             return;
         }
         let event = match announced.share(&self.route) {
@@ -216,7 +222,7 @@ impl Outbox {
     pub(super) fn refreshed(&mut self, attempt: u64, key: &Key) -> bool {
         if attempt <= self.refresh.doubtful && SubjectQueue::site_of(key).is_some() {
             // It may have gone to the connection of before.
-            self.refresh.again.insert(Key::clone(key));
+            self.refresh_again(key);
         }
         self.refresh.waiting.remove(key)
     }
@@ -243,7 +249,7 @@ impl Outbox {
             }
             self.refresh.again_at = self.refresh.pause(random, now);
         }
-        self.refresh.again.insert(Key::clone(key));
+        self.refresh_again(key);
         if let Some(queue) = self.queues.get_mut(key) {
             queue.drop_refresh();
         }
@@ -251,12 +257,18 @@ impl Outbox {
         true
     }
 
+    /// The event that the site's queue holds is to go once more.
+    fn refresh_again(&mut self, key: &Key) {
+        if let Some(event) = self.queues.get(key).and_then(SubjectQueue::first) {
+            self.refresh.again.insert(Key::clone(key), event.position);
+        }
+    }
+
     /// When sites are to be refreshed again.
     pub(super) fn refresh_due(&self) -> Option<Mono> {
-        match &self.refresh.pass {
-            Some(pass) => Some(pass.not_before),
-            None => Some(self.refresh.again_at).filter(|_| !self.refresh.again.is_empty()),
-        }
+        let again = Some(self.refresh.again_at).filter(|_| !self.refresh.again.is_empty());
+        let pass = self.refresh.pass.as_ref().map(|pass| pass.not_before);
+        again.max(pass)
     }
 }
 

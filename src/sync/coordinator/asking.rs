@@ -282,7 +282,7 @@ impl<W> Asking<W> {
                     Why::Check => Source::Poll,
                 };
                 let tickets = look_up.tickets;
-                if !stamp.age.is_zero() {
+                if look_up.why == Why::Check && !stamp.age.is_zero() {
                     // Asked again at once, the cache would answer the same.
                     self.look_ups.check_failed(&id, now.mono);
                 }

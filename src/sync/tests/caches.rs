@@ -138,6 +138,18 @@ fn a_list_from_a_cache_that_shows_a_dispatch_after_the_first_404_saves_it_from_t
 }
 
 #[test]
+fn a_webhook_that_a_cache_answers_has_its_dispatch_looked_up_again_two_seconds_later() {
+    let mut world = World::polled();
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let result = kept(Answer::Gone(id("a")), 1);
+    world.step([Input::Response { asked, result }]);
+    world.until(2000);
+    let (_, question) = world.question();
+    assert!(matches!(question, Question::Dispatch(_)), "{question:?}");
+}
+
+#[test]
 fn a_check_that_a_cache_answers_with_what_was_known_before_is_repeated_every_ten_seconds() {
     let mut world = World::polled();
     world.webhook("w", "a");

@@ -24,12 +24,49 @@ impl World {
                 RefreshPage::Positions(positions)
             }
             RefreshRead::Events(positions) => {
-                let of = |event: &&Event| positions.contains(&event.position);
-                RefreshPage::Events(self.log.iter().filter(of).cloned().collect())
+                self.gives_refresh(&positions);
+                return true;
             }
         };
         self.outbox.take_refresh(Ok(page), self.now);
         true
+    }
+
+    fn gives_refresh(&mut self, positions: &[u64]) {
+        let of = |event: &&Event| positions.contains(&event.position);
+        let events = self.log.iter().filter(of).cloned().collect();
+        self.outbox
+            .take_refresh(Ok(RefreshPage::Events(events)), self.now);
+    }
+
+    /// The read that is due fails, and the next one is due after a pause.
+    fn refresh_read_fails(&mut self) -> RefreshRead {
+        let read = self.outbox.refresh_read(self.now).unwrap();
+        self.refresh_read_failed();
+        read
+    }
+
+    /// The read that was made fails. Waits until the next one is due.
+    fn refresh_read_failed(&mut self) {
+        let error = StoreError::Damaged {
+            what: "a page of the file".into(),
+        };
+        self.outbox.take_refresh(Err(error), self.now);
+        assert_eq!(self.outbox.refresh_read(self.now), None);
+        let due = self.outbox.next_due(self.now.mono).unwrap();
+        assert!(due >= self.now.mono + Duration::from_secs(2));
+        self.pass(due - self.now.mono);
+    }
+
+    /// More sites are curtailed than are read at once.
+    fn with_two_pages() -> Self {
+        let mut world = Self::new(1);
+        for number in 0..PAGE + 10 {
+            let site = format!("s{number}");
+            let position = world.happens(CURTAIL, &site);
+            world.sends_one(&format!("{CURTAIL} {site} {position}"), &Attempt::Delivered);
+        }
+        world
     }
 
     fn connected(&mut self) {
@@ -163,28 +200,11 @@ fn what_fails_once_more_comes_again_and_holds_up_nothing() {
 
 #[test]
 fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
-    let mut world = World::new(1);
-    for number in 0..PAGE + 10 {
-        let site = format!("s{number}");
-        let position = world.happens(CURTAIL, &site);
-        world.sends_one(&format!("{CURTAIL} {site} {position}"), &Attempt::Delivered);
-    }
+    let mut world = World::with_two_pages();
     world.outbox.connected(world.now);
-    let fails = |world: &mut World| {
-        let read = world.outbox.refresh_read(world.now).unwrap();
-        let error = StoreError::Damaged {
-            what: "a page of the file".into(),
-        };
-        world.outbox.take_refresh(Err(error), world.now);
-        assert_eq!(world.outbox.refresh_read(world.now), None);
-        let due = world.outbox.next_due(world.now.mono).unwrap();
-        assert!(due >= world.now.mono + Duration::from_secs(2));
-        world.pass(due - world.now.mono);
-        read
-    };
-    assert_eq!(fails(&mut world), RefreshRead::Positions);
+    assert_eq!(world.refresh_read_fails(), RefreshRead::Positions);
     assert!(world.read_refresh());
-    let failed = fails(&mut world);
+    let failed = world.refresh_read_fails();
     assert!(world.read_refresh());
     let sent = world.sends();
     assert_eq!(sent.len(), 10, "the other page");
@@ -192,6 +212,37 @@ fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
         world.ends(attempt, &Attempt::Delivered);
     }
     assert_eq!(world.outbox.refresh_read(world.now), Some(failed));
+}
+
+/// A page of the file is damaged for good.
+#[test]
+fn what_is_to_go_again_waits_for_no_page_that_stays_unreadable() {
+    let mut world = World::with_two_pages();
+    let last = PAGE + 10;
+    let position = world.happens(ADJUST, &format!("s{}", last - 1));
+    let (under_way, _) = world.sends().remove(0);
+    world.outbox.connected(world.now);
+    assert!(world.read_refresh());
+    let failed = world.refresh_read_fails();
+    assert!(world.read_refresh());
+    for (attempt, _) in world.sends() {
+        world.ends(attempt, &Attempt::Delivered);
+    }
+    // The acknowledgement came over the connection of before.
+    world.ends(under_way, &Attempt::Delivered);
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        match world.outbox.refresh_read(world.now) {
+            Some(read) if read == failed => world.refresh_read_failed(),
+            Some(RefreshRead::Events(positions)) => world.gives_refresh(&positions),
+            read => assert_eq!(read, None),
+        }
+        for (attempt, text) in world.sends() {
+            world.ends(attempt, &Attempt::Delivered);
+            sent.push(text);
+        }
+    }
+    assert_eq!(sent, [format!("{CURTAIL} s{} {position}", last - 1)]);
 }
 
 #[test]
