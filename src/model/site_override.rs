@@ -86,6 +86,25 @@ impl Override {
         }
     }
 
+    /// The same, over for good: also for a clock that is set back.
+    #[must_use]
+    pub fn over(&self) -> Self {
+        Self {
+            until: self.since,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is over at `now`.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.until <= now.max(self.since)
+    }
+
+    /// When it will be over, UTC. `None` if it is over whatever the clock shows.
+    pub fn end(&self) -> Option<DateTime<Utc>> {
+        (self.until > self.since).then_some(self.until)
+    }
+
     /// Whether the site must curtail.
     pub fn curtails(&self) -> bool {
         self.state == SiteMode::Curtailed

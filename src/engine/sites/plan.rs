@@ -75,7 +75,7 @@ impl Record {
 
     /// When its override ends, UTC.
     pub fn override_end(&self) -> Option<DateTime<Utc>> {
-        self.state.site_override.as_ref().map(|it| it.until)
+        self.state.site_override.as_ref()?.end()
     }
 
     /// Until when it is kept though nothing names it, UTC.

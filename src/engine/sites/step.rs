@@ -306,7 +306,7 @@ impl Planning<'_> {
             links,
             commanded,
         };
-        self.keep(record, is_postponed);
+        self.keep(record);
     }
 
     /// The state of a site from now, and whether its release is put off: a start that is due
@@ -324,12 +324,8 @@ impl Planning<'_> {
             self.planned.plan.unsettled.insert(known.id.clone());
             // An override that has ended stays until the site is released because of it.
             let ended = known.site_override.as_ref();
-            let ended = ended.filter(|_| site_override.is_none()).map(|ended| {
-                Arc::new(Override {
-                    until: ended.until.min(self.now),
-                    ..Override::clone(ended)
-                })
-            });
+            let ended = ended.filter(|_| site_override.is_none());
+            let ended = ended.map(|ended| Arc::new(ended.over()));
             SiteState {
                 site_override: site_override.or(ended),
                 ..SiteState::clone(known)
@@ -346,21 +342,12 @@ impl Planning<'_> {
     }
 
     /// Keeps a site in the plan, or forgets it.
-    fn keep(&mut self, record: Record, is_postponed: bool) {
+    fn keep(&mut self, record: Record) {
         let plan = &mut self.planned.plan;
-        let id = record.state.id.clone();
-        if record.is_forgettable(self.now, self.rules) {
-            if plan.remove_site(&id, self.rules) {
-                self.planned.forgotten.push(id);
-            }
-            return;
-        }
-        let override_end = record.override_end().filter(|_| !is_postponed);
-        plan.put_site(record, self.rules);
-        // It is to come once more if it came, the site's release was put off, and then the
-        // clock was set back.
-        if let Some(end) = override_end {
-            plan.due.insert((end, Due::OverrideEnd(id)));
+        if !record.is_forgettable(self.now, self.rules) {
+            plan.put_site(record, self.rules);
+        } else if plan.remove_site(&record.state.id, self.rules) {
+            self.planned.forgotten.push(record.state.id.clone());
         }
     }
 
@@ -400,7 +387,7 @@ impl Planning<'_> {
             }
         };
         match after {
-            Some(ended) if ended.until <= self.now => {
+            Some(ended) if ended.is_over(self.now) => {
                 let order = Order {
                     reason: Arc::clone(&ended.reason),
                     source: Source::Timer,
