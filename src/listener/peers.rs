@@ -63,8 +63,7 @@ impl Peers {
 }
 
 /// The address that the nearest proxy saw: the last one in `X-Forwarded-For`.
-/// What stands before it, anybody can write. Some proxies add the port that it connects
-/// from.
+/// What stands before it, anybody can write. Some proxies append the client's port.
 fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let last = last.to_str().ok()?.rsplit(',').next()?.trim();

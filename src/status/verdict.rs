@@ -197,8 +197,7 @@ pub(super) fn on_delivery(
         let text = not_told(untold, untold_sites, now);
         Verdict::add(&mut findings, Level::Error, text);
     }
-    if !health.due_commands.is_empty() {
-        let text = due_and_not_sent(view);
+    if let Some(text) = due_and_not_sent(view, now) {
         Verdict::add(&mut findings, Level::Error, text);
     }
     if unrouted.sites > 0 {
@@ -260,19 +259,26 @@ fn not_told(untold: &[UntoldSite], untold_sites: usize, now: Now) -> String {
     )
 }
 
-/// Which commands wait for the store.
-fn due_and_not_sent(view: &View) -> String {
+/// Which commands are due and cannot be sent. `None` if none is.
+fn due_and_not_sent(view: &View, now: Now) -> Option<String> {
     let due = &view.health.due_commands;
+    if due.is_empty() {
+        return None;
+    }
     let first = due.iter().take(NAMED);
     let named: Vec<String> = first
         .map(|event| format!("{} {}", command(event), site_name(view, &event.subject)))
         .collect();
     let verb = if due.len() == 1 { "is" } else { "are" };
-    format!(
-        "{} {verb} due and cannot be sent while nothing can be stored: {}.",
+    let meanwhile = match view.health.suspended_since(now) {
+        Some(_) => "this daemon is suspended",
+        None => "nothing can be stored",
+    };
+    Some(format!(
+        "{} {verb} due and cannot be sent while {meanwhile}: {}.",
         counted(due.len() as u64, "command", "commands"),
         list(&named, due.len())
-    )
+    ))
 }
 
 /// Which sites of live dispatches go to no sink, and how grave that is.
@@ -300,6 +306,9 @@ fn routed_to_no_sink(unrouted: &Unrouted) -> (Level, String) {
 fn enrolled_and_routed_to_no_sink(inventory: &Inventory) -> Option<String> {
     let known = inventory.known.as_ref()?;
     let sites = known.comparison.unrouted;
+    if sites == 0 {
+        return None;
+    }
     let first = known.comparison.first_unrouted.iter().take(NAMED);
     let named = first.map(|id| match known.get(id) {
         Some(site) if !site.name.is_empty() => site.name.clone(),
@@ -307,13 +316,12 @@ fn enrolled_and_routed_to_no_sink(inventory: &Inventory) -> Option<String> {
     });
     let named: Vec<String> = named.collect();
     let verb = if sites == 1 { "is" } else { "are" };
-    let text = format!(
+    Some(format!(
         "{} {verb} routed to no sink: {}; nobody will be told when a dispatch calls on them. {}",
         counted(sites as u64, "enrolled site", "enrolled sites"),
         list(&named, sites),
         ROUTE_THEM,
-    );
-    (sites > 0).then_some(text)
+    ))
 }
 
 /// A site that a sink has not been told of.
@@ -392,7 +400,7 @@ pub(super) fn untold(view: &View) -> Vec<UntoldSite<'_>> {
         .collect()
 }
 
-/// The commands that are due while nothing can be stored, at most a hundred.
+/// The commands that are due and cannot be sent, at most a hundred.
 pub(super) fn due(view: &View) -> Vec<DueCommand<'_>> {
     let due = view.health.due_commands.iter().take(LISTED);
     due.map(|event| DueCommand {

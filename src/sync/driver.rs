@@ -368,7 +368,7 @@ impl<A: Api, C: Clock> Driver<A, C> {
         Ok(())
     }
 
-    /// Asks the API.
+    /// Sends a look-up or a poll to the API.
     fn ask(&mut self, asked: Asked, question: Question) {
         let mut span = self.traces.as_mut().map_or_else(Span::default, |traces| {
             let waiters = self.coordinator.waiting_for(asked);

@@ -21,7 +21,7 @@ impl Page {
     }
 
     /// Whether the schedule is right, and whether all were told; the graver one first.
-    /// Tells whether that says what is wrong with the store.
+    /// `true` if one of them says that nothing can be stored.
     fn verdicts(&mut self, status: &Status) -> bool {
         let now = status.now;
         let sync = &status.sync;

@@ -57,9 +57,9 @@ mod cause;
 mod chain;
 mod change;
 mod claim;
-mod look;
 mod news;
 mod plan;
+mod site_step;
 mod step;
 
 pub use change::{Cause, SiteChange, SiteChangeKind};

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use super::cause::{Touch, Visit};
 use super::chain::judge;
 use super::claim::{Link, SiteClaim, may_have_held};
-use super::look::{Look, Order};
 use super::news::news;
 use super::plan::{Due, Record};
+use super::site_step::{Order, SiteStep};
 use super::{SiteChange, SitePlan};
 use crate::engine::phase::is_far_ahead;
 use crate::engine::{Outcome, Rules, Schedule};
@@ -275,13 +275,13 @@ impl Planning<'_> {
         let (state, is_postponed) = self.state_from_now(&before, &links, site_override);
         let plan = &mut self.planned.plan;
         let is_rerouted = plan.rerouted.remove(id).is_some() && state.is_curtailed();
-        let is_first_look = self
+        let is_first_visit = self
             .retold
             .as_mut()
             .is_some_and(|retold| retold.insert(id.clone()));
         // A site that nothing names and nobody commands is not of the schedule.
-        let is_retold = is_first_look && (!links.is_empty() || state.site_override.is_some());
-        let look = Look {
+        let is_retold = is_first_visit && (!links.is_empty() || state.site_override.is_some());
+        let site_step = SiteStep {
             before: &before,
             state: &state,
             links: &links,
@@ -292,8 +292,8 @@ impl Planning<'_> {
             is_rerouted,
             is_retold,
         };
-        let commanded = before.commanded || look.kind().is_some();
-        let change = look.change(plan.life_began, self.rules);
+        let kind = site_step.kind();
+        let change = kind.and_then(|kind| site_step.change(kind, plan.life_began, self.rules));
         self.planned.changes.extend(change);
         if state.site_override != before.state.site_override {
             self.planned.overridden.push(Arc::clone(&state));
@@ -301,12 +301,12 @@ impl Planning<'_> {
         self.planned
             .notes
             .extend(notes(&before, &state, &links).into_iter().flatten());
-        let record = Record {
+        let commanded = before.commanded || kind.is_some();
+        self.keep(Record {
             state,
             links,
             commanded,
-        };
-        self.keep(record);
+        });
     }
 
     /// The state of a site from now, and whether its release is put off: a start that is due

@@ -8,7 +8,8 @@ use crate::sync::waiters::{Ticket, Waiters};
 /// How many webhooks may wait at once. More are told to come back.
 const MOST_WAITING: usize = 4096;
 
-/// How many more may wait who act by hand: no flood of webhooks shuts them out.
+/// How many polls by hand and overrides may wait beside them: no flood of webhooks shuts
+/// operators out.
 const BY_HAND: usize = 256;
 
 /// When those who could not be answered may come back. Voltus resends by itself; a

@@ -80,7 +80,7 @@ impl Unwritten {
                 commands = all.len(),
                 %site,
                 command = &**command,
-                "commands are due and cannot be sent while nothing can be stored"
+                "commands are due and cannot be sent; command these sites by hand (`dispatchd status` names them)"
             );
             self.logged = all;
         }

@@ -63,11 +63,11 @@ impl Receiver {
         Self::at("127.0.0.1:0".parse().unwrap()).await
     }
 
-    /// The address of one that is not there. Its port is kept, so that no other test gets
-    /// it meanwhile; nobody listens there until [`Self::at`] does.
+    /// An address at which nobody listens until [`Self::at`] does. The port stays bound, so
+    /// that no other test gets it meanwhile.
     pub fn gone() -> SocketAddr {
         let socket = TcpSocket::new_v4().unwrap();
-        // Who names the port, and has this set too, may have it; port 0 does not give it.
+        // With this set, `at` can bind the same port. A bind to port 0 never gets it.
         socket.set_reuseaddr(true).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();

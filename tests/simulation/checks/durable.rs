@@ -48,10 +48,11 @@ pub(crate) struct Durable {
     highest: Highest,
     /// Whether the running daemon has seen the API's clock.
     pub clock_known: bool,
-    /// Whether it had when the last commit began.
+    /// Whether it had when the last commit began, and whether it saw it first while that was
+    /// under way. The events of the next commit may have had their numbers then.
     known_at_commit: bool,
-    /// Whether it had when it numbered the events that are being written. That may have
-    /// been while the commit before was under way.
+    learnt_meanwhile: bool,
+    /// Whether it had when it numbered the events that are being written.
     numbered_by_it: bool,
     /// The earliest time that the daemon's clock showed at an answer, of each dispatch
     /// since the last commit that has it began. An answer may undo a start or an end that
@@ -73,7 +74,14 @@ struct Highest {
 impl Durable {
     /// A commit begins: its events have their numbers.
     pub fn numbered(&mut self) {
-        self.numbered_by_it = std::mem::replace(&mut self.known_at_commit, self.clock_known);
+        self.numbered_by_it = self.clock_known && !self.learnt_meanwhile;
+        self.known_at_commit = self.clock_known;
+        self.learnt_meanwhile = false;
+    }
+
+    /// A commit has ended.
+    pub fn commit_ended(&mut self) {
+        self.learnt_meanwhile = self.clock_known && !self.known_at_commit;
     }
 
     /// The daemon takes in an answer, while its clock shows this.
@@ -127,6 +135,7 @@ impl Durable {
         self.at_boot = self.events.last_key_value().map_or(0, |(last, _)| *last);
         self.clock_known = false;
         self.known_at_commit = false;
+        self.learnt_meanwhile = false;
     }
 
     /// Whether the event is in this state, not in one that was lost.

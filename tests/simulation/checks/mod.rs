@@ -263,6 +263,7 @@ impl Checks {
 
     /// The coordinator will be told how the commit ended.
     pub fn commit_ended(&mut self, ok: bool, now: Duration) {
+        self.durable.commit_ended();
         let list = self.answers.commit_ended(ok);
         if ok {
             self.to_show.append(&mut self.writing);

@@ -174,12 +174,9 @@ fn what_a_poll_changed_of_a_stored_dispatch_stays_due() {
         };
         it.sites = vec![Arc::new(site)];
     };
-    let changes: [(fn(&mut Dispatch, DateTime<Utc>), &str); 3] = [
-        (over, "site.release"),
-        (cancelled, "site.release"),
-        (less, "site.adjust"),
-    ];
-    for (change, command) in changes {
+    let changes: [fn(&mut Dispatch, DateTime<Utc>); 3] = [over, cancelled, less];
+    let commands = ["site.release", "site.release", "site.adjust"];
+    for (change, command) in changes.into_iter().zip(commands) {
         let mut shell = with_stored(|shell| vec![curtails(shell, "plant", -1)]);
         let mut changed = curtails(&shell, "plant", -1);
         change(&mut changed, shell.now.wall);

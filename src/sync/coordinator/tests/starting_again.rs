@@ -15,7 +15,7 @@ fn commit_all(shell: &mut Shell, store: &mut MemoryStore) -> Vec<Batch> {
     batches
 }
 
-/// Otherwise a crash in between would leave the site untold for good.
+/// If the route were kept before, a crash in between would leave the site untold for good.
 #[test]
 fn a_new_route_is_kept_by_the_commit_that_tells_its_sites_also_after_a_start_that_is_behind() {
     let now = start();

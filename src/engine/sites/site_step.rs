@@ -21,7 +21,7 @@ pub(super) struct Order {
 }
 
 /// A site in one step of the plan: as it was and as it is from now, and what made it so.
-pub(super) struct Look<'s> {
+pub(super) struct SiteStep<'s> {
     /// As it was.
     pub before: &'s Record,
     /// As it is from now.
@@ -42,7 +42,7 @@ pub(super) struct Look<'s> {
     pub is_retold: bool,
 }
 
-impl Look<'_> {
+impl SiteStep<'_> {
     /// What it is told, if it is told anything.
     pub fn kind(&self) -> Option<SiteChangeKind> {
         let whole = match self.state.is_curtailed() {
@@ -56,9 +56,13 @@ impl Look<'_> {
             .or(self.is_rerouted.then_some(SiteChangeKind::Adjust))
     }
 
-    /// The same with what caused it, given when this life of the daemon began.
-    pub fn change(&self, life_began: DateTime<Utc>, rules: &Rules) -> Option<SiteChange> {
-        let kind = self.kind()?;
+    /// The same with what caused it. `life_began` is when this life of the daemon began, UTC.
+    pub fn change(
+        &self,
+        kind: SiteChangeKind,
+        life_began: DateTime<Utc>,
+        rules: &Rules,
+    ) -> Option<SiteChange> {
         let (cause, source) = self.caused()?;
         let releases_what_began_before_this_life = self.changed() == Some(SiteChangeKind::Release)
             && curtailed_since_before(life_began, self.before, rules);
