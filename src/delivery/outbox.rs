@@ -401,7 +401,7 @@ impl Outbox {
             self.share_at(now),
             self.mute_at(now),
             Some(self.window.read_at()),
-            self.refresh_due(),
+            self.refresh_due(now),
             Some(self.commands_first).filter(|_| waits),
         ];
         due.into_iter().flatten().filter(|at| *at > now).min()

@@ -270,12 +270,16 @@ fn due_and_not_sent(view: &View, now: Now) -> Option<String> {
         .map(|event| format!("{} {}", command(event), site_name(view, &event.subject)))
         .collect();
     let verb = if due.len() == 1 { "is" } else { "are" };
-    let meanwhile = match view.health.suspended_since(now) {
-        Some(_) => "this daemon is suspended",
-        None => "nothing can be stored",
+    let health = &view.health;
+    let meanwhile = if health.suspended_since(now).is_some() {
+        "while this daemon is suspended"
+    } else if health.store_error.is_some() {
+        "while nothing can be stored"
+    } else {
+        "until a poll tells of them once more, as that could not be stored"
     };
     Some(format!(
-        "{} {verb} due and cannot be sent while {meanwhile}: {}.",
+        "{} {verb} due and cannot be sent {meanwhile}: {}.",
         counted(due.len() as u64, "command", "commands"),
         list(&named, due.len())
     ))

@@ -263,6 +263,11 @@ impl BatchBuilder {
         !self.after_commit.polls.is_empty()
     }
 
+    /// What was taken in so far.
+    pub fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
     /// Returns the jobs, to be taken in again: the commit below this batch has
     /// failed.
     pub fn undo(self) -> Vec<Job> {

@@ -233,14 +233,14 @@ pub(super) fn retold(sites: usize) {
 pub(super) fn overridden(sites: &[Arc<SiteState>]) {
     for site in sites.iter().take(MOST_LINES) {
         match &site.site_override {
-            Some(order) => tracing::info!(
+            Some(order) if order.end().is_some() => tracing::info!(
                 site = %site.id,
                 state = order.state.name(),
                 until = %rfc3339(order.until),
                 reason = &*order.reason,
                 "an operator decides about a site"
             ),
-            None => tracing::info!(
+            _ => tracing::info!(
                 site = %site.id,
                 state = site.state.name(),
                 "a site follows its dispatches again: what an operator ordered has ended"

@@ -49,6 +49,8 @@ pub(super) struct LookUps {
     under_way: BTreeMap<DispatchId, LookUp>,
     /// Checks that failed, and when each may be tried again.
     failed_checks: BTreeMap<DispatchId, Mono>,
+    /// Doubts whose check a cache answered, and until when they are not checked.
+    cached_checks: BTreeMap<DispatchId, Mono>,
     /// Look-ups for webhooks since the last check.
     since_check: u32,
     /// Who came last for a look-up.
@@ -102,6 +104,12 @@ impl LookUps {
     pub fn may_check(&self, id: &DispatchId, now: Mono) -> bool {
         let pause = self.failed_checks.get(id);
         !self.under_way.contains_key(id) && pause.is_none_or(|until| *until <= now)
+    }
+
+    /// Whether a doubt about `id` may be checked now.
+    pub fn may_check_doubt(&self, id: &DispatchId, now: Mono) -> bool {
+        let pause = self.cached_checks.get(id);
+        self.may_check(id, now) && pause.is_none_or(|until| *until <= now)
     }
 
     /// The id for which a webhook has waited longest. Ids for which nobody waits
@@ -164,11 +172,15 @@ impl LookUps {
         look_up
     }
 
-    /// A look-up of `id` failed at `now`, or a cache answered a check: the next check waits.
+    /// A look-up of `id` failed at `now`: it is not repeated at once.
     pub fn check_failed(&mut self, id: &DispatchId, now: Mono) {
-        self.failed_checks.retain(|_, until| *until > now);
-        let until = now.saturating_add(CHECK_PAUSE);
-        self.failed_checks.insert(id.clone(), until);
+        pause(&mut self.failed_checks, id, now);
+    }
+
+    /// A cache answered a check of a doubt about `id` at `now`. Asked again at once, it would
+    /// answer the same.
+    pub fn check_cached(&mut self, id: &DispatchId, now: Mono) {
+        pause(&mut self.cached_checks, id, now);
     }
 
     /// No look-up is issued any more. Gives those who wait for one.
@@ -201,6 +213,12 @@ impl LookUps {
         });
         answered
     }
+}
+
+/// No check of `id` until a pause after `now` is over.
+fn pause(checks: &mut BTreeMap<DispatchId, Mono>, id: &DispatchId, now: Mono) {
+    checks.retain(|_, until| *until > now);
+    checks.insert(id.clone(), now.saturating_add(CHECK_PAUSE));
 }
 
 #[cfg(test)]
@@ -366,5 +384,15 @@ mod tests {
             }
         }
         assert_eq!(issued, MOST_LOOK_UPS);
+    }
+
+    #[test]
+    fn a_check_that_a_cache_answered_holds_up_no_look_up_that_a_webhook_asked_for() {
+        let mut look_ups = LookUps::default();
+        let at = Duration::from_secs;
+        look_ups.check_cached(&id("a"), at(0));
+        assert!(look_ups.may_check(&id("a"), at(0)));
+        assert!(!look_ups.may_check_doubt(&id("a"), at(9)));
+        assert!(look_ups.may_check_doubt(&id("a"), at(10)));
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Table {
     pub of: usize,
 }
 
-/// Commands that are due while nothing can be stored.
+/// Commands that are due and cannot be sent.
 pub(super) fn due_commands(status: &Status) -> Table {
     let row = |due: &DueCommand| {
         let cells = [

@@ -59,8 +59,9 @@ pub(super) struct Refresh {
     again: BTreeMap<Key, u64>,
     /// When those are refreshed.
     again_at: Mono,
-    /// How often in a row something failed.
+    /// How often in a row sites could not be sent again, and how often a read failed.
     failures: u32,
+    failed_reads: u32,
     /// The newest attempt that may have begun on the connection of before.
     doubtful: u64,
     /// Limit what the log says of reads and of attempts that failed.
@@ -73,9 +74,11 @@ struct Pass {
     /// The events to come, oldest first, as they are read. `None` until it is known
     /// which they are.
     pages: Option<VecDeque<Vec<u64>>>,
+    /// Those that could not be read, and are read again when all others were.
+    unread: VecDeque<Vec<u64>>,
     /// Those that are being read.
     page: Vec<u64>,
-    /// When it goes on, after a read that failed.
+    /// When a read that failed is made again.
     not_before: Mono,
     /// Whether the next read is to wait for the end of one of the pass before.
     stale_read: bool,
@@ -93,14 +96,14 @@ impl Outbox {
         self.refresh.doubtful = self.places.newest();
         self.refresh.again.clear();
         self.refresh.failures = 0;
+        self.refresh.failed_reads = 0;
         self.refresh.pass = Some(Pass {
             stale_read: self.refresh.reading,
             ..Pass::default()
         });
     }
 
-    /// Reads what is to go again before what else the pass reads: a page that cannot be read
-    /// may stay so.
+    /// Reads what is to go again when the pass has read the rest.
     fn take_up_again(&mut self) {
         let again = std::mem::take(&mut self.refresh.again);
         let mut positions: Vec<u64> = again.into_values().collect();
@@ -111,9 +114,7 @@ impl Outbox {
         });
         // Else all sites are to be read still.
         if let Some(pages) = &mut pass.pages {
-            for page in positions.chunks(PAGE).rev() {
-                pages.push_front(page.to_vec());
-            }
+            pages.extend(positions.chunks(PAGE).map(<[u64]>::to_vec));
         }
     }
 
@@ -126,14 +127,15 @@ impl Outbox {
             return None;
         }
         let pass = self.refresh.pass.as_mut()?;
-        if pass.not_before > now.mono {
-            return None;
-        }
+        let may_repeat = pass.not_before <= now.mono;
         let read = match &mut pass.pages {
+            None if !may_repeat => return None,
             None => RefreshRead::Positions,
             Some(pages) => {
-                let Some(page) = pages.pop_front() else {
-                    self.end_pass();
+                let unread = Some(&mut pass.unread).filter(|_| may_repeat);
+                let page = pages.pop_front();
+                let Some(page) = page.or_else(|| unread?.pop_front()) else {
+                    self.refresh.pass.take_if(|pass| pass.unread.is_empty());
                     return None;
                 };
                 pass.page.clone_from(&page);
@@ -144,13 +146,6 @@ impl Outbox {
         Some(read)
     }
 
-    fn end_pass(&mut self) {
-        self.refresh.pass = None;
-        if self.refresh.again.is_empty() {
-            self.refresh.failures = 0;
-        }
-    }
-
     /// A read for a pass has ended.
     pub fn take_refresh(&mut self, result: Result<RefreshPage, StoreError>, now: Now) {
         self.refresh.reading = false;
@@ -159,6 +154,9 @@ impl Outbox {
         };
         if std::mem::take(&mut pass.stale_read) {
             return;
+        }
+        if result.is_ok() {
+            self.refresh.failed_reads = 0;
         }
         match result {
             Ok(RefreshPage::Positions(positions)) => {
@@ -173,11 +171,10 @@ impl Outbox {
                 if self.refresh.unread.count(now.mono).is_some() {
                     tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
                 }
-                // The others come first then: perhaps they can be read.
-                let not_before = self.refresh.pause(1.0, now.mono);
+                let not_before = now.mono + pause(&mut self.refresh.failed_reads, 1.0);
                 if let Some(pass) = &mut self.refresh.pass {
-                    if let Some(pages) = &mut pass.pages {
-                        pages.push_back(std::mem::take(&mut pass.page));
+                    if pass.pages.is_some() {
+                        pass.unread.push_back(std::mem::take(&mut pass.page));
                     }
                     pass.not_before = not_before;
                 }
@@ -224,7 +221,11 @@ impl Outbox {
             // It may have gone to the connection of before.
             self.refresh_again(key);
         }
-        self.refresh.waiting.remove(key)
+        let refreshed = self.refresh.waiting.remove(key);
+        if refreshed && self.refresh.again.is_empty() {
+            self.refresh.failures = 0;
+        }
+        refreshed
     }
 
     /// An attempt at a site's event failed. Tells whether that was a refresh, which
@@ -247,7 +248,7 @@ impl Outbox {
                     "the newest event of a site could not be sent again after a new connection; dispatchd tries again"
                 );
             }
-            self.refresh.again_at = self.refresh.pause(random, now);
+            self.refresh.again_at = now + pause(&mut self.refresh.failures, random);
         }
         self.refresh_again(key);
         if let Some(queue) = self.queues.get_mut(key) {
@@ -265,17 +266,17 @@ impl Outbox {
     }
 
     /// When sites are to be refreshed again.
-    pub(super) fn refresh_due(&self) -> Option<Mono> {
+    pub(super) fn refresh_due(&self, now: Mono) -> Option<Mono> {
+        // What is past already needs no waking.
         let again = Some(self.refresh.again_at).filter(|_| !self.refresh.again.is_empty());
         let pass = self.refresh.pass.as_ref().map(|pass| pass.not_before);
-        again.max(pass)
+        let due = again.into_iter().chain(pass).filter(|at| *at > now);
+        due.min()
     }
 }
 
-impl Refresh {
-    /// When what has failed once more is tried again.
-    fn pause(&mut self, random: f64, now: Mono) -> Mono {
-        self.failures = self.failures.saturating_add(1);
-        now + backoff(self.failures, random, PAUSES.0, PAUSES.1)
-    }
+/// How long what has failed once more waits until it is tried again.
+fn pause(failures: &mut u32, random: f64) -> Duration {
+    *failures = failures.saturating_add(1);
+    backoff(*failures, random, PAUSES.0, PAUSES.1)
 }

@@ -196,7 +196,10 @@ impl SitePlan {
     /// stands as it does here.
     pub fn change_since(&self, before: &Self, id: &SiteId) -> Option<SiteChangeKind> {
         match (before.get(id), self.get(id)) {
-            (Some(before), Some(after)) => SiteChangeKind::between(before, after),
+            (Some(held), Some(after)) => SiteChangeKind::between(held, after).or_else(|| {
+                let is_rerouted = before.rerouted.contains(id) && after.is_curtailed();
+                is_rerouted.then_some(SiteChangeKind::Adjust)
+            }),
             (None, Some(after)) => after.is_curtailed().then_some(SiteChangeKind::Curtail),
             (Some(before), None) => before.is_curtailed().then_some(SiteChangeKind::Release),
             (None, None) => None,

@@ -105,7 +105,7 @@ const LOG_HELD: Metric = Metric::plain(
 
 const DUE: Metric = Metric::plain(
     "due_commands",
-    "Commands of sites that are due and cannot be sent while the store takes no writes.",
+    "Commands of sites that are due and cannot be sent, since what told of them is not stored.",
 );
 
 /// What runs.

@@ -186,7 +186,8 @@ impl<W> Asking<W> {
     fn next_check(&mut self, newest: Option<&Schedule>, now: Mono) -> Option<(DispatchId, Why)> {
         let newest = newest?;
         let may = |id: &DispatchId| self.look_ups.may_check(id, now);
-        let mut doubts = newest.checks_due(now).filter(|id| may(id));
+        let doubts = newest.checks_due(now);
+        let mut doubts = doubts.filter(|id| self.look_ups.may_check_doubt(id, now));
         let again = self.look_again.next(now, may);
         match (doubts.next(), again) {
             (Some(id), again) if again.is_none() || self.doubt_is_next => {
@@ -283,8 +284,7 @@ impl<W> Asking<W> {
                 };
                 let tickets = look_up.tickets;
                 if look_up.why == Why::Check && !stamp.age.is_zero() {
-                    // Asked again at once, the cache would answer the same.
-                    self.look_ups.check_failed(&id, now.mono);
+                    self.look_ups.check_cached(&id, now.mono);
                 }
                 let job = self.take_dispatch(&id, result, &tickets, source, answering, now.mono);
                 ResponseResult {

@@ -43,6 +43,14 @@ impl Shell {
         Self::on(settings, stored, outboxes, now)
     }
 
+    /// One that takes in one start after the other.
+    fn chunks_of_one() -> Self {
+        let mut settings = settings(Duration::from_secs(3600), 240);
+        settings.rules.chunk = 1;
+        let stored = MemoryStore::new("test", DateTime::UNIX_EPOCH).load();
+        Self::on(settings, stored.unwrap(), Vec::new(), start())
+    }
+
     /// One that goes on from what is stored.
     fn on(settings: Settings, stored: Stored, outboxes: Vec<Outbox>, now: Now) -> Self {
         let mut shell = Self {

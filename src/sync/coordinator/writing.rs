@@ -299,7 +299,11 @@ impl Writing {
                     );
                 }
                 self.store_error = Some(reason.clone());
-                self.look_ahead(std::mem::take(&mut under_way.jobs), clocks, now);
+                let mut jobs = std::mem::take(&mut under_way.jobs);
+                // What operators ordered is refused.
+                jobs.retain(|job| !matches!(job, Job::Order(..)));
+                self.unwritten.has_lost_answers |= !jobs.is_empty();
+                self.look_ahead(jobs, false, clocks, now);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
@@ -313,28 +317,40 @@ impl Writing {
 
     /// Works out what is due by `now`, while it is not known whether anything is written.
     pub fn look_at_due(&mut self, clocks: Clocks, now: Now) {
-        let unknown = self.unwritten.ahead().is_none();
-        let under_way = self.under_way.as_ref().filter(|_| unknown);
-        let jobs = under_way.map_or_else(Vec::new, |under_way| under_way.jobs.clone());
-        self.look_ahead(jobs, clocks, now);
+        let under_way = self.under_way.as_mut();
+        let mut jobs = under_way.map_or_else(Vec::new, |it| std::mem::take(&mut it.jobs));
+        // They are taken in for good later, and bring nothing a second time.
+        let next = self.next.iter().flat_map(BatchBuilder::jobs);
+        jobs.extend(next.chain(&self.jobs).cloned());
+        // Whether these will be carried out is not known.
+        jobs.retain(|job| !matches!(job, Job::Order(..)));
+        self.look_ahead(jobs, false, clocks, now);
     }
 
-    /// Works out what is due by `now` and cannot be sent, given that no commit has `jobs`.
-    /// Of these, what operators ordered was refused.
-    fn look_ahead(&mut self, jobs: Vec<Job>, clocks: Clocks, now: Now) {
+    /// A commit that had `jobs` was written. If commits that failed had others, these still
+    /// tell what is due, until a list says it once more.
+    pub fn look_past(&mut self, jobs: Vec<Job>, has_list: bool, clocks: Clocks, now: Now) {
+        if has_list || !self.unwritten.has_lost_answers {
+            self.unwritten.clear();
+        } else {
+            self.look_ahead(jobs, true, clocks, now);
+        }
+    }
+
+    /// Works out what is due by `now` and cannot be sent, after `jobs`, which are written or
+    /// not.
+    fn look_ahead(&mut self, jobs: Vec<Job>, is_written: bool, clocks: Clocks, now: Now) {
         let base = self.unwritten.ahead().unwrap_or(&self.committed);
         let mut ahead =
             BatchBuilder::new(base, self.term, Arc::clone(&self.store_id), self.rules, now);
         ahead.set_clocks(clocks);
         ahead.catch_up(now);
         for job in jobs {
-            if let Job::Answer(_) = job {
-                ahead.job(job, now);
-                ahead.catch_up(now);
-            }
+            ahead.job(job, now);
+            ahead.catch_up(now);
         }
         let (_, ahead) = ahead.finish(now);
         self.unwritten
-            .advance(ahead, &self.committed.plan, now.mono);
+            .advance(ahead, &self.committed.plan, is_written, now.mono);
     }
 }

@@ -79,7 +79,7 @@ impl Durable {
         self.learnt_meanwhile = false;
     }
 
-    /// A commit has ended.
+    /// A step takes in that a commit has ended.
     pub fn commit_ended(&mut self) {
         self.learnt_meanwhile = self.clock_known && !self.known_at_commit;
     }

@@ -228,6 +228,12 @@ impl Checks {
         if inputs.iter().any(answer) {
             self.durable.answered(wall);
         }
+        if inputs
+            .iter()
+            .any(|input| matches!(input, Input::Committed(_)))
+        {
+            self.durable.commit_ended();
+        }
         self.promises.taken_in(inputs, now);
     }
 
@@ -263,7 +269,6 @@ impl Checks {
 
     /// The coordinator will be told how the commit ended.
     pub fn commit_ended(&mut self, ok: bool, now: Duration) {
-        self.durable.commit_ended();
         let list = self.answers.commit_ended(ok);
         if ok {
             self.to_show.append(&mut self.writing);

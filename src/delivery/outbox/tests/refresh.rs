@@ -39,19 +39,18 @@ impl World {
             .take_refresh(Ok(RefreshPage::Events(events)), self.now);
     }
 
-    /// The read that is due fails, and the next one is due after a pause.
+    /// The read that is due fails.
     fn refresh_read_fails(&mut self) -> RefreshRead {
         let read = self.outbox.refresh_read(self.now).unwrap();
-        self.refresh_read_failed();
-        read
-    }
-
-    /// The read that was made fails. Waits until the next one is due.
-    fn refresh_read_failed(&mut self) {
         let error = StoreError::Damaged {
             what: "a page of the file".into(),
         };
         self.outbox.take_refresh(Err(error), self.now);
+        read
+    }
+
+    /// Nothing is read until the pause is over.
+    fn wait_for_refresh_read(&mut self) {
         assert_eq!(self.outbox.refresh_read(self.now), None);
         let due = self.outbox.next_due(self.now.mono).unwrap();
         assert!(due >= self.now.mono + Duration::from_secs(2));
@@ -203,6 +202,7 @@ fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
     let mut world = World::with_two_pages();
     world.outbox.connected(world.now);
     assert_eq!(world.refresh_read_fails(), RefreshRead::Positions);
+    world.wait_for_refresh_read();
     assert!(world.read_refresh());
     let failed = world.refresh_read_fails();
     assert!(world.read_refresh());
@@ -211,6 +211,7 @@ fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
     for (attempt, _) in sent {
         world.ends(attempt, &Attempt::Delivered);
     }
+    world.wait_for_refresh_read();
     assert_eq!(world.outbox.refresh_read(world.now), Some(failed));
 }
 
@@ -230,19 +231,39 @@ fn what_is_to_go_again_waits_for_no_page_that_stays_unreadable() {
     }
     // The acknowledgement came over the connection of before.
     world.ends(under_way, &Attempt::Delivered);
-    let mut sent = Vec::new();
-    for _ in 0..5 {
-        match world.outbox.refresh_read(world.now) {
-            Some(read) if read == failed => world.refresh_read_failed(),
-            Some(RefreshRead::Events(positions)) => world.gives_refresh(&positions),
-            read => assert_eq!(read, None),
-        }
-        for (attempt, text) in world.sends() {
-            world.ends(attempt, &Attempt::Delivered);
-            sent.push(text);
-        }
+    let read = world.outbox.refresh_read(world.now);
+    assert_eq!(read, Some(RefreshRead::Events(vec![position])));
+    world.gives_refresh(&[position]);
+    world.sends_one(
+        &format!("{CURTAIL} s{} {position}", last - 1),
+        &Attempt::Delivered,
+    );
+    world.wait_for_refresh_read();
+    assert_eq!(world.refresh_read_fails(), failed);
+    world.wait_for_refresh_read();
+}
+
+/// A topic that the broker refuses is tried less and less often, whatever else is read.
+#[test]
+fn a_site_that_fails_again_and_again_waits_longer_each_time() {
+    let mut world = World::with_sites();
+    world.connected();
+    for (attempt, text) in world.sends() {
+        let result = match text.contains("off") {
+            true => failed(),
+            false => Attempt::Delivered,
+        };
+        world.ends(attempt, &result);
     }
-    assert_eq!(sent, [format!("{CURTAIL} s{} {position}", last - 1)]);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        let due = world.outbox.next_due(world.now.mono).unwrap();
+        pauses.push((due - world.now.mono).as_secs());
+        world.pass(due - world.now.mono);
+        while world.read_refresh() {}
+        world.sends_one("site.release off 4", &failed());
+    }
+    assert!(pauses.is_sorted() && pauses[5] >= 30, "{pauses:?}");
 }
 
 #[test]

@@ -180,15 +180,33 @@ fn what_a_poll_changed_of_a_stored_dispatch_stays_due() {
         let mut shell = with_stored(|shell| vec![curtails(shell, "plant", -1)]);
         let mut changed = curtails(&shell, "plant", -1);
         change(&mut changed, shell.now.wall);
-        shell.polls(&[changed]);
+        shell.polls(std::slice::from_ref(&changed));
         for _ in 0..3 {
             shell.commit_fails(10, "the disk is full");
             assert_eq!(shell.due(), due(command));
             shell.step(1100, []);
         }
+        // The disk takes a small commit again, and what the poll said is in none.
+        shell.committed(10);
+        assert_eq!(shell.due(), due(command));
+        shell.polls(&[changed]);
         shell.committed(10);
         assert_eq!(shell.due(), []);
     }
+}
+
+#[test]
+fn all_that_is_due_is_named_however_many_starts_there_are() {
+    let mut shell = Shell::chunks_of_one();
+    let poll = shell.asked();
+    shell.committed(10);
+    let dispatches = ["a", "b", "c"].map(|site| curtails(&shell, site, 5));
+    shell.step(10, [list(poll, &dispatches)]);
+    shell.committed(10);
+    shell.step(6000, []);
+    shell.commit_fails(10, "the disk is full");
+    let sites: Vec<String> = shell.due().into_iter().map(|(_, site)| site).collect();
+    assert_eq!(sites, ["a", "b", "c"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::delivery::Announced;
-use crate::store::SinkState;
+use crate::store::{SinkState, StoreError};
 
 /// Commits what waits to be committed, until nothing does. Gives the batches.
 fn commit_all(shell: &mut Shell, store: &mut MemoryStore) -> Vec<Batch> {
@@ -53,6 +53,12 @@ fn a_new_route_is_kept_by_the_commit_that_tells_its_sites_also_after_a_start_tha
         ..settings
     };
     let mut shell = Shell::on(settings, stored, vec![outbox], now);
+    // Until that is stored, the site's new controller is to be told by hand.
+    let what = "the disk is full".into();
+    shell.step(10, [Input::Committed(Err(StoreError::Damaged { what }))]);
+    let here = ("site.adjust".to_owned(), "here".to_owned());
+    assert!(shell.due().contains(&here), "{:?}", shell.due());
+    shell.step(1100, []);
     let batches = commit_all(&mut shell, &mut store);
     let tells = |batch: &Batch| batch.events.iter().any(|event| &*event.subject == "here");
     let keeps = |batch: &Batch| batch.sinks.iter().any(|sink| sink.route.is_some());

@@ -327,6 +327,17 @@ fn what_comes_due_while_suspended_is_named_until_it_is_over() {
 }
 
 #[test]
+fn what_a_commit_that_does_not_end_would_tell_is_due_also_at_the_second_time() {
+    let mut shell = with_a_short_dispatch();
+    shell.suspend();
+    shell.trust();
+    shell.step(3500, []);
+    assert!(shell.events().contains(&"site.curtail"));
+    shell.suspend();
+    assert_eq!(shell.due(), [("site.curtail".into(), "plant".into())]);
+}
+
+#[test]
 fn the_release_of_a_site_that_was_curtailed_is_due_when_it_ends_while_suspended() {
     let mut shell = with_a_short_dispatch();
     shell.step(3500, []);
