@@ -182,7 +182,7 @@ impl Sandbox {
         let clock = SystemClock::new();
         let fixture = options.fixture.then(|| {
             if options.moving_fixture {
-                Fixture::Moving
+                Fixture::moving()
             } else {
                 Fixture::Still(clock.now().wall)
             }

@@ -1,6 +1,8 @@
 //! The one dispatch that the public sandbox shows to everybody, and what fills
 //! in for programs and sites that are not named.
 
+use std::cell::Cell;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
@@ -10,21 +12,30 @@ use crate::model::rfc3339;
 pub(super) const ID: &str = "asdf";
 
 /// How the times of the fixture behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Fixture {
     /// They were set when the sandbox started, and stay.
     Still(DateTime<Utc>),
     /// They move with every request while `modification_number` stays 0, as has
-    /// been seen at the public sandbox.
-    Moving,
+    /// been seen at the public sandbox. Held is what the last request was shown.
+    Moving(Cell<DateTime<Utc>>),
 }
 
 impl Fixture {
+    /// One whose times move.
+    pub(super) fn moving() -> Self {
+        Self::Moving(Cell::new(DateTime::<Utc>::MIN_UTC))
+    }
+
     /// The dispatch as a request at `now` sees it.
-    pub(super) fn dispatch(self, now: DateTime<Utc>) -> Value {
+    pub(super) fn dispatch(&self, now: DateTime<Utc>) -> Value {
         dispatch(match self {
-            Self::Still(since) => since,
-            Self::Moving => now,
+            Self::Still(since) => *since,
+            Self::Moving(shown) => {
+                // Two requests within a millisecond have the same `now`.
+                shown.set(now.max(shown.get() + TimeDelta::milliseconds(1)));
+                shown.get()
+            }
         })
     }
 }
