@@ -120,23 +120,24 @@ impl<C: Clock + Clone> Status<C> {
     /// The routes of the status listener, behind `guard`.
     pub fn routes(self, guard: Guard) -> Endpoint {
         let status = Arc::new(self);
-        let with = {
-            let status = Arc::clone(&status);
-            warp::any().map(move || Arc::clone(&status))
-        };
+        let guarded = first_of(Self::reading(&status), [Self::acting(&status)]);
+        let guarded = guard.clone().filter().and(guarded).boxed();
+        first_of(Self::open_to_all(&status, guard), [guarded])
+            .recover(recover)
+            .unify()
+            .boxed()
+    }
 
-        let page = page::Page::new();
-        let page = warp::path::end()
-            .and(guard.clone().page_filter())
-            .and(reads())
-            .and(warp::header::headers_cloned())
-            .map(move |headers: HeaderMap| page.show(&headers))
-            .boxed();
-        let interface = warp::path!("openapi.json")
-            .and(reads())
-            .and(warp::header::headers_cloned())
-            .map(|headers: HeaderMap| openapi::show(&headers))
-            .boxed();
+    fn with(
+        status: &Arc<Self>,
+    ) -> impl Filter<Extract = (Arc<Self>,), Error = Infallible> + Clone + use<C> {
+        let status = Arc::clone(status);
+        warp::any().map(move || Arc::clone(&status))
+    }
+
+    /// What a probe asks, and the page that asks for a token.
+    fn open_to_all(status: &Arc<Self>, guard: Guard) -> Endpoint {
+        let with = Self::with(status);
         let healthz = warp::path!("healthz").and(reads()).map(alive).boxed();
         let readyz = warp::path!("readyz")
             .and(reads())
@@ -145,9 +146,22 @@ impl<C: Clock + Clone> Status<C> {
             .boxed();
         let leader = warp::path!("leader")
             .and(reads())
-            .and(with.clone())
+            .and(with)
             .map(|status: Arc<Self>| status.leader())
             .boxed();
+        let page = page::Page::new();
+        let page = warp::path::end()
+            .and(guard.page_filter())
+            .and(reads())
+            .and(warp::header::headers_cloned())
+            .map(move |headers: HeaderMap| page.show(&headers))
+            .boxed();
+        first_of(healthz, [readyz, leader, page])
+    }
+
+    /// What is looked at.
+    fn reading(status: &Arc<Self>) -> Endpoint {
+        let with = Self::with(status);
         let health = warp::path!("status")
             .and(reads())
             .and(with.clone())
@@ -213,6 +227,11 @@ impl<C: Clock + Clone> Status<C> {
                 },
             )
             .boxed();
+        let interface = warp::path!("openapi.json")
+            .and(reads())
+            .and(warp::header::headers_cloned())
+            .map(|headers: HeaderMap| openapi::show(&headers))
+            .boxed();
         let metrics =
             warp::path!("metrics")
                 .and(reads())
@@ -225,25 +244,22 @@ impl<C: Clock + Clone> Status<C> {
         let outbox = warp::path!("outbox")
             .and(reads())
             .and(query::raw())
-            .and(with.clone())
+            .and(with)
             .then(|query: String, status: Arc<Self>| async move {
                 outbox::list(&status.inbox, &status.view, &query).await
             })
             .boxed();
-        let skip = warp::path!("outbox" / String / "skip")
-            .and(warp::method())
-            .and(query::raw())
-            .and(with.clone())
-            .then(
-                |event: String, method: Method, query: String, status: Arc<Self>| async move {
-                    if method == Method::POST {
-                        outbox::skip(&status.inbox, &event, &query).await
-                    } else {
-                        wrong_method("POST")
-                    }
-                },
-            )
-            .boxed();
+        first_of(
+            health,
+            [
+                schedule, entry, report, sites, site, events, interface, metrics, outbox,
+            ],
+        )
+    }
+
+    /// What an operator orders.
+    fn acting(status: &Arc<Self>) -> Endpoint {
+        let with = Self::with(status);
         let site_override = warp::path!("sites" / String / "override")
             .and(warp::method())
             .and(warp::header::headers_cloned())
@@ -259,6 +275,20 @@ impl<C: Clock + Clone> Status<C> {
                 },
             )
             .boxed();
+        let skip = warp::path!("outbox" / String / "skip")
+            .and(warp::method())
+            .and(query::raw())
+            .and(with.clone())
+            .then(
+                |event: String, method: Method, query: String, status: Arc<Self>| async move {
+                    if method == Method::POST {
+                        outbox::skip(&status.inbox, &event, &query).await
+                    } else {
+                        wrong_method("POST")
+                    }
+                },
+            )
+            .boxed();
         let poll = warp::path!("poll")
             .and(warp::method())
             .and(with)
@@ -270,29 +300,7 @@ impl<C: Clock + Clone> Status<C> {
                 }
             })
             .boxed();
-
-        let guarded = first_of(
-            health,
-            [
-                schedule,
-                entry,
-                report,
-                sites,
-                site,
-                site_override,
-                events,
-                interface,
-                metrics,
-                outbox,
-                skip,
-                poll,
-            ],
-        );
-        let guarded = guard.filter().and(guarded).boxed();
-        first_of(healthz, [readyz, leader, page, guarded])
-            .recover(recover)
-            .unify()
-            .boxed()
+        first_of(site_override, [skip, poll])
     }
 
     async fn poll(&self) -> Response {

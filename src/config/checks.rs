@@ -1,5 +1,6 @@
 //! Checks the value of each option.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(super) fn check(
     let of_file = origins.file().map(|file| file.problems());
     let of_file = of_file.unwrap_or_default();
     let mut problems = Problems::default();
+    bounds(&options, &mut problems);
     let api = super::api::check(options.api, origins, &mut problems);
     let mut secret = |names: &Names, text, file| {
         let chosen = choose(names, text, file, origins);
@@ -54,34 +56,9 @@ pub(super) fn check(
         .public_url
         .zip(webhook_secret.as_ref())
         .map(|(url, secret)| problems.take(PublicUrl::read(url, secret.as_ref())));
-    if options.poll_interval < SHORTEST_INTERVAL {
-        problems.add("--poll-interval", "must be 100ms at least");
-    }
-    if options.webhook_deadline < Duration::from_millis(10) {
-        problems.add("--webhook-deadline", "must be 10ms at least");
-    }
-    if options.api_max_body.as_u64() == 0 {
-        problems.add("--api-max-body", "must be more than 0");
-    }
-    let remote = !options.status_listen.ip().is_loopback();
-    let guarded = options.allow_remote_status
-        || !matches!(status_token, Some(None))
-        || origins.is_unreadable("--allow-remote-status")
-        || STATUS_TOKEN.is_unreadable(origins);
-    if remote && !guarded {
-        problems.add(
-            "--status-listen",
-            format!(
-                "{} can be reached from elsewhere and shows customers' data; give --status-token, or --allow-remote-status if something else keeps strangers out",
-                options.status_listen
-            ),
-        );
-    }
-    let same = options.listen == options.status_listen && options.listen.port() != 0;
-    let listeners = ["--listen", "--status-listen"];
-    if same && !listeners.iter().any(|option| origins.is_unreadable(option)) {
-        problems.add("--status-listen", "is the same address as --listen");
-    }
+    let guarded = options.allow_remote_status || !matches!(status_token, Some(None));
+    let listeners = (options.listen, options.status_listen);
+    addresses(listeners, guarded, origins, &mut problems);
     let mut listed = |option, written, variable| {
         problems
             .take(listed(option, written, variable, origins, env))
@@ -164,6 +141,45 @@ pub(super) fn check(
             file: origins.file().cloned(),
         }),
         _ => Err(ConfigError::of(of_file, problems, origins)),
+    }
+}
+
+/// Checks durations and sizes that have a least value.
+fn bounds(options: &RunOptions, problems: &mut Problems) {
+    if options.poll_interval < SHORTEST_INTERVAL {
+        problems.add("--poll-interval", "must be 100ms at least");
+    }
+    if options.webhook_deadline < Duration::from_millis(10) {
+        problems.add("--webhook-deadline", "must be 10ms at least");
+    }
+    if options.api_max_body.as_u64() == 0 {
+        problems.add("--api-max-body", "must be more than 0");
+    }
+}
+
+/// Checks where the listeners are bound: to two addresses, and that of the status listener
+/// not open to everybody unless it is `guarded`.
+fn addresses(
+    (webhooks, status): (SocketAddr, SocketAddr),
+    guarded: bool,
+    origins: &Origins<'_>,
+    problems: &mut Problems,
+) {
+    let guarded = guarded
+        || origins.is_unreadable("--allow-remote-status")
+        || STATUS_TOKEN.is_unreadable(origins);
+    if !status.ip().is_loopback() && !guarded {
+        problems.add(
+            "--status-listen",
+            format!(
+                "{status} can be reached from elsewhere and shows customers' data; give --status-token, or --allow-remote-status if something else keeps strangers out"
+            ),
+        );
+    }
+    let same = webhooks == status && webhooks.port() != 0;
+    let listeners = ["--listen", "--status-listen"];
+    if same && !listeners.iter().any(|option| origins.is_unreadable(option)) {
+        problems.add("--status-listen", "is the same address as --listen");
     }
 }
 

@@ -6,7 +6,7 @@
 //! [`Leadership`]: when the trust runs out, it says so at that time, also while a call is
 //! blocked.
 
-mod lines;
+mod log;
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::lines::{Lines, Still};
+use self::log::{LeaseLog, Still};
 use crate::clock::{Clock, Mono, SystemClock};
 use crate::status::LeaseHealth;
 use crate::store::{Candidate, LeaseStore, StoreError};
@@ -89,7 +89,7 @@ impl LeaseKeeper {
             barred,
             published,
             told,
-            lines: Lines::new(fingerprint),
+            log: LeaseLog::new(fingerprint),
             holder,
             last_leader: None,
             claimed_at: None,
@@ -160,7 +160,7 @@ struct Keeping<C> {
     last_leader: Option<Arc<str>>,
     /// What the newest take-over said of when it was, by the wall clock.
     claimed_at: Option<DateTime<Utc>>,
-    lines: Lines,
+    log: LeaseLog,
     calls: mpsc::Sender<ToMake>,
     /// The call under way, and a time before it was sent.
     under_way: Option<(LeaseCall, Mono)>,
@@ -204,7 +204,7 @@ impl<C: Clock> Keeping<C> {
                 biased;
                 () = give_back.cancelled(), if !leaves => {
                     leaves = true;
-                    self.lines.leaves();
+                    self.log.leaves();
                     self.lease.give_back();
                 }
                 answer = answers.recv() => match answer {
@@ -226,7 +226,7 @@ impl<C: Clock> Keeping<C> {
     fn take(&mut self, answer: Answer) {
         let now = self.clock.now().mono;
         if let Some((call, sent)) = self.under_way.take() {
-            self.lines.answered(&answer, now);
+            self.log.answered(&answer, now);
             self.told.send_modify(|health| match &answer {
                 Ok(_) => {
                     health.seen = Some(now);
@@ -270,7 +270,7 @@ impl<C: Clock> Keeping<C> {
         };
         self.note_leader(&leadership);
         let vacant = self.lease.is_vacant();
-        self.lines.vacant(vacant, self.barred.borrow().as_deref());
+        self.log.vacant(vacant, self.barred.borrow().as_deref());
         self.told.send_if_modified(|health| {
             let changed = health.vacant != vacant;
             health.vacant = vacant;
@@ -287,7 +287,7 @@ impl<C: Clock> Keeping<C> {
             process: late,
             coordinator: now.saturating_sub(self.turns.last()),
         };
-        self.lines.state(&leadership, still);
+        self.log.state(&leadership, still);
         trusted_until
     }
 }

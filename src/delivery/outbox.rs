@@ -14,7 +14,7 @@
 //! | [`queue`] | what a subject queue sends next |
 //! | [`command`] | which command a site gets, if any |
 //! | [`effort`] | how the attempts at it went, until its delivery comes to an end |
-//! | [`lines`] | whose turn it is |
+//! | [`ready`] | whose turn it is |
 //! | [`pace`] | how many attempts may begin while other sinks begin theirs |
 //! | [`places`] | how many attempts are under way, and which one gives way |
 //! | [`reach`] | whether the receiver is down, and when it is probed |
@@ -35,7 +35,6 @@ mod command;
 mod effort;
 mod ended;
 mod health;
-mod lines;
 mod offering;
 mod opening;
 mod pace;
@@ -46,6 +45,7 @@ mod queue;
 mod ranges;
 mod reach;
 mod reading;
+mod ready;
 mod recording;
 mod refresh;
 mod untold;
@@ -68,11 +68,11 @@ pub use untold::Untold;
 pub use window::Read;
 
 use health::HealthBook;
-use lines::{Lines, Turn};
 use places::Places;
 use progress::Progress;
 use queue::{Next, Place, SubjectQueue};
 use reach::{Allowance, Reach};
+use ready::{ReadyQueues, Turn};
 use refresh::Refresh;
 use untold::UntoldSites;
 use window::Window;
@@ -112,7 +112,7 @@ pub struct Outbox {
     /// Those of sites whose ids the route does not take. Their events concern the sink,
     /// whatever the sites are called.
     beside_route: HashSet<Key>,
-    lines: Lines,
+    ready: ReadyQueues,
     /// Paused queues, by when they may go again.
     paused: BTreeSet<(Mono, Key)>,
     /// Queues whose next command is to be recorded with the next commit.
@@ -198,7 +198,7 @@ impl Outbox {
             && !queue.is_empty()
         {
             queue.place = Place::Ready;
-            self.lines.push(Key::clone(key), queue.failures > 0);
+            self.ready.push(Key::clone(key), queue.failures > 0);
         }
     }
 
@@ -208,7 +208,7 @@ impl Outbox {
             queue.place = Place::Idle;
             if !queue.is_empty() {
                 queue.place = Place::Ready;
-                self.lines.push_first(Key::clone(key), queue.failures > 0);
+                self.ready.push_first(Key::clone(key), queue.failures > 0);
             }
         }
     }
@@ -281,7 +281,7 @@ impl Outbox {
     /// now.
     fn make_room(&mut self, now: Now) -> bool {
         let victim = self.places.to_give_way(now.mono);
-        match victim.filter(|_| self.lines.has_fresh()) {
+        match victim.filter(|_| self.ready.has_fresh()) {
             Some(attempt) => {
                 self.abandon_hanging(attempt, now);
                 !self.places.is_full()
@@ -318,8 +318,8 @@ impl Outbox {
         let mut most = most;
         while events.len() < most {
             let key = match keys.first() {
-                None => self.lines.pop(turn),
-                Some(first) => self.lines.pop_like(SubjectQueue::site_of(first).is_some()),
+                None => self.ready.pop(turn),
+                Some(first) => self.ready.pop_like(SubjectQueue::site_of(first).is_some()),
             };
             let Some(key) = key else { break };
             let Some(queue) = self.queues.get_mut(&key) else {
@@ -328,7 +328,7 @@ impl Outbox {
             if queue.alone || queue.failures > 0 || queue.trouble.is_some() {
                 if !events.is_empty() {
                     // What shares a batch comes from the line of those that did not fail.
-                    self.lines.push_first(key, false);
+                    self.ready.push_first(key, false);
                     break;
                 }
                 most = 1;
@@ -391,8 +391,8 @@ impl Outbox {
     /// before.
     pub fn next_due(&self, now: Mono) -> Option<Mono> {
         let pause = self.paused.first().map(|(at, _)| *at);
-        let waits = !self.lines.is_empty();
-        let room = self.lines.has_fresh() && self.places.is_full();
+        let waits = !self.ready.is_empty();
+        let room = self.ready.has_fresh() && self.places.is_full();
         let due = [
             pause,
             self.places.batch_late_at(),

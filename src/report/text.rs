@@ -84,12 +84,32 @@ impl Report {
             other => other.to_string(),
         };
         let mut text = format!(
-            "dispatch {}: {}, from {} to {}\n\nwhat the API said\n",
+            "dispatch {}: {}, from {} to {}\n",
             of("id"),
             of("phase"),
             of("start_time"),
             of("end_time")
         );
+        self.write_states(&mut text);
+        self.write_overrides(&mut text);
+        self.write_deliveries(&mut text);
+        let totals = &self.totals;
+        let latest = totals.latest_seconds;
+        let latest = latest.map_or_else(String::new, |late| format!(" (up to {late:.3} s)"));
+        let _ = writeln!(
+            text,
+            "\nsites at sinks: {} on time (within {} s), {} late{latest}, {} never, {} not due",
+            totals.on_time,
+            totals.on_time_within_seconds,
+            totals.late,
+            totals.never,
+            totals.not_due
+        );
+        text
+    }
+
+    fn write_states(&self, text: &mut String) {
+        text.push_str("\nwhat the API said\n");
         for state in &self.states {
             let what = match &state.body {
                 serde_json::Value::Null => "it does not know the dispatch".to_owned(),
@@ -115,6 +135,9 @@ impl Report {
                 self.states_left_out
             );
         }
+    }
+
+    fn write_overrides(&self, text: &mut String) {
         if !self.overrides.is_empty() {
             text.push_str("\nwhat an operator decided\n");
         }
@@ -138,6 +161,9 @@ impl Report {
                 reason.unwrap_or_default()
             );
         }
+    }
+
+    fn write_deliveries(&self, text: &mut String) {
         text.push_str("\nwhat the sinks were told\n");
         for row in &self.deliveries {
             let _ = writeln!(
@@ -169,19 +195,6 @@ impl Report {
             let left_out = self.commands_left_out;
             let _ = writeln!(text, "  {left_out} commands in the middle were left out");
         }
-        let totals = &self.totals;
-        let latest = totals.latest_seconds;
-        let latest = latest.map_or_else(String::new, |late| format!(" (up to {late:.3} s)"));
-        let _ = writeln!(
-            text,
-            "\nsites at sinks: {} on time (within {} s), {} late{latest}, {} never, {} not due",
-            totals.on_time,
-            totals.on_time_within_seconds,
-            totals.late,
-            totals.never,
-            totals.not_due
-        );
-        text
     }
 }
 

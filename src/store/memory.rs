@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use self::record::Lines;
+use self::record::RecordLines;
 use super::term::next_term;
 use super::{Batch, DispatchRecord, LeaseRow, Store, StoreError, StoreReader, Stored};
 use crate::model::{DispatchId, Entry, Event, HistoryItem, Inquiry, SiteId, SiteState};
@@ -21,7 +21,7 @@ struct Kept {
     sites: BTreeMap<SiteId, Arc<SiteState>>,
     history: BTreeMap<DispatchId, Vec<HistoryItem>>,
     events: BTreeMap<u64, Event>,
-    records: BTreeMap<DispatchId, Lines>,
+    records: BTreeMap<DispatchId, RecordLines>,
     lease: Option<LeaseRow>,
 }
 

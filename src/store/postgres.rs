@@ -5,13 +5,13 @@ mod connect;
 mod deliveries;
 mod forget;
 mod lease;
+mod newest_term;
 mod pooler;
 mod probe;
 mod read;
 mod record;
 mod rows;
 mod schema;
-mod seen;
 mod session;
 mod states;
 mod target;
@@ -25,8 +25,8 @@ use std::sync::Arc;
 use self::cells::big;
 use self::connect::Link;
 use self::forget::Forgetting;
+use self::newest_term::NewestTerm;
 use self::schema::Found;
-use self::seen::Seen;
 use self::write::{Ended, Holder, Prepared};
 use super::error::DatabaseError;
 use super::{Batch, DispatchRecord, OpenError, SinkState, Store, StoreError, StoreReader, Stored};
@@ -46,7 +46,7 @@ pub struct Postgres {
     store_id: Arc<str>,
     secret: Arc<str>,
     /// What this process knows that the database had.
-    seen: Arc<Seen>,
+    seen: Arc<NewestTerm>,
 }
 
 impl Postgres {
@@ -234,7 +234,7 @@ pub struct PostgresStore {
     /// The number of the commit whose outcome is unknown.
     unknown: Option<u64>,
     forgetting: Option<Forgetting>,
-    seen: Arc<Seen>,
+    seen: Arc<NewestTerm>,
 }
 
 impl PostgresStore {

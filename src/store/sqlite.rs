@@ -36,12 +36,12 @@ pub use whole::SqliteCopy;
 
 /// A file as the system sees it: enough to tell that it is still the same one.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct SeenFile {
     number: u64,
     length: u64,
 }
 
-impl Seen {
+impl SeenFile {
     /// Looks at the file at `path`.
     fn at(path: &Path) -> std::io::Result<Self> {
         let file = std::fs::metadata(path)?;
@@ -82,7 +82,7 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     /// The file as it was last seen.
-    seen: Seen,
+    seen: SeenFile,
     /// Whether the log is left to the checkpointer, however long it is.
     log_left: bool,
     /// Old events that are still to go.
@@ -142,7 +142,7 @@ impl SqliteStore {
     fn prepare(&mut self) -> Result<(), StoreError> {
         // A file that was unlinked takes writes as before, and loses them; one
         // that was cut short takes them into its log alone.
-        let seen = Seen::at(&self.path).ok();
+        let seen = SeenFile::at(&self.path).ok();
         match seen.filter(|seen| seen.follows(&self.seen, &self.path)) {
             Some(seen) => self.seen = seen,
             None => return Err(StoreError::Removed(self.path.clone())),

@@ -39,7 +39,7 @@ use super::batch_builder::Job;
 use super::counters::Counters;
 use super::heals::Heals;
 use super::health::RegistrationHealth;
-use super::log::Lines;
+use super::log::LogLimits;
 use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
@@ -109,7 +109,7 @@ pub struct Coordinator<W> {
     /// Shared with the readers' views, and copied only while one is held.
     counters: Arc<Counters>,
     /// Limits log lines that repeat.
-    lines: Lines,
+    log_limits: LogLimits,
     random: SmallRng,
     last_now: Now,
     /// When it began, on a clock that may have run for long: a standby takes over late.
@@ -143,7 +143,7 @@ impl<W> Coordinator<W> {
             outdated: 0,
             rewinds: 0,
             counters: Arc::default(),
-            lines: Lines::default(),
+            log_limits: LogLimits::default(),
             random: SmallRng::seed_from_u64(seed),
             last_now: now,
             began: now.mono,
@@ -170,10 +170,12 @@ impl<W> Coordinator<W> {
         self.look_at_trust(now);
         self.asking.budget.advance(now.mono);
         let missed = self.heals.advance(now.mono);
-        self.lines.missed(&missed, now.mono);
-        self.lines.unannounced(self.heals.unannounced, now.mono);
+        self.log_limits.missed(&missed, now.mono);
+        self.log_limits
+            .unannounced(self.heals.unannounced, now.mono);
         if self.registration.is_none() {
-            self.lines.polled_only(self.heals.polled_only, now.mono);
+            self.log_limits
+                .polled_only(self.heals.polled_only, now.mono);
         }
         for input in inputs {
             self.take_in(input, now);
@@ -273,7 +275,7 @@ impl<W> Coordinator<W> {
         let passed = TimeDelta::from_std(passed);
         let jump = (now.wall - self.last_now.wall) - passed.unwrap_or_default();
         if jump.abs() > CLOCK_JUMP {
-            self.lines.clock_jump(jump, now.mono);
+            self.log_limits.clock_jump(jump, now.mono);
             self.asking.poller.for_news(now.mono);
         }
         self.last_now = now;

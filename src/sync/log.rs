@@ -55,7 +55,7 @@ pub(super) fn heals(corrections: &[Correction]) {
 
 /// Limits lines that can repeat with every answer of the API to one a minute.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LogLimits {
     absent: Seldom,
     lower_numbers: Seldom,
     missed: Seldom,
@@ -66,7 +66,7 @@ pub(super) struct Lines {
     polled_only: Trouble,
 }
 
-impl Lines {
+impl LogLimits {
     /// Tells what the API seems to say and is not believed yet. During a mass absence
     /// nothing is looked up, and one line has said so.
     pub fn doubts(&self, doubts: &[DoubtChange], mass_absence: bool, now: Mono) {

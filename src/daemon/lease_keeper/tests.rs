@@ -293,7 +293,7 @@ async fn a_keeper_whose_store_has_died_closes_its_channel() {
 #[test]
 fn the_log_tells_each_change_of_leadership_once() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new(ours("same"));
+    let mut lease = LeaseLog::new(ours("same"));
     let row = |term, beat| LeaseRow {
         term,
         holder: "x".into(),
@@ -343,7 +343,7 @@ fn the_log_tells_each_change_of_leadership_once() {
     ];
     let mut expected = Vec::new();
     for (state, line) in steps {
-        lines.state(&state, Still::default());
+        lease.state(&state, Still::default());
         if !line.is_empty() {
             expected.push(line);
         }
@@ -352,7 +352,7 @@ fn the_log_tells_each_change_of_leadership_once() {
         let words = expected.last().copied().unwrap_or_default();
         let last = all
             .last()
-            .map(|line| line.replace("dispatchd::daemon::lease_keeper::lines: ", ""));
+            .map(|line| line.replace("dispatchd::daemon::lease_keeper::log: ", ""));
         assert!(
             last.unwrap_or_default().contains(words),
             "{words}: {all:#?}"
@@ -375,14 +375,14 @@ fn the_log_tells_why_a_leader_is_suspended() {
         ),
     ] {
         let (log, _guard) = Log::here();
-        let mut lines = Lines::new(ours("same"));
+        let mut lease = LeaseLog::new(ours("same"));
         let trusted_until = Mono::ZERO;
         let leading = Leadership::Leading {
             term: 8,
             trusted_until,
         };
-        lines.state(&leading, Still::default());
-        lines.state(&Leadership::Suspended { term: 8 }, still);
+        lease.state(&leading, Still::default());
+        lease.state(&Leadership::Suspended { term: 8 }, still);
         assert_eq!(log.lines(reason).len(), 1);
     }
 }
@@ -390,13 +390,13 @@ fn the_log_tells_why_a_leader_is_suspended() {
 #[test]
 fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new(ours("same"));
+    let mut lease = LeaseLog::new(ours("same"));
     let at = Duration::from_secs;
     for second in 1..50 {
-        lines.answered(&Err(StoreError::Closed), at(second));
+        lease.answered(&Err(StoreError::Closed), at(second));
     }
-    lines.answered(&Ok(LeaseAnswer::Renewed(true)), at(50));
-    lines.answered(&Ok(LeaseAnswer::Renewed(true)), at(51));
+    lease.answered(&Ok(LeaseAnswer::Renewed(true)), at(50));
+    lease.answered(&Ok(LeaseAnswer::Renewed(true)), at(51));
     let all = log.lines("");
     assert_eq!(all.len(), 2, "{all:#?}");
     assert!(all[0].contains("WARN") && all[1].contains("lasted=49s"));
@@ -406,7 +406,7 @@ fn the_log_tells_that_the_store_fails_and_that_it_answers_again() {
 fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with_it() {
     let (log, _guard) = Log::here();
     let theirs = "sinks=1;routes=1";
-    let mut lines = Lines::new(ours("sinks=2;routes=1"));
+    let mut lease = LeaseLog::new(ours("sinks=2;routes=1"));
     let row = |term, fingerprint: &str| LeaseRow {
         term,
         holder: "x".into(),
@@ -424,22 +424,22 @@ fn the_log_warns_of_a_difference_when_it_is_seen_and_when_the_lead_is_taken_with
         trusted_until: Mono::from_millis(1),
     };
     for _ in 0..3 {
-        lines.state(&led_by(row(7, theirs)), Still::default());
+        lease.state(&led_by(row(7, theirs)), Still::default());
     }
     let warned = log.lines("WARN");
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(warned[0].contains("differs=\"sinks\""), "{warned:#?}");
-    lines.state(&leading(8), Still::default());
+    lease.state(&leading(8), Still::default());
     assert_eq!(log.lines("acts differently").len(), 1);
-    lines.state(&led_by(row(9, "sinks=2;routes=1")), Still::default());
-    lines.state(&leading(10), Still::default());
+    lease.state(&led_by(row(9, "sinks=2;routes=1")), Still::default());
+    lease.state(&leading(10), Still::default());
     assert_eq!(log.lines("WARN").len(), 2, "{:#?}", log.lines("WARN"));
 }
 
 #[test]
 fn the_log_says_once_that_nobody_leads_and_why_this_daemon_does_not() {
     let (log, _guard) = Log::here();
-    let mut lines = Lines::new(ours("same"));
+    let mut lease = LeaseLog::new(ours("same"));
     let why = Some("no sink is named `a` any more");
     for (vacant, barred) in [
         (false, why),
@@ -449,7 +449,7 @@ fn the_log_says_once_that_nobody_leads_and_why_this_daemon_does_not() {
         (false, why),
         (true, why),
     ] {
-        lines.vacant(vacant, barred);
+        lease.vacant(vacant, barred);
     }
     let all = log.lines("nobody leads");
     assert_eq!(all.len(), 2, "{all:#?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::RefusedEvent;
-use super::queue::{Place, SubjectQueue, Trouble};
+use super::queue::{Failing, Place, SubjectQueue};
 use super::{Key, NEW_COMMAND_WITHIN, Outbox, longest_pause};
 use crate::clock::Now;
 use crate::delivery::Attempt;
@@ -268,7 +268,7 @@ impl Outbox {
         }
         let order = before.map(|trouble| trouble.order);
         let order = self.health.subject_failed(order, key, reason);
-        let mut trouble = Trouble {
+        let mut trouble = Failing {
             order,
             reason: Arc::clone(reason),
             since: match before {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::effort::Effort;
 use super::health::HealthBook;
-use super::lines::Lines;
 use super::places::Places;
 use super::progress::Progress;
 use super::queue::{Place, SubjectQueue};
 use super::reach::Reach;
+use super::ready::ReadyQueues;
 use super::refresh::Refresh;
 use super::untold::UntoldSites;
 use super::window::Window;
@@ -53,7 +53,7 @@ impl Outbox {
             rerouted: Vec::new(),
             queues: state.attempted.iter().map(queue).collect(),
             beside_route: HashSet::new(),
-            lines: Lines::default(),
+            ready: ReadyQueues::default(),
             paused: BTreeSet::new(),
             to_record: Vec::new(),
             recording: Vec::new(),

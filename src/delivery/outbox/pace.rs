@@ -160,7 +160,7 @@ impl Shares {
 impl Outbox {
     /// Whether something waits for its turn that could have a place.
     fn is_busy(&self) -> bool {
-        !self.lines.is_empty() && !self.places.is_full()
+        !self.ready.is_empty() && !self.places.is_full()
     }
 
     /// The attempt has ended. It had waited so long until this machine made it, since it

@@ -46,7 +46,7 @@ pub(super) enum Next {
 
 /// A subject whose attempts fail.
 #[derive(Debug, Clone)]
-pub(super) struct Trouble {
+pub(super) struct Failing {
     /// Its place among all that fail at this sink, the latest failure last.
     pub order: u64,
     /// What went wrong last.
@@ -84,7 +84,7 @@ pub(super) struct SubjectQueue {
     /// Whether its event goes without others: a batch with it failed.
     pub alone: bool,
     /// How its attempts fail, from the first failure to the next success.
-    pub trouble: Option<Box<Trouble>>,
+    pub trouble: Option<Box<Failing>>,
     /// Since when a due command of its site waits for an acknowledgement, if one does.
     pub wait: Option<Wait>,
     /// From this position on its events are in the store only.

@@ -14,7 +14,7 @@ use crate::store::{
 
 /// What is kept of one dispatch.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lines {
+pub(super) struct RecordLines {
     /// The answer that told the newest state.
     told: Option<Told>,
     /// The states that others replaced.
@@ -24,7 +24,7 @@ pub(super) struct Lines {
     commands_left_out: u64,
 }
 
-impl Lines {
+impl RecordLines {
     fn next_number(&self) -> u64 {
         self.states.last().map_or(1, |last| last.number + 1)
     }

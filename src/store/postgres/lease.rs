@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 
 use super::cells::{Cells, big};
 use super::connect::{Link, spoken};
-use super::seen::Seen;
+use super::newest_term::NewestTerm;
 use super::session::{Identity, TIMELINE, end_recorded};
 use super::target::PostgresTarget;
 use crate::store::StoreError;
@@ -49,11 +49,11 @@ pub struct PostgresLease {
     target: Arc<PostgresTarget>,
     /// `None` after a failure.
     link: Option<Link>,
-    seen: Arc<Seen>,
+    seen: Arc<NewestTerm>,
 }
 
 impl PostgresLease {
-    pub(super) fn new(target: Arc<PostgresTarget>, seen: Arc<Seen>) -> Self {
+    pub(super) fn new(target: Arc<PostgresTarget>, seen: Arc<NewestTerm>) -> Self {
         Self {
             target,
             link: None,
@@ -181,7 +181,7 @@ async fn take(
     client: &Client,
     watched: &LeaseRow,
     candidate: &Candidate,
-    seen: &Seen,
+    seen: &NewestTerm,
     now: DateTime<Utc>,
 ) -> Result<Option<u64>, tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;

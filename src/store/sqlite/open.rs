@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 use super::checkpointer::{Checkpointer, CheckpointerError, LONG_LOG};
 use super::probe;
 use super::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
-use super::{Seen, SqliteReader, SqliteStore};
+use super::{SeenFile, SqliteReader, SqliteStore};
 use crate::store::lock::Lock;
 use crate::store::term::next_term;
 use crate::store::{OpenError, StoreError};
@@ -48,7 +48,7 @@ pub(super) fn open(
     })?;
     Ok(SqliteStore {
         checkpointer,
-        seen: Seen::at(path).map_err(|error| unusable(path, &error.to_string()))?,
+        seen: SeenFile::at(path).map_err(|error| unusable(path, &error.to_string()))?,
         path: path.to_owned(),
         connection,
         log_left: false,

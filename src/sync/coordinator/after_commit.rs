@@ -63,7 +63,7 @@ impl<W> Coordinator<W> {
             let rules = &self.settings.rules;
             Arc::make_mut(&mut self.counters).commit(&done, committed, rules, now.wall);
         }
-        self.lines.mass_absence(
+        self.log_limits.mass_absence(
             committed.schedule.mass_absence(),
             done.next.schedule.mass_absence(),
             now.mono,
@@ -98,8 +98,8 @@ impl<W> Coordinator<W> {
         }
         self.outdated += outdated;
         self.rewinds += rewinds;
-        self.lines.rewinds(rewinds, now.mono);
-        self.lines.doubts(&doubts, mass_absence, now.mono);
+        self.log_limits.rewinds(rewinds, now.mono);
+        self.log_limits.doubts(&doubts, mass_absence, now.mono);
         for change in &done.changes {
             if change.source != Source::Timer {
                 self.asking.look_again.caught_up(&change.id);

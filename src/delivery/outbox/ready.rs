@@ -8,9 +8,9 @@ use super::queue::SubjectQueue;
 /// Ready subject queues: commands before other events; among each of them, those
 /// whose last attempt did not fail before those whose did.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    commands: Line,
-    events: Line,
+pub(super) struct ReadyQueues {
+    commands: Row,
+    events: Row,
 }
 
 /// Whose turn it may be.
@@ -27,22 +27,22 @@ pub(super) enum Turn {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Row {
     fresh: VecDeque<Key>,
     again: VecDeque<Key>,
 }
 
-impl Lines {
+impl ReadyQueues {
     fn of(&mut self, key: &Key, failed: bool) -> &mut VecDeque<Key> {
-        let line = if SubjectQueue::site_of(key).is_some() {
+        let row = if SubjectQueue::site_of(key).is_some() {
             &mut self.commands
         } else {
             &mut self.events
         };
         if failed {
-            &mut line.again
+            &mut row.again
         } else {
-            &mut line.fresh
+            &mut row.fresh
         }
     }
 
@@ -59,26 +59,26 @@ impl Lines {
     /// Takes the queue whose turn it is.
     pub fn pop(&mut self, turn: Turn) -> Option<Key> {
         let Self { commands, events } = self;
-        let lines = match turn {
+        let rows = match turn {
             Turn::Any | Turn::CommandsFirst => [Some(commands), Some(events)],
             Turn::Commands => [Some(commands), None],
             Turn::Events => [None, Some(events)],
         };
-        lines.into_iter().flatten().find_map(|line| {
-            let fresh = line.fresh.pop_front();
-            fresh.or_else(|| line.again.pop_front())
+        rows.into_iter().flatten().find_map(|row| {
+            let fresh = row.fresh.pop_front();
+            fresh.or_else(|| row.again.pop_front())
         })
     }
 
     /// Takes the next queue that may share a batch with commands, or with other
     /// events.
     pub fn pop_like(&mut self, commands: bool) -> Option<Key> {
-        let line = if commands {
+        let row = if commands {
             &mut self.commands
         } else {
             &mut self.events
         };
-        line.fresh.pop_front()
+        row.fresh.pop_front()
     }
 
     /// Whether no queue is ready.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// The newest term that this process has seen, and how many commits there were under it.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<State>);
+pub(super) struct NewestTerm(Mutex<State>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
@@ -15,7 +15,7 @@ struct State {
     commits: u64,
 }
 
-impl Seen {
+impl NewestTerm {
     /// The database has so many commits, and the lease this term.
     pub fn note(&self, term: u64, commits: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_database_with_less_than_was_seen_misses_commits() {
-        let seen = Seen::default();
+        let seen = NewestTerm::default();
         assert!(!seen.misses(0, 0), "nothing was seen");
         seen.note(7, 10);
         seen.note(7, 9);

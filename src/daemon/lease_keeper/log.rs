@@ -26,7 +26,7 @@ pub(super) struct Still {
 
 /// Writes lines about the lease.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct LeaseLog {
     /// What this daemon would lead with.
     fingerprint: watch::Receiver<Arc<str>>,
     said: Said,
@@ -53,7 +53,7 @@ enum Said {
     WasDeposed(u64),
 }
 
-impl Lines {
+impl LeaseLog {
     /// Nothing was said yet. `fingerprint` is that of this daemon.
     pub fn new(fingerprint: watch::Receiver<Arc<str>>) -> Self {
         Self {
