@@ -32,7 +32,7 @@ pub use coordinator::{
     Coordinator, Effect, Input, PendingRequest, Settings, SinkPending, SkipRequest, WaiterReply,
 };
 pub use counters::{ByTypeAndSource, Counters};
-pub use driver::{Driver, DriverError, Inbox};
+pub use driver::{Driver, DriverError, FirstPoll, Inbox};
 pub use health::{Health, RegistrationHealth, SlowedDown, State, View};
 pub use lease::{Leadership, Lease, LeaseAnswer, LeaseCall, NextCall, TRUST, Turns, WATCHED_FOR};
 pub use poller::PollReport;

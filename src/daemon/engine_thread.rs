@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -14,40 +14,63 @@ use crate::voltus::Api;
 /// How the driver ended. Nothing comes if it panicked.
 pub(super) type Ended = oneshot::Receiver<Result<(), DaemonError>>;
 
-/// Runs `driver` until `stop`, on a thread of its own that also has the sockets to
-/// the API.
+/// The thread on which the driver runs, and its runtime, which has the sockets to the API.
 ///
 /// What decides is one task. Among those of the listeners it moved from one
 /// processor to the other and woke both, and waited in line behind webhooks when
 /// a commit had ended.
-///
-/// # Errors
-/// When the system gives no thread.
-pub(super) fn start<A: Api, C: Clock>(
-    driver: Driver<A, C>,
-    stop: CancellationToken,
-) -> Result<Ended, DaemonError> {
-    let (ended, ends) = oneshot::channel();
-    let run = move || {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let end = match runtime {
-            Ok(runtime) => {
-                let end = runtime.block_on(driver.run(stop));
-                // A name look-up that hangs holds nobody up.
-                runtime.shutdown_background();
-                end.map_err(Into::into)
-            }
-            Err(source) => Err(no_thread(source)),
-        };
-        // Nobody waits for it while a test takes the daemon down.
-        let _ = ended.send(end);
-    };
-    let thread = thread::Builder::new().name("engine".into());
-    thread.spawn(run).map_err(no_thread)?;
-    Ok(ends)
+pub(super) struct EngineThread<A, C> {
+    runtime: Handle,
+    hand_over: oneshot::Sender<(Driver<A, C>, CancellationToken)>,
+    ended: Ended,
 }
 
-fn no_thread(source: std::io::Error) -> DaemonError {
+impl<A: Api, C: Clock> EngineThread<A, C> {
+    /// Starts the thread. It ends if this is dropped.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> Result<Self, DaemonError> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(no_thread)?;
+        let handle = runtime.handle().clone();
+        let (hand_over, handed_over) = oneshot::channel::<(Driver<A, C>, CancellationToken)>();
+        let (ended, ends) = oneshot::channel();
+        let run = move || {
+            let end = runtime.block_on(async {
+                match handed_over.await {
+                    Ok((driver, stop)) => driver.run(stop).await.map_err(Into::into),
+                    Err(_) => Ok(()),
+                }
+            });
+            // A name look-up that hangs holds nobody up.
+            runtime.shutdown_background();
+            // Nobody waits for it while a test takes the daemon down.
+            let _ = ended.send(end);
+        };
+        let thread = thread::Builder::new().name("engine".into());
+        thread.spawn(run).map_err(no_thread)?;
+        Ok(Self {
+            runtime: handle,
+            hand_over,
+            ended: ends,
+        })
+    }
+
+    /// What runs on the thread before the driver does is spawned here.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Runs `driver` on the thread until `stop`.
+    pub fn run(self, driver: Driver<A, C>, stop: CancellationToken) -> Ended {
+        // If the thread has died, that shows at the end.
+        let _ = self.hand_over.send((driver, stop));
+        self.ended
+    }
+}
+
+pub(super) fn no_thread(source: std::io::Error) -> DaemonError {
     DaemonError::System {
         what: "thread",
         source,
@@ -67,7 +90,8 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::engine::{CHUNK, Rules};
     use crate::store::{MemoryStore, Store, StoreHandle};
-    use crate::sync::{Coordinator, Settings};
+    use crate::sync::{Coordinator, FirstPoll, Settings};
+    use crate::trace::Tracer;
     use crate::voltus::{ApiError, ApiResponse, Question};
 
     /// An API whose name is looked up for ever, by a system call that nothing
@@ -106,9 +130,11 @@ mod tests {
         let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let api = NoName(Arc::clone(&begun));
-        let driver = Driver::new(coordinator, api, handle, Vec::new(), clock);
+        let thread = EngineThread::start().unwrap();
+        let first_poll = FirstPoll::issue(api, clock, Tracer::default(), thread.runtime());
+        let driver = Driver::new(coordinator, first_poll, handle, Vec::new());
         let stop = CancellationToken::new();
-        let ended = start(driver, stop.clone()).unwrap();
+        let ended = thread.run(driver, stop.clone());
         let asked = async {
             while !begun.load(Ordering::SeqCst) {
                 sleep(Duration::from_millis(5)).await;

@@ -2,8 +2,10 @@
 //! other daemon shares the store, it leads from its start to its end.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,9 +15,10 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::base::{Base, Leads};
+use super::engine_thread::{Ended, EngineThread, no_thread};
 use super::kept::{Kept, stored_error};
-use super::{DaemonError, Loaded, engine_thread};
-use crate::clock::Clock;
+use super::{DaemonError, Loaded};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::delivery::Sink;
 use crate::delivery::sinks::{HttpClients, SinkContext, SinkSpec, wall_clock};
@@ -27,9 +30,9 @@ use crate::model::Route;
 use crate::registration::Registration;
 use crate::status::{EventStream, Identity, LeaseView, LongAnswers, Routing, Status};
 use crate::store::Closed;
-use crate::sync::{Coordinator, Driver, Inbox, Settings, Turns, View};
+use crate::sync::{Coordinator, Driver, FirstPoll, Inbox, Settings, Turns, View};
 use crate::trust::Trust;
-use crate::voltus::{Admin, Client, ClientSettings, Environment};
+use crate::voltus::{Admin, Client, ClientSettings, Environment, Signals};
 
 /// Long answers of the status listener at once. With 100,000 sites each holds
 /// 30 MB until its client has read it.
@@ -56,7 +59,7 @@ pub(super) struct Sharing {
 /// The parts of a daemon that leads.
 pub(super) struct Lead {
     /// `None` once it has ended.
-    pub driver: Option<engine_thread::Ended>,
+    pub driver: Option<Ended>,
     /// Tells the driver to end what is under way, and then to end.
     pub stop_driver: CancellationToken,
     /// Tells it to break everything off.
@@ -93,35 +96,21 @@ impl Lead {
         let shared = sharing.as_ref();
         let trust = shared.map_or_else(Trust::endless, |sharing| sharing.trust.clone());
         let (config, clock) = (&*base.config, base.clock);
-        let mut stored = kept.load(config)?;
+        let engine = EngineThread::start()?;
+        // The API answers while the state is loaded.
+        let (asking, mut stored) = thread::scope(|scope| {
+            let asking = thread::Builder::new().name("clients".into());
+            let asking = asking.spawn_scoped(scope, || Asking::begin(base, engine.runtime()));
+            let asking = asking.map_err(no_thread)?;
+            let stored = kept.load(config)?;
+            let asking = asking.join();
+            let asking = asking.map_err(|_| DaemonError::Task("the API's client"))??;
+            Ok::<_, DaemonError>((asking, stored))
+        })?;
         kept.forget_sinks(config, &mut stored)?;
         let loaded = Loaded::of(&stored);
-        let api_settings = api_settings(config);
-        let api = Client::new(&api_settings, Arc::clone(&config.api_key), clock)?;
-        let signals = api.signals();
-        let registration = base.wanted.as_ref().map(|wanted| {
-            let admin = Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?;
-            Ok::<_, DaemonError>(Registration::new(
-                admin,
-                wanted.clone(),
-                clock,
-                rand::random(),
-            ))
-        });
-        let registration = registration.transpose()?;
-        let sink_tasks = TaskTracker::new();
         let stop_sinks = CancellationToken::new();
-        let context = SinkContext {
-            clock: wall_clock(Arc::new(clock)),
-            tasks: sink_tasks.clone(),
-            stop: stop_sinks.clone(),
-            trust: trust.clone(),
-            http: HttpClients::default(),
-        };
-        let sinks = config
-            .receiving_sinks()
-            .map(|spec| spec.build(&context))
-            .collect::<Result<Vec<Arc<dyn Sink>>, _>>()?;
+        let (sink_tasks, sinks) = sinks(config, clock, trust.clone(), stop_sinks.clone())?;
         let now = clock.now();
         let store_id = Arc::clone(&stored.id);
         let routes = config.receiving_sinks().map(SinkSpec::route);
@@ -134,23 +123,20 @@ impl Lead {
         let left_out: Vec<Route> = left_out(config).cloned().collect();
         coordinator.leave_out(left_out.clone());
         let kept_secret = kept.secret();
-        let (closed, store) = kept.start().map_err(|source| DaemonError::System {
-            what: "thread",
-            source,
-        })?;
-        let mut driver = Driver::new(coordinator, api, store.clone(), sinks, clock)
-            .with_trust(trust)
-            .with_tracer(base.tracer.clone());
+        let (closed, store) = kept.start().map_err(no_thread)?;
+        let mut driver =
+            Driver::new(coordinator, asking.first_poll, store.clone(), sinks).with_trust(trust);
         if let Some(sharing) = &sharing {
             driver = driver.with_turns(Arc::clone(&sharing.turns));
         }
 
-        let registration =
-            registration.map(|registration| registration.within(driver.inbox(), driver.timings()));
+        let registration = asking
+            .registration
+            .map(|registration| registration.within(driver.inbox(), driver.timings()));
         // A site that is routed to `none` is left out on purpose.
         let site_routes = config.sinks.iter().map(SinkSpec::sink_route);
         let inventory = InventoryKeeper::new(
-            Admin::new(&api_settings, Arc::clone(&config.api_key), clock)?,
+            asking.inventory,
             driver.inbox(),
             driver.timings(),
             site_routes.collect(),
@@ -182,7 +168,7 @@ impl Lead {
             traffic: Arc::clone(&base.traffic),
             listeners: base.places.clone(),
             timings: driver.timings(),
-            signals,
+            signals: asking.signals,
             long: LongAnswers::new(LONG_ANSWERS),
             scrapes: LongAnswers::new(SCRAPES),
             identity: identity(config),
@@ -202,7 +188,7 @@ impl Lead {
         let (stop_driver, step_down) = (CancellationToken::new(), driver.step_down());
         let tasks = TaskTracker::new();
         Ok(Self {
-            driver: Some(engine_thread::start(driver, stop_driver.clone())?),
+            driver: Some(engine.run(driver, stop_driver.clone())),
             // Behind the listener, which the API asks before it registers it.
             registration: registration
                 .map(|registration| tasks.spawn(registration.run(stop_streams.clone()))),
@@ -271,10 +257,58 @@ impl Lead {
     }
 }
 
+/// The sinks, and the tasks that keep their connections.
+fn sinks(
+    config: &Config,
+    clock: SystemClock,
+    trust: Trust,
+    stop: CancellationToken,
+) -> Result<(TaskTracker, Vec<Arc<dyn Sink>>), DaemonError> {
+    let tasks = TaskTracker::new();
+    let context = SinkContext {
+        clock: wall_clock(Arc::new(clock)),
+        tasks: tasks.clone(),
+        stop,
+        trust,
+        http: HttpClients::default(),
+    };
+    let sinks = config.receiving_sinks().map(|spec| spec.build(&context));
+    Ok((tasks, sinks.collect::<Result<_, _>>()?))
+}
+
+/// What asks the API. Each of its clients reads the system's certificates, which takes time.
+struct Asking {
+    first_poll: FirstPoll<Client<SystemClock>, SystemClock>,
+    signals: Arc<Signals>,
+    inventory: Admin<SystemClock>,
+    registration: Option<Registration<SystemClock>>,
+}
+
+impl Asking {
+    /// Asks for the list in `runtime`, and builds the rest.
+    fn begin(base: &Base, runtime: &Handle) -> Result<Self, DaemonError> {
+        let (config, clock) = (&*base.config, base.clock);
+        let settings = api_settings(config);
+        let key = || Arc::clone(&config.api_key);
+        let api = Client::new(&settings, key(), clock)?;
+        let signals = api.signals();
+        let first_poll = FirstPoll::issue(api, clock, base.tracer.clone(), runtime);
+        let registration = base.wanted.as_ref().map(|wanted| {
+            let admin = Admin::new(&settings, key(), clock)?;
+            let registration = Registration::new(admin, wanted.clone(), clock, rand::random());
+            Ok::<_, DaemonError>(registration)
+        });
+        Ok(Self {
+            first_poll,
+            signals,
+            inventory: Admin::new(&settings, key(), clock)?,
+            registration: registration.transpose()?,
+        })
+    }
+}
+
 /// Returns when the driver has ended, and never if that is known already.
-async fn of_driver(
-    driver: &mut Option<engine_thread::Ended>,
-) -> Result<Result<(), DaemonError>, RecvError> {
+async fn of_driver(driver: &mut Option<Ended>) -> Result<Result<(), DaemonError>, RecvError> {
     let ended = match driver {
         Some(driver) => driver.await,
         None => std::future::pending().await,

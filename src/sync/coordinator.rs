@@ -154,6 +154,13 @@ impl<W> Coordinator<W> {
         }
     }
 
+    /// The first poll was issued at `issued`, before this coordinator was made, so that the
+    /// API answers while the state is loaded. Gives its place in the order. To be called
+    /// before the first step.
+    pub fn polled_at(&mut self, issued: Now) -> Asked {
+        self.asking.polled_at(issued)
+    }
+
     /// Sites that these routes take are told nothing on purpose.
     pub fn leave_out(&mut self, routes: Vec<Route>) {
         self.delivering.nowhere.left_out = routes;

@@ -1,5 +1,6 @@
 //! Does the I/O of the coordinator, with real sockets and a real disk.
 
+mod first_poll;
 mod inbox;
 mod traces;
 
@@ -19,10 +20,11 @@ use crate::clock::Clock;
 use crate::delivery::{Attempt, RefreshPage, RefreshRead, Sink, Start, look};
 use crate::model::{Asked, Event};
 use crate::store::{Batch, StoreError, StoreHandle};
-use crate::trace::{Span, Tracer};
+use crate::trace::Span;
 use crate::trust::Trust;
-use crate::voltus::{Api, Question};
+use crate::voltus::{Api, ApiError, ApiResponse, Question};
 
+pub use first_poll::FirstPoll;
 pub use inbox::{Inbox, Waiter};
 use traces::Traces;
 
@@ -91,37 +93,56 @@ pub struct Driver<A, C> {
 }
 
 impl<A: Api, C: Clock> Driver<A, C> {
-    /// A driver of `coordinator`, whose outboxes deliver to `sinks`, in the same
-    /// order. They deliver in the runtime in which this is called.
+    /// A driver of `coordinator`, which knows the list when `first_poll` is answered, and
+    /// whose outboxes deliver to `sinks`, in the same order. They deliver in the runtime in
+    /// which this is called.
     pub fn new(
-        coordinator: Coordinator<Waiter>,
-        mut api: A,
+        mut coordinator: Coordinator<Waiter>,
+        first_poll: FirstPoll<A, C>,
         store: StoreHandle,
         sinks: Vec<Arc<dyn Sink>>,
-        clock: C,
     ) -> Self {
-        let (sender, inbox) = mpsc::unbounded_channel();
+        let FirstPoll {
+            issued,
+            trace,
+            mut traces,
+            answer,
+            api,
+            clock,
+            timings,
+            sender,
+            inbox,
+        } = first_poll;
+        let asked = coordinator.polled_at(issued);
+        if let Some((traces, trace)) = traces.as_mut().zip(trace) {
+            traces.requested(asked, trace);
+        }
         let (views, _) = watch::channel(coordinator.view());
         let (events, _) = broadcast::channel(EVENTS_HELD);
-        let sender = Inbox(sender);
-        api.limit_redirects(sender.redirect_limiter());
+        let mut tasks = JoinSet::new();
+        let elsewhere = Handle::current();
+        let answered = async move {
+            let result = answer.get().await;
+            Input::Response { asked, result }
+        };
+        tasks.spawn_on(answered, &elsewhere);
         Self {
             coordinator,
-            api: Arc::new(api),
+            api,
             store,
-            clock: Arc::new(clock),
-            timings: Arc::default(),
+            clock,
+            timings,
             inbox,
             sender,
             views,
             events,
             sinks,
-            elsewhere: Handle::current(),
-            tasks: JoinSet::new(),
+            elsewhere,
+            tasks,
             watches: JoinSet::new(),
             attempts: HashMap::new(),
             commit: None,
-            traces: None,
+            traces,
             trust: Trust::endless(),
             turns: None,
             step_down: CancellationToken::new(),
@@ -132,12 +153,6 @@ impl<A: Api, C: Clock> Driver<A, C> {
     /// as renewed meanwhile, runs out. At first it is endless.
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
-        self
-    }
-
-    /// Opens a span for each request, commit and attempt by `tracer`.
-    pub fn with_tracer(mut self, tracer: Tracer) -> Self {
-        self.traces = Traces::new(tracer);
         self
     }
 
@@ -370,20 +385,18 @@ impl<A: Api, C: Clock> Driver<A, C> {
 
     /// Sends a look-up or a poll to the API.
     fn ask(&mut self, asked: Asked, question: Question) {
-        let mut span = self.traces.as_mut().map_or_else(Span::default, |traces| {
+        let span = self.traces.as_mut().map_or_else(Span::default, |traces| {
             let waiters = self.coordinator.waiting_for(asked);
             traces.request(asked, &question, waiters)
         });
-        let api = Arc::clone(&self.api);
-        let (clock, timings) = (Arc::clone(&self.clock), self.timings());
+        let request = Request {
+            api: Arc::clone(&self.api),
+            clock: Arc::clone(&self.clock),
+            timings: self.timings(),
+            span,
+        };
         self.tasks.spawn(async move {
-            let kind = question.kind();
-            let begun = clock.now().mono;
-            let result = api.ask(question).await;
-            timings.asked(kind, &result, clock.now().mono.saturating_sub(begun));
-            if let Err(error) = &result {
-                span.failed(error);
-            }
+            let result = request.send(question).await;
             Input::Response { asked, result }
         });
     }
@@ -443,6 +456,28 @@ impl<A: Api, C: Clock> Driver<A, C> {
             }
         };
         self.tasks.spawn_on(delivery, &self.elsewhere);
+    }
+}
+
+/// A look-up or a poll that is to be sent.
+struct Request<A, C> {
+    api: Arc<A>,
+    clock: Arc<C>,
+    timings: Arc<Timings>,
+    span: Span,
+}
+
+impl<A: Api, C: Clock> Request<A, C> {
+    async fn send(mut self, question: Question) -> Result<ApiResponse, ApiError> {
+        let kind = question.kind();
+        let begun = self.clock.now().mono;
+        let result = self.api.ask(question).await;
+        let took = self.clock.now().mono.saturating_sub(begun);
+        self.timings.asked(kind, &result, took);
+        if let Err(error) = &result {
+            self.span.failed(error);
+        }
+        result
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use dispatchd::clock::{Mono, Now};
 use dispatchd::delivery::{Sink, restore};
-use dispatchd::model::Route;
+use dispatchd::model::{Asked, Route};
 use dispatchd::store::{MemoryStore, Store, StoreError};
 use dispatchd::sync::{Coordinator, Effect, Input, Settings};
 
@@ -66,6 +66,14 @@ impl Daemon {
             writing: false,
             stopping_since: None,
             stepped: false,
+        })
+    }
+
+    /// The API was asked for the list when it started, before it has loaded its state.
+    pub fn polled(&mut self, wall: DateTime<Utc>) -> Asked {
+        self.coordinator.polled_at(Now {
+            wall,
+            mono: Mono::ZERO,
         })
     }
 

@@ -94,6 +94,15 @@ impl<W> Asking<W> {
         }
     }
 
+    /// The first poll was issued at `issued`, when nobody had arrived yet.
+    pub fn polled_at(&mut self, issued: Now) -> Asked {
+        self.budget.advance(issued.mono);
+        self.budget.take_for_poll();
+        let asked = self.note(Call::Poll, issued);
+        self.poller.issue(asked, issued, Ticket::default());
+        asked
+    }
+
     /// The request `asked`, if it is under way.
     pub fn call(&self, asked: Asked) -> Option<&Call> {
         self.calls.get(&asked).map(|(call, _)| call)
@@ -231,6 +240,13 @@ impl<W> Asking<W> {
         answering: &mut Answering<W>,
         now: Now,
     ) -> Asked {
+        let asked = self.note(call, now);
+        answering.effects.push(Effect::Ask { asked, question });
+        asked
+    }
+
+    /// A request is under way from now on.
+    fn note(&mut self, call: Call, now: Now) -> Asked {
         // Requests get even numbers. The odd number behind a request is the place
         // of a cached answer that was made after it (`RequestLog::order_at`).
         self.asked += 2;
@@ -241,7 +257,6 @@ impl<W> Asking<W> {
         self.calls.insert(asked, (call, now));
         self.request_log.issued(asked, now.mono);
         self.slowdown.issued(now.mono);
-        answering.effects.push(Effect::Ask { asked, question });
         asked
     }
 

@@ -16,6 +16,7 @@ use crate::engine::Rules;
 use crate::model::{Answer, Dispatch, DispatchId, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::Settings;
+use crate::trace::Tracer;
 use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
 
 /// Longer than anything here takes on a busy coordinator.
@@ -183,7 +184,8 @@ impl Running {
         let hangs = Arc::new(AtomicBool::new(false));
         let hanging = HangingStore(store.clone(), Arc::clone(&hangs));
         let (_, handle) = StoreHandle::start(hanging, store).unwrap();
-        let driver = Driver::new(coordinator, api, handle, sinks, clock).with_trust(trust);
+        let first_poll = FirstPoll::issue(api, clock, Tracer::default(), &Handle::current());
+        let driver = Driver::new(coordinator, first_poll, handle, sinks).with_trust(trust);
         let stop = CancellationToken::new();
         Self {
             inbox: driver.inbox(),

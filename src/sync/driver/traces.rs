@@ -59,12 +59,17 @@ impl Traces {
             Question::Dispatch(id) => self.tracer.look_up(&causes, id.as_str()),
         };
         if let Some(context) = span.context() {
-            self.requests.insert(asked, context);
+            self.requested(asked, context);
         }
+        span
+    }
+
+    /// The request `asked` has this span.
+    pub fn requested(&mut self, asked: Asked, span: TraceContext) {
+        self.requests.insert(asked, span);
         while self.requests.len() > REQUESTS {
             self.requests.pop_first();
         }
-        span
     }
 
     /// The commit of `batch` begins, with these responses in it, the events that follow from

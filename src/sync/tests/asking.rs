@@ -462,3 +462,42 @@ fn a_poll_by_hand_is_answered_after_a_poll_that_was_issued_later() {
     world.commit();
     assert_eq!(world.outcomes(), [("hand", "settled")]);
 }
+
+#[test]
+fn a_list_that_was_asked_for_before_the_start_answers_nobody_who_came_since() {
+    let mut world = World::new();
+    let poll = world.coordinator.polled_at(at(0));
+    world.now = 900;
+    let webhook = Input::Webhook {
+        id: id("a"),
+        waiter: "w",
+    };
+    world.step([webhook, Input::Poll { waiter: "hand" }]);
+    // No poll beside the one under way.
+    let look_up = world.question();
+    assert_eq!(look_up.1, Question::Dispatch(id("a")));
+    world.answer(poll, Ok(list(vec![dispatch("a", 100)])));
+    assert_eq!(world.commits[0].entries.len(), 1);
+    world.commit();
+    assert!(world.outcomes().is_empty(), "{:?}", world.outcomes());
+    let (second, question) = world.question();
+    assert_eq!(question, Question::List);
+    world.answer(second, Ok(list(vec![dispatch("a", 100)])));
+    world.commit_all();
+    assert_eq!(world.outcomes(), [("hand", "settled")]);
+    world.answer(look_up.0, Ok(found(dispatch("a", 100))));
+    world.commit_all();
+    assert_eq!(world.outcomes(), [("w", "settled")]);
+}
+
+#[test]
+fn the_record_tells_when_the_api_was_asked_before_the_start() {
+    let mut world = World::new();
+    let poll = world.coordinator.polled_at(at(100));
+    world.now = 900;
+    world.step([]);
+    world.now = 1000;
+    world.answer(poll, Ok(list(vec![dispatch("a", 100)])));
+    let told = world.commits[0].states[0].told;
+    assert_eq!((told.asked, told.answered), (at(100).wall, at(1000).wall));
+}

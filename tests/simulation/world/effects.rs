@@ -8,32 +8,37 @@ use super::{Coming, World};
 use crate::scenario::DiskFault;
 use crate::violation::{Checked, must};
 use dispatchd::delivery::{Attempt, Start};
+use dispatchd::model::Asked;
 use dispatchd::store::{Batch, StoreReader};
 use dispatchd::sync::{Effect, WaiterReply};
+use dispatchd::voltus::Question;
 
 impl World {
+    /// A request goes to the API.
+    pub(super) fn ask(&mut self, term: u64, asked: Asked, question: Question) -> Checked {
+        self.trace
+            .line(self.now, || format!("  asks {asked}: {question:?}"));
+        self.checks.asked(asked, &question, self.now)?;
+        let prepared = self
+            .api
+            .prepare(&question, self.now, self.dice, &self.scenario.knobs);
+        self.questions.insert(asked, question);
+        let (asked_at, answered_at) = (self.now, self.now + prepared.delay);
+        self.enter(
+            answered_at,
+            Coming::Answer {
+                term,
+                asked,
+                asked_at,
+                prepared,
+            },
+        );
+        Ok(())
+    }
+
     pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {
         match effect {
-            Effect::Ask { asked, question } => {
-                self.trace
-                    .line(self.now, || format!("  asks {asked}: {question:?}"));
-                self.checks.asked(asked, &question, self.now)?;
-                let prepared =
-                    self.api
-                        .prepare(&question, self.now, self.dice, &self.scenario.knobs);
-                self.questions.insert(asked, question);
-                let asked_at = self.now;
-                self.enter(
-                    self.now + prepared.delay,
-                    Coming::Answer {
-                        term,
-                        asked,
-                        asked_at,
-                        prepared,
-                    },
-                );
-                Ok(())
-            }
+            Effect::Ask { asked, question } => self.ask(term, asked, question),
             Effect::Commit(batch) => self.commit(term, batch),
             Effect::Reply { waiter, outcome } => self.reply(waiter, &outcome),
             Effect::Show(events) => self.checks.shown(&events, self.now),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+
 use super::{Coming, World};
 use crate::checks::{Durable, StepEnd};
 use crate::daemon::Daemon;
@@ -9,6 +11,7 @@ use crate::violation::{Checked, must};
 use dispatchd::delivery::Sink;
 use dispatchd::model::Route;
 use dispatchd::store::MemoryStore;
+use dispatchd::voltus::Question;
 
 /// Most steps without any input in one simulated second. More is a spin.
 const STEPS_A_SECOND: u32 = 200;
@@ -55,10 +58,28 @@ impl World {
                 self.checks.booted(self.absent, routes.collect(), self.now);
                 self.daemon = Some(daemon);
                 self.trust_at_boot();
-                Ok(())
+                self.poll_at_boot()
             }
             Err(error) => Err(self.broken("the daemon starts on its store", &error.to_string())),
         }
+    }
+
+    /// Every other daemon asks for the list first, and then takes its time to load the state.
+    fn poll_at_boot(&mut self) -> Checked {
+        let wall = self.wall();
+        let Some(daemon) = self.daemon.as_mut().filter(|_| self.trust.is_none()) else {
+            return Ok(());
+        };
+        let term = daemon.term;
+        let mut random = self.dice.roll("first poll", &[self.states, term]);
+        if random.random_bool(0.5) {
+            return Ok(());
+        }
+        let asked = daemon.polled(wall);
+        self.counts.add("poll before the state is loaded", 1);
+        self.ask(term, asked, Question::List)?;
+        self.hold(Duration::from_millis(random.random_range(0..3000)));
+        Ok(())
     }
 
     /// The daemon is told to end, and is started again a while later.

@@ -134,7 +134,9 @@ impl World {
         let stored = store.clone().load().unwrap();
         let coordinator = Coordinator::new(settings, stored, Vec::new(), clock.now(), 7);
         let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
-        let driver = Driver::new(coordinator, api, handle, Vec::new(), clock.clone());
+        let first_poll =
+            FirstPoll::issue(api, clock.clone(), Tracer::default(), &Handle::current());
+        let driver = Driver::new(coordinator, first_poll, handle, Vec::new());
         let stop = CancellationToken::new();
         let (view, events) = (driver.view(), driver.events().subscribe());
         TaskTracker::new().spawn(driver.run(stop.clone()));
