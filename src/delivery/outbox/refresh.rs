@@ -171,12 +171,16 @@ impl Outbox {
                 if self.refresh.unread.count(now.mono).is_some() {
                     tracing::error!(sink = &*self.name, %error, "the newest events of the sites cannot be read to be sent again; dispatchd tries again");
                 }
-                let not_before = now.mono + pause(&mut self.refresh.failed_reads, 1.0);
                 if let Some(pass) = &mut self.refresh.pass {
-                    if pass.pages.is_some() {
-                        pass.unread.push_back(std::mem::take(&mut pass.page));
+                    // Whatever else fails before then is one failure with this.
+                    if pass.not_before <= now.mono {
+                        pass.not_before = now.mono + pause(&mut self.refresh.failed_reads, 1.0);
                     }
-                    pass.not_before = not_before;
+                    // One event that cannot be read keeps no other back.
+                    let half = pass.page.len().div_ceil(2).max(1);
+                    let halves = pass.page.chunks(half).map(<[u64]>::to_vec);
+                    pass.unread.extend(halves);
+                    pass.page.clear();
                 }
             }
         }

@@ -212,7 +212,61 @@ fn a_read_that_fails_is_made_again_after_a_pause_and_holds_up_no_other_page() {
         world.ends(attempt, &Attempt::Delivered);
     }
     world.wait_for_refresh_read();
-    assert_eq!(world.outbox.refresh_read(world.now), Some(failed));
+    let read = world.outbox.refresh_read(world.now);
+    assert_eq!(read, Some(first_half(failed)));
+}
+
+/// What is read first of a page that could not be read.
+fn first_half(read: RefreshRead) -> RefreshRead {
+    let RefreshRead::Events(mut page) = read else {
+        panic!("no page");
+    };
+    page.truncate(page.len().div_ceil(2));
+    RefreshRead::Events(page)
+}
+
+#[test]
+fn one_event_that_cannot_be_read_keeps_no_other_site_from_being_sent_again() {
+    let mut world = World::with_two_pages();
+    let damaged = world.log.iter().find(|event| &*event.subject == "s77");
+    let damaged = damaged.unwrap().position;
+    world.outbox.connected(world.now);
+    let mut sent = BTreeSet::new();
+    for _ in 0..60 {
+        while let Some(read) = world.outbox.refresh_read(world.now) {
+            match read {
+                RefreshRead::Positions => {
+                    let positions = world.log.iter().map(|event| event.position).collect();
+                    let page = RefreshPage::Positions(positions);
+                    world.outbox.take_refresh(Ok(page), world.now);
+                }
+                RefreshRead::Events(positions) if positions.contains(&damaged) => {
+                    let what = "a row of the file".into();
+                    let error = StoreError::Damaged { what };
+                    world.outbox.take_refresh(Err(error), world.now);
+                }
+                RefreshRead::Events(positions) => world.gives_refresh(&positions),
+            }
+            for (attempt, text) in world.sends() {
+                sent.extend(text.split(' ').nth(1).map(str::to_owned));
+                world.ends(attempt, &Attempt::Delivered);
+            }
+        }
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(sent.len(), PAGE + 9, "{sent:?}");
+    assert!(!sent.contains("s77"));
+}
+
+#[test]
+fn reads_that_fail_one_after_another_are_made_again_after_one_pause() {
+    let mut world = World::with_two_pages();
+    world.outbox.connected(world.now);
+    assert!(world.read_refresh());
+    world.refresh_read_fails();
+    world.refresh_read_fails();
+    let due = world.outbox.next_due(world.now.mono).unwrap();
+    assert_eq!(due - world.now.mono, Duration::from_secs(2));
 }
 
 /// A page of the file is damaged for good.
@@ -239,7 +293,7 @@ fn what_is_to_go_again_waits_for_no_page_that_stays_unreadable() {
         &Attempt::Delivered,
     );
     world.wait_for_refresh_read();
-    assert_eq!(world.refresh_read_fails(), failed);
+    assert_eq!(world.refresh_read_fails(), first_half(failed));
     world.wait_for_refresh_read();
 }
 
