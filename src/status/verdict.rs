@@ -276,7 +276,7 @@ fn due_and_not_sent(view: &View, now: Now) -> Option<String> {
     } else if health.store_error.is_some() {
         "while nothing can be stored"
     } else {
-        "until a poll tells of them once more, as that could not be stored"
+        "until what told of them is stored"
     };
     Some(format!(
         "{} {verb} due and cannot be sent {meanwhile}: {}.",

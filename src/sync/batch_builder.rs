@@ -86,6 +86,8 @@ pub(super) struct CommitUnderWay {
     pub overridden: Vec<Arc<SiteState>>,
     /// What it was made of.
     pub jobs: Vec<Job>,
+    /// It deletes old events.
+    pub forgets: bool,
 }
 
 /// One batch, gathered on top of what is committed or about to be.
@@ -352,6 +354,7 @@ impl BatchBuilder {
             site_changes: self.site_changes,
             overridden: self.overridden,
             jobs: self.jobs,
+            forgets: batch.forget_before.is_some(),
         };
         (batch, under_way)
     }

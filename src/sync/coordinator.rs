@@ -201,6 +201,7 @@ impl<W> Coordinator<W> {
                 self.delivering.caught_up = true;
                 self.deliver(now);
             }
+            self.writing.watch(self.asking.clocks(now), now);
         }
         if self.stopping {
             self.asking.turn_away(&mut self.answering);

@@ -98,8 +98,8 @@ pub struct Health {
     pub look_again_dropped: u64,
     /// Why the store takes no writes, if it does not.
     pub store_error: Option<String>,
-    /// Commands of sites that are due and cannot be sent, since the store takes no writes
-    /// or the daemon does not know whether it leads. Of each site the newest one.
+    /// Commands of sites that are due and cannot be sent, since what told of them is not
+    /// stored or the daemon does not know whether it leads. Of each site the newest one.
     pub due_commands: Arc<[Event]>,
     /// Commands of sites since the start that went to no sink, since no route takes
     /// their sites.

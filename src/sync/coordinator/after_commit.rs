@@ -71,7 +71,8 @@ impl<W> Coordinator<W> {
         *committed = done.next;
         let has_list = !done.after_commit.polls.is_empty();
         let clocks = self.asking.clocks(now);
-        self.writing.look_past(done.jobs, has_list, clocks, now);
+        self.writing
+            .look_past(done.jobs, &done.events, has_list, clocks, now);
         let committed = &self.writing.committed;
         let mass_absence = committed.schedule.mass_absence().is_some();
         log::changes(&done.changes);

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::clock::Mono;
 use crate::engine::SitePlan;
 use crate::model::{Event, SiteId};
@@ -20,12 +22,16 @@ pub(super) struct Unwritten {
     ahead: Option<Committed>,
     /// Whether commits that failed had answers of the API, which no commit has now.
     pub has_lost_answers: bool,
+    /// How many answers were taken in that a commit may still have.
+    answers: usize,
     /// What each site must be told and cannot be, by site.
     commands: BTreeMap<SiteId, Event>,
     /// The same, for those who look.
     pub due: Arc<[Event]>,
     /// The sites and commands that a line of the log has counted.
     logged: BTreeSet<(SiteId, Arc<str>)>,
+    /// The first command that none has counted.
+    unlogged: Option<(SiteId, Arc<str>)>,
     /// Limits that line: on a disk that is nearly full every other commit may succeed.
     line: Seldom,
 }
@@ -47,40 +53,62 @@ impl Unwritten {
         }
     }
 
+    /// Whether there is more to take in by `now`: `answers` says how many there are that a
+    /// commit may still have.
+    pub fn is_behind(&mut self, answers: usize, now: DateTime<Utc>) -> bool {
+        let before = std::mem::replace(&mut self.answers, answers);
+        let ahead = self.ahead.as_ref();
+        answers != before || ahead.is_none_or(|ahead| is_due(ahead, now))
+    }
+
+    /// Whether time has brought something by `now` since answers were lost.
+    pub fn is_overtaken(&self, now: DateTime<Utc>) -> bool {
+        let ahead = self.ahead.as_ref().filter(|_| self.has_lost_answers);
+        ahead.is_some_and(|ahead| is_due(ahead, now))
+    }
+
     /// Takes in what would have been written, where sites were told to do what
-    /// `committed` has. `is_written` says that what it was made of is: then also what goes
-    /// whatever a site was told.
-    pub fn advance(
-        &mut self,
-        next: CommitUnderWay,
-        committed: &SitePlan,
-        is_written: bool,
-        now: Mono,
-    ) {
+    /// `committed` has. `written` is what was written since the last time.
+    pub fn advance(&mut self, next: CommitUnderWay, committed: &SitePlan, written: &[Event]) {
+        let mut touched = BTreeMap::new();
         for event in next.events {
-            if event.family() == "site"
-                && let Some(site) = SiteId::new(&event.subject)
-            {
-                self.put(site, event);
+            if let Some(site) = site_of(&event) {
+                self.put(site.clone(), event.clone());
+                touched.insert(site, event);
+            }
+        }
+        for event in written {
+            if let Some(site) = site_of(event) {
+                if let Some(command) = self.commands.get_mut(&site) {
+                    command.unconditional = false;
+                }
+                touched.insert(site, event.clone());
             }
         }
         let ahead = &next.next.plan;
-        self.commands.retain(|site, event| {
-            if event.unconditional && !is_written {
-                return true;
+        for (site, event) in &touched {
+            match ahead.change_since(committed, site) {
+                Some(kind) => {
+                    let command = self.commands.entry(site.clone());
+                    let command = command.or_insert_with(|| event.clone());
+                    if *command.event_type != *kind.event_type() {
+                        command.event_type = kind.event_type().into();
+                    }
+                }
+                // It is as it was told, unless it must be told whatever that was.
+                None => {
+                    let command = self.commands.get(site);
+                    if command.is_some_and(|command| !command.unconditional) {
+                        self.commands.remove(site);
+                    }
+                }
             }
-            // None: it is as it was told.
-            let kind = ahead.change_since(committed, site);
-            if let Some(kind) = kind
-                && *event.event_type != *kind.event_type()
-            {
-                event.event_type = kind.event_type().into();
-            }
-            kind.is_some()
-        });
+        }
         self.ahead = Some(next.next);
-        self.due = self.commands.values().cloned().collect();
-        self.log(now);
+        if !touched.is_empty() {
+            self.due = self.commands.values().cloned().collect();
+            self.compare_with_log();
+        }
     }
 
     /// Takes in a command. It waits since the one that it replaces was due, if both ask for
@@ -95,22 +123,40 @@ impl Unwritten {
         self.commands.insert(site, event);
     }
 
-    /// Logs each command once, and writes a line no more often than once a minute.
-    fn log(&mut self, now: Mono) {
+    fn compare_with_log(&mut self) {
+        let all = self.by_type();
+        self.logged.retain(|one| all.contains(one));
+        self.unlogged = all.difference(&self.logged).next().cloned();
+    }
+
+    fn by_type(&self) -> BTreeSet<(SiteId, Arc<str>)> {
         let all = self.commands.iter();
         let all = all.map(|(site, event)| (site.clone(), Arc::clone(&event.event_type)));
-        let all: BTreeSet<_> = all.collect();
-        self.logged.retain(|one| all.contains(one));
-        if let Some((site, command)) = all.difference(&self.logged).next()
-            && self.line.count(now).is_some()
-        {
+        all.collect()
+    }
+
+    /// Logs each command once, and writes a line no more often than once a minute.
+    pub fn log(&mut self, now: Mono) {
+        if self.unlogged.is_none() || self.line.count(now).is_none() {
+            return;
+        }
+        if let Some((site, command)) = self.unlogged.take() {
             tracing::error!(
-                commands = all.len(),
+                commands = self.commands.len(),
                 %site,
-                command = &**command,
+                command = &*command,
                 "commands are due and cannot be sent; `dispatchd status` names them"
             );
-            self.logged = all;
+            self.logged = self.by_type();
         }
     }
+}
+
+fn is_due(state: &Committed, now: DateTime<Utc>) -> bool {
+    state.next_due().is_some_and(|due| due <= now)
+}
+
+fn site_of(event: &Event) -> Option<SiteId> {
+    let is_command = event.family() == "site";
+    is_command.then(|| SiteId::new(&event.subject)).flatten()
 }

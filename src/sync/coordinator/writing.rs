@@ -8,7 +8,7 @@ use super::delivering::Delivering;
 use super::unwritten::Unwritten;
 use crate::clock::{Mono, Now};
 use crate::engine::{Rules, Schedule, SitePlan};
-use crate::model::Asked;
+use crate::model::{Asked, Event};
 use crate::seldom::{Trouble, spoken};
 use crate::store::{Batch, StoreError, Stored};
 use crate::sync::batch_builder::{BatchBuilder, CommitUnderWay, Committed, Job};
@@ -25,6 +25,9 @@ const FIRST_FORGET: Duration = Duration::from_secs(300);
 /// How often old events of sites and of the daemon are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
+/// A commit that takes as long may never end. The largest take two seconds.
+const HANGS: Duration = Duration::from_secs(5);
+
 /// What is committed, what is being written, and what is to be written next.
 #[derive(Debug)]
 pub(super) struct Writing {
@@ -33,6 +36,8 @@ pub(super) struct Writing {
     rules: Rules,
     pub committed: Committed,
     under_way: Option<CommitUnderWay>,
+    /// When that began.
+    begun: Mono,
     /// What is to be written next, on top of that.
     next: Option<BatchBuilder>,
     /// Observations that are not taken in yet.
@@ -85,6 +90,7 @@ impl Writing {
                 as_of: now.wall,
             },
             under_way: None,
+            begun: Mono::ZERO,
             next: None,
             jobs: VecDeque::new(),
             store_error: None,
@@ -257,6 +263,7 @@ impl Writing {
             return Begun::Empty(Box::new(under_way));
         }
         self.under_way = Some(under_way);
+        self.begun = now.mono;
         Begun::Commit(Box::new(batch))
     }
 
@@ -303,13 +310,18 @@ impl Writing {
                 // What operators ordered is refused.
                 jobs.retain(|job| !matches!(job, Job::Order(..)));
                 self.unwritten.has_lost_answers |= !jobs.is_empty();
-                self.look_ahead(jobs, false, clocks, now);
+                self.look_ahead(jobs, &[], clocks, now);
+                self.unwritten.log(now.mono);
                 // What was built on the failed commit is taken in anew (rule R5).
                 if let Some(next) = self.next.take() {
                     let later = std::mem::take(&mut self.jobs);
                     self.jobs = next.undo().into_iter().chain(later).collect();
                 }
                 self.not_before = now.mono.saturating_add(DISK_PAUSE);
+                if under_way.forgets {
+                    // What it deletes may be the room that is wanted.
+                    self.forget_at = now.mono;
+                }
                 Ended::Failed(under_way, reason)
             }
         })
@@ -317,29 +329,70 @@ impl Writing {
 
     /// Works out what is due by `now`, while it is not known whether anything is written.
     pub fn look_at_due(&mut self, clocks: Clocks, now: Now) {
-        let under_way = self.under_way.as_mut();
-        let mut jobs = under_way.map_or_else(Vec::new, |it| std::mem::take(&mut it.jobs));
-        // They are taken in for good later, and bring nothing a second time.
-        let next = self.next.iter().flat_map(BatchBuilder::jobs);
-        jobs.extend(next.chain(&self.jobs).cloned());
-        // Whether these will be carried out is not known.
-        jobs.retain(|job| !matches!(job, Job::Order(..)));
-        self.look_ahead(jobs, false, clocks, now);
+        let answers = || {
+            let under_way = self.under_way.iter().flat_map(|it| &it.jobs);
+            let next = self.next.iter().flat_map(BatchBuilder::jobs);
+            let all = under_way.chain(next).chain(&self.jobs);
+            // Whether orders will be carried out is not known.
+            all.filter(|job| !matches!(job, Job::Order(..)))
+        };
+        if self.unwritten.is_behind(answers().count(), now.wall) {
+            // They are taken in for good later, and bring nothing a second time.
+            let answers = answers().cloned().collect();
+            self.look_ahead(answers, &[], clocks, now);
+        }
+        self.unwritten.log(now.mono);
     }
 
-    /// A commit that had `jobs` was written. If commits that failed had others, these still
-    /// tell what is due, until a list says it once more.
-    pub fn look_past(&mut self, jobs: Vec<Job>, has_list: bool, clocks: Clocks, now: Now) {
+    /// A commit of `jobs` was written, with these events. If commits that failed had other
+    /// answers, these still tell what is due, until a list says it once more.
+    pub fn look_past(
+        &mut self,
+        jobs: Vec<Job>,
+        events: &[Event],
+        has_list: bool,
+        clocks: Clocks,
+        now: Now,
+    ) {
         if has_list || !self.unwritten.has_lost_answers {
             self.unwritten.clear();
         } else {
-            self.look_ahead(jobs, true, clocks, now);
+            self.look_ahead(jobs, events, clocks, now);
         }
     }
 
-    /// Works out what is due by `now` and cannot be sent, after `jobs`, which are written or
-    /// not.
-    fn look_ahead(&mut self, jobs: Vec<Job>, is_written: bool, clocks: Clocks, now: Now) {
+    /// What is due and cannot be sent is looked at once more, if there may be anything.
+    pub fn watch(&mut self, clocks: Clocks, now: Now) {
+        let takes = now.mono.saturating_sub(self.begun);
+        if self.under_way.is_some() && takes >= HANGS {
+            self.hangs(takes, now.mono);
+            self.look_at_due(clocks, now);
+        } else if self.unwritten.is_overtaken(now.wall) {
+            self.look_ahead(Vec::new(), &[], clocks, now);
+        } else if self.is_at_rest()
+            && self.store_error.is_none()
+            && !self.unwritten.has_lost_answers
+        {
+            self.unwritten.clear();
+        }
+        self.unwritten.log(now.mono);
+    }
+
+    /// The commit under way takes so long that nobody can know whether it ends.
+    fn hangs(&mut self, takes: Duration, now: Mono) {
+        let lasts = humantime::format_duration(Duration::from_secs(takes.as_secs()));
+        let reason = format!("a commit has not ended for {lasts}");
+        if self.trouble.lasts(now).is_some() {
+            tracing::error!(
+                "{reason}; nothing else can be written, and webhooks are answered 503, until it has"
+            );
+        }
+        self.store_error = Some(reason);
+    }
+
+    /// Works out what is due by `now` and cannot be sent, after `jobs`. `written` is what was
+    /// written since the last time.
+    fn look_ahead(&mut self, jobs: Vec<Job>, written: &[Event], clocks: Clocks, now: Now) {
         let base = self.unwritten.ahead().unwrap_or(&self.committed);
         let mut ahead =
             BatchBuilder::new(base, self.term, Arc::clone(&self.store_id), self.rules, now);
@@ -350,7 +403,6 @@ impl Writing {
             ahead.catch_up(now);
         }
         let (_, ahead) = ahead.finish(now);
-        self.unwritten
-            .advance(ahead, &self.committed.plan, is_written, now.mono);
+        self.unwritten.advance(ahead, &self.committed.plan, written);
     }
 }

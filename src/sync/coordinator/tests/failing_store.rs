@@ -221,3 +221,104 @@ fn an_order_that_could_not_be_stored_is_not_due() {
         shell.step(1100, []);
     }
 }
+
+#[test]
+fn what_is_due_behind_a_commit_that_does_not_end_is_named_and_the_store_is_said_to_fail() {
+    let (log, _guard) = Log::here();
+    let mut shell = with_stored(|shell| vec![curtails(shell, "plant", 60)]);
+    shell.begin_commit();
+    let error = |shell: &Shell| shell.coordinator.view().health.store_error.clone();
+    shell.step(4_900, []);
+    assert_eq!(error(&shell), None, "a large commit takes seconds");
+    for _ in 0..100 {
+        shell.step(1_000, []);
+    }
+    assert_eq!(shell.due(), due("site.curtail"));
+    let reason = error(&shell).unwrap();
+    assert!(reason.contains("has not ended for 1m 44s"), "{reason}");
+    assert_eq!(log.lines("has not ended").len(), 2, "once a minute");
+    // It ends all the same, and then the next one, with the start.
+    shell.committed(0);
+    assert_eq!(error(&shell), None);
+    shell.committed(0);
+    assert_eq!(shell.due(), []);
+}
+
+#[test]
+fn what_goes_whatever_was_told_is_due_until_it_is_written() {
+    // Its list was to tell all sites once more.
+    let store = MemoryStore::new("test", DateTime::UNIX_EPOCH);
+    let mut stored = store.clone().load().unwrap();
+    stored.commits_lost = true;
+    let mut shell = Shell::on(
+        settings(Duration::from_secs(3600), 240),
+        stored,
+        vec![],
+        start(),
+    );
+    let poll = shell.asked();
+    let over = Dispatch {
+        end_time: Some(shell.now.wall - TimeDelta::seconds(1)),
+        ..curtails(&shell, "plant", -60)
+    };
+    shell.step(10, [list(poll, std::slice::from_ref(&over))]);
+    for _ in 0..3 {
+        shell.commit_fails(10, "the disk is full");
+        assert_eq!(shell.due(), due("site.release"));
+        // Something small has room.
+        shell.step(1100, []);
+        shell.committed(10);
+        assert_eq!(shell.due(), due("site.release"));
+        shell.polls(std::slice::from_ref(&over));
+    }
+    shell.committed(10);
+    assert_eq!(shell.due(), []);
+}
+
+#[test]
+fn time_goes_on_for_what_a_commit_that_failed_had_though_nothing_is_written_any_more() {
+    let mut shell = with_stored(|_| Vec::new());
+    let end = shell.now.wall + TimeDelta::seconds(300);
+    let soon = Dispatch {
+        end_time: Some(end),
+        ..curtails(&shell, "plant", 200)
+    };
+    shell.polls(&[soon]);
+    shell.commit_fails(10, "the disk is full");
+    shell.step(1100, []);
+    shell.committed(10);
+    assert_eq!(shell.due(), []);
+    shell.step(150_000, []);
+    assert_eq!(shell.due(), due("site.curtail"));
+    shell.step(110_000, []);
+    assert_eq!(shell.due(), []);
+}
+
+#[test]
+fn what_is_told_against_an_answer_that_is_in_no_commit_is_to_be_taken_back() {
+    let mut shell = with_stored(|shell| vec![curtails(shell, "plant", 200)]);
+    let cancelled = Dispatch {
+        authorized: false,
+        ..curtails(&shell, "plant", 200)
+    };
+    shell.polls(&[cancelled]);
+    shell.commit_fails(10, "the disk is full");
+    shell.step(1100, []);
+    shell.committed(10);
+    assert_eq!(shell.due(), []);
+    // By what is stored it starts.
+    shell.step(200_000, []);
+    assert!(shell.events().contains(&"site.curtail"));
+    shell.committed(10);
+    assert_eq!(shell.due(), due("site.release"));
+}
+
+#[test]
+fn a_deletion_that_was_not_stored_is_made_with_the_next_commit() {
+    let mut shell = with_stored(|_| Vec::new());
+    shell.step(310_000, []);
+    assert!(shell.committing().unwrap().forget_before.is_some());
+    shell.commit_fails(10, "the disk is full");
+    shell.step(1100, []);
+    assert!(shell.committing().unwrap().forget_before.is_some());
+}

@@ -2,6 +2,7 @@
 //! R15).
 
 use super::*;
+use crate::store::StoreError;
 use crate::sync::coordinator::trusting::SUSPENDED;
 
 /// Far ahead.
@@ -368,4 +369,53 @@ fn webhooks_that_came_while_suspended_and_were_answered_are_not_kept() {
     );
     shell.step(10_000, []);
     assert_eq!(shell.coordinator.asking.look_ups.wanted(), 0);
+}
+
+#[test]
+fn what_a_commit_had_that_fails_while_suspended_stays_due_until_a_list_is_stored() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let active = curtails(&shell, "plant", -1);
+    shell.step(10, [list(poll, &[active])]);
+    assert!(shell.committing().is_some());
+    shell.suspend();
+    let curtail = [("site.curtail".into(), "plant".into())];
+    assert_eq!(shell.due(), curtail);
+    let what = "it does not answer".into();
+    shell.step(500, [Input::Committed(Err(StoreError::Damaged { what }))]);
+    assert_eq!(shell.due(), curtail);
+    shell.trust();
+    shell.step(1100, []);
+    shell.committed(10);
+    assert_eq!(shell.due(), curtail);
+}
+
+#[test]
+fn an_order_that_is_written_while_suspended_counts_for_what_is_due() {
+    let mut shell = Shell::polling(Duration::from_secs(3600), 240, &["slow"]);
+    let poll = shell.asked();
+    shell.committed(10);
+    let active = curtails(&shell, "s1", 1);
+    shell.step(2000, [list(poll, &[active])]);
+    let what = || "it does not answer".into();
+    shell.step(
+        10,
+        [Input::Committed(Err(StoreError::Damaged { what: what() }))],
+    );
+    shell.step(1100, []);
+    shell.committed(10);
+    assert_eq!(shell.due(), [("site.curtail".into(), "s1".into())]);
+    let mut order = an_order(&shell);
+    let kept_out = order.site_override.as_deref().cloned();
+    order.site_override = kept_out.map(|kept_out| {
+        let state = SiteMode::Normal;
+        Arc::new(Override { state, ..kept_out })
+    });
+    shell.step(10, [Input::Override { order, waiter: 1 }]);
+    assert!(shell.committing().is_some());
+    shell.suspend();
+    shell.committed(10);
+    shell.trust();
+    assert_eq!(shell.due(), []);
 }
