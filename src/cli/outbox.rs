@@ -196,16 +196,14 @@ fn described(sink: &Sink, limit: usize) -> String {
         && left > 0
     {
         let how = match sink.events.len() < limit {
-            true => "read from the state when there is room for them".to_owned(),
+            true => "they are listed once those before them are delivered".to_owned(),
             false => format!(
                 "the next page: --sink '{}' --after {}",
                 plain(&sink.sink),
                 last.position
             ),
         };
-        text.push_str(&format!(
-            "  more are pending, {left} of them not on this page; {how}\n"
-        ));
+        text.push_str(&format!("  {left} more are pending; {how}\n"));
     }
     text
 }

@@ -429,7 +429,10 @@ impl Outbox {
     /// Brings the sink's condition up to date, and logs its changes.
     fn advance_health(&mut self, now: Mono) {
         if let Some(news) = self.health.advance(now) {
-            let next_try = self.next_due(now);
+            let (subject, _) = self.health.latest();
+            let paused = self.queues.get(subject);
+            let paused = paused.filter(|queue| queue.place == Place::Paused);
+            let next_try = paused.map(|queue| queue.due).or_else(|| self.next_due(now));
             let next_try = next_try.map(|at| at.saturating_sub(now));
             self.health.log(news, next_try);
         }

@@ -63,7 +63,7 @@ impl Notices {
                 count,
                 last = %dispatch,
                 reason,
-                "answered webhooks 503, so that Voltus sends them again; a poll follows at once"
+                "answered webhooks 503, so that Voltus sends them again; a poll follows as soon as one may"
             );
         }
     }

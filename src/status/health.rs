@@ -109,23 +109,19 @@ fn not_ready(health: &Health, now: Now) -> Vec<String> {
     match health.state(now.mono) {
         State::Fresh => {}
         State::Starting => reasons.push(match &health.last_poll {
-            Some(poll) => format!(
-                "no poll has succeeded yet: {}",
-                poll.error.as_deref().unwrap_or("none has ended")
-            ),
+            Some(_) => format!("no poll has succeeded yet: {}", health.why_no_poll()),
             None => "the first poll has not ended yet".to_owned(),
         }),
         State::Stale => reasons.push(format!(
             "no poll has succeeded for {}: {}",
             humantime::format_duration(health.trust()),
-            health
-                .last_poll
-                .as_ref()
-                .and_then(|poll| poll.error.as_deref())
-                .unwrap_or("none has ended"),
+            health.why_no_poll(),
         )),
     }
-    if let Some(error) = &health.store_error {
+    if let Some(error) = &health.store_error
+        // A poll that could not be stored has failed for the same reason.
+        && !reasons.iter().any(|reason| reason.contains(error))
+    {
         reasons.push(error.clone());
     }
     reasons

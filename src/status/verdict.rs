@@ -88,17 +88,12 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
         );
         Verdict::add(&mut findings, Level::Error, text);
     }
-    let last_error = || {
-        let poll = health.last_poll.as_ref();
-        poll.and_then(|poll| poll.error.as_deref())
-            .unwrap_or("no poll has ended yet")
-    };
     match health.state(now.mono) {
         State::Fresh => {}
         State::Starting => Verdict::add(
             &mut findings,
             Level::Warning,
-            format!("No poll has succeeded yet: {}.", last_error()),
+            format!("No poll has succeeded yet: {}.", health.why_no_poll()),
         ),
         State::Stale => {
             let age = match health.last_success {
@@ -107,7 +102,7 @@ pub(super) fn on_schedule(view: &View, now: Now) -> Verdict {
             };
             let text = format!(
                 "The schedule may be wrong: no poll has succeeded {age}: {}.",
-                last_error()
+                health.why_no_poll()
             );
             Verdict::add(&mut findings, Level::Error, text);
         }
@@ -399,7 +394,7 @@ pub(super) fn untold(view: &View) -> Vec<UntoldSite<'_>> {
             sink: &sink.name,
             command: untold.command,
             since,
-            reason: untold.why(sink.last_error.as_ref()),
+            reason: untold.why(sink.unreachable.as_ref()),
         })
         .collect()
 }

@@ -463,13 +463,13 @@ impl<W> Coordinator<W> {
         let blind = now >= self.stale_at() && !self.stopping;
         if blind {
             let pause = self.asking.next_poll_in(now);
-            let last = self.asking.poller.last.as_ref();
+            let health = self.view().health;
             let error = match self.trusting.suspended {
-                true => Some("no list is taken in until the lease is renewed"),
-                false => last.and_then(|poll| poll.error.as_deref()),
+                true => "no list is taken in until the lease is renewed".into(),
+                false => health.why_no_poll(),
             };
             let trust = self.trust();
-            self.asking.notices.stale(trust, error, pause, now);
+            self.asking.notices.stale(trust, &error, pause, now);
         }
         blind
     }

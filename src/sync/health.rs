@@ -1,5 +1,6 @@
 //! What readers may know of the coordinator.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +148,28 @@ impl Health {
                 .to_owned()
         });
         self.store_error.clone().or(suspended)
+    }
+
+    /// Why no poll has succeeded since the last that did.
+    pub fn why_no_poll(&self) -> Cow<'_, str> {
+        let last = self.last_poll.as_ref();
+        if let Some(error) = last.and_then(|poll| poll.error.as_deref()) {
+            return error.into();
+        }
+        if let Some(slow) = &self.slowed_down
+            && let Some(until) = slow.silent_until
+        {
+            let until = until.format("%FT%TZ");
+            return format!(
+                "the API asked for no requests until {until}: {}",
+                slow.reason
+            )
+            .into();
+        }
+        match last {
+            Some(_) => "none has ended since then".into(),
+            None => "none has ended yet".into(),
+        }
     }
 
     /// Whether the schedule can be trusted at `now`.

@@ -84,9 +84,25 @@ impl Said {
         self.since.get_or_insert(at);
         tracing::warn!(
             count = problems.counts().total(),
-            "parts of the API's answer could not be read; an amount is unknown now, too many unknown fields are dropped, all else stays as it was: {problems}"
+            "parts of the API's answer could not be read; {}: {problems}",
+            consequences(&problems.counts())
         );
     }
+}
+
+/// What follows for what could not be read.
+fn consequences(counts: &Unreadable) -> String {
+    let stays = counts.dispatches + counts.sites + counts.details;
+    [
+        (counts.amounts, "an amount is unknown now"),
+        (counts.extras, "too many unknown fields are dropped"),
+        (stays, "what they tell stays as it was"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(_, what)| *what)
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 /// The parts of `problems` that are not in `known`, as far as both are kept in

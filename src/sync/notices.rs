@@ -82,14 +82,14 @@ impl Notices {
         }
     }
 
-    /// No poll has succeeded for `trust`, and so the schedule is stale. `error` is why
-    /// the last poll failed, `pause` the time until the next one.
-    pub fn stale(&mut self, trust: Duration, error: Option<&str>, pause: Duration, now: Mono) {
+    /// No poll has succeeded for `trust`, and so the schedule is stale. `error` is why,
+    /// `pause` the time until the next one.
+    pub fn stale(&mut self, trust: Duration, error: &str, pause: Duration, now: Mono) {
         if !self.stale.begins(now) {
             return;
         }
         tracing::error!(
-            error = error.unwrap_or("no poll has ended yet"),
+            error,
             next_try = %format_args!("in {}", spoken(pause)),
             "no poll has succeeded for {}: the schedule is stale and may be wrong",
             humantime::format_duration(trust)

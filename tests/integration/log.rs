@@ -167,7 +167,9 @@ async fn a_sink_that_fails_is_told_once_with_the_next_try_and_so_is_its_recovery
     let asked = receiver.asked();
     wait_until("more attempts", async || receiver.asked() > asked + 5).await;
     receiver.behave(Manner::Takes);
-    let recovered = daemon.wait_for_log("takes all events again").await;
+    let recovered = daemon
+        .wait_for_log("no event fails at the sink any more")
+        .await;
     says(&recovered, &["INFO", &sink, "failed_for="]);
 
     // It fails and recovers again, within the same minute.
@@ -178,7 +180,7 @@ async fn a_sink_that_fails_is_told_once_with_the_next_try_and_so_is_its_recovery
     receiver.behave(Manner::Takes);
     daemon.wait_until_delivered().await;
     only(&daemon, "could not be delivered");
-    only(&daemon, "takes all events again");
+    only(&daemon, "no event fails at the sink any more");
 }
 
 #[apply(test)]

@@ -81,7 +81,7 @@ async fn an_event_that_is_refused_for_ever_is_named_and_can_be_skipped_at_one_si
         " since the start\n".to_owned(),
         format!("  {bad}\n      dispatch.created bad, since "),
         " failed attempt".to_owned(),
-        "  more are pending, 1 of them not on this page; read from the state".to_owned(),
+        "  1 more are pending; they are listed once those before them are delivered".to_owned(),
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }

@@ -37,9 +37,14 @@ impl Page {
         let verdicts = status.verdict.as_ref();
         let doubt = verdicts.and_then(|verdicts| verdicts.schedule.as_ref());
         let doubt = doubt.filter(|verdict| verdict.level != "ok");
+        let last_poll = sync.last_poll.as_ref();
+        let has_failed = last_poll.is_some_and(|poll| poll.error.is_some());
         let polled = || {
             let last = since.map_or_else(|| "unknown".into(), |at| relative(at, now));
-            format!("last poll {last}{next}")
+            match has_failed {
+                true => format!("last good poll {last}{next}"),
+                false => format!("last poll {last}{next}"),
+            }
         };
         let (colour, text) = match (&*sync.state, doubt) {
             ("fresh", Some(doubt)) if doubt.level == "warning" => {
@@ -49,6 +54,10 @@ impl Page {
                 label = "STORE".to_owned();
                 (Colour::Red, format!("{} {}", doubt.text, polled()))
             }
+            ("fresh", None) if has_failed => (
+                Colour::Yellow,
+                format!("the last poll failed; {}", polled()),
+            ),
             ("fresh", None) if sync.in_doubt.absent + sync.in_doubt.lower > 0 => {
                 (Colour::Green, format!("polls succeed; {}", polled()))
             }
@@ -101,7 +110,11 @@ impl Page {
         }
         if let Some(slow) = &sync.slowdown {
             let until = match (slow.silent_until, slow.next_request) {
-                (Some(until), _) => format!("; nothing is sent until {}", time(until)),
+                (Some(until), _) => format!(
+                    "; nothing is sent until {}, {}",
+                    time(until),
+                    relative(until, now)
+                ),
                 (None, Some(next)) if next > now => {
                     format!("; next look-up {}", relative(next, now))
                 }

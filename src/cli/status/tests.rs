@@ -63,6 +63,19 @@ fn sites() -> Value {
 }
 
 #[test]
+fn while_polls_fail_the_first_line_says_so_though_the_schedule_is_fresh() {
+    let mut status = status("fresh");
+    status["sync"]["last_poll"] =
+        json!({"at": "2026-11-24T10:11:59Z", "ok": false, "error": "down"});
+    let drawn = table::draw(&report(status, None), PLAIN);
+    let first = drawn.lines().next().unwrap();
+    assert_eq!(
+        first,
+        "FRESH     the last poll failed; last good poll 4s ago, next in 26s"
+    );
+}
+
+#[test]
 fn the_report_fits_80_columns_and_says_what_matters() {
     let drawn = table::draw(&report(status("fresh"), Some(sites())), PLAIN);
     let expected = "\

@@ -92,6 +92,8 @@ pub struct SinkHealth {
     /// Why the last attempt failed among the subjects that have not succeeded
     /// since. Holds no secret.
     pub last_error: Option<Arc<str>>,
+    /// Why nothing can be delivered to any subject, if no connection can be made.
+    pub unreachable: Option<Arc<str>>,
     /// How many subjects fail.
     pub failing_subjects: u64,
     /// The sites that wait for a command that was due, by id.
@@ -179,6 +181,7 @@ impl HealthBook {
                 abandoned_attempts: 0,
                 condition: SinkCondition::Ok,
                 last_error: None,
+                unreachable: None,
                 failing_subjects: 0,
                 untold: OrdMap::new(),
                 refused: Arc::default(),
@@ -278,8 +281,13 @@ impl HealthBook {
         why.or(self.not_there.as_ref()).cloned()
     }
 
+    /// Why nothing can be delivered to any subject.
+    pub fn why_unreachable(&self) -> Option<&Arc<str>> {
+        self.down.as_ref().or(self.not_there.as_ref())
+    }
+
     /// The latest failure, for the log: the subject, unless all fail.
-    fn latest(&self) -> (&str, &str) {
+    pub fn latest(&self) -> (&str, &str) {
         let latest = self.failing.last_key_value();
         let (subject, reason) = latest.map_or(("", ""), |(_, (key, reason))| (&**key, &**reason));
         match (&self.down, &self.not_there) {
@@ -313,6 +321,10 @@ impl HealthBook {
         if self.health.last_error != last_error {
             self.health.last_error = last_error;
         }
+        let unreachable = self.why_unreachable();
+        if self.health.unreachable.as_ref() != unreachable {
+            self.health.unreachable = unreachable.cloned();
+        }
         self.health.condition = condition;
         self.said.take(condition, now)
     }
@@ -327,7 +339,7 @@ impl HealthBook {
             SinkCondition::Ok => tracing::info!(
                 sink,
                 failed_for = %spoken(news.failed_for),
-                "the sink takes all events again"
+                "no event fails at the sink any more"
             ),
             SinkCondition::Retrying => tracing::warn!(
                 sink,

@@ -30,14 +30,14 @@ pub struct Untold {
     /// Whether an attempt has begun since the command was due, in this start.
     pub tried: bool,
     /// Why its last attempt failed. `None` if none has ended, or if no connection
-    /// can be made: the sink's own last error says why then.
+    /// can be made: [`SinkHealth`](super::SinkHealth) says why then.
     pub reason: Option<Arc<str>>,
 }
 
 impl Untold {
-    /// Why it was not told, given the sink's own last error.
-    pub fn why<'a>(&'a self, last_error: Option<&'a Arc<str>>) -> &'a str {
-        match self.reason.as_ref().or(last_error) {
+    /// Why it was not told, given why the sink cannot be reached.
+    pub fn why<'a>(&'a self, unreachable: Option<&'a Arc<str>>) -> &'a str {
+        match self.reason.as_ref().or(unreachable) {
             Some(reason) => reason,
             None if self.tried => "the receiver has not answered",
             None => "not tried since the start",
@@ -192,7 +192,7 @@ impl Outbox {
                 site = &**site,
                 command = untold.command,
                 since = %untold.since.format("%FT%TZ"),
-                reason = untold.why(last_error.as_ref()),
+                reason = untold.why(self.health.why_unreachable()),
                 "sites have not been told what they must do: the sink has acknowledged no due command for ten seconds"
             );
         }

@@ -248,7 +248,7 @@ pub(super) fn is_free(path: &Path) -> Result<(), OpenError> {
     if look(path)? {
         return Ok(());
     }
-    let connection = probe::open(path, !Lock::is_taken(path)?)?;
+    let connection = probe::for_reading(path, Lock::is_taken(path)?)?;
     let rows: rusqlite::Result<i64> =
         connection.query_row("SELECT count(*) FROM daemon", [], |row| row.get(0));
     if rows.map_err(|error| describe(path, &error))? == 0 {

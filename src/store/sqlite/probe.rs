@@ -43,14 +43,9 @@ pub(super) fn sinks(path: &Path, found: Probe) -> Result<BTreeMap<Arc<str>, Sink
     match found {
         // Older files lack columns that are asked for.
         Probe::Absent | Probe::Older => Ok(BTreeMap::new()),
-        Probe::Usable => sinks(&open(path, true)?),
-        Probe::InUse => sinks(&open(path, false)?),
-        // Somebody who has the file open with `sqlite3` has made what SQLite needs to
-        // share it.
-        Probe::Interrupted => match open_with_log(path) {
-            Err(OpenError::Locked { .. }) => sinks(&open(path, false)?),
-            opened => sinks(&opened?),
-        },
+        Probe::InUse | Probe::Usable | Probe::Interrupted => {
+            sinks(&for_reading(path, found == Probe::InUse)?)
+        }
     }
 }
 
@@ -72,9 +67,7 @@ pub(super) fn probe(path: &Path, origin: &str) -> Result<Probe, OpenError> {
     }
     writable(path)?;
     let in_use = Lock::is_taken(path)?;
-    // What a reader of the file alone may not see is in the log, and that has neither the
-    // format nor the origin.
-    let connection = open(path, !in_use)?;
+    let connection = for_reading(path, in_use)?;
     if check(path, &connection, origin)? {
         return Ok(Probe::Absent);
     }
@@ -98,6 +91,21 @@ pub(super) fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Opens the file for reading; `in_use` says whether a daemon uses it. If none does and
+/// there is a log, the file alone may be of two states: its content is copied by half when
+/// the disk is full.
+pub(super) fn for_reading(path: &Path, in_use: bool) -> Result<Connection, OpenError> {
+    if in_use || !has_log(path) {
+        return open(path, !in_use);
+    }
+    match open_with_log(path) {
+        // Somebody who has the file open with `sqlite3` has made what SQLite needs to
+        // share it.
+        Err(OpenError::Locked { .. }) => open(path, false),
+        opened => opened,
+    }
 }
 
 /// Opens a file that nobody uses for reading, together with its write-ahead log, and

@@ -284,6 +284,40 @@ fn commits_are_synced_through_a_write_ahead_log() {
     assert_eq!(pragma("synchronous"), "Integer(2)");
 }
 
+/// The log was being copied into the file when the disk was full and the daemon killed.
+#[test]
+fn a_file_into_which_the_log_was_copied_by_half_is_read_with_its_log() {
+    let (running, killed) = (Folder::new(), Folder::new());
+    let mut store = running.open().unwrap();
+    let stored = store.load().unwrap();
+    store.commit(&batch(&stored, "a")).unwrap();
+    let of = |folder: &Folder, end: &str| format!("{}{end}", folder.path().display());
+    for end in ["", "-wal"] {
+        std::fs::copy(of(&running, end), of(&killed, end)).unwrap();
+    }
+    // What the file has of the pages in the log is from neither state.
+    let log = std::fs::read(of(&killed, "-wal")).unwrap();
+    let mut file = std::fs::read(of(&killed, "")).unwrap();
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+    let page_size = number(&log[8..]);
+    let mut damaged = 0;
+    for frame in log[32..].chunks(24 + page_size) {
+        let page = number(frame);
+        if page > 1 && page * page_size <= file.len() {
+            file[(page - 1) * page_size..page * page_size].fill(7);
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0);
+    std::fs::write(of(&killed, ""), &file).unwrap();
+    let probe = SqliteStore::probe(&killed.path(), "http://api").unwrap();
+    assert_eq!(probe, Probe::Interrupted);
+    SqliteStore::probe_sinks(&killed.path(), probe).unwrap();
+    assert_eq!(std::fs::read(of(&killed, "")).unwrap(), file, "touched");
+    assert_eq!(std::fs::read(of(&killed, "-wal")).unwrap(), log, "touched");
+    assert_eq!(killed.open().unwrap().load().unwrap().entries.len(), 1);
+}
+
 #[test]
 fn a_file_that_was_removed_under_way_takes_no_more_commits() {
     let folder = Folder::new();

@@ -124,7 +124,7 @@ impl<W> Asking<W> {
     pub fn slowed_down(&self, now: Mono) -> WaiterReply {
         let wait = self.slowdown.next().saturating_sub(now);
         let reason = if self.slowdown.silent_until() > now {
-            "the API asked to be left alone for a while"
+            "the API asked for no requests for a while"
         } else {
             "the API fails, so it is asked less often"
         };

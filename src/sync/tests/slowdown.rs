@@ -249,7 +249,7 @@ fn told(world: &World) -> (&str, Duration) {
     }
 }
 
-const SILENCE: &str = "the API asked to be left alone for a while";
+const SILENCE: &str = "the API asked for no requests for a while";
 const FAILS: &str = "the API fails, so it is asked less often";
 const SLOW: &str = "it took too long";
 
@@ -327,4 +327,26 @@ fn the_log_says_of_a_poll_that_failed_when_the_next_one_comes() {
     let lines = log.lines("a poll failed");
     assert_eq!(lines.len(), 1);
     assert!(lines[0].contains("next_try=in 2m"), "{lines:?}");
+}
+
+#[test]
+fn a_silence_that_the_api_asked_for_is_named_as_the_reason_why_no_poll_succeeds() {
+    let (log, _guard) = Log::here();
+    let mut world = World::polled();
+    world.now = 10_000;
+    world.webhook("w", "a");
+    let (asked, _) = world.question();
+    let retry_after = Some(Duration::from_secs(600));
+    world.answer(asked, Err(ApiError::TooFast { retry_after }));
+    world.until(200_000);
+    let health = world.health();
+    assert_eq!(health.state(at(200_000).mono), State::Stale);
+    let why = health.why_no_poll().into_owned();
+    assert!(
+        why.contains("asked for no requests until 2024-10-04T00:10:10Z"),
+        "{why}"
+    );
+    let lines = log.lines("no poll has succeeded for");
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains(&why), "{lines:?}");
 }

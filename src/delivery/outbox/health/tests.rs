@@ -117,7 +117,7 @@ fn the_log_tells_each_condition_at_most_once_a_minute_and_the_end_of_what_it_tol
         [(0, retrying, 0), (2, ok, 2), (60, retrying, 0), (65, ok, 5)]
     );
     assert_eq!(log.lines("an event could not be delivered").len(), 2);
-    assert_eq!(log.lines("the sink takes all events again").len(), 2);
+    assert_eq!(log.lines("no event fails at the sink any more").len(), 2);
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn after_a_restart_the_log_waits_until_an_attempt_has_had_its_chance() {
         world.outbox.advance(world.now);
         let health = world.outbox.health();
         let why = health.untold["s"]
-            .why(health.last_error.as_ref())
+            .why(health.unreachable.as_ref())
             .to_owned();
         (why, world.outbox.untold.logged)
     };
@@ -244,4 +244,23 @@ fn after_a_restart_the_log_names_untold_sites_at_once_if_nobody_is_there() {
     );
     world.outbox.advance(world.now);
     assert_eq!(world.outbox.untold.logged, 1);
+}
+
+#[test]
+fn a_site_whose_first_attempt_hangs_is_not_shown_with_the_error_of_another() {
+    let mut world = World::new(1);
+    world.happens(CURTAIL, "refused");
+    world.happens(CURTAIL, "hangs");
+    let sent = world.sends();
+    let (attempt, _) = sent
+        .iter()
+        .find(|(_, text)| text.contains("refused"))
+        .unwrap();
+    world.ends(*attempt, &Attempt::failed("429"));
+    world.pass(seconds(10));
+    world.outbox.advance(world.now);
+    let health = world.outbox.health();
+    let why = |site: &str| health.untold[site].why(health.unreachable.as_ref());
+    assert_eq!(why("refused"), "429");
+    assert_eq!(why("hangs"), "the receiver has not answered");
 }
