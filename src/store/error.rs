@@ -55,7 +55,7 @@ pub enum StoreError {
 impl OpenError {
     /// Whether the operator must change something before another try makes sense.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. })
+        !matches!(self, Self::Full { .. } | Self::Unreachable { .. })
     }
 }
 
@@ -127,6 +127,12 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// Its disk is full.
+    #[error("--state {path}: cannot be opened: its disk is full; make room, and start again")]
+    Full {
+        /// The file.
+        path: PathBuf,
     },
     /// It is damaged.
     #[error(

@@ -85,7 +85,7 @@ impl Said {
         tracing::warn!(
             count = problems.counts().total(),
             "parts of the API's answer could not be read; {}: {problems}",
-            consequences(&problems.counts())
+            consequences(problems.counts())
         );
     }
 }

@@ -303,6 +303,7 @@ pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
             OpenError::Damaged { path, reason }
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        Some(ErrorCode::DiskFull) => OpenError::Full { path },
         _ => OpenError::Unusable { path, reason },
     }
 }

@@ -318,6 +318,18 @@ fn a_file_into_which_the_log_was_copied_by_half_is_read_with_its_log() {
     assert_eq!(killed.open().unwrap().load().unwrap().entries.len(), 1);
 }
 
+/// A supervisor starts the daemon again, and nothing in its configuration is wrong.
+#[test]
+fn a_disk_that_is_full_is_a_failure_at_run_time_with_its_remedy() {
+    let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    let error = open::describe(
+        std::path::Path::new("s.db"),
+        &rusqlite::Error::SqliteFailure(full, None),
+    );
+    assert!(!error.is_configuration());
+    assert!(error.to_string().contains("make room"), "{error}");
+}
+
 #[test]
 fn a_file_that_was_removed_under_way_takes_no_more_commits() {
     let folder = Folder::new();
