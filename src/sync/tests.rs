@@ -29,7 +29,7 @@ use crate::model::{
     Site, SiteId, SiteMode, UnreadParts,
 };
 use crate::store::{Batch, MemoryStore, Store, StoreError};
-use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
+use crate::voltus::{ApiClock, ApiError, ApiResponse, Problems, Question, Stamp};
 
 /// A sink that only has a name.
 pub(super) struct Named(pub &'static str);

@@ -29,7 +29,7 @@ pub use error::{ApiError, ClientError, KeySource, RedirectRefusal};
 pub use key::{ApiKey, KeyError};
 pub use limiter::RedirectLimiter;
 pub use problems::{DETAILED, Part, Problem, Problems, Unreadable};
-pub use signals::{Signals, Stamp};
+pub use signals::{ApiClock, Signals, Stamp};
 pub(crate) use webhook::listener_end;
 pub use webhook::{EVENTS, InvalidWebhookId, Webhook, WebhookId, WebhookUrl};
 pub use wire::{ListReader, read_dispatch_answer, read_list};

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use http::header::{AGE, DATE};
 
-use crate::clock::wall_after;
+use crate::clock::{Mono, Now, wall_after};
 
 /// How much may be asked yet.
 const REMAINING: &str = "x-ratelimit-remaining";
@@ -22,14 +22,35 @@ pub struct Stamp {
     /// How long caches have kept it (`Age`), in whole seconds. Zero when the API
     /// itself has just made it.
     pub age: Duration,
-    /// The API's clock less ours, from `Date` and `Age`. `None` when it did not
-    /// tell the time.
-    pub clock_skew: Option<TimeDelta>,
+    /// The API's clock, from `Date` and `Age`. `None` when it did not tell the time.
+    pub clock: Option<ApiClock>,
+}
+
+/// What time it was at the API when an answer came. The clock of this machine may be set
+/// before the answer is taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiClock {
+    /// What the API's clock showed, UTC.
+    pub showed: DateTime<Utc>,
+    /// When that was.
+    pub at: Mono,
+}
+
+impl ApiClock {
+    /// What it shows at `now`.
+    pub fn time(&self, now: Mono) -> DateTime<Utc> {
+        wall_after(self.showed, now.saturating_sub(self.at))
+    }
+
+    /// The same less our clock.
+    pub fn skew(&self, now: Now) -> TimeDelta {
+        self.time(now.mono) - now.wall
+    }
 }
 
 impl Stamp {
     /// Reads the headers of an answer that came at `now`.
-    pub(super) fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+    pub(super) fn read(headers: &HeaderMap, now: Mono) -> Self {
         // Caches one behind the other may each have added a header, of which
         // `headers::Age` reads none.
         let ages = headers.get_all(AGE).iter();
@@ -40,14 +61,14 @@ impl Stamp {
         let there = made.map(|made: SystemTime| wall_after(made.into(), age));
         Self {
             age,
-            clock_skew: there.map(|there| there - now),
+            clock: there.map(|showed| ApiClock { showed, at: now }),
         }
     }
 
-    /// Whether the API's clock and ours agree, as far as it told the time.
-    pub fn clock_agrees(&self) -> bool {
-        self.clock_skew
-            .is_none_or(|skew| skew.abs() <= CLOCKS_AGREE)
+    /// Whether the API's clock and ours agree at `now`, as far as it told the time.
+    pub fn clock_agrees(&self, now: Now) -> bool {
+        self.clock
+            .is_none_or(|clock| clock.skew(now).abs() <= CLOCKS_AGREE)
     }
 }
 
@@ -82,11 +103,12 @@ impl Signals {
     }
 
     /// Reads the headers of an answer that came at `now`.
-    pub(super) fn note(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+    pub(super) fn note(&self, headers: &HeaderMap, now: Now) {
         let remaining = headers
             .get(REMAINING)
             .and_then(|text| text.to_str().ok()?.trim().parse().ok());
-        let skew = Stamp::read(headers, now).clock_skew;
+        let clock = Stamp::read(headers, now.mono).clock;
+        let skew = clock.map(|clock| clock.skew(now));
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.remaining = remaining.or(seen.remaining);
         seen.skew = skew.or(seen.skew);
@@ -105,7 +127,10 @@ mod tests {
     fn the_newest_answer_counts_and_what_it_leaves_out_stays() {
         let signals = Signals::default();
         assert_eq!((signals.remaining(), signals.clock_skew()), (None, None));
-        let now = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(784_111_770_500);
+        let now = Now {
+            wall: DateTime::UNIX_EPOCH + TimeDelta::milliseconds(784_111_770_500),
+            mono: Mono::ZERO,
+        };
         let mut headers = HeaderMap::new();
         headers.insert(REMAINING, "99".parse().unwrap());
         headers.insert(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
@@ -120,27 +145,41 @@ mod tests {
 
     #[test]
     fn an_answer_tells_how_old_it_is_and_what_time_it_is_there() {
-        let now: DateTime<Utc> = "1994-11-06T08:50:37Z".parse().unwrap();
+        let now = Now {
+            wall: "1994-11-06T08:50:37Z".parse().unwrap(),
+            mono: Duration::from_secs(7),
+        };
         let read = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
                 headers.append(*name, value.parse().unwrap());
             }
-            Stamp::read(&headers, now)
+            Stamp::read(&headers, now.mono)
         };
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(read(&[]), Stamp::default());
         let cached = read(&[date, ("age", "60")]);
         assert_eq!(cached.age, Duration::from_secs(60));
-        assert_eq!(cached.clock_skew, Some(TimeDelta::zero()));
-        assert!(cached.clock_agrees() && read(&[date]).clock_agrees());
-        assert!(!read(&[date, ("age", "121")]).clock_agrees());
+        let clock = cached.clock.unwrap();
+        assert_eq!(clock.skew(now), TimeDelta::zero());
+        let later = Now {
+            wall: now.wall - TimeDelta::seconds(100),
+            mono: now.mono + Duration::from_secs(2),
+        };
+        assert_eq!(
+            clock.skew(later),
+            TimeDelta::seconds(102),
+            "ours was set back"
+        );
+        assert!(!cached.clock_agrees(later));
+        assert!(cached.clock_agrees(now) && read(&[date]).clock_agrees(now));
+        assert!(!read(&[date, ("age", "121")]).clock_agrees(now));
         assert_eq!(read(&[("age", "7"), ("age", " 31 ")]).age.as_secs(), 31);
         for unreadable in ["", "-5", "soon", "1.5"] {
             assert_eq!(read(&[("age", unreadable)]), Stamp::default());
         }
         let ancient = read(&[date, ("age", "99999999999999999999999")]);
         assert_eq!(ancient.age.as_secs(), u64::MAX);
-        assert!(!ancient.clock_agrees());
+        assert!(!ancient.clock_agrees(now));
     }
 }

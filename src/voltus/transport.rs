@@ -181,13 +181,13 @@ impl<C: Clock> Transport<C> {
             .send()
             .await
             .map_err(|error| transport(&error, &url))?;
-        self.signals.note(response.headers(), self.clock.now().wall);
+        self.signals.note(response.headers(), self.clock.now());
         Ok(response)
     }
 
     /// When an answer that has just come was made.
     pub fn stamp(&self, response: &Response) -> Stamp {
-        Stamp::read(response.headers(), self.clock.now().wall)
+        Stamp::read(response.headers(), self.clock.now().mono)
     }
 
     /// The next request goes out on a new connection, to the address that the

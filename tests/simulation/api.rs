@@ -158,7 +158,7 @@ impl Prepared {
             problems: Problems::default(),
             stamp: Stamp {
                 age: self.age,
-                clock_skew: None,
+                clock: None,
             },
         })
     }

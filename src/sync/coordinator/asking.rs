@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -24,7 +24,7 @@ use crate::sync::poller::Poller;
 use crate::sync::request_log::RequestLog;
 use crate::sync::slowdown::{Resource, Slowdown};
 use crate::sync::waiters::Ticket;
-use crate::voltus::{ApiError, ApiResponse, Question, Stamp};
+use crate::voltus::{ApiClock, ApiError, ApiResponse, Question, Stamp};
 
 /// A request that is under way.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub(super) struct Asking<W> {
     calls: BTreeMap<Asked, (Call, Now)>,
     asked: u64,
     request_log: RequestLog,
-    /// The time that the API's last response showed, UTC, and when it came.
-    api_clock: Option<(DateTime<Utc>, Mono)>,
+    /// What the last response that told the time says of the API's clock.
+    api_clock: Option<ApiClock>,
     pub legibility: Legibility,
     /// What the log says of all this.
     pub notices: Notices,
@@ -110,13 +110,9 @@ impl<W> Asking<W> {
 
     /// The wall clock at `now`, and the API's as far as it is known.
     pub fn clocks(&self, now: Now) -> Clocks {
-        let api = self.api_clock.and_then(|(date, came)| {
-            let since = TimeDelta::from_std(now.mono.saturating_sub(came)).ok()?;
-            date.checked_add_signed(since)
-        });
         Clocks {
             wall: now.wall,
-            api,
+            api: self.api_clock.map(|clock| clock.time(now.mono)),
         }
     }
 
@@ -279,11 +275,8 @@ impl<W> Asking<W> {
         };
         self.adjust_pace(resource, issued.mono, result.as_ref().err(), random, now);
         let stamp = result.as_ref().map(|got| got.stamp).unwrap_or_default();
-        if let Some(skew) = stamp.clock_skew {
-            let there = now.wall.checked_add_signed(skew);
-            self.api_clock = there.map(|there| (there, now.mono));
-        }
-        let request = self.request(asked, issued.mono, &stamp, now.mono);
+        self.api_clock = stamp.clock.or(self.api_clock);
+        let request = self.request(asked, issued.mono, &stamp, now);
         match call {
             Call::Poll => {
                 let request = request(Source::Poll);
@@ -362,7 +355,7 @@ impl<W> Asking<W> {
         asked: Asked,
         issued: Mono,
         stamp: &Stamp,
-        now: Mono,
+        now: Now,
     ) -> impl Fn(Source) -> Request + use<W> {
         let made = issued.checked_sub(stamp.age);
         let order = match made {
@@ -370,12 +363,12 @@ impl<W> Asking<W> {
             Some(made) => self.request_log.order_at(made),
             None => Asked::default(),
         };
-        let clock_agrees = stamp.clock_agrees();
+        let clock_agrees = stamp.clock_agrees(now);
         move |source| Request {
             source,
             asked: order,
             issued: made.unwrap_or(Mono::ZERO),
-            answered: now,
+            answered: now.mono,
             clock_agrees,
         }
     }

@@ -17,7 +17,7 @@ use crate::model::{Answer, Dispatch, DispatchId, List, Program, Reading, Route};
 use crate::store::{Batch, MemoryStore, Store};
 use crate::sync::Settings;
 use crate::trace::Tracer;
-use crate::voltus::{ApiError, ApiResponse, Problems, Question, Stamp};
+use crate::voltus::{ApiClock, ApiError, ApiResponse, Problems, Question, Stamp};
 
 /// Longer than anything here takes on a busy coordinator.
 const PATIENCE: Duration = Duration::from_secs(20);

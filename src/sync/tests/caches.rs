@@ -9,7 +9,7 @@ fn kept(answer: Answer, age: u64) -> Result<ApiResponse, ApiError> {
         problems: Problems::default(),
         stamp: Stamp {
             age: Duration::from_secs(age),
-            clock_skew: None,
+            clock: None,
         },
     })
 }

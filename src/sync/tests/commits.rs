@@ -144,13 +144,41 @@ fn event_numbers_begin_above_the_clock_of_the_api_if_this_machine_s_is_wrong() {
         problems: Problems::default(),
         stamp: Stamp {
             age: Duration::ZERO,
-            clock_skew: Some(TimeDelta::days(1)),
+            clock: Some(ApiClock {
+                showed: wall(86_400),
+                at: at(0).mono,
+            }),
         },
     });
     world.step([Input::Response { asked, result }]);
     world.commit();
     let there = u64::try_from(wall(86_400).timestamp_micros()).unwrap();
     assert!(world.events[0].position > there);
+}
+
+/// The time service sets it while the daemon is loading its state.
+#[test]
+fn a_clock_that_is_set_right_after_an_answer_came_leads_to_no_lower_number() {
+    let mut world = World::new();
+    world.step([]);
+    let (asked, _) = world.question();
+    let result = Ok(ApiResponse {
+        answer: list(vec![dispatch("a", 100)]),
+        problems: Problems::default(),
+        stamp: Stamp {
+            age: Duration::ZERO,
+            // When the answer came, our clock was a day ahead.
+            clock: Some(ApiClock {
+                showed: wall(0),
+                at: at(0).mono,
+            }),
+        },
+    });
+    world.now = 5_000;
+    world.step([Input::Response { asked, result }]);
+    world.commit();
+    let number = |seconds| u64::try_from(wall(seconds).timestamp_micros()).unwrap();
+    assert!(world.events[0].position > number(5));
 }
 
 #[test]

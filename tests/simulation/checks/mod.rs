@@ -164,7 +164,7 @@ impl Checks {
     ) {
         self.requests.told(question, result, now);
         if let Ok(told) = result {
-            self.durable.clock_known |= told.stamp.clock_skew.is_some();
+            self.durable.clock_known |= told.stamp.clock.is_some();
             let too_old = told.stamp.age > self.trust;
             if too_old && *question == Question::List {
                 self.requests.list_ended(now);

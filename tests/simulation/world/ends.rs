@@ -9,7 +9,7 @@ use crate::violation::Checked;
 use dispatchd::model::{Answer, Asked, Event, Reading};
 use dispatchd::store::{Batch, Store, StoreError};
 use dispatchd::sync::Input;
-use dispatchd::voltus::{ApiError, ApiResponse};
+use dispatchd::voltus::{ApiClock, ApiError, ApiResponse};
 
 impl World {
     /// Puts a batch on the disk.
@@ -76,7 +76,10 @@ impl World {
         let mut result = prepared.answer(&self.upstream, asked_at, wall_at, knobs, last_list);
         if let Ok(told) = &mut result {
             // The API's clock is right.
-            told.stamp.clock_skew = Some(self.wall_at(self.now) - self.wall());
+            told.stamp.clock = self.daemon.as_ref().map(|daemon| ApiClock {
+                showed: self.wall_at(self.now),
+                at: daemon.mono(self.now),
+            });
         }
         if let Ok(ApiResponse {
             answer: Answer::List(list),

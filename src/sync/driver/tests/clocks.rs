@@ -99,7 +99,10 @@ impl Api for OneDispatch {
             problems: Problems::default(),
             stamp: Stamp {
                 age: Duration::ZERO,
-                clock_skew: Some(-self.clock.ahead()),
+                clock: Some(ApiClock {
+                    showed: self.clock.now().wall - self.clock.ahead(),
+                    at: self.clock.now().mono,
+                }),
             },
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatchd::model::{Asked, DispatchId, Event as Told};
 use dispatchd::sync::Input;
+use dispatchd::voltus::ApiClock;
 use rand::RngExt;
 
 use super::{Happening, Of, WEBHOOK_LIMIT, Webhook, World};
@@ -166,7 +167,12 @@ impl World {
         prepared: Prepared,
     ) {
         let process = &self.processes[of.process];
-        let skew = wall(self.now) - process.wall(self.now);
+        let came = process.mono(self.now);
+        let lead = process.lead.as_ref();
+        let clock = lead.map(|lead| ApiClock {
+            showed: wall(self.now),
+            at: lead.daemon.mono(came),
+        });
         let Some(whole) = &self.whole else {
             return;
         };
@@ -174,7 +180,7 @@ impl World {
         let knobs = &whole.plan.knobs;
         let mut result = prepared.answer(&whole.upstream, asked_at, wall, knobs, last);
         if let Ok(response) = &mut result {
-            response.stamp.clock_skew = Some(skew);
+            response.stamp.clock = clock;
         }
         self.tell(of, Input::Response { asked, result });
     }
