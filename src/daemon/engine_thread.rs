@@ -1,5 +1,6 @@
 //! Runs the coordinator on a thread of its own.
 
+use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
@@ -31,12 +32,17 @@ impl<A: Api, C: Clock> EngineThread<A, C> {
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> Result<Self, DaemonError> {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(no_thread)?;
-        let handle = runtime.handle().clone();
         let (hand_over, handed_over) = oneshot::channel::<(Driver<A, C>, CancellationToken)>();
         let (ended, ends) = oneshot::channel();
+        let (built, runtime) = mpsc::channel();
+        // It is built where it is dropped: not among tasks of another one.
         let run = move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(built.send(Err(error))),
+            };
+            // Whoever started the thread waits for it.
+            let _ = built.send(Ok(runtime.handle().clone()));
             let end = runtime.block_on(async {
                 match handed_over.await {
                     Ok((driver, stop)) => driver.run(stop).await.map_err(Into::into),
@@ -50,8 +56,11 @@ impl<A: Api, C: Clock> EngineThread<A, C> {
         };
         let thread = thread::Builder::new().name("engine".into());
         thread.spawn(run).map_err(no_thread)?;
+        let runtime = runtime
+            .recv()
+            .map_err(|_| DaemonError::Task("the engine"))?;
         Ok(Self {
-            runtime: handle,
+            runtime: runtime.map_err(no_thread)?,
             hand_over,
             ended: ends,
         })

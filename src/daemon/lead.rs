@@ -54,6 +54,9 @@ pub(super) struct Sharing {
     /// Where each turn of the driver is noted.
     pub turns: Arc<Turns>,
     pub lease: LeaseView,
+    /// The state could not be loaded the last time. Then the API is asked only once it is:
+    /// each try would be a request that counts in no budget (rule R9).
+    pub loads_again: bool,
 }
 
 /// The parts of a daemon that leads.
@@ -97,16 +100,22 @@ impl Lead {
         let trust = shared.map_or_else(Trust::endless, |sharing| sharing.trust.clone());
         let (config, clock) = (&*base.config, base.clock);
         let engine = EngineThread::start()?;
-        // The API answers while the state is loaded.
-        let (asking, mut stored) = thread::scope(|scope| {
-            let asking = thread::Builder::new().name("clients".into());
-            let asking = asking.spawn_scoped(scope, || Asking::begin(base, engine.runtime()));
-            let asking = asking.map_err(no_thread)?;
-            let stored = kept.load(config)?;
-            let asking = asking.join();
-            let asking = asking.map_err(|_| DaemonError::Task("the API's client"))??;
-            Ok::<_, DaemonError>((asking, stored))
-        })?;
+        let begin = || Asking::begin(base, engine.runtime());
+        let (asking, mut stored) = match shared.is_some_and(|sharing| sharing.loads_again) {
+            true => {
+                let stored = kept.load(config)?;
+                (begin()?, stored)
+            }
+            // The API answers while the state is loaded.
+            false => thread::scope(|scope| {
+                let asking = thread::Builder::new().name("clients".into());
+                let asking = asking.spawn_scoped(scope, begin).map_err(no_thread)?;
+                let stored = kept.load(config)?;
+                let asking = asking.join();
+                let asking = asking.map_err(|_| DaemonError::Task("the API's client"))??;
+                Ok::<_, DaemonError>((asking, stored))
+            })?,
+        };
         kept.forget_sinks(config, &mut stored)?;
         let loaded = Loaded::of(&stored);
         let stop_sinks = CancellationToken::new();

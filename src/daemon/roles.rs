@@ -164,8 +164,9 @@ impl Shared {
             }
             match leadership {
                 Leadership::Leading { term, .. } if lead.is_none() && self.building.is_none() => {
+                    let loads_again = loading_since.is_some();
                     loading_since.get_or_insert(base.clock.now().mono);
-                    self.build(base, term);
+                    self.build(base, term, loads_again);
                 }
                 Leadership::Deposed { .. } => {
                     loading_since = None;
@@ -269,13 +270,14 @@ impl Shared {
     }
 
     /// Begins to build a lead. It blocks, so it has a thread of its own.
-    fn build(&mut self, base: &Arc<Base>, term: u64) {
+    fn build(&mut self, base: &Arc<Base>, term: u64, loads_again: bool) {
         let (base, database) = (Arc::clone(base), self.database.clone());
         let holder = Arc::clone(&self.participant.candidate.holder);
         let sharing = Sharing {
             trust: Trust::renewed(self.trusted.clone(), base.clock),
             turns: Arc::clone(&self.participant.turns),
             lease: self.lease_view(),
+            loads_again,
         };
         self.building = Some(spawn_blocking(move || {
             let store = database

@@ -4,7 +4,7 @@
 //! The page, `dispatchd status`, `/status` and the metrics all show these two
 //! verdicts. A schedule can be right although nobody has been told.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -244,8 +244,13 @@ fn not_told(untold: &[UntoldSite], untold_sites: usize, now: Now) -> String {
             ))
         })
         .collect();
-    if untold_sites > longest.len() {
-        named.push(format!("and {} more", untold_sites - longest.len()));
+    let sites: BTreeSet<&str> = longest.iter().map(|one| one.site).collect();
+    let others = untold_sites.saturating_sub(sites.len());
+    let elsewhere = untold.len() - longest.len();
+    if others > 0 {
+        named.push(format!("and {others} more"));
+    } else if elsewhere > 0 {
+        named.push(format!("and {elsewhere} more at other sinks"));
     }
     format!(
         "{} not told: {}.",
@@ -445,5 +450,35 @@ fn age(age: TimeDelta) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Mono;
+
+    #[test]
+    fn what_is_not_named_of_the_sites_that_were_not_told_is_counted() {
+        let now = Now {
+            wall: DateTime::UNIX_EPOCH,
+            mono: Mono::ZERO,
+        };
+        let one = |(site, sink)| UntoldSite {
+            site,
+            name: "",
+            sink,
+            command: "curtail",
+            since: now.wall,
+            reason: "down",
+        };
+        let pairs = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "x")];
+        let ends = |count: usize, sites| {
+            let text = not_told(&pairs.map(one)[..count], sites, now);
+            text.rsplit("; ").next().unwrap().to_owned()
+        };
+        assert_eq!(ends(4, 2), "and 1 more at other sinks.");
+        assert_eq!(ends(5, 3), "and 1 more.");
+        assert!(ends(3, 2).starts_with("curtail b (x"));
     }
 }

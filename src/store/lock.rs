@@ -18,9 +18,14 @@ pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 impl Lock {
     /// Takes the lock for the state file at `path`.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
-        let unusable = |error: std::io::Error| OpenError::Unusable {
-            path: path.to_owned(),
-            reason: error.to_string(),
+        let unusable = |error: std::io::Error| match error.kind() {
+            ErrorKind::StorageFull => OpenError::Full {
+                path: path.to_owned(),
+            },
+            _ => OpenError::Unusable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            },
         };
         let file = for_owner_only(File::options().create(true).truncate(false).write(true))
             .open(lock_path(path))

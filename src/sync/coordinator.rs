@@ -40,6 +40,7 @@ use super::counters::Counters;
 use super::heals::Heals;
 use super::health::RegistrationHealth;
 use super::log::LogLimits;
+use super::notices;
 use super::slowdown::Resource;
 use crate::clock::{Mono, Now};
 use crate::delivery::Outbox;
@@ -461,7 +462,7 @@ impl<W> Coordinator<W> {
     fn look_at_polls(&mut self, now: Mono) -> bool {
         // While it stops, nothing is asked.
         let blind = now >= self.stale_at() && !self.stopping;
-        if blind {
+        if blind && self.asking.notices.is_news_of_stale(now) {
             let pause = self.asking.next_poll_in(now);
             let health = self.view().health;
             let error = match self.trusting.suspended {
@@ -469,7 +470,7 @@ impl<W> Coordinator<W> {
                 false => health.why_no_poll(),
             };
             let trust = self.trust();
-            self.asking.notices.stale(trust, &error, pause, now);
+            notices::stale(trust, &error, pause);
         }
         blind
     }

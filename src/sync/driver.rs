@@ -43,6 +43,9 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(300);
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
 
+/// A first poll that was issued longer ago is not used: the list is too old by then.
+const OLDEST_FIRST_POLL: Duration = Duration::from_secs(5);
+
 /// How many events are held for listeners that are behind.
 const EVENTS_HELD: usize = 4096;
 
@@ -113,19 +116,23 @@ impl<A: Api, C: Clock> Driver<A, C> {
             sender,
             inbox,
         } = first_poll;
-        let asked = coordinator.polled_at(issued);
-        if let Some((traces, trace)) = traces.as_mut().zip(trace) {
-            traces.requested(asked, trace);
+        let mut tasks = JoinSet::new();
+        let elsewhere = Handle::current();
+        let age = clock.now().mono.saturating_sub(issued.mono);
+        // After a long load the coordinator asks anew.
+        if age < OLDEST_FIRST_POLL {
+            let asked = coordinator.polled_at(issued);
+            if let Some((traces, trace)) = traces.as_mut().zip(trace) {
+                traces.requested(asked, trace);
+            }
+            let answered = async move {
+                let result = answer.get().await;
+                Input::Response { asked, result }
+            };
+            tasks.spawn_on(answered, &elsewhere);
         }
         let (views, _) = watch::channel(coordinator.view());
         let (events, _) = broadcast::channel(EVENTS_HELD);
-        let mut tasks = JoinSet::new();
-        let elsewhere = Handle::current();
-        let answered = async move {
-            let result = answer.get().await;
-            Input::Response { asked, result }
-        };
-        tasks.spawn_on(answered, &elsewhere);
         Self {
             coordinator,
             api,

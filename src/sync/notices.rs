@@ -82,18 +82,9 @@ impl Notices {
         }
     }
 
-    /// No poll has succeeded for `trust`, and so the schedule is stale. `error` is why,
-    /// `pause` the time until the next one.
-    pub fn stale(&mut self, trust: Duration, error: &str, pause: Duration, now: Mono) {
-        if !self.stale.begins(now) {
-            return;
-        }
-        tracing::error!(
-            error,
-            next_try = %format_args!("in {}", spoken(pause)),
-            "no poll has succeeded for {}: the schedule is stale and may be wrong",
-            humantime::format_duration(trust)
-        );
+    /// The schedule is stale. Tells whether the log is to say so.
+    pub fn is_news_of_stale(&mut self, now: Mono) -> bool {
+        self.stale.begins(now)
     }
 
     /// A look-up of `id` failed.
@@ -130,4 +121,14 @@ impl Notices {
             );
         }
     }
+}
+/// Logs that no poll has succeeded for `trust`, and so the schedule is stale. `error` is why,
+/// `pause` the time until the next one.
+pub(super) fn stale(trust: Duration, error: &str, pause: Duration) {
+    tracing::error!(
+        error,
+        next_try = %format_args!("in {}", spoken(pause)),
+        "no poll has succeeded for {}: the schedule is stale and may be wrong",
+        humantime::format_duration(trust)
+    );
 }

@@ -32,25 +32,32 @@ pub struct Stamp {
 pub struct ApiClock {
     /// What the API's clock showed, UTC.
     pub showed: DateTime<Utc>,
-    /// When that was.
-    pub at: Mono,
+    /// What our clocks showed.
+    pub came: Now,
 }
 
 impl ApiClock {
     /// What it shows at `now`.
     pub fn time(&self, now: Mono) -> DateTime<Utc> {
-        wall_after(self.showed, now.saturating_sub(self.at))
+        wall_after(self.showed, now.saturating_sub(self.came.mono))
     }
 
     /// The same less our clock.
     pub fn skew(&self, now: Now) -> TimeDelta {
         self.time(now.mono) - now.wall
     }
+
+    /// Whether both clocks agreed when the answer came, and do at `now`.
+    fn agrees(&self, now: Now) -> bool {
+        [self.came, now]
+            .into_iter()
+            .all(|at| self.skew(at).abs() <= CLOCKS_AGREE)
+    }
 }
 
 impl Stamp {
     /// Reads the headers of an answer that came at `now`.
-    pub(super) fn read(headers: &HeaderMap, now: Mono) -> Self {
+    pub(super) fn read(headers: &HeaderMap, now: Now) -> Self {
         // Caches one behind the other may each have added a header, of which
         // `headers::Age` reads none.
         let ages = headers.get_all(AGE).iter();
@@ -61,14 +68,14 @@ impl Stamp {
         let there = made.map(|made: SystemTime| wall_after(made.into(), age));
         Self {
             age,
-            clock: there.map(|showed| ApiClock { showed, at: now }),
+            clock: there.map(|showed| ApiClock { showed, came: now }),
         }
     }
 
-    /// Whether the API's clock and ours agree at `now`, as far as it told the time.
+    /// Whether the API's clock and ours agree, as far as it told the time: when the answer
+    /// came, and at `now`, when it is taken in.
     pub fn clock_agrees(&self, now: Now) -> bool {
-        self.clock
-            .is_none_or(|clock| clock.skew(now).abs() <= CLOCKS_AGREE)
+        self.clock.is_none_or(|clock| clock.agrees(now))
     }
 }
 
@@ -107,7 +114,7 @@ impl Signals {
         let remaining = headers
             .get(REMAINING)
             .and_then(|text| text.to_str().ok()?.trim().parse().ok());
-        let clock = Stamp::read(headers, now.mono).clock;
+        let clock = Stamp::read(headers, now).clock;
         let skew = clock.map(|clock| clock.skew(now));
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.remaining = remaining.or(seen.remaining);
@@ -149,13 +156,14 @@ mod tests {
             wall: "1994-11-06T08:50:37Z".parse().unwrap(),
             mono: Duration::from_secs(7),
         };
-        let read = |pairs: &[(&'static str, &'static str)]| {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
                 headers.append(*name, value.parse().unwrap());
             }
-            Stamp::read(&headers, now.mono)
+            headers
         };
+        let read = |pairs: &[(&'static str, &'static str)]| Stamp::read(&headers(pairs), now);
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(read(&[]), Stamp::default());
         let cached = read(&[date, ("age", "60")]);
@@ -172,6 +180,15 @@ mod tests {
             "ours was set back"
         );
         assert!(!cached.clock_agrees(later));
+        let wrong = Now {
+            wall: now.wall - TimeDelta::seconds(100),
+            ..now
+        };
+        let came_while_wrong = Stamp::read(&headers(&[date, ("age", "60")]), wrong);
+        assert!(
+            !came_while_wrong.clock_agrees(now),
+            "it is right since then"
+        );
         assert!(cached.clock_agrees(now) && read(&[date]).clock_agrees(now));
         assert!(!read(&[date, ("age", "121")]).clock_agrees(now));
         assert_eq!(read(&[("age", "7"), ("age", " 31 ")]).age.as_secs(), 31);

@@ -187,7 +187,7 @@ impl<C: Clock> Transport<C> {
 
     /// When an answer that has just come was made.
     pub fn stamp(&self, response: &Response) -> Stamp {
-        Stamp::read(response.headers(), self.clock.now().mono)
+        Stamp::read(response.headers(), self.clock.now())
     }
 
     /// The next request goes out on a new connection, to the address that the

@@ -298,7 +298,11 @@ pub(super) fn leave_log(connection: &Connection, left: bool) -> Result<(), Store
 pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let reason = error.to_string();
+    // Where there was no `-shm` beside the file, there is no room to make it.
+    let wants_room = error.sqlite_error().map(|error| error.extended_code)
+        == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
     match error.sqlite_error_code() {
+        _ if wants_room => OpenError::Full { path },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             OpenError::Damaged { path, reason }
         }

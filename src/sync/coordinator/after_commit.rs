@@ -69,10 +69,10 @@ impl<W> Coordinator<W> {
             now.mono,
         );
         *committed = done.next;
-        let has_list = !done.after_commit.polls.is_empty();
+        let list = done.after_commit.polls.iter().max().copied();
         let clocks = self.asking.clocks(now);
         self.writing
-            .look_past(done.jobs, &done.events, has_list, clocks, now);
+            .look_past(done.jobs, &done.events, list, clocks, now);
         let committed = &self.writing.committed;
         let mass_absence = committed.schedule.mass_absence().is_some();
         log::changes(&done.changes);

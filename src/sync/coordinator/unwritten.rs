@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Mono;
 use crate::engine::SitePlan;
-use crate::model::{Event, SiteId};
+use crate::model::{Asked, Event, SiteId};
 use crate::seldom::Seldom;
-use crate::sync::batch_builder::{CommitUnderWay, Committed};
+use crate::sync::batch_builder::{CommitUnderWay, Committed, Job};
 
 /// What would be written if the store took it. Empty while it takes all.
 ///
@@ -20,8 +20,8 @@ use crate::sync::batch_builder::{CommitUnderWay, Committed};
 pub(super) struct Unwritten {
     /// The state as it would be.
     ahead: Option<Committed>,
-    /// Whether commits that failed had answers of the API, which no commit has now.
-    pub has_lost_answers: bool,
+    /// The newest request whose answer was in a commit that failed, and is in none now.
+    lost: Option<Asked>,
     /// How many answers were taken in that a commit may still have.
     answers: usize,
     /// What each site must be told and cannot be, by site.
@@ -40,6 +40,25 @@ impl Unwritten {
     /// The state to go on from, if anything is known that is not written.
     pub fn ahead(&self) -> Option<&Committed> {
         self.ahead.as_ref()
+    }
+
+    /// The newest request whose answer is in no commit.
+    pub fn lost(&self) -> Option<Asked> {
+        self.lost
+    }
+
+    /// The answers of `jobs` are in no commit any more.
+    pub fn lose(&mut self, jobs: &[Job]) {
+        let asked = jobs.iter().filter_map(|job| match job {
+            Job::Answer(answer) => Some(answer.asked),
+            Job::Order(..) => None,
+        });
+        self.lost = self.lost.max(asked.max());
+    }
+
+    /// The answers that were counted are in no commit any more, or written.
+    pub fn forget_count(&mut self) {
+        self.answers = 0;
     }
 
     /// Nothing is known that is not written.
@@ -63,7 +82,7 @@ impl Unwritten {
 
     /// Whether time has brought something by `now` since answers were lost.
     pub fn is_overtaken(&self, now: DateTime<Utc>) -> bool {
-        let ahead = self.ahead.as_ref().filter(|_| self.has_lost_answers);
+        let ahead = self.ahead.as_ref().filter(|_| self.lost.is_some());
         ahead.is_some_and(|ahead| is_due(ahead, now))
     }
 

@@ -47,7 +47,7 @@ impl<W> Coordinator<W> {
                 unreadable_now: Arc::clone(&self.asking.legibility.now),
                 rewinds: self.rewinds,
                 look_again_dropped: self.asking.look_again.dropped,
-                store_error: self.writing.store_error.clone(),
+                store_error: self.writing.error(),
                 unrouted_commands: self.delivering.nowhere.commands,
                 last_unrouted: self.delivering.nowhere.last.clone(),
                 due_commands: Arc::clone(&self.writing.unwritten.due),

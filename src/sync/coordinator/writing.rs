@@ -43,9 +43,13 @@ pub(super) struct Writing {
     /// Observations that are not taken in yet.
     jobs: VecDeque<Job>,
     /// Why the last commit failed. `None` while the store takes commits.
-    pub store_error: Option<String>,
+    store_error: Option<String>,
     /// The same, for the log.
     trouble: Trouble,
+    /// How long the commit under way takes, if it may never end.
+    hangs: Option<String>,
+    /// The same, for the log.
+    hanging: Trouble,
     /// What would be written if it took it.
     pub unwritten: Unwritten,
     not_before: Mono,
@@ -95,6 +99,8 @@ impl Writing {
             jobs: VecDeque::new(),
             store_error: None,
             trouble: Trouble::default(),
+            hangs: None,
+            hanging: Trouble::default(),
             unwritten: Unwritten::default(),
             not_before: Mono::ZERO,
             forget_at: now.mono.saturating_add(FIRST_FORGET),
@@ -140,6 +146,11 @@ impl Writing {
             (None, Some(under_way)) => &under_way.next.schedule,
             (None, None) => &self.committed.schedule,
         })
+    }
+
+    /// Why nothing can be written, if nothing can.
+    pub fn error(&self) -> Option<String> {
+        self.store_error.as_ref().or(self.hangs.as_ref()).cloned()
     }
 
     /// The commit under way.
@@ -275,6 +286,13 @@ impl Writing {
         now: Now,
     ) -> Option<Ended> {
         let mut under_way = Box::new(self.under_way.take()?);
+        if self.hangs.take().is_some()
+            && let Some(took) = self.hanging.over(now.mono)
+        {
+            tracing::info!(took = %spoken(took + HANGS), "the commit has ended");
+        }
+        // What is counted from now on are others.
+        self.unwritten.forget_count();
         Some(match result {
             Ok(()) => {
                 if self.store_error.take().is_some()
@@ -309,7 +327,7 @@ impl Writing {
                 let mut jobs = std::mem::take(&mut under_way.jobs);
                 // What operators ordered is refused.
                 jobs.retain(|job| !matches!(job, Job::Order(..)));
-                self.unwritten.has_lost_answers |= !jobs.is_empty();
+                self.unwritten.lose(&jobs);
                 self.look_ahead(jobs, &[], clocks, now);
                 self.unwritten.log(now.mono);
                 // What was built on the failed commit is taken in anew (rule R5).
@@ -344,17 +362,18 @@ impl Writing {
         self.unwritten.log(now.mono);
     }
 
-    /// A commit of `jobs` was written, with these events. If commits that failed had other
-    /// answers, these still tell what is due, until a list says it once more.
+    /// A commit of `jobs` was written, with these events, and with the answer to the poll
+    /// `list`, if to one. If commits that failed had other answers, these still tell what is
+    /// due, until a later list is written.
     pub fn look_past(
         &mut self,
         jobs: Vec<Job>,
         events: &[Event],
-        has_list: bool,
+        list: Option<Asked>,
         clocks: Clocks,
         now: Now,
     ) {
-        if has_list || !self.unwritten.has_lost_answers {
+        if self.unwritten.lost().is_none_or(|lost| list > Some(lost)) {
             self.unwritten.clear();
         } else {
             self.look_ahead(jobs, events, clocks, now);
@@ -369,25 +388,22 @@ impl Writing {
             self.look_at_due(clocks, now);
         } else if self.unwritten.is_overtaken(now.wall) {
             self.look_ahead(Vec::new(), &[], clocks, now);
-        } else if self.is_at_rest()
-            && self.store_error.is_none()
-            && !self.unwritten.has_lost_answers
+        } else if self.is_at_rest() && self.store_error.is_none() && self.unwritten.lost().is_none()
         {
             self.unwritten.clear();
         }
         self.unwritten.log(now.mono);
     }
 
-    /// The commit under way takes so long that nobody can know whether it ends.
+    /// The commit under way takes so long that nobody can know whether it ends. It may
+    /// have been written: until it ends, nothing goes that waits for it.
     fn hangs(&mut self, takes: Duration, now: Mono) {
         let lasts = humantime::format_duration(Duration::from_secs(takes.as_secs()));
         let reason = format!("a commit has not ended for {lasts}");
-        if self.trouble.lasts(now).is_some() {
-            tracing::error!(
-                "{reason}; nothing else can be written, and webhooks are answered 503, until it has"
-            );
+        if self.hanging.lasts(now).is_some() {
+            tracing::error!("{reason}; nothing else can be written before");
         }
-        self.store_error = Some(reason);
+        self.hangs = Some(reason);
     }
 
     /// Works out what is due by `now` and cannot be sent, after `jobs`. `written` is what was

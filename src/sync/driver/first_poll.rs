@@ -68,7 +68,10 @@ impl Answer {
     pub async fn get(self) -> Result<ApiResponse, ApiError> {
         match self.0.await {
             Ok(result) => result,
-            Err(died) => Err(ApiError::Unreadable(died.to_string())),
+            // As any other request that dies.
+            Err(died) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
+            // Its runtime ends.
+            Err(_) => std::future::pending().await,
         }
     }
 }

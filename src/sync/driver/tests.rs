@@ -339,3 +339,68 @@ async fn a_delivery_or_a_store_that_hangs_is_left_after_nine_seconds() {
         hangs.store(false, Ordering::SeqCst);
     }
 }
+
+/// Counts how often it is asked for the list.
+struct Counting(Arc<AtomicUsize>);
+
+impl Api for Counting {
+    async fn ask(&self, _: Question) -> Result<ApiResponse, ApiError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(ApiResponse {
+            answer: Answer::List(Arc::new(List::new(Vec::new(), 0))),
+            problems: Problems::default(),
+            stamp: Stamp::default(),
+        })
+    }
+}
+
+/// A clock that can be moved on by seconds.
+#[derive(Clone)]
+struct SteppedClock(SystemClock, Arc<AtomicUsize>);
+
+impl SteppedClock {
+    fn ahead(&self) -> Duration {
+        Duration::from_secs(self.1.load(Ordering::SeqCst) as u64)
+    }
+}
+
+impl Clock for SteppedClock {
+    fn now(&self) -> Now {
+        let now = self.0.now();
+        Now {
+            mono: now.mono + self.ahead(),
+            ..now
+        }
+    }
+
+    async fn sleep_until(&self, mono: Mono) {
+        self.0.sleep_until(mono.saturating_sub(self.ahead())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_poll_counts_unless_the_state_took_long_to_load() {
+    for (load, polls) in [(0, 1), (5, 2)] {
+        let clock = SteppedClock(SystemClock::new(), Arc::default());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let api = Counting(Arc::clone(&asked));
+        let runtime = Handle::current();
+        let first_poll = FirstPoll::issue(api, clock.clone(), Tracer::default(), &runtime);
+        until("it is asked", || asked.load(Ordering::SeqCst) == 1).await;
+        clock.1.store(load, Ordering::SeqCst);
+        let store = MemoryStore::new("test", clock.now().wall);
+        let stored = store.clone().load().unwrap();
+        let coordinator = Coordinator::new(settings(), stored, Vec::new(), clock.now(), 7);
+        let (_, handle) = StoreHandle::start(store.clone(), store).unwrap();
+        let driver = Driver::new(coordinator, first_poll, handle, Vec::new());
+        let (view, stop) = (driver.view(), CancellationToken::new());
+        let ended = TaskTracker::new().spawn(driver.run(stop.clone()));
+        until("a poll succeeds", || {
+            view.borrow().health.polls_succeeded == 1
+        })
+        .await;
+        assert_eq!(asked.load(Ordering::SeqCst), polls, "{load} s");
+        stop.cancel();
+        ended.await.unwrap().unwrap();
+    }
+}

@@ -146,7 +146,7 @@ fn event_numbers_begin_above_the_clock_of_the_api_if_this_machine_s_is_wrong() {
             age: Duration::ZERO,
             clock: Some(ApiClock {
                 showed: wall(86_400),
-                at: at(0).mono,
+                came: at(0),
             }),
         },
     });
@@ -170,7 +170,10 @@ fn a_clock_that_is_set_right_after_an_answer_came_leads_to_no_lower_number() {
             // When the answer came, our clock was a day ahead.
             clock: Some(ApiClock {
                 showed: wall(0),
-                at: at(0).mono,
+                came: Now {
+                    wall: wall(86_400),
+                    mono: at(0).mono,
+                },
             }),
         },
     });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::World;
 use crate::api::Prepared;
 use crate::violation::Checked;
+use dispatchd::clock::Now;
 use dispatchd::model::{Answer, Asked, Event, Reading};
 use dispatchd::store::{Batch, Store, StoreError};
 use dispatchd::sync::Input;
@@ -78,7 +79,10 @@ impl World {
             // The API's clock is right.
             told.stamp.clock = self.daemon.as_ref().map(|daemon| ApiClock {
                 showed: self.wall_at(self.now),
-                at: daemon.mono(self.now),
+                came: Now {
+                    wall: self.wall(),
+                    mono: daemon.mono(self.now),
+                },
             });
         }
         if let Ok(ApiResponse {

@@ -322,3 +322,48 @@ fn a_deletion_that_was_not_stored_is_made_with_the_next_commit() {
     shell.step(1100, []);
     assert!(shell.committing().unwrap().forget_before.is_some());
 }
+
+#[test]
+fn what_an_answer_told_is_due_behind_each_commit_that_does_not_end() {
+    let mut shell = with_stored(|_| Vec::new());
+    for site in ["a", "b"] {
+        let dispatches = [curtails(&shell, site, 1)];
+        shell.polls(&dispatches);
+        for _ in 0..7 {
+            shell.step(1_000, []);
+        }
+        let due = shell.due();
+        assert!(due.iter().any(|(_, named)| named == site), "{due:?}");
+        shell.commit_fails(10, "the disk is full");
+    }
+}
+
+#[test]
+fn the_log_says_why_the_store_fails_also_after_a_commit_that_took_long() {
+    let (log, _guard) = Log::here();
+    let mut shell = Shell::with_a_dispatch();
+    for _ in 0..7 {
+        shell.step(1_000, []);
+    }
+    assert_eq!(log.lines("a commit has not ended").len(), 1);
+    shell.commit_fails(10, "the disk is full");
+    assert_eq!(log.lines("nothing can be written; webhooks").len(), 1);
+}
+
+#[test]
+fn a_list_that_was_asked_for_before_a_lost_answer_takes_nothing_from_what_is_due() {
+    let mut shell = with_stored(|_| Vec::new());
+    shell.step(60_000, [Input::Poll { waiter: 1 }]);
+    let poll = shell.asked();
+    let id = id("for-plant");
+    shell.step(1100, [Input::Webhook { id, waiter: 7 }]);
+    let look_up = shell.asked();
+    assert_ne!(look_up, poll);
+    let found = Reading::Dispatch(Arc::new(curtails(&shell, "plant", 1)));
+    shell.step(2000, [told(look_up, Answer::Found(found))]);
+    shell.commit_fails(10, "the disk is full");
+    assert_eq!(shell.due(), due("site.curtail"));
+    shell.step(1100, [list(poll, &[])]);
+    shell.committed(10);
+    assert_eq!(shell.due(), due("site.curtail"));
+}

@@ -101,7 +101,7 @@ impl Api for OneDispatch {
                 age: Duration::ZERO,
                 clock: Some(ApiClock {
                     showed: self.clock.now().wall - self.clock.ahead(),
-                    at: self.clock.now().mono,
+                    came: self.clock.now(),
                 }),
             },
         })

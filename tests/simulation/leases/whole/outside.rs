@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use dispatchd::clock::Now;
 use dispatchd::model::{Asked, DispatchId, Event as Told};
 use dispatchd::sync::Input;
 use dispatchd::voltus::ApiClock;
@@ -167,11 +168,13 @@ impl World {
         prepared: Prepared,
     ) {
         let process = &self.processes[of.process];
-        let came = process.mono(self.now);
         let lead = process.lead.as_ref();
         let clock = lead.map(|lead| ApiClock {
             showed: wall(self.now),
-            at: lead.daemon.mono(came),
+            came: Now {
+                wall: process.wall(self.now),
+                mono: lead.daemon.mono(process.mono(self.now)),
+            },
         });
         let Some(whole) = &self.whole else {
             return;
