@@ -174,6 +174,12 @@ fn seeds_that_once_broke_a_rule_break_none() {
         // A clock that was set right between an answer and the step that took it in was
         // taken for that of the answer's time, so that numbers began too low.
         40_194,
+        // A clock that was set right meanwhile undid an end by an answer that had come
+        // before.
+        12_105,
+        // At a start with a clock that was ahead, readers were told that ends had been
+        // applied which had not.
+        85_971,
     ];
     for seed in seeds {
         let outcome = run(seed, None, false).outcome;

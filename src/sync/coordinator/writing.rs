@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::delivering::Delivering;
 use super::unwritten::Unwritten;
 use crate::clock::{Mono, Now};
@@ -80,19 +82,24 @@ impl Writing {
     /// Goes on from what was stored.
     pub fn new(stored: Stored, rules: Rules, now: Now) -> Self {
         let schedule = Schedule::restore(stored.entries, stored.revision);
+        let mut committed = Committed {
+            plan: SitePlan::restore(&schedule, stored.sites, now.wall, &rules),
+            schedule,
+            numbering: Numbering::new(stored.term, stored.position).after_loss(stored.commits_lost),
+            sync: stored.sync,
+            commits_lost: stored.commits_lost,
+            as_of: now.wall,
+        };
+        // What came due while the daemon was down is applied by the first commits.
+        if let Some(due) = committed.next_due() {
+            let before = due.checked_sub_signed(TimeDelta::milliseconds(1));
+            committed.as_of = now.wall.min(before.unwrap_or(due));
+        }
         Self {
             store_id: stored.id,
             term: stored.term,
             rules,
-            committed: Committed {
-                plan: SitePlan::restore(&schedule, stored.sites, now.wall, &rules),
-                schedule,
-                numbering: Numbering::new(stored.term, stored.position)
-                    .after_loss(stored.commits_lost),
-                sync: stored.sync,
-                commits_lost: stored.commits_lost,
-                as_of: now.wall,
-            },
+            committed,
             under_way: None,
             begun: Mono::ZERO,
             next: None,

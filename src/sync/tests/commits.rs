@@ -122,6 +122,22 @@ fn what_readers_see_is_as_of_now_while_nothing_comes_due() {
 }
 
 #[test]
+fn at_a_start_readers_know_that_what_came_due_meanwhile_is_not_shown_yet() {
+    let mut world = World::new();
+    world.step([]);
+    world.list(vec![dispatch("a", 1)]);
+    world.commit();
+    let stored = world.store.load().unwrap();
+    let again = Coordinator::<u64>::new(settings(240), stored, Vec::new(), at(5_000), 7);
+    let view = again.view();
+    assert_eq!(
+        view.schedule.get(&id("a")).unwrap().phase,
+        crate::model::Phase::Scheduled
+    );
+    assert!(view.as_of < wall(1), "{}", view.as_of);
+}
+
+#[test]
 fn staleness_is_written_with_what_a_webhook_brings_at_that_moment() {
     let mut world = World::polled();
     world.until(89_000);
