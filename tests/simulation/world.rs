@@ -94,6 +94,8 @@ pub(super) struct World {
     backup: Option<(MemoryStore, Durable)>,
     /// How many states there were.
     states: u64,
+    /// When the last daemon died.
+    died_at: Duration,
     /// A sink that the daemon is started without.
     absent: Option<usize>,
     batch: Option<Box<Batch>>,
@@ -137,6 +139,7 @@ impl World {
             store: MemoryStore::new("simulated", begin),
             backup: None,
             states: 1,
+            died_at: Duration::ZERO,
             absent: None,
             batch: None,
             commits: 0,

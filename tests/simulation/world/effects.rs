@@ -14,18 +14,23 @@ use dispatchd::sync::{Effect, WaiterReply};
 use dispatchd::voltus::Question;
 
 impl World {
-    /// A request goes to the API.
-    pub(super) fn ask(&mut self, term: u64, asked: Asked, question: Question) -> Checked {
+    /// A request has gone to the API at `asked_at`.
+    pub(super) fn ask(
+        &mut self,
+        term: u64,
+        asked: Asked,
+        question: Question,
+        asked_at: Duration,
+    ) -> Checked {
         self.trace
-            .line(self.now, || format!("  asks {asked}: {question:?}"));
-        self.checks.asked(asked, &question, self.now)?;
+            .line(asked_at, || format!("  asks {asked}: {question:?}"));
+        self.checks.asked(asked, &question, asked_at)?;
         let prepared = self
             .api
-            .prepare(&question, self.now, self.dice, &self.scenario.knobs);
+            .prepare(&question, asked_at, self.dice, &self.scenario.knobs);
         self.questions.insert(asked, question);
-        let (asked_at, answered_at) = (self.now, self.now + prepared.delay);
         self.enter(
-            answered_at,
+            self.now.max(asked_at + prepared.delay),
             Coming::Answer {
                 term,
                 asked,
@@ -38,7 +43,7 @@ impl World {
 
     pub(super) fn carry_out(&mut self, term: u64, effect: Effect<u64>) -> Checked {
         match effect {
-            Effect::Ask { asked, question } => self.ask(term, asked, question),
+            Effect::Ask { asked, question } => self.ask(term, asked, question, self.now),
             Effect::Commit(batch) => self.commit(term, batch),
             Effect::Reply { waiter, outcome } => self.reply(waiter, &outcome),
             Effect::Show(events) => self.checks.shown(&events, self.now),

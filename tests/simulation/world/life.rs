@@ -64,9 +64,10 @@ impl World {
         }
     }
 
-    /// Every other daemon asks for the list first, and then takes its time to load the state.
+    /// Every other daemon has asked for the list before it loaded its state, but after the
+    /// one before it had died.
     fn poll_at_boot(&mut self) -> Checked {
-        let wall = self.wall();
+        let down = self.now - self.died_at;
         let Some(daemon) = self.daemon.as_mut().filter(|_| self.trust.is_none()) else {
             return Ok(());
         };
@@ -75,11 +76,15 @@ impl World {
         if random.random_bool(0.5) {
             return Ok(());
         }
+        let load = Duration::from_millis(random.random_range(0..3000)).min(down);
+        let asked_at = self.now - load;
+        let wall = self.wall_at(asked_at) - self.fallen;
+        let Some(daemon) = &mut self.daemon else {
+            return Ok(());
+        };
         let asked = daemon.polled(wall);
         self.counts.add("poll before the state is loaded", 1);
-        self.ask(term, asked, Question::List)?;
-        self.hold(Duration::from_millis(random.random_range(0..3000)));
-        Ok(())
+        self.ask(term, asked, Question::List, asked_at)
     }
 
     /// The daemon is told to end, and is started again a while later.
@@ -130,6 +135,7 @@ impl World {
     /// The daemon is no more. Whoever waits sees the connection break.
     pub(super) fn gone(&mut self) {
         self.daemon = None;
+        self.died_at = self.now;
         self.batch = None;
         self.questions.clear();
         self.checks.gone();
