@@ -150,54 +150,53 @@ fn staleness_is_written_with_what_a_webhook_brings_at_that_moment() {
     assert_eq!(world.event_types(), ["dispatch.created", "sync.stale"]);
 }
 
+impl World {
+    /// Its first poll shows a dispatch, and what time it was at the API when the answer
+    /// came. It is taken in after so many milliseconds. Gives the first number.
+    fn first_number(clock: ApiClock, millis: u64) -> u64 {
+        let mut world = Self::new();
+        world.step([]);
+        let (asked, _) = world.question();
+        let result = Ok(ApiResponse {
+            answer: list(vec![dispatch("a", 100)]),
+            problems: Problems::default(),
+            stamp: Stamp {
+                age: Duration::ZERO,
+                clock: Some(clock),
+            },
+        });
+        world.now = millis;
+        world.step([Input::Response { asked, result }]);
+        world.commit();
+        world.events[0].position
+    }
+}
+
+fn micros(seconds: i64) -> u64 {
+    u64::try_from(wall(seconds).timestamp_micros()).unwrap()
+}
+
 #[test]
 fn event_numbers_begin_above_the_clock_of_the_api_if_this_machine_s_is_wrong() {
-    let mut world = World::new();
-    world.step([]);
-    let (asked, _) = world.question();
-    let result = Ok(ApiResponse {
-        answer: list(vec![dispatch("a", 100)]),
-        problems: Problems::default(),
-        stamp: Stamp {
-            age: Duration::ZERO,
-            clock: Some(ApiClock {
-                showed: wall(86_400),
-                came: at(0),
-            }),
-        },
-    });
-    world.step([Input::Response { asked, result }]);
-    world.commit();
-    let there = u64::try_from(wall(86_400).timestamp_micros()).unwrap();
-    assert!(world.events[0].position > there);
+    let clock = ApiClock {
+        showed: wall(86_400),
+        came: at(0),
+    };
+    assert!(World::first_number(clock, 0) > micros(86_400));
 }
 
 /// The time service sets it while the daemon is loading its state.
 #[test]
 fn a_clock_that_is_set_right_after_an_answer_came_leads_to_no_lower_number() {
-    let mut world = World::new();
-    world.step([]);
-    let (asked, _) = world.question();
-    let result = Ok(ApiResponse {
-        answer: list(vec![dispatch("a", 100)]),
-        problems: Problems::default(),
-        stamp: Stamp {
-            age: Duration::ZERO,
-            // When the answer came, our clock was a day ahead.
-            clock: Some(ApiClock {
-                showed: wall(0),
-                came: Now {
-                    wall: wall(86_400),
-                    mono: at(0).mono,
-                },
-            }),
+    // When the answer came, our clock was a day ahead.
+    let clock = ApiClock {
+        showed: wall(0),
+        came: Now {
+            wall: wall(86_400),
+            mono: at(0).mono,
         },
-    });
-    world.now = 5_000;
-    world.step([Input::Response { asked, result }]);
-    world.commit();
-    let number = |seconds| u64::try_from(wall(seconds).timestamp_micros()).unwrap();
-    assert!(world.events[0].position > number(5));
+    };
+    assert!(World::first_number(clock, 5_000) > micros(5));
 }
 
 #[test]

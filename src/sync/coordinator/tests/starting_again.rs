@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delivery::Announced;
+use crate::model::Event;
 use crate::store::{Attempted, SinkState, StoreError};
 
 /// Commits what waits to be committed, until nothing does. Gives the batches.
@@ -15,26 +16,52 @@ fn commit_all(shell: &mut Shell, store: &mut MemoryStore) -> Vec<Batch> {
     batches
 }
 
+/// A daemon that curtails the site of the first of these dispatches, and ends. Gives its
+/// store, and the command.
+fn of_before(dispatches: impl FnOnce(&Shell) -> Vec<Dispatch>) -> (MemoryStore, Event) {
+    let now = start();
+    let mut store = MemoryStore::new("test", now.wall);
+    let stored = store.load().unwrap();
+    let mut before = Shell::on(hourly(), stored, vec![], now);
+    let poll = before.asked();
+    commit_all(&mut before, &mut store);
+    let dispatches = dispatches(&before);
+    before.step(10, [list(poll, &dispatches)]);
+    let batches = commit_all(&mut before, &mut store);
+    let mut events = batches.into_iter().flat_map(|batch| batch.events);
+    let site = dispatches[0].sites[0].id.to_string();
+    let curtail = events.find(|event| *event.subject == *site).unwrap();
+    (store, curtail)
+}
+
+fn hourly() -> Settings {
+    settings(Duration::from_secs(3600), 240)
+}
+
+/// The outbox of a sink that was told so much, and is to be told this.
+fn outbox(state: SinkState, last: u64, curtail: &Event) -> Outbox {
+    let now = later();
+    let mut outbox = Outbox::new(&Named("sink"), &Route::default(), Some(state), last, 0, now);
+    outbox.offer_site(&Announced::new(curtail), now);
+    outbox
+}
+
+/// A minute after the start.
+fn later() -> Now {
+    Now {
+        wall: start().wall + TimeDelta::seconds(60),
+        ..start()
+    }
+}
+
 /// If the route were kept before, a crash in between would leave the site untold for good.
 #[test]
 fn a_new_route_is_kept_by_the_commit_that_tells_its_sites_also_after_a_start_that_is_behind() {
-    let now = start();
-    let settings = settings(Duration::from_secs(3600), 240);
-    let mut store = MemoryStore::new("test", now.wall);
-    let mut before = Shell::on(settings.clone(), store.load().unwrap(), vec![], now);
-    let poll = before.asked();
-    commit_all(&mut before, &mut store);
-    let starts = [("here", -1), ("p", 20), ("q", 21), ("r", 22)];
-    let dispatches = starts.map(|(site, seconds)| curtails(&before, site, seconds));
-    before.step(10, [list(poll, &dispatches)]);
-    let batches = commit_all(&mut before, &mut store);
-    let mut events = batches.iter().flat_map(|batch| &batch.events);
-    let curtail = events.find(|event| &*event.subject == "here").unwrap();
-
-    let now = Now {
-        wall: now.wall + TimeDelta::seconds(60),
-        ..now
-    };
+    let (mut store, curtail) = of_before(|before| {
+        let starts = [("here", -1), ("p", 20), ("q", 21), ("r", 22)];
+        let dispatches = starts.map(|(site, seconds)| curtails(before, site, seconds));
+        dispatches.to_vec()
+    });
     let stored = store.load().unwrap();
     let last = stored.position;
     let other_route = SinkState {
@@ -42,17 +69,10 @@ fn a_new_route_is_kept_by_the_commit_that_tells_its_sites_also_after_a_start_tha
         route: Some("another route".into()),
         ..SinkState::default()
     };
-    let state = Some(other_route);
-    let mut outbox = Outbox::new(&Named("sink"), &Route::default(), state, last, 0, now);
-    outbox.offer_site(&Announced::new(curtail), now);
-    let settings = Settings {
-        rules: Rules {
-            chunk: 1,
-            ..settings.rules
-        },
-        ..settings
-    };
-    let mut shell = Shell::on(settings, stored, vec![outbox], now);
+    let outbox = outbox(other_route, last, &curtail);
+    let mut settings = hourly();
+    settings.rules.chunk = 1;
+    let mut shell = Shell::on(settings, stored, vec![outbox], later());
     // Until that is stored, the site's new controller is to be told by hand.
     let what = "the disk is full".into();
     shell.step(10, [Input::Committed(Err(StoreError::Damaged { what }))]);
@@ -70,27 +90,13 @@ fn a_new_route_is_kept_by_the_commit_that_tells_its_sites_also_after_a_start_tha
 /// Its dispatch is over: the commit that says so takes long, and does not fail.
 #[test]
 fn a_command_of_before_the_start_waits_for_a_commit_however_long_it_takes() {
-    let now = start();
-    let settings = settings(Duration::from_secs(3600), 240);
-    let mut store = MemoryStore::new("test", now.wall);
-    let mut before = Shell::on(settings.clone(), store.load().unwrap(), vec![], now);
-    let poll = before.asked();
-    commit_all(&mut before, &mut store);
-    let short = Dispatch {
-        end_time: Some(now.wall + TimeDelta::seconds(5)),
-        ..curtails(&before, "plant", -1)
-    };
-    before.step(10, [list(poll, &[short])]);
-    let batches = commit_all(&mut before, &mut store);
-    let mut events = batches.iter().flat_map(|batch| &batch.events);
-    let curtail = events.find(|event| &*event.subject == "plant").unwrap();
-
-    let now = Now {
-        wall: now.wall + TimeDelta::seconds(60),
-        ..now
-    };
+    let (mut store, curtail) = of_before(|before| {
+        vec![Dispatch {
+            end_time: Some(before.now.wall + TimeDelta::seconds(5)),
+            ..curtails(before, "plant", -1)
+        }]
+    });
     let stored = store.load().unwrap();
-    let last = stored.position;
     // It was attempted, and nobody knows what came of it.
     let attempted = Attempted {
         position: curtail.position,
@@ -103,9 +109,8 @@ fn a_command_of_before_the_start_waits_for_a_commit_however_long_it_takes() {
         attempted: [("plant".into(), attempted)].into(),
         ..SinkState::default()
     };
-    let mut outbox = Outbox::new(&Named("sink"), &Route::default(), Some(state), last, 0, now);
-    outbox.offer_site(&Announced::new(curtail), now);
-    let mut shell = Shell::on(settings, stored, vec![outbox], now);
+    let outbox = outbox(state, stored.position, &curtail);
+    let mut shell = Shell::on(hourly(), stored, vec![outbox], later());
     for _ in 0..20 {
         shell.step(1_000, []);
         assert!(shell.attempts().is_empty());
